@@ -1,0 +1,39 @@
+# Every target makes its own environment; starting point: Python 3.11+, make and a package registry.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: up test check bench lock clean
+
+up: .venv/.local  ## the whole product on embedded Kafka and ClickHouse
+	@$(BIN)/orgstats up
+
+test: .venv/.dev  ## every test; real Kafka and engine wherever the machine can run them
+	$(BIN)/pytest
+
+check: .venv/.dev  ## formatting, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: .venv/.dev  ## speed, as ratios measured in one run
+	$(BIN)/python -m tests.bench
+
+lock: .venv/.dev  ## re-pin every dependency
+	$(BIN)/uv pip compile --quiet --universal --all-extras --upgrade --no-header --no-emit-index-url \
+	  --no-emit-find-links --no-annotate pyproject.toml -o requirements.lock
+
+clean:
+	rm -rf .venv .local
+
+.venv/.uv:
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check $$(grep '^uv==' requirements.lock)
+	touch $@
+
+.venv/.local: .venv/.uv pyproject.toml requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c requirements.lock -e '.[local]'
+	touch $@
+
+.venv/.dev: .venv/.uv pyproject.toml requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c requirements.lock -e '.[local,test,dev]'
+	touch $@ .venv/.local

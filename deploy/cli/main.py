@@ -1,0 +1,28 @@
+"""The `orgstats` command: which group of commands lives where, and how errors become exit codes."""
+
+import sys
+from importlib import import_module
+
+import typer
+
+from schemas.errors import OrgstatsError
+
+app = typer.Typer(
+    name="orgstats",
+    help="Exact event counts per organization: Kafka in, ClickHouse counts, one endpoint.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+for _module in ("consume",):
+    import_module(f"deploy.cli.{_module}").register(app)
+
+
+def main() -> None:
+    """Run the command line; an OrgstatsError prints its text on stderr and exits with its code."""
+    try:
+        app()
+    except OrgstatsError as error:
+        print(f"orgstats: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

@@ -1,0 +1,76 @@
+-- One partition of one incarnation of a topic. The id is a hash of the three, made in consumer/source.py.
+CREATE TABLE sources
+(
+    source_id      UInt64,
+    topic          String,
+    incarnation    String,                 -- the topic's UUID, or the setting for a broker without one
+    partition      UInt32,
+    segment_length UInt64,                 -- the grid; a consumer with another refuses to start
+    isolation      LowCardinality(String), -- isolation.level the source was counted with
+    first_offset   UInt64,                 -- where counting began: the log's start at that time
+    registered_at  DateTime64(3, 'UTC')
+)
+ENGINE = ReplacingMergeTree(registered_at)
+ORDER BY source_id;
+
+-- How far each source is counted; written after its counts, before the commit. The highest version wins.
+CREATE TABLE progress
+(
+    source_id       UInt64,
+    next_offset     UInt64,
+    kafka_timestamp DateTime64(3, 'UTC'),  -- highest Kafka timestamp counted so far
+    complete_until  DateTime64(3, 'UTC'),  -- everything that Kafka held at that time has been counted
+    partitions      UInt32,                -- partitions of the topic when this was written
+    logic           String,                -- fingerprint of the logic that counted up to here
+    written_at      DateTime64(3, 'UTC'),
+    version         UInt64                 -- rewinds << 48 | next_offset
+)
+ENGINE = ReplacingMergeTree(version)
+ORDER BY source_id;
+
+-- Offsets [from_offset, to_offset) that retention deleted before they were counted, or that were skipped
+-- by hand.
+CREATE TABLE gaps
+(
+    source_id   UInt64,
+    from_offset UInt64,
+    to_offset   UInt64,
+    why         LowCardinality(String),
+    seen_at     DateTime64(3, 'UTC')
+)
+ENGINE = ReplacingMergeTree
+ORDER BY (source_id, from_offset, to_offset);
+
+-- Segments counted in a generation above 0, recorded before the generation's first row is written: rows of a
+-- lower generation would lose for ever.
+CREATE TABLE repairs
+(
+    source_id  UInt64,
+    segment    UInt64,
+    generation UInt16,
+    logic      String,
+    why        String,
+    at         DateTime64(3, 'UTC')
+)
+ENGINE = ReplacingMergeTree(at)
+ORDER BY (source_id, segment, generation);
+
+-- Records that could not be decoded; re-reading the log writes the same row again.
+CREATE TABLE dead_letters
+(
+    source_id       UInt64,
+    offset          UInt64,
+    topic           LowCardinality(String),
+    partition       UInt32,
+    kafka_timestamp DateTime64(3, 'UTC'),
+    key             String,                          -- bytes as they came
+    headers         Array(Tuple(String, String)),
+    payload         String CODEC(ZSTD),              -- the first 64 KiB, bytes as they came
+    payload_bytes   UInt64,                          -- length before the cut
+    reason          LowCardinality(String),          -- stable code, see schemas/event.py
+    error           String,
+    withdrawn       Bool,                            -- a recount found that the record can be decoded after all
+    version         UInt64                           -- generation << 48 | offset
+)
+ENGINE = ReplacingMergeTree(version)
+ORDER BY (source_id, offset);

@@ -1,0 +1,37 @@
+"""Outcomes, categories and stats: what became of an event, and which stat sums what.
+
+The ids are those of Sentry's `outcomes` topic, so that its producers need no translation.
+"""
+
+from enum import IntEnum
+from typing import Final, Literal, get_args
+
+
+class Outcome(IntEnum):
+    """What became of an event; the value is the id on the wire and in ClickHouse."""
+
+    accepted = 0
+    filtered = 1
+    rate_limited = 2
+    invalid = 3
+    abuse = 4
+    client_discard = 5
+    cardinality_limited = 6
+
+
+Stat = Literal["received", "rejected", "blacklisted"]
+STATS: Final[tuple[Stat, ...]] = get_args(Stat)
+
+STAT_OUTCOMES: Final[dict[Stat, tuple[Outcome, ...]]] = {
+    "received": (Outcome.accepted, Outcome.filtered, Outcome.rate_limited),
+    "rejected": (Outcome.rate_limited,),
+    "blacklisted": (Outcome.filtered,),
+}
+"""The outcomes whose `quantity` a stat sums; received contains rejected and blacklisted."""
+
+DEFAULT_CATEGORY: Final = 1
+STAT_CATEGORIES: Final = (0, 1, 3)
+"""The error categories, the only ones the endpoint shows: default, error, security."""
+
+BUCKET_SECONDS: Final = 10
+"""Width of a stored bucket of event time, aligned to the epoch, UTC."""
