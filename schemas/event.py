@@ -1,0 +1,52 @@
+"""The wire type of one event: what a record on the topic may say, and the codes for what it may not."""
+
+from enum import StrEnum
+from typing import Annotated, Final
+
+import msgspec
+
+U63 = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+"""An id or a quantity: a JSON integer from 0 to 2^63-1, so that it fits signed and unsigned columns alike."""
+
+OutcomeId = Annotated[int, msgspec.Meta(ge=0, le=6)]
+CategoryId = Annotated[int, msgspec.Meta(ge=0, le=255)]
+
+
+class Event(msgspec.Struct, gc=False):
+    """One decoded record; fields stand in the order producers write them, which msgspec finds fastest.
+
+    `None` means absent or null. Whether a timestamp string is valid shows when its second is taken
+    (`consumer.decode.event_second`): most records never need more than a look into a memo.
+    """
+
+    timestamp: str | int | float
+    org_id: U63 | None = None
+    project_id: U63 | None = None
+    key_id: U63 | None = None
+    outcome: OutcomeId | None = None
+    reason: str | None = None
+    remote_addr: str | None = None
+    category: CategoryId | None = None
+    quantity: U63 | None = None
+    user_agent: str | None = None
+    release: str | None = None
+    environment: str | None = None
+    error_message: str | None = None
+    url: str | None = None
+
+
+class ReasonCode(StrEnum):
+    """Why a record is a dead letter; the first that applies, in this order. Operators filter on it."""
+
+    empty = "empty"
+    too_large = "too_large"
+    not_json = "not_json"
+    not_an_object = "not_an_object"
+    timestamp_missing = "timestamp_missing"
+    timestamp_invalid = "timestamp_invalid"
+    outcome_unknown = "outcome_unknown"
+    field_invalid = "field_invalid"
+
+
+REASON_CHARACTERS: Final = 64
+"""A longer `reason` is cut to this many characters (code points) before it becomes part of a cell's key."""
