@@ -1,0 +1,150 @@
+"""Raw query parameters as one checked value, with the error texts that clients of the original match on."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from query.series import LAST_SECOND, RESOLUTIONS, Buckets, buckets_of, default_width
+from schemas.errors import OrgstatsError
+from schemas.outcomes import STATS, Stat
+
+MAX_BUCKETS: Final = 10_000
+"""Most buckets in one series; more is an error, never a cut series."""
+
+Group = Literal["organization", "project"]
+
+_UNIT_SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+_RESOLUTION: Final = re.compile(r"([0-9]{1,20})([smhd])")
+_NUMBER: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_INTEGER: Final = re.compile(r"[+-]?[0-9]{1,20}")
+
+
+class InvalidQuery(OrgstatsError):
+    """The request asks for something that has no answer; the text is what the client is told (status 400)."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True, slots=True)
+class StatsQuery:
+    """One series, or one per project: everything the SQL needs, and equal when the answers are equal."""
+
+    org_id: int
+    stat: Stat
+    buckets: Buckets
+    projects: tuple[int, ...] | None = None  # None: the organization's own count
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """The checked parameters of a request whose organization is not looked up yet."""
+
+    stat: Stat
+    buckets: Buckets
+    group: Group = "organization"
+    project_ids: frozenset[int] | None = None  # `projectID`; None when absent
+    ids: frozenset[int] | None = None  # `id`: keeps only these of the organization or projects asked for
+
+
+def parse(pairs: Iterable[tuple[str, str]], now: float) -> Parameters:
+    """The value that the query string's (name, value) pairs spell; `now` is the time in epoch seconds.
+
+    The last of a repeated parameter counts, an empty value is an absent one, unknown names are ignored;
+    `id` and `projectID` collect all their values. Raises InvalidQuery, for the first fault in the order of
+    the original: group, ids, stat, resolution, until, since, order of the two, number of buckets.
+    """
+    last: dict[str, str] = {}
+    ids: dict[str, list[str]] = {"id": [], "projectID": []}
+    for name, value in pairs:
+        last[name] = value
+        if name in ids and value:
+            ids[name].append(value)
+    group = _group(last.get("group") or "organization")
+    project_ids, kept = _ids("projectID", ids["projectID"]), _ids("id", ids["id"])
+    stat = parse_stat(last.get("stat") or "received")
+    buckets = parse_window(last.get("since", ""), last.get("until", ""), last.get("resolution", ""), now)
+    return Parameters(stat, buckets, group, project_ids, kept)
+
+
+def parse_stat(text: str) -> Stat:
+    """The stat of that name; raises InvalidQuery."""
+    for stat in STATS:
+        if text == stat:
+            return stat
+    raise InvalidQuery(f"Invalid stat: {text}")
+
+
+def parse_window(since: str, until: str, resolution: str, now: float) -> Buckets:
+    """The buckets of a window given as text, each part empty when absent; raises InvalidQuery."""
+    width = _resolution(resolution) if resolution else None
+    end = parse_timestamp(until, "until must be a numeric timestamp.") if until else now
+    start = parse_timestamp(since, "since must be a numeric timestamp") if since else None
+    return window(start, end, width)
+
+
+def window(since: float | None, until: float, width: int | None) -> Buckets:
+    """The buckets from `since` to `until` (epoch seconds), the original's defaults in place of None.
+
+    Raises InvalidQuery when the window runs backwards or has more than MAX_BUCKETS buckets.
+    """
+    if since is None:
+        since = until - 86_400 + 1
+    if since > until:
+        raise InvalidQuery("start must be before or equal to end")
+    buckets = buckets_of(since, until, width or default_width(since, until))
+    if buckets.length > MAX_BUCKETS:
+        raise InvalidQuery(_too_many(since, until, buckets))
+    return buckets
+
+
+def parse_timestamp(text: str, fault: str) -> float:
+    """Epoch seconds from a decimal number, or InvalidQuery with the text `fault`.
+
+    ASCII digits with an optional sign, fraction and exponent, and blanks around them, as `+5` in a query
+    string arrives as ` 5`. Python's own float() would also take `1_0`, `nan`, `infinity` and the digits of
+    other scripts; none of these is a number to a client.
+    """
+    text = text.strip(" \t\r\n")
+    value = float(text) if _NUMBER.fullmatch(text) else -1.0
+    if not 0 <= value <= LAST_SECOND:
+        raise InvalidQuery(fault)
+    return value
+
+
+def _resolution(text: str) -> int:
+    """Seconds of `<integer><s|m|h|d>`, when that is the width of a kind of bucket."""
+    match = _RESOLUTION.fullmatch(text)
+    seconds = int(match[1]) * _UNIT_SECONDS[match[2]] if match else 0
+    if seconds not in RESOLUTIONS.values():
+        raise InvalidQuery("Invalid resolution")
+    return seconds
+
+
+def _group(text: str) -> Group:
+    if text == "organization":
+        return "organization"
+    if text == "project":
+        return "project"
+    raise InvalidQuery(f"Invalid group: {text}")
+
+
+def _ids(name: str, texts: list[str]) -> frozenset[int] | None:
+    """The integers given for `id` or `projectID`; None when there is none."""
+    if not all(_INTEGER.fullmatch(text) for text in texts):
+        raise InvalidQuery(f"{name} must be an integer")
+    return frozenset(map(int, texts)) if texts else None
+
+
+def _too_many(since: float, until: float, asked: Buckets) -> str:
+    names = {width: name for name, width in RESOLUTIONS.items()}
+    fitting = [name for width, name in names.items() if buckets_of(since, until, width).length <= MAX_BUCKETS]
+    remedy = (
+        f"the finest resolution that would fit is {fitting[0]}"
+        if fitting
+        else "no resolution would fit, ask for a shorter range"
+    )
+    return (
+        f"This range has {asked.length:,} buckets of {names[asked.width]}, "
+        f"more than the limit of {MAX_BUCKETS:,}; {remedy}."
+    )
