@@ -1,0 +1,1 @@
+"""The daemon: Kafka records in, whole counts per cell into ClickHouse, commit last."""

@@ -1,0 +1,155 @@
+"""From assigned places to counting partitions: ask broker and store, decide where to go on, load what is needed."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from consumer import metrics, resume
+from consumer.batch import BatchCounter
+from consumer.checkpoint import Assigned, committed_incarnation
+from consumer.kafka import Committed, Log, Place, Topics
+from consumer.partition import Partition
+from consumer.resume import Found
+from consumer.source import Source, segment_of
+from consumer.store import Store
+from schemas.errors import ConfigurationError, Unavailable
+
+logger = structlog.get_logger("orgstats.consumer")
+
+_NO_UUID = {"", "AAAAAAAAAAAAAAAAAAAAAA"}
+"""What a broker without topic UUIDs answers: nothing, or sixteen zero bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A partition that is being counted, and as what it was assigned."""
+
+    assigned: Assigned
+    partition: Partition
+
+
+@dataclass(frozen=True, slots=True)
+class Counting:
+    """How partitions are counted: what all of them share."""
+
+    batch: BatchCounter
+    logic: str
+    isolation: str
+    projects: bool
+    incarnation: str | None
+    accept_skip: bool
+
+
+def open_partitions(
+    places: Sequence[Place], log: Log, topics: Topics, store: Store, counting: Counting
+) -> dict[Place, Opened]:
+    """Partitions ready to be read from their `next_offset`.
+
+    Failure semantics: nothing is stored but the registration of new sources, which may be repeated. Raises
+    Unavailable (again later), Refused or ConfigurationError (an operator decides).
+    """
+    uuids = _uuids(sorted({topic for topic, _ in places}), topics, counting.incarnation)
+    sources = {place: Source(place[0], counting.incarnation or uuids[place[0]] or "", place[1]) for place in places}
+    found = _found(sources, log, topics, store)
+    _register(sources, found, store, counting.isolation)
+    return {
+        place: Opened(
+            Assigned(
+                None if counting.incarnation else uuids[place[0]],
+                source.incarnation,
+                found[place].progress.rewinds if found[place].progress else 0,  # type: ignore[union-attr]
+            ),
+            _open(source, found[place], store, counting),
+        )
+        for place, source in sources.items()
+    }
+
+
+def _uuids(names: Sequence[str], topics: Topics, incarnation: str | None) -> dict[str, str | None]:
+    if incarnation:
+        return dict.fromkeys(names)
+    described = topics.describe(names)
+    for name in names:
+        if name not in described:
+            raise Unavailable(f"topic {name} does not exist (yet)")
+        if described[name][0] in _NO_UUID:
+            raise ConfigurationError(
+                f"the broker gives topic {name} no UUID (Kafka before 2.8?): name its incarnation with "
+                "ORGSTATS_INCARNATION, and change the name whenever the topic is made again"
+            )
+    return {name: described[name][0] for name in names}
+
+
+def _found(sources: dict[Place, Source], log: Log, topics: Topics, store: Store) -> dict[Place, Found]:
+    commits = log.committed(sources)
+    lows, ends = topics.starts(sources), topics.ends(sources, "read_uncommitted")
+    progress = store.progress(sources.values())
+    registrations = store.registrations(sources.values())
+    repairs = store.repairs(sources.values())
+    return {
+        place: Found(
+            lows[place],
+            ends[place],
+            _own_commit(commits.get(place), source),
+            progress.get(source.source_id),
+            registrations.get(source.source_id),
+            repairs.get(source.source_id, {}),
+        )
+        for place, source in sources.items()
+    }
+
+
+def _own_commit(commit: Committed | None, source: Source) -> int | None:
+    """The committed offset, unless it was committed for another incarnation of the topic."""
+    if commit is None or committed_incarnation(commit.metadata) not in (None, source.incarnation):
+        return None
+    return commit.next_offset
+
+
+def _register(sources: dict[Place, Source], found: dict[Place, Found], store: Store, isolation: str) -> None:
+    new = [
+        (source, resume.counted_below(found[place]))
+        for place, source in sources.items()
+        if found[place].registration is None
+    ]
+    if new:
+        store.register(new, isolation, time.time_ns() // 1_000_000)
+
+
+def _open(source: Source, found: Found, store: Store, counting: Counting) -> Partition:
+    start = resume.resume(source, found, counting.isolation, accept_skip=counting.accept_skip)
+    _report(source, found, start)
+
+    def attempt(first_offset: int) -> resume.Attempt:
+        return resume.attempt(first_offset, found.repairs, found.progress, counting.logic)
+
+    partition = Partition(source, start, counting.batch, attempt, projects=counting.projects)
+    if start.load_stored:
+        cells, project_cells = store.cells(source, segment_of(start.start))
+        partition.segment.load(cells, project_cells)
+    return partition
+
+
+def _report(source: Source, found: Found, start: resume.Resume) -> None:
+    log = logger.bind(topic=source.topic, partition=source.partition)
+    if start.gap is not None:
+        metrics.gap_offsets.labels(source.topic, source.partition).inc(start.gap[1] - start.gap[0])
+        log.error(
+            "gap: records were never counted", from_offset=start.gap[0], to_offset=start.gap[1], why=start.gap_why
+        )
+    if start.went_back_from is not None:
+        log.warning(
+            "the commit is ahead of what ClickHouse holds: counting from there again",
+            committed=start.went_back_from,
+            next_offset=start.quiet_until,
+        )
+    log.info(
+        "assigned",
+        start=start.start,
+        next_offset=start.quiet_until,
+        log_start=found.low,
+        log_end=found.end,
+        stored_cells_loaded=start.load_stored,
+    )

@@ -1,0 +1,145 @@
+"""From raw records to tallies, fast: equal events of a batch are counted together by C code.
+
+The fast way and the record-by-record way give the same tallies, by test; the fast way only serves batches in
+which nothing is odd, which is nearly all of them.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+import msgspec
+
+from consumer.classify import RuleHistory
+from consumer.decode import AgeLimits, DeadLetter, bucket_of, decode, event_second
+from consumer.segment import Tally
+from schemas.event import Event
+from schemas.outcomes import BUCKET_SECONDS
+
+PLAIN_LENGTH: Final = 1000
+"""A longer value may be nested too deep, which only the careful decoder decides. Text that is not ASCII is
+left to it too: the quick one does not look into fields it skips."""
+
+PendingKey = tuple[int | None, int | None, str | int, int | None, int, str | None, int | None]
+Pending = Counter[PendingKey]
+"""Tallies not folded yet: as Tally, but in the bucket's place may stand a timestamp cut to 10 s."""
+
+_decode_event: Final[Callable[[bytes], Event]] = msgspec.json.Decoder(Event).decode
+_DIGITS_TO_ZERO: Final = bytes(ord("0") if chr(i).isdigit() and i < 128 else i for i in range(256))
+_UTC_SHAPE: Final = re.compile(rb"0000-00-00T00:00:00(\.0+)?Z\n")
+_TEN_SECONDS: Final = len("2020-03-22T00:00:0")
+
+
+class Refusal(NamedTuple):
+    """A record that becomes a dead letter: where it stands in the run, a stable code, what is wrong."""
+
+    at: int
+    code: str
+    text: str
+
+
+@dataclass(slots=True)
+class Counted:
+    """What came of a run: dead letters, and how many events had a time out of bounds."""
+
+    refusals: list[Refusal] = field(default_factory=list)
+    out_of_bounds: int = 0
+
+
+class BatchCounter:
+    """Counts runs of records of one partition into pending tallies. Pure: rules and limits are given."""
+
+    def __init__(self, limits: AgeLimits, rules: RuleHistory) -> None:
+        self.rules = rules
+        self._limits = limits
+        self._buckets: dict[str, int] = {}
+
+    def count(self, values: Sequence[bytes | None], timestamps_ms: Sequence[int], pending: Pending) -> Counted:
+        """Count a run in offset order into `pending`; nothing is raised for bad records."""
+        if self._count_plain(values, timestamps_ms, pending):
+            return Counted()
+        return self._count_each(values, timestamps_ms, pending)
+
+    def bucket(self, ten_seconds: str | int) -> int:
+        """Bucket of a key of `Pending`: as it is, or from `2020-03-22T00:00:0`."""
+        if isinstance(ten_seconds, int):
+            return ten_seconds
+        bucket = self._buckets.get(ten_seconds)
+        if bucket is None:
+            if len(self._buckets) >= 10_000:
+                self._buckets.clear()
+            bucket = self._buckets[ten_seconds] = event_second(f"{ten_seconds}0Z")
+        return bucket
+
+    def fold(self, pending: Pending) -> list[tuple[Tally, int]]:
+        """Tallies with their buckets, first seen first."""
+        bucket = self.bucket
+        return [
+            (Tally(org, project, bucket(when), category, outcome, reason, quantity), events)
+            for (org, project, when, category, outcome, reason, quantity), events in pending.items()
+        ]
+
+    def _count_plain(self, values: Sequence[bytes | None], timestamps_ms: Sequence[int], pending: Pending) -> bool:
+        """Count a run in which every record is short, valid, judged, in one spelling of UTC, and in bounds.
+
+        False, and nothing counted, when anything is else: then the careful way decides record by record.
+        """
+        try:
+            if max(map(len, values)) > PLAIN_LENGTH or not all(map(bytes.isascii, values)):  # type: ignore[arg-type]
+                return False
+            events = list(map(_decode_event, values))  # type: ignore[arg-type]
+            when = [event.timestamp for event in events]
+            lines = ("\n".join(when) + "\n").encode("ascii").translate(_DIGITS_TO_ZERO)  # type: ignore[arg-type]
+        except (msgspec.MsgspecError, UnicodeError, TypeError, RecursionError):
+            return False
+        shape = lines[: lines.index(b"\n") + 1]
+        if _UTC_SHAPE.fullmatch(shape) is None or lines != shape * len(events):
+            return False
+        tens: list[str] = [text[:_TEN_SECONDS] for text in when]  # type: ignore[index]
+        if not self._in_bounds(set(tens), min(timestamps_ms), max(timestamps_ms)):
+            return False
+        if None in [event.outcome for event in events]:
+            keys = self._judged_keys(events, tens, timestamps_ms)
+        else:
+            keys = [
+                (e.org_id, e.project_id, ten, e.category, e.outcome, e.reason, e.quantity)
+                for e, ten in zip(events, tens, strict=True)
+            ]
+        pending.update(keys)
+        return True
+
+    def _in_bounds(self, tens: set[str], earliest_ms: int, latest_ms: int) -> bool:
+        """Whether each of these ten seconds lies within the age limits of each of these Kafka timestamps."""
+        lowest = latest_ms // 1000 - self._limits.max_event_age_seconds + 1
+        highest = earliest_ms // 1000 + self._limits.max_event_ahead_seconds - BUCKET_SECONDS
+        try:
+            return all(ten[-1] < "6" and lowest <= self.bucket(ten) <= highest for ten in tens)
+        except DeadLetter:  # 31 February; leap seconds, :60, are for the careful way too
+            return False
+
+    def _judged_keys(
+        self, events: Sequence[Event], tens: Sequence[str], timestamps_ms: Sequence[int]
+    ) -> list[PendingKey]:
+        judge = self.rules.judge
+        keys: list[PendingKey] = []
+        for e, ten, timestamp_ms in zip(events, tens, timestamps_ms, strict=True):
+            outcome, reason = (e.outcome, e.reason) if e.outcome is not None else judge(e, timestamp_ms)
+            keys.append((e.org_id, e.project_id, ten, e.category, outcome, reason, e.quantity))
+        return keys
+
+    def _count_each(self, values: Sequence[bytes | None], timestamps_ms: Sequence[int], pending: Pending) -> Counted:
+        counted = Counted()
+        for index, (value, timestamp_ms) in enumerate(zip(values, timestamps_ms, strict=True)):
+            try:
+                e = decode(value)
+                second = event_second(e.timestamp)
+            except DeadLetter as dead:
+                counted.refusals.append(Refusal(index, dead.code, dead.text))
+                continue
+            bucket, moved = bucket_of(second, timestamp_ms, self._limits)
+            counted.out_of_bounds += moved
+            outcome, reason = (e.outcome, e.reason) if e.outcome is not None else self.rules.judge(e, timestamp_ms)
+            pending[e.org_id, e.project_id, bucket, e.category, outcome, reason, e.quantity] += 1
+        return counted

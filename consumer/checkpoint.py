@@ -1,0 +1,121 @@
+"""The end of the chain: what was counted becomes stored, then committed, in a fixed order.
+
+1. The topics are still the ones that were assigned; asked after the last record was read, so that no record of
+   a re-created topic is ever stored under the old one.
+2. The ends of the logs, which tell up to when the counts are complete.
+3. ClickHouse: repairs and gaps, dead letters, counts, progress (`Store.write`).
+4. The commit.
+
+Failure semantics: each step may be repeated, and a failure in any of them leaves nothing that the next
+checkpoint, here or in another process, does not make right. Before step 3 nothing has happened. Within it,
+part of the counts may be stored: the next ones have higher versions. After it, only Kafka's lag tools are late.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from consumer import metrics
+from consumer.failpoints import failpoint
+from consumer.kafka import Log, Place, Topics
+from consumer.partition import Changes
+from consumer.rows import Flush, ProgressRow
+from consumer.store import Store
+from schemas.errors import Refused
+
+
+@dataclass(frozen=True, slots=True)
+class Assigned:
+    """What a partition was assigned as: its topic's UUID (None when the operator names the incarnation)."""
+
+    uuid: str | None
+    incarnation: str
+    rewinds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One partition's part of a checkpoint."""
+
+    place: Place
+    assigned: Assigned
+    changes: Changes
+    last_timestamp_ms: int
+
+
+class Checkpoints:
+    """Runs checkpoints, one at a time; on a thread of its own, so that counting goes on meanwhile."""
+
+    def __init__(self, log: Log, topics: Topics, store: Store, isolation: str) -> None:
+        self._log = log
+        self._topics = topics
+        self._store = store
+        self._isolation = isolation
+
+    def run(self, work: list[Work], logic: str) -> Mapping[Place, int]:
+        """Store and commit; returns the ends of the logs. Raises Unavailable (again later) or Refused."""
+        started = time.monotonic()
+        asked_ms = time.time_ns() // 1_000_000
+        partitions = self._same_topics(work)
+        ends = self._topics.ends([one.place for one in work], self._isolation)
+        flush = Flush([one.changes for one in work], logic, asked_ms)
+        flush.progress = [
+            ProgressRow(
+                one.changes.source,
+                one.changes.next_offset,
+                one.changes.kafka_timestamp_ms,
+                asked_ms if one.changes.next_offset >= ends[one.place] else min(one.last_timestamp_ms, asked_ms),
+                partitions[one.place[0]],
+                one.assigned.rewinds,
+            )
+            for one in work
+        ]
+        failpoint("before_insert")
+        for table, rows in self._store.write(flush).items():
+            metrics.rows_written.labels(table).inc(rows)
+        failpoint("after_insert")
+        self._commit(work, logic)
+        metrics.flush_seconds.observe(time.monotonic() - started)
+        metrics.last_flush_timestamp_seconds.set_to_current_time()
+        return ends
+
+    def _commit(self, work: list[Work], logic: str) -> None:
+        failpoint("before_commit")
+        self._log.commit(
+            {one.place: one.changes.next_offset for one in work},
+            {one.place: commit_metadata(one.assigned.incarnation, logic) for one in work},
+        )
+        failpoint("after_commit")
+
+    def _same_topics(self, work: list[Work]) -> dict[str, int]:
+        """Partitions by topic; Refused when a topic is not the one that was assigned."""
+        partitions: dict[str, int] = {}
+        uuids = {one.place[0]: one.assigned.uuid for one in work}
+        described = self._topics.describe([topic for topic, uuid in uuids.items() if uuid is not None])
+        for topic, uuid in uuids.items():
+            if uuid is None:
+                partitions[topic] = self._topics.partitions(topic)
+                continue
+            if topic not in described:
+                raise Refused(f"topic {topic} is gone: it was deleted while it was counted. Nothing more is stored.")
+            now_uuid, partitions[topic] = described[topic]
+            if now_uuid != uuid:
+                raise Refused(
+                    f"topic {topic} was deleted and made again (UUID {uuid}, now {now_uuid}). What was counted of the "
+                    "old one stays; start again to count the new one from its first record."
+                )
+        return partitions
+
+
+def commit_metadata(incarnation: str, logic: str) -> str:
+    """What stands beside a commit, for the next owner and for people with Kafka's tools."""
+    return f"orgstats incarnation={incarnation} logic={logic}"
+
+
+def committed_incarnation(metadata: str) -> str | None:
+    """The incarnation in a commit's metadata; None when the commit was made by another tool."""
+    for part in metadata.split():
+        name, _, value = part.partition("=")
+        if name == "incarnation":
+            return value
+    return None

@@ -1,0 +1,250 @@
+"""The daemon's side of Kafka, behind a handful of methods: read, seek, commit, and ask what is there.
+
+Failure semantics: what Kafka answers late or not at all is Unavailable and may be asked again; librdkafka
+reconnects by itself. What it will never answer otherwise (fenced, no rights) is a ConfigurationError.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from confluent_kafka import (
+    Consumer,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from schemas.errors import ConfigurationError, OrgstatsError, Unavailable
+
+Place = tuple[str, int]
+"""(topic, partition)."""
+
+READ_COMMITTED: Final = "read_committed"
+ANSWER_SECONDS: Final = 10.0
+
+DEFAULTS: Final[Mapping[str, Any]] = {
+    "fetch.queue.backoff.ms": 10,  # the default, 1000, cuts catch-up 4 to 20 times
+    "queued.min.messages": 200_000,
+    "queued.max.messages.kbytes": 65_536,
+    "fetch.wait.max.ms": 100,
+    "session.timeout.ms": 30_000,
+    "topic.metadata.refresh.interval.ms": 10_000,  # new partitions are noticed within this time
+    "isolation.level": READ_COMMITTED,
+    "partition.assignment.strategy": "range,roundrobin",
+}
+
+FIXED: Final[Mapping[str, Any]] = {
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    "auto.offset.reset": "error",  # a jump is a decision, made in consumer/resume.py and listed in `gaps`
+    "enable.partition.eof": True,  # tells the position behind control records, which are no records
+}
+"""Properties that the promise needs; settings refuse others."""
+
+_NEEDS_A_PERSON: Final = {
+    KafkaError._FENCED: "another process uses the same group.instance.id; give each its own ORGSTATS_INSTANCE_ID",
+    KafkaError.FENCED_INSTANCE_ID: "another process uses the same group.instance.id; give each its own "
+    "ORGSTATS_INSTANCE_ID",
+    KafkaError._AUTHENTICATION: "the broker refuses the credentials in ORGSTATS_KAFKA__SASL_*",
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: "grant the principal READ and DESCRIBE on the topic",
+    KafkaError.GROUP_AUTHORIZATION_FAILED: "grant the principal READ on the group",
+    KafkaError.INCONSISTENT_GROUP_PROTOCOL: "the group has members of another protocol; use a group of its own",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Records by place in offset order, positions reached at the end of a log, and places to look at again."""
+
+    runs: list[tuple[Place, Sequence[Message]]]
+    ends: list[tuple[Place, int]]
+    lost_position: list[Place]
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A group's commit: the next offset, and what the committer wrote beside it."""
+
+    next_offset: int
+    metadata: str
+
+
+class Log:
+    """A consumer of topics in a group. Callbacks come out of `read` and `close`, on the caller's thread."""
+
+    def __init__(
+        self,
+        properties: Mapping[str, Any],
+        topics: Sequence[str],
+        *,
+        on_assign: Callable[[list[Place]], None],
+        on_revoke: Callable[[list[Place]], None],
+        on_lost: Callable[[list[Place]], None],
+        on_error: Callable[[KafkaError], None],
+    ) -> None:
+        self._several_topics = len(topics) > 1
+        self._topic = topics[0]
+        self._consumer = Consumer({**DEFAULTS, **properties, **FIXED, "error_cb": on_error})
+
+        def assigned(consumer: Consumer, partitions: list[TopicPartition]) -> None:
+            consumer.assign([])  # nothing is read before it is known where to go on; see `start`
+            on_assign(_places(partitions))
+
+        def revoked(consumer: Consumer, partitions: list[TopicPartition]) -> None:
+            on_revoke(_places(partitions))
+            consumer.unassign()
+
+        def lost(consumer: Consumer, partitions: list[TopicPartition]) -> None:
+            on_lost(_places(partitions))
+            consumer.unassign()
+
+        self._consumer.subscribe(list(topics), on_assign=assigned, on_revoke=revoked, on_lost=lost)
+
+    def read(self, most: int, seconds: float) -> Batch:
+        """Up to `most` records, waiting up to `seconds` for the first."""
+        try:
+            messages = self._consumer.consume(most, seconds)
+        except KafkaException as error:
+            raise _translate(error.args[0]) from error
+        ends: list[tuple[Place, int]] = []
+        lost: list[Place] = []
+        if any(map(Message.error, messages)):
+            messages = self._without_errors(messages, ends, lost)
+        return Batch(self._runs(messages), ends, lost)
+
+    def _runs(self, messages: Sequence[Message]) -> list[tuple[Place, Sequence[Message]]]:
+        """Records by place; a place may come up several times."""
+        by_place: dict[Any, list[Message]] = {}
+        if self._several_topics:
+            for message in messages:
+                by_place.setdefault((message.topic(), message.partition()), []).append(message)
+            return list(by_place.items())
+        for partition, message in zip(map(Message.partition, messages), messages, strict=True):
+            if partition in by_place:
+                by_place[partition].append(message)
+            else:
+                by_place[partition] = [message]
+        return [((self._topic, partition), run) for partition, run in by_place.items()]
+
+    def _without_errors(
+        self, messages: Iterable[Message], ends: list[tuple[Place, int]], lost: list[Place]
+    ) -> list[Message]:
+        records = []
+        for message in messages:
+            error = message.error()
+            if error is None:
+                records.append(message)
+                continue
+            place = (message.topic() or "", message.partition() or 0)
+            if error.code() == KafkaError._PARTITION_EOF:
+                ends.append((place, message.offset() or 0))
+            elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+                lost.append(place)
+            elif error.code() in _NEEDS_A_PERSON:
+                raise _translate(error)
+        return records
+
+    def start(self, offsets: Mapping[Place, int]) -> None:
+        """Read these places from these offsets, and no others."""
+        try:
+            self._consumer.assign([TopicPartition(*place, offset) for place, offset in offsets.items()])
+        except KafkaException as error:
+            raise _translate(error.args[0]) from error
+
+    def pause(self, places: Iterable[Place]) -> None:
+        """Stop fetching; membership in the group goes on as long as `read` is called."""
+        self._consumer.pause([TopicPartition(*place) for place in places])
+
+    def resume(self, places: Iterable[Place]) -> None:
+        """Fetch again."""
+        self._consumer.resume([TopicPartition(*place) for place in places])
+
+    def commit(self, offsets: Mapping[Place, int], metadata: Mapping[Place, str]) -> None:
+        """Commit next offsets and wait for the answer; may be called from another thread than `read`."""
+        commits = [TopicPartition(*place, next_offset, metadata[place]) for place, next_offset in offsets.items()]
+        try:
+            answer = self._consumer.commit(offsets=commits, asynchronous=False)
+        except KafkaException as error:
+            raise _translate(error.args[0]) from error
+        for one in answer:
+            if one.error is not None:
+                raise _translate(one.error)
+
+    def committed(self, places: Iterable[Place]) -> dict[Place, Committed]:
+        """The group's commits; places without one are absent."""
+        try:
+            answer = self._consumer.committed([TopicPartition(*place) for place in places], timeout=ANSWER_SECONDS)
+        except KafkaException as error:
+            raise _translate(error.args[0]) from error
+        for one in answer:
+            if one.error is not None:
+                raise _translate(one.error)
+        return {
+            (one.topic, one.partition): Committed(one.offset, one.metadata or "") for one in answer if one.offset >= 0
+        }
+
+    def close(self) -> None:
+        """Leave the group; `on_revoke` comes first."""
+        self._consumer.close()
+
+
+class Topics:
+    """What topics there are: identities, partitions and ends. A client of its own, for any one thread."""
+
+    def __init__(self, properties: Mapping[str, Any]) -> None:
+        self._admin = AdminClient({k: v for k, v in properties.items() if not k.startswith("group.")})
+
+    def describe(self, topics: Sequence[str]) -> dict[str, tuple[str, int]]:
+        """(UUID, partitions) by topic; a topic that does not exist is absent."""
+        found: dict[str, tuple[str, int]] = {}
+        if not topics:
+            return found
+        for name, future in self._admin.describe_topics(
+            TopicCollection(list(topics)), request_timeout=ANSWER_SECONDS
+        ).items():
+            try:
+                description = future.result(ANSWER_SECONDS)
+            except KafkaException as error:
+                if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    continue
+                raise _translate(error.args[0]) from error
+            except TimeoutError as error:
+                raise Unavailable("Kafka does not answer: describe topics timed out") from error
+            found[name] = (str(description.topic_id), len(description.partitions))
+        return found
+
+    def partitions(self, topic: str) -> int:
+        """How many partitions a topic has, asked in a way that a broker without UUIDs answers; 0 without a topic."""
+        try:
+            metadata = self._admin.list_topics(topic, timeout=ANSWER_SECONDS).topics.get(topic)
+        except KafkaException as error:
+            raise _translate(error.args[0]) from error
+        return len(metadata.partitions) if metadata and metadata.error is None else 0
+
+    def ends(self, places: Iterable[Place], isolation: str) -> dict[Place, int]:
+        """Next offset of each log now, as a consumer of this isolation sees it."""
+        level = IsolationLevel.READ_COMMITTED if isolation == READ_COMMITTED else IsolationLevel.READ_UNCOMMITTED
+        asked = {TopicPartition(*place): OffsetSpec.latest() for place in places}
+        answer = self._admin.list_offsets(asked, isolation_level=level, request_timeout=ANSWER_SECONDS)
+        try:
+            return {(tp.topic, tp.partition): f.result(ANSWER_SECONDS).offset for tp, f in answer.items()}
+        except KafkaException as error:
+            raise _translate(error.args[0]) from error
+        except TimeoutError as error:
+            raise Unavailable("Kafka does not answer: list offsets timed out") from error
+
+
+def _places(partitions: Iterable[TopicPartition]) -> list[Place]:
+    return [(one.topic, one.partition) for one in partitions]
+
+
+def _translate(error: KafkaError) -> OrgstatsError:
+    remedy = _NEEDS_A_PERSON.get(error.code())
+    if remedy is not None:
+        return ConfigurationError(f"Kafka: {error.str()}: {remedy}")
+    return Unavailable(f"Kafka: {error.name()}: {error.str()}")

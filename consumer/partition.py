@@ -1,0 +1,243 @@
+"""One assigned partition: its open segment, the closed ones not stored yet, and what to store next."""
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from consumer.batch import BatchCounter, Pending
+from consumer.resume import Attempt, Resume
+from consumer.segment import CellKey, ProjectKey, Segment
+from consumer.source import Source, segment_of
+
+
+class Record(Protocol):
+    """What is needed of a Kafka record; confluent-kafka's Message has it."""
+
+    def offset(self) -> int: ...
+    def value(self) -> bytes | None: ...
+    def key(self) -> bytes | None: ...
+    def timestamp(self) -> tuple[int, int]: ...
+    def headers(self) -> list[tuple[str, bytes | None]] | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class DeadRecord:
+    """A record that could not be decoded, as it goes to `dead_letters`."""
+
+    record: Record
+    code: str
+    text: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentChanges:
+    """Cells of one segment that were touched since they were last stored, with the version to store them at.
+
+    `cells` and `project_cells` are rows (key…, quantity[, events]) as they are now; counting goes on meanwhile.
+    """
+
+    segment: Segment
+    version: int
+    keys: frozenset[CellKey]
+    project_keys: frozenset[ProjectKey]
+    cells: list[tuple[CellKey, int, int]]
+    project_cells: list[tuple[ProjectKey, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What one partition has to store so that everything below `next_offset` is stored."""
+
+    source: Source
+    next_offset: int
+    kafka_timestamp_ms: int
+    segments: list[SegmentChanges]
+    dead_letters: list[DeadRecord]
+    begun: list[tuple[int, int]]
+    gap: tuple[int, int, str] | None
+
+
+@dataclass(slots=True)
+class _Unstored:
+    dead_letters: list[DeadRecord] = field(default_factory=list)
+    begun: list[tuple[int, int]] = field(default_factory=list)
+    gap: tuple[int, int, str] | None = None
+
+
+class Partition:
+    """Counts the records of one source, segment by segment.
+
+    `attempt` says for a segment's first offset in which generation it is counted. `next_offset` is the position:
+    every record below it is counted or a dead letter. Pure, but for the records it is handed.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        start: Resume,
+        batch: BatchCounter,
+        attempt: Callable[[int], Attempt],
+        *,
+        projects: bool = True,
+    ) -> None:
+        self.source = source
+        self.quiet_until = start.quiet_until
+        self.kafka_timestamp_ms = start.kafka_timestamp_ms
+        self.last_timestamp_ms = 0
+        self.out_of_bounds = 0
+        self.stored_offset = -1
+        self._batch = batch
+        self._attempt = attempt
+        self._projects = projects
+        self._pending: Pending = Counter()
+        self._closed: list[Segment] = []
+        self._reconcile: set[int] = set()
+        self._unstored = _Unstored(gap=(*start.gap, start.gap_why) if start.gap else None)
+        self.segment = (
+            Segment(segment_of(start.start), projects=projects)
+            if start.load_stored  # it goes on in the generation that is stored
+            else self._open(segment_of(start.start))
+        )
+        self.segment.next_offset = start.start
+
+    @property
+    def next_offset(self) -> int:
+        """Next offset to read."""
+        return self.segment.next_offset
+
+    @property
+    def quiet(self) -> bool:
+        """Whether a recount has not yet reached the position that it must not be stored below."""
+        return self.next_offset < self.quiet_until
+
+    @property
+    def unstored_cells(self) -> int:
+        """Cells kept only because their closed segment is not stored yet."""
+        return sum(len(segment.cells) for segment in self._closed)
+
+    def count(self, run: Sequence[Record]) -> None:
+        """Count records in offset order; those below the position have been counted and are passed over."""
+        if run and run[0].offset() < self.next_offset:
+            run = run[bisect_left(run, self.next_offset, key=_offset) :]
+        while run:
+            if run[-1].offset() < self.segment.end:
+                self._count_within(run)
+                return
+            cut = bisect_left(run, self.segment.end, key=_offset)
+            if cut:
+                self._count_within(run[:cut])
+            run = run[cut:]
+            self._close(run[0].offset())
+
+    def advance(self, next_offset: int) -> None:
+        """Move over offsets that hold no record: control records and aborted transactions at the log's end."""
+        if next_offset >= self.segment.end:
+            self._close(next_offset)
+        self.segment.next_offset = max(self.segment.next_offset, next_offset)
+
+    def to_reconcile(self) -> list[Segment]:
+        """Segments whose stored cells must be looked at before they are stored: another logic counted them."""
+        self._fold()
+        return [s for s in (*self._closed, self.segment) if s.first_offset in self._reconcile]
+
+    def reconciled(self, segment: Segment) -> None:
+        """The phantoms of a segment have been zeroed."""
+        self._reconcile.discard(segment.first_offset)
+
+    def take(self) -> Changes:
+        """What to store now. Afterwards call `stored` or `not_stored` with it, before the next `take`."""
+        self._fold()
+        unstored, self._unstored = self._unstored, _Unstored()
+        return Changes(
+            self.source,
+            self.next_offset,
+            self.kafka_timestamp_ms,
+            [_changes(s) for s in (*self._closed, self.segment) if s.changed or s.changed_projects],
+            unstored.dead_letters,
+            unstored.begun,
+            unstored.gap,
+        )
+
+    def stored(self, changes: Changes) -> None:
+        """The changes are in ClickHouse: closed segments among them are done with."""
+        self.stored_offset = changes.next_offset
+        self._closed = [s for s in self._closed if s.end > changes.next_offset]
+
+    def not_stored(self, changes: Changes) -> None:
+        """Storing failed, perhaps halfway: all of it is stored again next time, with counts as they are then."""
+        for part in changes.segments:
+            part.segment.changed |= part.keys
+            part.segment.changed_projects |= part.project_keys
+        self._unstored.dead_letters[:0] = changes.dead_letters
+        self._unstored.begun[:0] = changes.begun
+        self._unstored.gap = changes.gap
+
+    def _count_within(self, run: Sequence[Record]) -> None:
+        values = [record.value() for record in run]
+        timestamps_ms = [record.timestamp()[1] for record in run]
+        if run[0].offset() < self.segment.skip_until:
+            self._count_unheld(run, values, timestamps_ms)
+        else:
+            self._count_run(run, values, timestamps_ms, self._pending)
+        self.last_timestamp_ms = timestamps_ms[-1]
+        self.kafka_timestamp_ms = max(self.kafka_timestamp_ms, max(timestamps_ms))
+        self.segment.next_offset = run[-1].offset() + 1
+
+    def _count_run(
+        self, run: Sequence[Record], values: list[bytes | None], timestamps_ms: list[int], pending: Pending
+    ) -> None:
+        counted = self._batch.count(values, timestamps_ms, pending)
+        self.out_of_bounds += counted.out_of_bounds
+        self._unstored.dead_letters.extend(
+            DeadRecord(run[index], code, text, self.segment.generation) for index, code, text in counted.refusals
+        )
+
+    def _count_unheld(self, run: Sequence[Record], values: list[bytes | None], timestamps_ms: list[int]) -> None:
+        """Record by record, since stored cells already hold some of these events."""
+        self._fold()
+        for record, value, timestamp_ms in zip(run, values, timestamps_ms, strict=True):
+            one: Pending = Counter()
+            self._count_run([record], [value], [timestamp_ms], one)
+            for tally, _ in self._batch.fold(one):
+                self.segment.add_one(tally, record.offset())
+
+    def _fold(self) -> None:
+        if self._pending:
+            self.segment.add(self._batch.fold(self._pending))
+            self._pending.clear()
+
+    def _close(self, next_offset: int) -> None:
+        """Finish the open segment and open the one that holds `next_offset`."""
+        self._fold()
+        self.segment.next_offset = self.segment.end
+        self._closed.append(self.segment)
+        self.segment = self._open(segment_of(next_offset))
+
+    def _open(self, first_offset: int) -> Segment:
+        attempt = self._attempt(first_offset)
+        if attempt.begins:
+            self._unstored.begun.append((first_offset, attempt.generation))
+        if attempt.reconcile:
+            self._reconcile.add(first_offset)
+        return Segment(first_offset, attempt.generation, projects=self._projects)
+
+
+def _offset(record: Record) -> int:
+    return record.offset()
+
+
+def _changes(segment: Segment) -> SegmentChanges:
+    keys, segment.changed = frozenset(segment.changed), set()
+    project_keys, segment.changed_projects = frozenset(segment.changed_projects), set()
+    project_cells = segment.project_cells or {}
+    return SegmentChanges(
+        segment,
+        segment.version,
+        keys,
+        project_keys,
+        [(key, *segment.cells[key].row_values()) for key in keys],
+        [(key, project_cells[key].row_values()[0]) for key in project_keys],
+    )

@@ -1,0 +1,166 @@
+"""Where to go on after a restart or a rebalance: a pure decision from what the broker and the store say."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from consumer.source import SEGMENT_LENGTH, Source, segment_of
+from schemas.errors import Refused
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """What `sources` holds of a source since it was first counted."""
+
+    segment_length: int
+    isolation: str
+    first_offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What `progress` holds of a source: every record below `next_offset` is counted, by `logic`."""
+
+    next_offset: int
+    logic: str
+    rewinds: int = 0
+    kafka_timestamp_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """A generation above 0 of one segment, and the logic it was counted with."""
+
+    generation: int
+    logic: str
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the broker and the store say of one source. Offsets are next-to-read.
+
+    `low` and `end` are the log's; `committed` is None when the group has no commit for this incarnation.
+    """
+
+    low: int
+    end: int
+    committed: int | None = None
+    progress: Progress | None = None
+    registration: Registration | None = None
+    repairs: Mapping[int, Repair] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Read from `start`; neither flush nor commit below `quiet_until`.
+
+    `load_stored` is set when the head of the segment is gone from the log, so that a recount would be smaller
+    than what is stored. `gap` holds offsets (from, to) that nobody counted and that are gone.
+    """
+
+    start: int
+    quiet_until: int
+    load_stored: bool = False
+    gap: tuple[int, int] | None = None
+    gap_why: str = ""
+    kafka_timestamp_ms: int = 0
+    went_back_from: int | None = None
+
+
+def resume(source: Source, found: Found, isolation: str, *, accept_skip: bool = False) -> Resume:
+    """Decide where to go on. Raises Refused when going on could make counts wrong."""
+    _refuse_other_grid(source, found.registration, isolation)
+    counted = counted_below(found)
+    if found.end < counted:
+        raise Refused(
+            f"{source.topic}/{source.partition} ends at offset {found.end}, but records below {counted} have been "
+            "counted: the log was cut back and its offsets were given out anew. Recount what it holds now: "
+            f"orgstats replay apply --repair --rewind --topic {source.topic} --partitions {source.partition}"
+        )
+    target, gap, why = _target(found, counted, accept_skip=accept_skip)
+    went_back = found.committed if found.committed is not None and found.committed > target else None
+    seen_ms = found.progress.kafka_timestamp_ms if found.progress else 0
+    lost_from = max(target, counted)
+    if lost_from < found.low:
+        gap, why = (lost_from, found.low), "retention"
+    target = max(target, found.low)
+    head = segment_of(target)
+    if found.low > head:
+        return Resume(
+            target,
+            target,
+            load_stored=True,
+            gap=gap,
+            gap_why=why,
+            kafka_timestamp_ms=seen_ms,
+            went_back_from=went_back,
+        )
+    return Resume(head, target, gap=gap, gap_why=why, kafka_timestamp_ms=seen_ms, went_back_from=went_back)
+
+
+def counted_below(found: Found) -> int:
+    """Every record below is counted, was there before counting began, or is listed as a gap already."""
+    if found.progress is not None:
+        return found.progress.next_offset
+    if found.registration is not None:
+        return found.registration.first_offset
+    return found.low if found.committed is None else 0  # the first start; or a store that has lost everything
+
+
+def _target(found: Found, counted: int, *, accept_skip: bool) -> tuple[int, tuple[int, int] | None, str]:
+    """The position to be back at: the commit, unless the store has not seen all that lies before it.
+
+    A skip is accepted in whole segments only: the segment of the commit is counted from its first offset, as
+    every later recount of it will be.
+    """
+    if found.committed is None:
+        return counted, None, ""
+    if found.committed <= counted:
+        return found.committed, None, ""
+    if accept_skip and counted < segment_of(found.committed):
+        return found.committed, (counted, segment_of(found.committed)), "skip accepted"
+    return counted, None, ""
+
+
+def _refuse_other_grid(source: Source, registration: Registration | None, isolation: str) -> None:
+    if registration is None:
+        return
+    name = f"{source.topic}/{source.partition}"
+    if registration.segment_length != SEGMENT_LENGTH:
+        raise Refused(
+            f"{name} was counted in segments of {registration.segment_length} offsets; this version uses "
+            f"{SEGMENT_LENGTH}, and cells of both would overlap. Go on with the version that began, or count "
+            "into an empty database."
+        )
+    if registration.isolation != isolation:
+        raise Refused(
+            f"{name} was counted with isolation.level={registration.isolation}, now it is {isolation}: the counts "
+            f"would mix both. Set ORGSTATS_KAFKA__ISOLATION_LEVEL={registration.isolation}."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """How a segment is to be counted from its first offset.
+
+    `begins` is set when the generation has to be recorded in `repairs` before its first row is written;
+    `reconcile` when stored cells may exist that this logic does not produce, and want a zero.
+    """
+
+    generation: int = 0
+    begins: bool = False
+    reconcile: bool = False
+
+
+def attempt(first_offset: int, repairs: Mapping[int, Repair], progress: Progress | None, logic: str) -> Attempt:
+    """The generation in which to count a segment.
+
+    Counts of another logic must lose, so a segment that was counted before with another fingerprint gets the
+    next generation; a generation that this logic has begun already is taken up again.
+    """
+    repair = repairs.get(first_offset)
+    generation = repair.generation if repair else 0
+    if progress is None or first_offset >= progress.next_offset:
+        return Attempt(generation)
+    if (repair.logic if repair else progress.logic) != logic:
+        return Attempt(generation + 1, begins=True, reconcile=True)
+    return Attempt(generation, reconcile=progress.logic != logic)

@@ -1,0 +1,141 @@
+"""From what partitions have to store to columns for ClickHouse; pure."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from consumer.partition import Changes, DeadRecord
+from consumer.source import Source, version_of
+
+PAYLOAD_BYTES: Final = 64 * 1024
+"""As much of a dead letter's payload is stored; the rest is in the log, at its offset."""
+
+Columns = list[Sequence[Any]]
+"""One sequence of values per column, all of one length."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressRow:
+    """How far a source is counted with a flush; `complete_until_ms` in epoch milliseconds."""
+
+    source: Source
+    next_offset: int
+    kafka_timestamp_ms: int
+    complete_until_ms: int
+    partitions: int
+    rewinds: int
+
+
+@dataclass(slots=True)
+class Flush:
+    """What is stored together; `Store.write` says in which order."""
+
+    changes: list[Changes]
+    logic: str
+    now_ms: int
+    progress: list[ProgressRow] = field(default_factory=list)
+
+
+def instant(epoch_ms: int) -> datetime:
+    """A moment as ClickHouse's DateTime64(3, 'UTC') takes it; what lies beyond its range becomes its edge."""
+    return datetime.fromtimestamp(min(max(epoch_ms, 0), 9_000_000_000_000) / 1000, UTC)
+
+
+def counts(changes: Iterable[Changes]) -> Columns:
+    """Columns of `counts`, whole counts of the cells that changed."""
+    columns: Columns = [[] for _ in range(10)]
+    for change in changes:
+        for part in change.segments:
+            if not part.cells:
+                continue
+            keys, quantities, events = zip(*part.cells, strict=True)
+            rows = len(keys)
+            fixed = ([change.source.source_id] * rows, [part.segment.first_offset] * rows)
+            for column, values in zip(
+                columns,
+                (*zip(*keys, strict=True), *fixed, quantities, events, [part.version] * rows),
+                strict=True,
+            ):
+                column.extend(values)  # type: ignore[attr-defined]
+    return columns
+
+
+def project_counts(changes: Iterable[Changes]) -> Columns:
+    """Columns of `project_counts`."""
+    columns: Columns = [[] for _ in range(9)]
+    for change in changes:
+        for part in change.segments:
+            if not part.project_cells:
+                continue
+            keys, quantities = zip(*part.project_cells, strict=True)
+            rows = len(keys)
+            fixed = ([change.source.source_id] * rows, [part.segment.first_offset] * rows)
+            for column, values in zip(
+                columns, (*zip(*keys, strict=True), *fixed, quantities, [part.version] * rows), strict=True
+            ):
+                column.extend(values)  # type: ignore[attr-defined]
+    return columns
+
+
+def _columns(rows: Iterable[tuple[Any, ...]]) -> Columns:
+    return list(zip(*rows, strict=True))
+
+
+def gaps(flush: Flush) -> Columns:
+    """Columns of `gaps`."""
+    now = instant(flush.now_ms)
+    return _columns((c.source.source_id, *c.gap, now) for c in flush.changes if c.gap)
+
+
+def repairs(flush: Flush) -> Columns:
+    """Columns of `repairs`: generations that this flush is the first to write."""
+    now = instant(flush.now_ms)
+    return _columns(
+        (c.source.source_id, segment, generation, flush.logic, "the logic changed", now)
+        for c in flush.changes
+        for segment, generation in c.begun
+    )
+
+
+def dead_letters(changes: Iterable[Changes]) -> Columns:
+    """Columns of `dead_letters`."""
+    return _columns(_dead_letter(c.source, dead) for c in changes for dead in c.dead_letters)
+
+
+def _dead_letter(source: Source, dead: DeadRecord) -> tuple[Any, ...]:
+    payload = dead.record.value() or b""
+    offset = dead.record.offset()
+    return (
+        source.source_id,
+        offset,
+        source.topic,
+        source.partition,
+        instant(dead.record.timestamp()[1]),
+        dead.record.key() or b"",
+        [(name, value or b"") for name, value in dead.record.headers() or ()],
+        payload[:PAYLOAD_BYTES],
+        len(payload),
+        dead.code,
+        dead.text,
+        0,
+        version_of(dead.generation, offset),
+    )
+
+
+def progress(flush: Flush) -> Columns:
+    """Columns of `progress`."""
+    now = instant(flush.now_ms)
+    return _columns(
+        (
+            p.source.source_id,
+            p.next_offset,
+            instant(p.kafka_timestamp_ms),
+            instant(p.complete_until_ms),
+            p.partitions,
+            flush.logic,
+            now,
+            version_of(p.rewinds, p.next_offset),
+        )
+        for p in flush.progress
+    )

@@ -1,0 +1,142 @@
+"""All the daemon asks of and tells ClickHouse: a flush in its fixed order, and what resuming needs.
+
+Failure semantics: every call raises Unavailable when the same call may succeed later, OrgstatsError when a
+person is needed. Every write may be repeated, in part or whole, and in any order with older ones: versions
+decide. So a lost answer needs no question, only the next flush.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+from clickhouse_driver import Client
+
+from consumer import rows
+from consumer.resume import Progress, Registration, Repair
+from consumer.segment import CellKey, ProjectKey, Stored
+from consumer.source import SEGMENT_LENGTH, Source, generation_of
+from schemas.connect import INSERT_SETTINGS, translate
+
+Result = TypeVar("Result")
+
+
+class Store:
+    """One connection to ClickHouse, for one thread at a time. `client` makes a new one after a failure."""
+
+    def __init__(self, client: Callable[[], Client]) -> None:
+        self._new_client = client
+        self._client: Client | None = None
+
+    def write(self, flush: rows.Flush) -> dict[str, int]:
+        """Store a flush: 1. begun repairs and gaps, 2. dead letters, 3. counts, 4. project counts, 5. progress.
+
+        In this order, because each is the ground of the next: a row of a new generation must never be there
+        without its repair, and progress never without the counts below it. Returns rows by table.
+        """
+        changes = flush.changes
+        return {
+            table: self._insert(table, columns)
+            for table, columns in (
+                ("repairs", rows.repairs(flush)),
+                ("gaps", rows.gaps(flush)),
+                ("dead_letters", rows.dead_letters(changes)),
+                ("counts", rows.counts(changes)),
+                ("project_counts", rows.project_counts(changes)),
+                ("progress", rows.progress(flush)),
+            )
+        }
+
+    def register(self, sources: Iterable[tuple[Source, int]], isolation: str, now_ms: int) -> None:
+        """Record sources (with their first offset) that are counted for the first time."""
+        now = rows.instant(now_ms)
+        values = [
+            (s.source_id, s.topic, s.incarnation, s.partition, SEGMENT_LENGTH, isolation, first_offset, now)
+            for s, first_offset in sources
+        ]
+        self._insert("sources", list(zip(*values, strict=True)))
+
+    def registrations(self, sources: Iterable[Source]) -> dict[int, Registration]:
+        """What is recorded of these sources, by source id."""
+        found = self._ask(
+            "SELECT source_id, segment_length, isolation, first_offset FROM sources FINAL WHERE source_id IN %(ids)s",
+            sources,
+        )
+        return {source_id: Registration(*rest) for source_id, *rest in found}
+
+    def progress(self, sources: Iterable[Source]) -> dict[int, Progress]:
+        """How far these sources are counted, by source id."""
+        found = self._ask(
+            "SELECT source_id, next_offset, logic, version, toUnixTimestamp64Milli(kafka_timestamp)"
+            " FROM progress FINAL WHERE source_id IN %(ids)s",
+            sources,
+        )
+        return {
+            source_id: Progress(next_offset, logic, generation_of(version), timestamp_ms)
+            for source_id, next_offset, logic, version, timestamp_ms in found
+        }
+
+    def repairs(self, sources: Iterable[Source]) -> dict[int, dict[int, Repair]]:
+        """The highest generation of each repaired segment, by source id and segment."""
+        found = self._ask(
+            "SELECT source_id, segment, max(generation), argMax(logic, generation)"
+            " FROM repairs FINAL WHERE source_id IN %(ids)s GROUP BY source_id, segment",
+            sources,
+        )
+        repairs: dict[int, dict[int, Repair]] = {}
+        for source_id, segment, generation, logic in found:
+            repairs.setdefault(source_id, {})[segment] = Repair(generation, logic)
+        return repairs
+
+    def cells(self, source: Source, segment: int) -> tuple[dict[CellKey, Stored], dict[ProjectKey, Stored]]:
+        """The stored cells of one segment: of each cell's rows the one with the highest version."""
+        where = "WHERE source_id = %(source)s AND segment = %(segment)s"
+        values = {"source": source.source_id, "segment": segment}
+        cells = self._run(
+            "SELECT org_id, toUnixTimestamp(bucket), category, toInt8(outcome), toString(reason),"
+            " argMax(quantity, version), argMax(events, version), max(version)"
+            f" FROM counts {where} GROUP BY org_id, bucket, category, outcome, reason",
+            values,
+        )
+        projects = self._run(
+            "SELECT org_id, project_id, toUnixTimestamp(bucket), category, toInt8(outcome),"
+            " argMax(quantity, version), max(version)"
+            f" FROM project_counts {where} GROUP BY org_id, project_id, bucket, category, outcome",
+            values,
+        )
+        return (
+            {CellKey(*row[:5]): Stored(*row[5:]) for row in cells},
+            {ProjectKey(*row[:5]): Stored(row[5], 0, row[6]) for row in projects},
+        )
+
+    def close(self) -> None:
+        """Drop the connection; the next call makes a new one."""
+        if self._client is not None:
+            self._client.disconnect()
+            self._client = None
+
+    def run(self, call: Callable[[Client], Result]) -> Result:
+        """`call` with the connection; its errors as ours, after which the connection is not used again."""
+        try:
+            if self._client is None:
+                self._client = self._new_client()
+            return call(self._client)
+        except Exception as error:
+            self.close()
+            raise translate(error) from error
+
+    def _ask(self, sql: str, sources: Iterable[Source]) -> list[Any]:
+        ids = [source.source_id for source in sources]
+        return self._run(sql, {"ids": ids}) if ids else []
+
+    def _run(self, sql: str, values: dict[str, Any]) -> list[Any]:
+        return self.run(lambda client: list(client.execute(sql, values)))
+
+    def _insert(self, table: str, columns: rows.Columns) -> int:
+        if not columns or not columns[0]:
+            return 0
+        names = ", ".join(COLUMNS[table])
+        self.run(
+            lambda client: client.execute(
+                f"INSERT INTO {table} ({names}) VALUES", columns, columnar=True, settings=INSERT_SETTINGS
+            )
+        )
+        return len(columns[0])

@@ -1,0 +1,300 @@
+"""The chain, in one place: poll → decode → classify → count → flush → commit, commit last."""
+
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from typing import Final
+
+import structlog
+from confluent_kafka import KafkaError
+from schemas.rules_store import load_history
+
+from consumer import metrics
+from consumer.assignment import Counting, Opened, open_partitions
+from consumer.batch import BatchCounter
+from consumer.checkpoint import Checkpoints, Work
+from consumer.classify import RuleHistory
+from consumer.failpoints import failpoint
+from consumer.kafka import Log, Place, Topics
+from consumer.logic import fingerprint
+from consumer.partition import Partition
+from consumer.settings import ConsumerSettings
+from consumer.store import Store
+from schemas.errors import Unavailable
+
+HEARTBEAT_SECONDS: Final = 5.0
+"""A source without new records still tells this often up to when it is complete."""
+RULES_SECONDS: Final = 10.0
+RULES_STALE_SECONDS: Final = 25.0
+"""An older copy of the rules may miss an entry that is in force by now: they take effect after 30 s."""
+MOST_BACKOFF_SECONDS: Final = 30.0
+MOST_UNSTORED_CELLS: Final = 1_000_000
+"""Closed segments waiting to be stored may hold this many cells before reading pauses."""
+
+logger = structlog.get_logger("orgstats.consumer")
+
+
+@dataclass(slots=True)
+class Timers:
+    """When each periodic thing is due, monotonic seconds."""
+
+    flush: float = 0.0
+    heartbeat: float = 0.0
+    open: float = 0.0
+    rules: float = 0.0
+    rules_read: float = field(default_factory=time.monotonic)
+
+
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """A checkpoint under way, and what it stores."""
+
+    future: Future[Mapping[Place, int]]
+    work: list[Work]
+
+    def ended(self, wait_seconds: float) -> bool:
+        """Whether it has ended, after waiting up to `wait_seconds`."""
+        return bool(wait([self.future], max(0.0, wait_seconds)).done)
+
+
+class Worker:
+    """Counts the partitions that the group assigns, until it is stopped.
+
+    All state is on the caller's thread; only a checkpoint, on what was handed to it, runs beside.
+    """
+
+    def __init__(self, settings: ConsumerSettings, store: Callable[[], Store]) -> None:
+        self._settings = settings
+        self._store = store()
+        self._topics = Topics(settings.kafka_properties())
+        self._partitions: dict[Place, Opened] = {}
+        self._unopened: list[Place] = []
+        self._holds: set[str] = set()
+        self._timer = Timers()
+        self._flight: Flight | None = None
+        self._failures = 0
+        self._stopping = False
+        self._broken = False
+        self._counting = self._count_by(load_history(self._store))
+        self._log = Log(
+            settings.kafka_properties(),
+            settings.topic,
+            on_assign=self._assigned,
+            on_revoke=self._revoked,
+            on_lost=self._lost,
+            on_error=_kafka_error,
+        )
+        self._checkpoints = Checkpoints(self._log, self._topics, store(), settings.isolation)
+        self._thread = ThreadPoolExecutor(1, "checkpoint")
+
+    def stop(self) -> None:
+        """Ask the loop to end; safe in a signal handler."""
+        self._stopping = True
+
+    def run(self) -> None:
+        """Count until stopped; then flush, commit and leave. Raises what an operator must decide."""
+        try:
+            while not self._stopping:
+                self._step(time.monotonic())
+        except BaseException:
+            self._broken = True  # nothing more is stored or committed; the next owner counts it again
+            raise
+        finally:
+            self._log.close()
+            self._thread.shutdown(wait=not self._broken, cancel_futures=True)
+            logger.info("stopped")
+
+    def _step(self, now: float) -> None:
+        batch = self._log.read(self._settings.batch_size, 0.1)
+        for place, run in batch.runs:
+            if place in self._partitions:
+                self._partitions[place].partition.count(run)
+                metrics.records.labels(place[0]).inc(len(run))
+        failpoint("after_decode")
+        for place, next_offset in batch.ends:
+            if place in self._partitions:
+                self._partitions[place].partition.advance(next_offset)
+        if batch.lost_position:
+            self._open_again()
+        self._settle(now)
+        self._begin_checkpoint(now)
+        self._refresh_rules(now)
+        self._open(now)
+        self._hold("unstored", sum(o.partition.unstored_cells for o in self._partitions.values()) > MOST_UNSTORED_CELLS)
+
+    # Checkpoints
+
+    def _begin_checkpoint(self, now: float) -> None:
+        if self._flight is not None or now < self._timer.flush:
+            return
+        idle = now >= self._timer.heartbeat
+        try:
+            work = self._work(idle=idle)
+        except Unavailable as error:
+            self._try_later(now, error)
+            return
+        if idle:
+            self._timer.heartbeat = now + HEARTBEAT_SECONDS
+        if work:
+            self._timer.flush = now + self._settings.flush_seconds
+            self._flight = Flight(self._thread.submit(self._checkpoints.run, work, self._counting.logic), work)
+
+    def _work(self, *, idle: bool) -> list[Work]:
+        """What there is to store, of the partitions that may be stored; zeroes phantoms on the way."""
+        due = {
+            place: opened
+            for place, opened in self._partitions.items()
+            if not opened.partition.quiet and (idle or opened.partition.next_offset != opened.partition.stored_offset)
+        }
+        for opened in due.values():
+            self._reconcile(opened.partition)
+        return [
+            Work(place, opened.assigned, opened.partition.take(), opened.partition.last_timestamp_ms)
+            for place, opened in due.items()
+        ]
+
+    def _reconcile(self, partition: Partition) -> None:
+        for segment in partition.to_reconcile():
+            segment.zero_missing(*self._store.cells(partition.source, segment.first_offset))
+            partition.reconciled(segment)
+
+    def _settle(self, now: float, wait_seconds: float = 0.0) -> None:
+        """Take note of a checkpoint that has ended; wait for it up to `wait_seconds`."""
+        if self._flight is None or not self._flight.ended(wait_seconds):
+            return
+        flight, self._flight = self._flight, None
+        try:
+            ends = flight.future.result()
+        except Unavailable as error:
+            for one in flight.work:
+                if one.place in self._partitions:
+                    self._partitions[one.place].partition.not_stored(one.changes)
+            self._try_later(now, error)
+            return
+        self._failures = 0
+        self._hold("clickhouse", on=False)
+        for one in flight.work:
+            if one.place in self._partitions:
+                self._partitions[one.place].partition.stored(one.changes)
+            _measure(one, ends[one.place])
+
+    def _try_later(self, now: float, error: Unavailable) -> None:
+        self._failures += 1
+        wait_seconds = min(MOST_BACKOFF_SECONDS, 0.25 * 2**self._failures)
+        self._timer.flush = now + wait_seconds
+        metrics.flush_failures.inc()
+        logger.warning("not stored, trying again", error=str(error), failures=self._failures, wait_seconds=wait_seconds)
+        self._hold("clickhouse", on=True)
+
+    # Assignment
+
+    def _assigned(self, places: list[Place]) -> None:
+        metrics.rebalances.labels("assigned").inc()
+        self._partitions.clear()
+        self._unopened = places
+        self._timer.open = 0.0
+
+    def _revoked(self, places: list[Place]) -> None:
+        """Flush and commit what was counted, within a deadline; the next owner recounts what is not committed."""
+        metrics.rebalances.labels("revoked").inc()
+        logger.info("revoked", partitions=len(places))
+        if not self._broken:
+            failpoint("in_revoke")
+            self._finish(time.monotonic() + self._settings.revoke_seconds)
+        self._drop()
+
+    def _finish(self, deadline: float) -> None:
+        """The last checkpoint, if ClickHouse answers before the deadline (monotonic seconds)."""
+        self._settle(time.monotonic(), deadline - time.monotonic())
+        if self._flight is None and not self._failures:
+            self._timer.flush = 0.0
+            self._begin_checkpoint(time.monotonic())
+            self._settle(time.monotonic(), deadline - time.monotonic())
+
+    def _lost(self, places: list[Place]) -> None:
+        metrics.rebalances.labels("lost").inc()
+        logger.warning("lost: another member owns the partitions", partitions=len(places))
+        self._drop()
+
+    def _drop(self) -> None:
+        self._partitions.clear()
+        self._unopened = []
+        metrics.assigned_partitions.set(0)
+
+    def _open_again(self) -> None:
+        """Look at all partitions anew, as after a rebalance: what is not stored is counted again."""
+        self._log.start({})
+        self._unopened = list(self._partitions) or self._unopened
+        self._partitions.clear()
+        self._timer.open = 0.0
+
+    def _open(self, now: float) -> None:
+        if not self._unopened or self._flight is not None or now < self._timer.open:
+            return
+        try:
+            opened = open_partitions(self._unopened, self._log, self._topics, self._store, self._counting)
+        except Unavailable as error:
+            self._timer.open = now + 1.0
+            logger.warning("cannot open the partitions yet", error=str(error))
+            return
+        self._partitions, self._unopened = opened, []
+        self._log.start({place: one.partition.next_offset for place, one in opened.items()})
+        if self._holds:
+            self._log.pause(self._partitions)
+        metrics.assigned_partitions.set(len(opened))
+
+    # Holding and rules
+
+    def _hold(self, why: str, on: bool) -> None:
+        """Pause reading while there is a reason to; the group membership is kept by going on to poll."""
+        before = bool(self._holds)
+        (self._holds.add if on else self._holds.discard)(why)
+        if bool(self._holds) == before:
+            return
+        (self._log.pause if self._holds else self._log.resume)(self._partitions)
+        metrics.paused.set(bool(self._holds))
+        logger.info("paused" if self._holds else "resumed", why=sorted(self._holds) or why)
+
+    def _refresh_rules(self, now: float) -> None:
+        if now < self._timer.rules or self._flight is not None:
+            return
+        self._timer.rules = now + RULES_SECONDS
+        try:
+            history = load_history(self._store)
+        except Unavailable as error:
+            self._timer.rules = now + 1.0
+            logger.warning("cannot read the rules", error=str(error))
+            self._hold("rules", on=now > self._timer.rules_read + RULES_STALE_SECONDS)
+            return
+        self._timer.rules_read = now
+        self._hold("rules", on=False)
+        if history.edition != self._counting.batch.rules.edition:
+            logger.warning("a new edition of the rules: counting the open segments again", edition=history.edition)
+            self._counting = self._count_by(history)
+            self._open_again()
+        self._counting.batch.rules = history
+
+    def _count_by(self, history: RuleHistory) -> Counting:
+        settings = self._settings
+        return Counting(
+            BatchCounter(settings.limits, history),
+            fingerprint(settings.limits, history.edition, projects=settings.projects),
+            settings.isolation,
+            settings.projects,
+            settings.incarnation,
+            settings.accept_skip,
+        )
+
+
+def _measure(work: Work, end: int) -> None:
+    topic, partition = work.place
+    metrics.next_offset.labels(topic, partition).set(work.changes.next_offset)
+    metrics.lag_records.labels(topic, partition).set(end - work.changes.next_offset)
+    for dead in work.changes.dead_letters:
+        metrics.dead_letters.labels(topic, dead.code).inc()
+
+
+def _kafka_error(error: KafkaError) -> None:
+    """librdkafka's own troubles, which it mends by itself; fatal ones come out of `read`."""
+    logger.warning("kafka", error=error.name(), detail=error.str())
