@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple, cast, get_args
 
 from query.series import LAST_SECOND, RESOLUTIONS, Buckets, buckets_of, default_width
 from schemas.errors import OrgstatsError
@@ -11,6 +11,9 @@ from schemas.outcomes import STATS, Stat
 
 MAX_BUCKETS: Final = 10_000
 """Most buckets in one series; more is an error, never a cut series."""
+
+MAX_POINTS: Final = 100_000
+"""Most points in one answer with a series per project."""
 
 Group = Literal["organization", "project"]
 
@@ -28,43 +31,62 @@ class InvalidQuery(OrgstatsError):
 
 @dataclass(frozen=True, slots=True)
 class StatsQuery:
-    """One series, or one per project: everything the SQL needs, and equal when the answers are equal."""
+    """Which series is asked for: everything the SQL needs, and equal when the answers are equal."""
 
     org_id: int
     stat: Stat
     buckets: Buckets
-    projects: tuple[int, ...] | None = None  # None: the organization's own count
+    projects: tuple[int, ...] | None = None  # of these projects; None: the organization's own
+    grouped: bool = False  # a series for each project, by its id, instead of the one of the only project
 
 
-@dataclass(frozen=True, slots=True)
-class Parameters:
-    """The checked parameters of a request whose organization is not looked up yet."""
+class Parameters(NamedTuple):
+    """The checked stat and window of a request."""
 
     stat: Stat
     buckets: Buckets
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Whose series a request of an organization asks for; None where a parameter is absent."""
+
     group: Group = "organization"
-    project_ids: frozenset[int] | None = None  # `projectID`; None when absent
-    ids: frozenset[int] | None = None  # `id`: keeps only these of the organization or projects asked for
+    project_ids: frozenset[int] | None = None  # `projectID`: these projects instead of all
+    ids: frozenset[int] | None = None  # `id`: of the organization or projects asked for keep only these
+
+    def projects(self, existing: Iterable[int]) -> tuple[int, ...]:
+        """The ids asked for among the existing projects, ascending."""
+        wanted = (self.project_ids, self.ids)
+        return tuple(sorted(key for key in existing if all(ids is None or key in ids for ids in wanted)))
 
 
 def parse(pairs: Iterable[tuple[str, str]], now: float) -> Parameters:
-    """The value that the query string's (name, value) pairs spell; `now` is the time in epoch seconds.
+    """The stat and window that the query string's (name, value) pairs spell; `now` in epoch seconds.
 
-    The last of a repeated parameter counts, an empty value is an absent one, unknown names are ignored;
-    `id` and `projectID` collect all their values. Raises InvalidQuery, for the first fault in the order of
-    the original: group, ids, stat, resolution, until, since, order of the two, number of buckets.
+    The last of a repeated parameter counts, an empty value is an absent one, unknown names are ignored.
+    Raises InvalidQuery for the first fault in the order of the original: stat, resolution, until, since, the
+    order of the two, and the number of buckets.
     """
-    last: dict[str, str] = {}
-    ids: dict[str, list[str]] = {"id": [], "projectID": []}
-    for name, value in pairs:
-        last[name] = value
-        if name in ids and value:
-            ids[name].append(value)
-    group = _group(last.get("group") or "organization")
-    project_ids, kept = _ids("projectID", ids["projectID"]), _ids("id", ids["id"])
+    last = dict(pairs)
     stat = parse_stat(last.get("stat") or "received")
-    buckets = parse_window(last.get("since", ""), last.get("until", ""), last.get("resolution", ""), now)
-    return Parameters(stat, buckets, group, project_ids, kept)
+    return Parameters(stat, parse_window(last.get("since", ""), last.get("until", ""), last.get("resolution", ""), now))
+
+
+def parse_selection(pairs: Iterable[tuple[str, str]]) -> Selection:
+    """What `group` (the last one) and all values of `id` and `projectID` select; raises InvalidQuery."""
+    pairs = list(pairs)
+    group = _group(dict(pairs).get("group") or "organization")
+    return Selection(group, _ids("projectID", pairs), _ids("id", pairs))
+
+
+def check_points(buckets: Buckets, series: int) -> None:
+    """Raise InvalidQuery when so many series of these buckets are more than one answer may hold."""
+    if buckets.length * series > MAX_POINTS:
+        raise InvalidQuery(
+            f"{series:,} projects with {buckets.length:,} buckets each are more than the limit of {MAX_POINTS:,} "
+            "points; ask for a shorter range, a coarser resolution, or fewer projects with projectID."
+        )
 
 
 def parse_stat(text: str) -> Stat:
@@ -122,18 +144,18 @@ def _resolution(text: str) -> int:
 
 
 def _group(text: str) -> Group:
-    if text == "organization":
-        return "organization"
-    if text == "project":
-        return "project"
+    for group in get_args(Group):
+        if text == group:
+            return cast(Group, group)
     raise InvalidQuery(f"Invalid group: {text}")
 
 
-def _ids(name: str, texts: list[str]) -> frozenset[int] | None:
-    """The integers given for `id` or `projectID`; None when there is none."""
+def _ids(name: str, pairs: Iterable[tuple[str, str]]) -> frozenset[int] | None:
+    """The integers given for a parameter that may be repeated; None when there is none."""
+    texts = [value for given, value in pairs if given == name and value]
     if not all(_INTEGER.fullmatch(text) for text in texts):
         raise InvalidQuery(f"{name} must be an integer")
-    return frozenset(map(int, texts)) if texts else None
+    return frozenset(map(int, texts)) or None
 
 
 def _too_many(since: float, until: float, asked: Buckets) -> str:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from query.params import MAX_BUCKETS, InvalidQuery, Parameters, parse
+from query.params import MAX_BUCKETS, InvalidQuery, Parameters, Selection, check_points, parse, parse_selection
 from query.series import LAST_SECOND, Buckets
 from schemas.outcomes import STATS
 
@@ -156,12 +156,11 @@ def test_the_last_of_a_repeated_parameter_counts() -> None:
     assert parsed(("stat", "nonsense"), ("stat", "rejected")).stat == "rejected"
 
 
-@pytest.mark.parametrize("name", ["stat", "since", "until", "resolution", "group", "id", "projectID"])
+@pytest.mark.parametrize("name", ["stat", "since", "until", "resolution"])
 def test_an_empty_value_is_an_absent_one(name: str) -> None:
     """An empty value gives the default, also when it is the last of several."""
     assert parsed((name, "")) == parsed()
-    if name not in ("id", "projectID"):
-        assert parsed((name, "nonsense"), (name, "")) == parsed()
+    assert parsed((name, "nonsense"), (name, "")) == parsed()
 
 
 def test_unknown_parameters_are_ignored() -> None:
@@ -184,34 +183,61 @@ def test_a_range_that_no_resolution_fits() -> None:
     assert "no resolution would fit" in fault(("since", "0"), ("until", "4294967295"))
 
 
+def selection_fault(*pairs: tuple[str, str]) -> str:
+    with pytest.raises(InvalidQuery) as caught:
+        parse_selection(pairs)
+    return str(caught.value)
+
+
 def test_ids_are_collected() -> None:
-    """id and projectID keep every value they are given."""
-    query = parsed(("id", "1"), ("id", "2"), ("projectID", "3"), ("projectID", ""), ("group", "project"))
-    assert query.group == "project"
-    assert (query.ids, query.project_ids) == (frozenset({1, 2}), frozenset({3}))
+    """id and projectID keep every value they are given that is not empty."""
+    pairs = [("id", "1"), ("id", "2"), ("projectID", "3"), ("projectID", ""), ("group", "project")]
+    assert parse_selection(pairs) == Selection("project", frozenset({3}), frozenset({1, 2}))
+
+
+def test_nothing_selects_the_organization() -> None:
+    """Absent and empty parameters select the organization's own series."""
+    assert parse_selection([]) == parse_selection([("group", "project"), ("group", ""), ("id", "")]) == Selection()
+
+
+def test_selected_projects_exist() -> None:
+    """projectID and id keep what both name, and only among the projects that exist."""
+    assert Selection("project").projects([3, 1]) == (1, 3)
+    assert Selection("project", frozenset({1, 2, 9}), frozenset({2, 3, 9})).projects([1, 2, 3]) == (2,)
 
 
 @pytest.mark.parametrize("name", ["id", "projectID"])
 @pytest.mark.parametrize("text", ["x", "1.5", "1 OR 1=1", "\u0663", "9" * 5000])
 def test_ids_are_integers(name: str, text: str) -> None:
     """Anything else is a fault that names the parameter."""
-    assert fault((name, text)) == f"{name} must be an integer"
+    assert selection_fault((name, text)) == f"{name} must be an integer"
 
 
 def test_unknown_groups_are_named() -> None:
     """Only organization and project can be grouped by."""
-    assert fault(("group", "key")) == "Invalid group: key"
+    assert selection_fault(("group", "key")) == "Invalid group: key"
+
+
+def test_an_answer_holds_a_limited_number_of_points() -> None:
+    """More series times buckets than the limit is a fault that names it."""
+    check_points(Buckets(0, 10, 10_000), 10)
+    with pytest.raises(InvalidQuery, match="100,000"):
+        check_points(Buckets(0, 10, 10_000), 11)
 
 
 def test_the_first_fault_is_told_in_the_original_order() -> None:
     """With everything wrong the faults come out in the order in which the original looks."""
-    wrong = {"since": "x", "until": "x", "resolution": "x", "stat": "x", "id": "x", "group": "x"}
+    wrong = {"since": "x", "until": "x", "resolution": "x", "stat": "x"}
     told = []
-    for name in ("group", "id", "stat", "resolution", "until"):
-        told.append(fault(*wrong.items()).split()[-1] if name in ("group", "stat") else fault(*wrong.items()))
+    for name in ("stat", "resolution", "until", "since"):
+        told.append(fault(*wrong.items()))
         del wrong[name]
-    assert told == ["x", "id must be an integer", "x", "Invalid resolution", "until must be a numeric timestamp."]
-    assert fault(*wrong.items()) == "since must be a numeric timestamp"
+    assert told == [
+        "Invalid stat: x",
+        "Invalid resolution",
+        "until must be a numeric timestamp.",
+        "since must be a numeric timestamp",
+    ]
 
 
 @given(
@@ -228,6 +254,7 @@ def test_the_first_fault_is_told_in_the_original_order() -> None:
 def test_any_parameters_are_a_query_or_an_invalid_query(pairs: list[tuple[str, str]]) -> None:
     """Whatever is sent, parsing gives a value within the limits or the one exception."""
     try:
+        parse_selection(pairs)
         query = parse(pairs, NOW)
     except InvalidQuery:
         return

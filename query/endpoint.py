@@ -1,0 +1,183 @@
+"""The stats endpoints: one request becomes one answer, in the order in which a client may learn things."""
+
+import asyncio
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import parse_qsl
+
+from query.access import (
+    Caller,
+    Forbidden,
+    NotFound,
+    Organization,
+    Unauthenticated,
+    bearer,
+    caller_of,
+    checked_digest,
+    permit,
+)
+from query.completeness import CountedState
+from query.gateway import Gateway
+from query.http import NOTHING, RETRY_AFTER_SECONDS, UNAVAILABLE, Answer, failure, matches
+from query.limits import Quota, RateLimit, retry_after
+from query.params import InvalidQuery, Selection, StatsQuery, check_points, parse, parse_selection
+from query.reader import Reader
+from schemas.errors import Unavailable
+
+METHODS: Final = ("GET", "HEAD", "OPTIONS")
+GATEWAY_HEADER: Final = "x-orgstats-gateway"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the endpoints look at of a request; header names in lower case."""
+
+    method: str
+    organization: str
+    project: str | None
+    query_string: str
+    headers: Mapping[str, str]
+
+
+@dataclass(slots=True)
+class Seen:
+    """What became known of a request while it was answered, for the access log."""
+
+    caller: str = ""
+    org_id: int | None = None
+
+
+class StatsEndpoint:
+    """Answers requests for the series of an organization or of its projects."""
+
+    def __init__(
+        self,
+        reader: Reader,
+        limit: RateLimit,
+        *,
+        gateway: Gateway | None,
+        retention_days: int,
+        timeout_seconds: float,
+    ) -> None:
+        self._reader = reader
+        self._limit = limit
+        self._gateway = gateway
+        self._retention_days = retention_days
+        self._timeout_seconds = timeout_seconds
+
+    async def answer(self, request: Request, now: float, seen: Seen) -> Answer:
+        """The whole answer at `now` (epoch seconds); every error that has a meaning for the client is one."""
+        if request.method == "OPTIONS":  # asked by browsers before they send a token
+            return Answer(200, headers=(("Access-Control-Max-Age", "3600"),))
+        if request.method not in METHODS:
+            return failure(405, f'Method "{request.method}" not allowed.')
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                return await self._authenticated(request, now, seen)
+        except Unauthenticated as error:
+            return failure(401, str(error), ("WWW-Authenticate", "Bearer"))
+        except (Unavailable, TimeoutError):
+            return failure(503, UNAVAILABLE, ("Retry-After", str(RETRY_AFTER_SECONDS)))
+
+    async def _authenticated(self, request: Request, now: float, seen: Seen) -> Answer:
+        caller = await self._caller(request.headers, now)
+        seen.caller = caller.name
+        quota = self._limit.take(caller.name, now)
+        if quota.allowed:
+            answer = await self._permitted(request, caller, now, seen)
+        else:
+            answer = _too_frequent(quota, self._limit.seconds, now)
+        return Answer(answer.status, answer.body, (*answer.headers, *_quota_headers(quota)))
+
+    async def _permitted(self, request: Request, caller: Caller, now: float, seen: Seen) -> Answer:
+        try:
+            organization = permit(caller, await self._reader.organization(request.organization))
+            seen.org_id = organization.org_id
+            query = await self._query(request, organization, now)
+            return await self._series(query, request.headers.get("if-none-match"), now)
+        except InvalidQuery as error:
+            return failure(400, str(error))
+        except Forbidden as error:
+            return failure(403, str(error))
+        except NotFound as error:
+            return failure(404, str(error))
+
+    async def _caller(self, headers: Mapping[str, str], now: float) -> Caller:
+        """Who is asking: the gateway's word if there is a gateway and it spoke, otherwise the bearer token."""
+        signed = headers.get(GATEWAY_HEADER)
+        if self._gateway is not None and signed is not None:
+            return self._gateway.caller(signed, now)
+        digest = checked_digest(bearer(headers.get("authorization")))
+        return caller_of(await self._reader.token(digest), digest, now)
+
+    async def _query(self, request: Request, organization: Organization, now: float) -> StatsQuery | None:
+        """What is asked for; None when the parameters leave nobody to count for."""
+        pairs = parse_qsl(request.query_string, keep_blank_values=True)
+        grouped = False
+        if request.project is not None:
+            projects: tuple[int, ...] | None = (await self._project(organization, request.project),)
+        else:
+            selection = parse_selection(pairs)
+            grouped = selection.group == "project"
+            projects = await self._selected(organization, selection)
+        stat, buckets = parse(pairs, now)
+        if projects is not None:
+            check_points(buckets, len(projects))
+        return None if projects == () else StatsQuery(organization.org_id, stat, buckets, projects, grouped)
+
+    async def _project(self, organization: Organization, name: str) -> int:
+        """The id of the project with this slug or numeric id; raises NotFound."""
+        for project in await self._reader.projects(organization.org_id):
+            if name == (str(project.project_id) if name.isdigit() else project.slug):
+                return project.project_id
+        raise NotFound
+
+    async def _selected(self, organization: Organization, selection: Selection) -> tuple[int, ...] | None:
+        """The projects to count for; None for the organization itself, none of them for nobody."""
+        if selection.group == "project":
+            existing = await self._reader.projects(organization.org_id)
+            return selection.projects(project.project_id for project in existing)
+        return None if selection.ids is None or organization.org_id in selection.ids else ()
+
+    async def _series(self, query: StatsQuery | None, if_none_match: str | None, now: float) -> Answer:
+        # The state is read before the counts, so what it says is complete is in them.
+        state = await self._reader.state()
+        body = NOTHING if query is None else await self._reader.series(query, state)
+        headers = (
+            ("ETag", body.etag),
+            # Late events and replays may change any bucket: keep it, and ask each time whether it still holds.
+            ("Cache-Control", "private, no-cache"),
+            *_trust_headers(state, self._retention_days, now),
+        )
+        if matches(if_none_match, body.etag):
+            return Answer(304, headers=headers)
+        return Answer(200, body.content, headers)
+
+
+def _trust_headers(state: CountedState, retention_days: int, now: float) -> list[tuple[str, str]]:
+    """How far the numbers can be trusted, at both ends of time."""
+    headers = []
+    if state.complete_until is not None:
+        headers.append(("X-Stats-Complete-Until", str(state.complete_until)))
+    if retention_days:
+        headers.append(("X-Stats-Retained-Since", str(math.ceil(now) - retention_days * 86_400)))
+    return headers
+
+
+def _quota_headers(quota: Quota) -> list[tuple[str, str]]:
+    if not quota.limit:
+        return []
+    return [
+        ("X-Sentry-Rate-Limit-Limit", str(quota.limit)),
+        ("X-Sentry-Rate-Limit-Remaining", str(quota.remaining)),
+        ("X-Sentry-Rate-Limit-Reset", str(quota.reset_at)),
+    ]
+
+
+def _too_frequent(quota: Quota, seconds: int, now: float) -> Answer:
+    text = (
+        f"You are attempting to use this endpoint too frequently. Limit is {quota.limit} requests in {seconds} seconds"
+    )
+    return failure(429, text, ("Retry-After", str(retry_after(quota, now))))

@@ -1,0 +1,90 @@
+"""Answers of the stats endpoints as values: status, headers and body, before any server sees them."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from query.series import Point
+
+RETRY_AFTER_SECONDS: Final = 5
+UNAVAILABLE: Final = "The counts cannot be read at the moment. Please try again in a few seconds."
+
+_EVERY_ANSWER: Final = (
+    (b"content-type", b"application/json"),
+    (b"x-xss-protection", b"1; mode=block"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"deny"),
+    (b"content-language", b"en"),
+    (b"vary", b"Accept-Language, Cookie"),
+    (b"allow", b"GET, HEAD, OPTIONS"),
+    (b"access-control-allow-methods", b"GET, HEAD, OPTIONS"),
+    (b"access-control-allow-origin", b"*"),
+    (
+        b"access-control-allow-headers",
+        b"X-Sentry-Auth, X-Requested-With, Origin, Accept, Content-Type, Authentication, Authorization",
+    ),
+    (b"access-control-expose-headers", b"X-Sentry-Error, Retry-After"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer; `headers` are those beside the ones that every answer has."""
+
+    status: int
+    body: bytes = b""
+    headers: tuple[tuple[str, str], ...] = ()
+
+    def raw_headers(self) -> list[tuple[bytes, bytes]]:
+        """All headers as ASGI wants them. A 304 has no length of its own: it speaks of a body not sent."""
+        headers = [*_EVERY_ANSWER, *((name.lower().encode(), value.encode()) for name, value in self.headers)]
+        if self.status != 304:
+            headers.append((b"content-length", str(len(self.body)).encode()))
+        return headers
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """The bytes of a series and their ETag, which is a hash of them and so never wrong."""
+
+    content: bytes
+    etag: str
+
+
+def failure(status: int, detail: str, *headers: tuple[str, str]) -> Answer:
+    """An error in the original's form; no cache may keep it."""
+    body = json.dumps({"detail": detail}).encode()
+    return Answer(status, body, (("Cache-Control", "no-store"), *headers))
+
+
+def body_of_series(points: Sequence[Point]) -> Body:
+    """`[[1584824400.0, 6090], …]`: the timestamp with a fraction, the count an integer of any size."""
+    return _body(_array(points))
+
+
+def body_of_projects(series: Mapping[int, Sequence[Point]]) -> Body:
+    """`{"<project id>": [[1584824400.0, 6090], …], …}`."""
+    return _body("{" + ", ".join(f'"{project}": {_array(points)}' for project, points in series.items()) + "}")
+
+
+def matches(if_none_match: str | None, etag: str) -> bool:
+    """Whether a conditional request already has the answer with this ETag."""
+    if if_none_match is None:
+        return False
+    candidates = [candidate.strip() for candidate in if_none_match.split(",")]
+    return "*" in candidates or etag in [candidate.removeprefix("W/") for candidate in candidates]
+
+
+def _array(points: Iterable[Point]) -> str:
+    return "[" + ", ".join([f"[{start}.0, {count}]" for start, count in points]) + "]"
+
+
+def _body(text: str) -> Body:
+    content = text.encode()
+    return Body(content, '"' + hashlib.sha256(content).hexdigest()[:32] + '"')
+
+
+NOTHING: Final = _body("[]")
+"""What the original answers when the parameters select no project."""

@@ -1,0 +1,131 @@
+"""What requests need from ClickHouse, for one event loop: asked once for all who wait, kept for seconds."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, ParamSpec, TypeVar
+
+from query import sql
+from query.access import Organization, Project, Token, token_of
+from query.cache import Cache
+from query.clickhouse import Database
+from query.completeness import CountedState, SourceState, counted_state
+from query.http import Body, body_of_projects, body_of_series
+from query.params import StatsQuery
+from query.stats import read_series
+from schemas.errors import Unavailable
+
+FOUND_SECONDS: Final = 30.0
+MISSING_SECONDS: Final = 1.0
+"""How long it is remembered that something does not exist: what was just made should work at once."""
+
+SERIES_SECONDS: Final = 10.0
+LARGEST_KEPT_BYTES: Final = 65_536
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+SeriesKey = tuple[StatsQuery, frozenset[tuple[int, int]]]
+"""A query, and the progress of all sources when it was asked."""
+
+
+class Reader:
+    """Organizations, tokens, completeness and series; to be made inside of the event loop that asks.
+
+    Every method raises Unavailable when ClickHouse has not answered after `timeout_seconds`.
+    """
+
+    def __init__(self, database: Database, *, timeout_seconds: float, token_seconds: float) -> None:
+        self.database = database
+        self._timeout_seconds = timeout_seconds
+        self._loop = asyncio.get_running_loop()
+        self._idle_threads = asyncio.Semaphore(database.size)
+        self._threads = ThreadPoolExecutor(database.size, thread_name_prefix="clickhouse")
+        self._organizations = Cache(
+            self._load_organization, lambda _, found: FOUND_SECONDS if found else MISSING_SECONDS, size=10_000
+        )
+        self._projects = Cache(self._load_projects, lambda *_: MISSING_SECONDS, size=1_000)
+        self._tokens = Cache(
+            self._load_token, lambda _, found: token_seconds if found else MISSING_SECONDS, size=10_000
+        )
+        self._states = Cache(self._load_state, lambda *_: 1.0, size=1)
+        self._series = Cache(self._load_series, _kept_seconds, size=512)
+
+    async def organization(self, name: str) -> Organization | None:
+        """The organization with this slug or numeric id; at most 30 s old."""
+        return await self._organizations.get(name)
+
+    async def projects(self, org_id: int) -> tuple[Project, ...]:
+        """The projects of an organization; at most 1 s old."""
+        return await self._projects.get(org_id)
+
+    async def token(self, digest: str) -> Token | None:
+        """The token with this digest; at most `token_seconds` old, so that a revoked one stops working."""
+        return await self._tokens.get(digest)
+
+    async def state(self) -> CountedState:
+        """How far everything is counted; at most 1 s old."""
+        return await self._states.get(())
+
+    async def series(self, query: StatsQuery, state: CountedState) -> Body:
+        """The answer to a query, with every flush that was finished when `state` was read.
+
+        A flush writes counts first and its progress after them. So as long as no progress changed, an answer
+        read after `state` is served again without asking. What changes counts without a progress (a flush
+        that died half-way, a replay, retention) shows after at most SERIES_SECONDS.
+        """
+        return await self._series.get((query, state.versions))
+
+    async def ping(self) -> None:
+        """Ask ClickHouse for nothing, or raise Unavailable."""
+        await self._call(self.database.read, sql.Statement("SELECT 1"))
+
+    def close(self) -> None:
+        """Close the connections; what still waits for ClickHouse fails."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self.database.close()
+
+    async def _call(
+        self, function: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
+    ) -> Result:
+        """Run a blocking call in a thread of its own; while all are busy callers wait here, where they time out."""
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                await self._idle_threads.acquire()
+                future = self._threads.submit(function, *args, **kwargs)
+                future.add_done_callback(self._thread_is_idle)
+                return await asyncio.wrap_future(future)
+        except TimeoutError:
+            raise Unavailable("ClickHouse did not answer in time") from None
+
+    def _thread_is_idle(self, _: object) -> None:
+        """Called in the thread: a call that nobody waits for any more still occupies it until here."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._idle_threads.release)
+
+    async def _load_organization(self, name: str) -> Organization | None:
+        rows = await self._call(self.database.read, sql.organization(name))
+        return Organization(*rows[0]) if rows else None
+
+    async def _load_projects(self, org_id: int) -> tuple[Project, ...]:
+        rows = await self._call(self.database.read, sql.projects(org_id))
+        return tuple(Project(*row) for row in rows)
+
+    async def _load_token(self, digest: str) -> Token | None:
+        rows = await self._call(self.database.read, sql.token(digest))
+        return token_of(rows[0]) if rows else None
+
+    async def _load_state(self, _: tuple[()]) -> CountedState:
+        rows = await self._call(self.database.read, sql.sources())
+        return counted_state(SourceState(*row) for row in rows)
+
+    async def _load_series(self, key: SeriesKey) -> Body:
+        return await self._call(self._read_body, key[0])
+
+    def _read_body(self, query: StatsQuery) -> Body:
+        series = read_series(self.database, query)
+        return body_of_projects(series) if query.grouped else body_of_series(*series.values())
+
+
+def _kept_seconds(key: SeriesKey, body: Body) -> float:
+    """Without any progress there is nothing that would tell of a change."""
+    return SERIES_SECONDS if key[1] and len(body.content) <= LARGEST_KEPT_BYTES else 0.0

@@ -1,0 +1,129 @@
+"""Each question to ClickHouse as a value: the statement, its bound parameters, its own limits.
+
+Values reach the server only as typed parameters; the text of a statement holds nothing but names and ids from
+this project's own enumerations. A series always names one organization and a range of time, because a
+statement cannot be made without them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from query.params import StatsQuery
+from schemas.outcomes import BUCKET_SECONDS, STAT_CATEGORIES, STAT_OUTCOMES, STATS, Stat
+
+_LAST_BUCKET: Final = 4_294_967_290
+_LARGEST_ID: Final = 2**64 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """Text with `{name:Type}` places, the values for them, and settings for this statement only."""
+
+    text: str
+    parameters: Mapping[str, int | str | Sequence[int]] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _filter(stat: Stat) -> str:
+    categories = ", ".join(map(str, STAT_CATEGORIES))
+    outcomes = ", ".join(f"'{outcome.name}'" for outcome in STAT_OUTCOMES[stat])
+    return f"category IN ({categories}) AND outcome IN ({outcomes})"
+
+
+# Filters stand on key columns only: others may not be applied below FINAL. The sum is taken in 128 bits because
+# one quantity may already be 2^63 - 1, and a sum of UInt64 wraps around without a word.
+_SERIES: Final = """\
+SELECT {project}, toUInt32(toStartOfInterval(bucket, INTERVAL {{width:UInt32}} SECOND)) AS start,
+       sum(toUInt128(quantity)) AS total
+FROM {table} FINAL
+WHERE org_id = {{org:UInt64}}
+  AND bucket BETWEEN toDateTime({{first:UInt32}}, 'UTC') AND toDateTime({{last:UInt32}}, 'UTC')
+  AND {filter}{projects}
+GROUP BY {group}"""
+
+_ORGANIZATION_SERIES: Final = {
+    stat: _SERIES.format(table="counts", project="0", filter=_filter(stat), projects="", group="start")
+    for stat in STATS
+}
+_PROJECT_SERIES: Final = {
+    stat: _SERIES.format(
+        table="project_counts",
+        project="project_id",
+        filter=_filter(stat),
+        projects="\n  AND project_id IN {projects:Array(UInt64)}",
+        group="project_id, start",
+    )
+    for stat in STATS
+}
+
+
+def series(query: StatsQuery) -> Statement:
+    """Rows (project id or 0, start of bucket, count) of the buckets that have any, in no order."""
+    buckets = query.buckets
+    parameters: dict[str, int | str | Sequence[int]] = {
+        "org": query.org_id,
+        "width": buckets.width,
+        "first": max(0, buckets.first),
+        "last": max(0, min(buckets.last + buckets.width - BUCKET_SECONDS, _LAST_BUCKET)),
+    }
+    most_rows = buckets.length
+    text = _ORGANIZATION_SERIES[query.stat]
+    if query.projects is not None:
+        text = _PROJECT_SERIES[query.stat]
+        parameters["projects"] = list(query.projects)
+        most_rows *= max(1, len(query.projects))
+    # The key begins with the bucket's month, so no cell has rows in two partitions.
+    settings = {"max_result_rows": most_rows, "do_not_merge_across_partitions_select_final": 1}
+    return Statement(text, parameters, settings)
+
+
+def organization(name: str) -> Statement:
+    """The row (org_id, slug, name) of the organization with this slug or numeric id, if there is one."""
+    if name.isascii() and name.isdigit() and len(name) <= 20 and int(name) <= _LARGEST_ID:
+        text = "SELECT org_id, slug, name FROM organizations FINAL WHERE org_id = {org:UInt64}"
+        return Statement(text, {"org": int(name)})
+    # The slug is no key column, so the newest row of each organization is taken by hand.
+    text = (
+        "SELECT org_id, argMax(slug, updated_at) AS newest, argMax(name, updated_at) FROM organizations"
+        " GROUP BY org_id HAVING newest = {slug:String} ORDER BY org_id LIMIT 1"
+    )
+    return Statement(text, {"slug": name})
+
+
+def organizations() -> Statement:
+    """Every organization's (org_id, slug, name)."""
+    return Statement("SELECT org_id, slug, name FROM organizations FINAL ORDER BY org_id")
+
+
+def projects(org_id: int) -> Statement:
+    """Each (project_id, slug, name) of one organization."""
+    text = "SELECT project_id, slug, name FROM projects FINAL WHERE org_id = {org:UInt64} ORDER BY project_id"
+    return Statement(text, {"org": org_id})
+
+
+_TOKENS: Final = (
+    "SELECT token_sha256, token_id, name, org_id, all_orgs, scopes, toUnixTimestamp64Milli(expires_at),"
+    " toUnixTimestamp64Milli(created_at), revoked FROM tokens FINAL"
+)
+
+
+def token(digest: str) -> Statement:
+    """The row of the token with this SHA-256 in hexadecimal, if there is one."""
+    return Statement(_TOKENS + " WHERE token_sha256 = {digest:String}", {"digest": digest})
+
+
+def tokens() -> Statement:
+    """Every token's row, oldest first."""
+    return Statement(_TOKENS + " ORDER BY created_at, token_id")
+
+
+def sources() -> Statement:
+    """One row per source: where it belongs and how far it is counted (see completeness.SourceState)."""
+    return Statement(
+        "SELECT s.source_id, s.topic, s.incarnation, s.partition, toUnixTimestamp64Milli(s.registered_at),"
+        " p.version, p.partitions, toUnixTimestamp64Milli(p.complete_until)"
+        " FROM (SELECT * FROM sources FINAL) AS s"
+        " LEFT JOIN (SELECT * FROM progress FINAL) AS p ON p.source_id = s.source_id",
+        settings={"join_use_nulls": 0},
+    )
