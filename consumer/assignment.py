@@ -127,8 +127,8 @@ def _open(source: Source, found: Found, store: Store, counting: Counting) -> Par
 
     partition = Partition(source, start, counting.batch, attempt, projects=counting.projects)
     if start.load_stored:
-        cells, project_cells = store.cells(source, segment_of(start.start))
-        partition.segment.load(cells, project_cells)
+        stored = store.segment(source, segment_of(start.start))
+        partition.segment.load(stored.cells, stored.project_cells)
     return partition
 
 

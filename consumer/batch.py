@@ -100,11 +100,12 @@ class BatchCounter:
         tens: list[str] = [text[:_TEN_SECONDS] for text in when]  # type: ignore[index]
         if not self._in_bounds(set(tens), min(timestamps_ms), max(timestamps_ms)):
             return False
+        keys: list[PendingKey]
         if None in [event.outcome for event in events]:
             keys = self._judged_keys(events, tens, timestamps_ms)
         else:
             keys = [
-                (e.org_id, e.project_id, ten, e.category, e.outcome, e.reason, e.quantity)
+                (e.org_id, e.project_id, ten, e.category, e.outcome, e.reason, e.quantity)  # type: ignore[misc]
                 for e, ten in zip(events, tens, strict=True)
             ]
         pending.update(keys)
@@ -112,8 +113,8 @@ class BatchCounter:
 
     def _in_bounds(self, tens: set[str], earliest_ms: int, latest_ms: int) -> bool:
         """Whether each of these ten seconds lies within the age limits of each of these Kafka timestamps."""
-        lowest = latest_ms // 1000 - self._limits.max_event_age_seconds + 1
-        highest = earliest_ms // 1000 + self._limits.max_event_ahead_seconds - BUCKET_SECONDS
+        lowest = latest_ms // 1000 - self._limits.max_age_seconds + 1
+        highest = earliest_ms // 1000 + self._limits.max_ahead_seconds - BUCKET_SECONDS
         try:
             return all(ten[-1] < "6" and lowest <= self.bucket(ten) <= highest for ten in tens)
         except DeadLetter:  # 31 February; leap seconds, :60, are for the careful way too

@@ -19,7 +19,7 @@ from consumer import metrics
 from consumer.failpoints import failpoint
 from consumer.kafka import Log, Place, Topics
 from consumer.partition import Changes
-from consumer.rows import Flush, ProgressRow
+from consumer.rows import Flush, Reached
 from consumer.store import Store
 from schemas.errors import Refused
 
@@ -60,7 +60,7 @@ class Checkpoints:
         ends = self._topics.ends([one.place for one in work], self._isolation)
         flush = Flush([one.changes for one in work], logic, asked_ms)
         flush.progress = [
-            ProgressRow(
+            Reached(
                 one.changes.source,
                 one.changes.next_offset,
                 one.changes.kafka_timestamp_ms,

@@ -17,7 +17,8 @@ from confluent_kafka import (
     TopicCollection,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from schemas.errors import ConfigurationError, OrgstatsError, Unavailable
 
@@ -45,6 +46,9 @@ FIXED: Final[Mapping[str, Any]] = {
     "enable.partition.eof": True,  # tells the position behind control records, which are no records
 }
 """Properties that the promise needs; settings refuse others."""
+
+_EARLIEST: Final[OffsetSpec] = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # no types upstream
+_LATEST: Final[OffsetSpec] = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
 _NEEDS_A_PERSON: Final = {
     KafkaError._FENCED: "another process uses the same group.instance.id; give each its own ORGSTATS_INSTANCE_ID",
@@ -226,10 +230,19 @@ class Topics:
             raise _translate(error.args[0]) from error
         return len(metadata.partitions) if metadata and metadata.error is None else 0
 
+    def starts(self, places: Iterable[Place]) -> dict[Place, int]:
+        """First offset that each log still has."""
+        return self._offsets(places, _EARLIEST, IsolationLevel.READ_UNCOMMITTED)
+
     def ends(self, places: Iterable[Place], isolation: str) -> dict[Place, int]:
         """Next offset of each log now, as a consumer of this isolation sees it."""
         level = IsolationLevel.READ_COMMITTED if isolation == READ_COMMITTED else IsolationLevel.READ_UNCOMMITTED
-        asked = {TopicPartition(*place): OffsetSpec.latest() for place in places}
+        return self._offsets(places, _LATEST, level)
+
+    def _offsets(self, places: Iterable[Place], spec: OffsetSpec, level: IsolationLevel) -> dict[Place, int]:
+        asked = {TopicPartition(*place): spec for place in places}
+        if not asked:
+            return {}
         answer = self._admin.list_offsets(asked, isolation_level=level, request_timeout=ANSWER_SECONDS)
         try:
             return {(tp.topic, tp.partition): f.result(ANSWER_SECONDS).offset for tp, f in answer.items()}

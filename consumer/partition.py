@@ -8,7 +8,7 @@ from typing import Protocol
 
 from consumer.batch import BatchCounter, Pending
 from consumer.resume import Attempt, Resume
-from consumer.segment import CellKey, ProjectKey, Segment
+from consumer.segment import CellKey, ProjectKey, Segment, Stored
 from consumer.source import Source, segment_of
 
 
@@ -30,6 +30,15 @@ class DeadRecord:
     code: str
     text: str
     generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSegment:
+    """What ClickHouse holds of one segment."""
+
+    cells: dict[CellKey, Stored]
+    project_cells: dict[ProjectKey, Stored]
+    dead_offsets: list[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +64,19 @@ class Changes:
     next_offset: int
     kafka_timestamp_ms: int
     segments: list[SegmentChanges]
-    dead_letters: list[DeadRecord]
-    begun: list[tuple[int, int]]
-    gap: tuple[int, int, str] | None
+    notes: "Notes"
 
 
 @dataclass(slots=True)
-class _Unstored:
+class Notes:
+    """What is to be stored beside counts, since it was last stored.
+
+    `begun` holds (segment, generation) that must be recorded before their rows; `withdrawn` (offset,
+    generation) of dead letters that this logic can decode; `gap` (from, to, why).
+    """
+
     dead_letters: list[DeadRecord] = field(default_factory=list)
+    withdrawn: list[tuple[int, int]] = field(default_factory=list)
     begun: list[tuple[int, int]] = field(default_factory=list)
     gap: tuple[int, int, str] | None = None
 
@@ -94,8 +108,8 @@ class Partition:
         self._projects = projects
         self._pending: Pending = Counter()
         self._closed: list[Segment] = []
-        self._reconcile: set[int] = set()
-        self._unstored = _Unstored(gap=(*start.gap, start.gap_why) if start.gap else None)
+        self._reconcile: dict[int, set[int]] = {}
+        self._notes = Notes(gap=(*start.gap, start.gap_why) if start.gap else None)
         self.segment = (
             Segment(segment_of(start.start), projects=projects)
             if start.load_stored  # it goes on in the generation that is stored
@@ -143,22 +157,22 @@ class Partition:
         self._fold()
         return [s for s in (*self._closed, self.segment) if s.first_offset in self._reconcile]
 
-    def reconciled(self, segment: Segment) -> None:
-        """The phantoms of a segment have been zeroed."""
-        self._reconcile.discard(segment.first_offset)
+    def reconcile(self, segment: Segment, stored: StoredSegment) -> None:
+        """Zero the stored cells, and withdraw the stored dead letters, that this recount did not produce."""
+        segment.zero_missing(stored.cells, stored.project_cells)
+        dead = self._reconcile.pop(segment.first_offset)
+        self._notes.withdrawn += [(o, segment.generation) for o in stored.dead_offsets if o not in dead]
 
     def take(self) -> Changes:
         """What to store now. Afterwards call `stored` or `not_stored` with it, before the next `take`."""
         self._fold()
-        unstored, self._unstored = self._unstored, _Unstored()
+        notes, self._notes = self._notes, Notes()
         return Changes(
             self.source,
             self.next_offset,
             self.kafka_timestamp_ms,
             [_changes(s) for s in (*self._closed, self.segment) if s.changed or s.changed_projects],
-            unstored.dead_letters,
-            unstored.begun,
-            unstored.gap,
+            notes,
         )
 
     def stored(self, changes: Changes) -> None:
@@ -171,9 +185,11 @@ class Partition:
         for part in changes.segments:
             part.segment.changed |= part.keys
             part.segment.changed_projects |= part.project_keys
-        self._unstored.dead_letters[:0] = changes.dead_letters
-        self._unstored.begun[:0] = changes.begun
-        self._unstored.gap = changes.gap
+        notes = self._notes
+        notes.dead_letters[:0] = changes.notes.dead_letters
+        notes.withdrawn[:0] = changes.notes.withdrawn
+        notes.begun[:0] = changes.notes.begun
+        notes.gap = changes.notes.gap
 
     def _count_within(self, run: Sequence[Record]) -> None:
         values = [record.value() for record in run]
@@ -183,7 +199,7 @@ class Partition:
         else:
             self._count_run(run, values, timestamps_ms, self._pending)
         self.last_timestamp_ms = timestamps_ms[-1]
-        self.kafka_timestamp_ms = max(self.kafka_timestamp_ms, max(timestamps_ms))
+        self.kafka_timestamp_ms = max(self.kafka_timestamp_ms, *timestamps_ms)
         self.segment.next_offset = run[-1].offset() + 1
 
     def _count_run(
@@ -191,9 +207,10 @@ class Partition:
     ) -> None:
         counted = self._batch.count(values, timestamps_ms, pending)
         self.out_of_bounds += counted.out_of_bounds
-        self._unstored.dead_letters.extend(
-            DeadRecord(run[index], code, text, self.segment.generation) for index, code, text in counted.refusals
-        )
+        dead = [DeadRecord(run[at], code, text, self.segment.generation) for at, code, text in counted.refusals]
+        self._notes.dead_letters += dead
+        if dead and self.segment.first_offset in self._reconcile:
+            self._reconcile[self.segment.first_offset].update(one.record.offset() for one in dead)
 
     def _count_unheld(self, run: Sequence[Record], values: list[bytes | None], timestamps_ms: list[int]) -> None:
         """Record by record, since stored cells already hold some of these events."""
@@ -219,9 +236,9 @@ class Partition:
     def _open(self, first_offset: int) -> Segment:
         attempt = self._attempt(first_offset)
         if attempt.begins:
-            self._unstored.begun.append((first_offset, attempt.generation))
+            self._notes.begun.append((first_offset, attempt.generation))
         if attempt.reconcile:
-            self._reconcile.add(first_offset)
+            self._reconcile[first_offset] = set()
         return Segment(first_offset, attempt.generation, projects=self._projects)
 
 

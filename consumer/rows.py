@@ -16,7 +16,7 @@ Columns = list[Sequence[Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class ProgressRow:
+class Reached:
     """How far a source is counted with a flush; `complete_until_ms` in epoch milliseconds."""
 
     source: Source
@@ -34,7 +34,7 @@ class Flush:
     changes: list[Changes]
     logic: str
     now_ms: int
-    progress: list[ProgressRow] = field(default_factory=list)
+    progress: list[Reached] = field(default_factory=list)
 
 
 def instant(epoch_ms: int) -> datetime:
@@ -44,38 +44,22 @@ def instant(epoch_ms: int) -> datetime:
 
 def counts(changes: Iterable[Changes]) -> Columns:
     """Columns of `counts`, whole counts of the cells that changed."""
-    columns: Columns = [[] for _ in range(10)]
-    for change in changes:
-        for part in change.segments:
-            if not part.cells:
-                continue
-            keys, quantities, events = zip(*part.cells, strict=True)
-            rows = len(keys)
-            fixed = ([change.source.source_id] * rows, [part.segment.first_offset] * rows)
-            for column, values in zip(
-                columns,
-                (*zip(*keys, strict=True), *fixed, quantities, events, [part.version] * rows),
-                strict=True,
-            ):
-                column.extend(values)  # type: ignore[attr-defined]
-    return columns
+    return _columns(
+        (*key, change.source.source_id, part.segment.first_offset, quantity, events, part.version)
+        for change in changes
+        for part in change.segments
+        for key, quantity, events in part.cells
+    )
 
 
 def project_counts(changes: Iterable[Changes]) -> Columns:
     """Columns of `project_counts`."""
-    columns: Columns = [[] for _ in range(9)]
-    for change in changes:
-        for part in change.segments:
-            if not part.project_cells:
-                continue
-            keys, quantities = zip(*part.project_cells, strict=True)
-            rows = len(keys)
-            fixed = ([change.source.source_id] * rows, [part.segment.first_offset] * rows)
-            for column, values in zip(
-                columns, (*zip(*keys, strict=True), *fixed, quantities, [part.version] * rows), strict=True
-            ):
-                column.extend(values)  # type: ignore[attr-defined]
-    return columns
+    return _columns(
+        (*key, change.source.source_id, part.segment.first_offset, quantity, part.version)
+        for change in changes
+        for part in change.segments
+        for key, quantity in part.project_cells
+    )
 
 
 def _columns(rows: Iterable[tuple[Any, ...]]) -> Columns:
@@ -85,7 +69,7 @@ def _columns(rows: Iterable[tuple[Any, ...]]) -> Columns:
 def gaps(flush: Flush) -> Columns:
     """Columns of `gaps`."""
     now = instant(flush.now_ms)
-    return _columns((c.source.source_id, *c.gap, now) for c in flush.changes if c.gap)
+    return _columns((c.source.source_id, *c.notes.gap, now) for c in flush.changes if c.notes.gap)
 
 
 def repairs(flush: Flush) -> Columns:
@@ -94,13 +78,14 @@ def repairs(flush: Flush) -> Columns:
     return _columns(
         (c.source.source_id, segment, generation, flush.logic, "the logic changed", now)
         for c in flush.changes
-        for segment, generation in c.begun
+        for segment, generation in c.notes.begun
     )
 
 
 def dead_letters(changes: Iterable[Changes]) -> Columns:
-    """Columns of `dead_letters`."""
-    return _columns(_dead_letter(c.source, dead) for c in changes for dead in c.dead_letters)
+    """Columns of `dead_letters`; a withdrawn one keeps only its place."""
+    found = [_dead_letter(c.source, dead) for c in changes for dead in c.notes.dead_letters]
+    return _columns(found + [_withdrawn(c.source, *one) for c in changes for one in c.notes.withdrawn])
 
 
 def _dead_letter(source: Source, dead: DeadRecord) -> tuple[Any, ...]:
@@ -121,6 +106,11 @@ def _dead_letter(source: Source, dead: DeadRecord) -> tuple[Any, ...]:
         0,
         version_of(dead.generation, offset),
     )
+
+
+def _withdrawn(source: Source, offset: int, generation: int) -> tuple[Any, ...]:
+    place = (source.source_id, offset, source.topic, source.partition)
+    return (*place, instant(0), b"", [], b"", 0, "", "", 1, version_of(generation, offset))
 
 
 def progress(flush: Flush) -> Columns:

@@ -11,10 +11,12 @@ from typing import Any, TypeVar
 from clickhouse_driver import Client
 
 from consumer import rows
+from consumer.partition import StoredSegment
 from consumer.resume import Progress, Registration, Repair
 from consumer.segment import CellKey, ProjectKey, Stored
-from consumer.source import SEGMENT_LENGTH, Source, generation_of
+from consumer.source import SEGMENT_LENGTH, Source, generation_of, segment_end
 from schemas.connect import INSERT_SETTINGS, translate
+from schemas.tables import insert
 
 Result = TypeVar("Result")
 
@@ -86,25 +88,32 @@ class Store:
             repairs.setdefault(source_id, {})[segment] = Repair(generation, logic)
         return repairs
 
-    def cells(self, source: Source, segment: int) -> tuple[dict[CellKey, Stored], dict[ProjectKey, Stored]]:
-        """The stored cells of one segment: of each cell's rows the one with the highest version."""
-        where = "WHERE source_id = %(source)s AND segment = %(segment)s"
-        values = {"source": source.source_id, "segment": segment}
+    def segment(self, source: Source, first_offset: int) -> StoredSegment:
+        """What is stored of one segment: of each cell's rows the one with the highest version."""
+        values = {"source": source.source_id, "segment": first_offset, "end": segment_end(first_offset)}
         cells = self._run(
             "SELECT org_id, toUnixTimestamp(bucket), category, toInt8(outcome), toString(reason),"
-            " argMax(quantity, version), argMax(events, version), max(version)"
-            f" FROM counts {where} GROUP BY org_id, bucket, category, outcome, reason",
+            " argMax(quantity, version), argMax(events, version), max(version) FROM counts"
+            " WHERE source_id = %(source)s AND segment = %(segment)s"
+            " GROUP BY org_id, bucket, category, outcome, reason",
             values,
         )
         projects = self._run(
             "SELECT org_id, project_id, toUnixTimestamp(bucket), category, toInt8(outcome),"
-            " argMax(quantity, version), max(version)"
-            f" FROM project_counts {where} GROUP BY org_id, project_id, bucket, category, outcome",
+            " argMax(quantity, version), max(version) FROM project_counts"
+            " WHERE source_id = %(source)s AND segment = %(segment)s"
+            " GROUP BY org_id, project_id, bucket, category, outcome",
             values,
         )
-        return (
+        dead = self._run(
+            "SELECT offset FROM dead_letters FINAL WHERE source_id = %(source)s"
+            " AND offset >= %(segment)s AND offset < %(end)s AND NOT withdrawn ORDER BY offset",
+            values,
+        )
+        return StoredSegment(
             {CellKey(*row[:5]): Stored(*row[5:]) for row in cells},
             {ProjectKey(*row[:5]): Stored(row[5], 0, row[6]) for row in projects},
+            [offset for (offset,) in dead],
         )
 
     def close(self) -> None:
@@ -133,10 +142,5 @@ class Store:
     def _insert(self, table: str, columns: rows.Columns) -> int:
         if not columns or not columns[0]:
             return 0
-        names = ", ".join(COLUMNS[table])
-        self.run(
-            lambda client: client.execute(
-                f"INSERT INTO {table} ({names}) VALUES", columns, columnar=True, settings=INSERT_SETTINGS
-            )
-        )
+        self.run(lambda client: client.execute(insert(table), columns, columnar=True, settings=INSERT_SETTINGS))
         return len(columns[0])

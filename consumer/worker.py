@@ -1,10 +1,10 @@
 """The chain, in one place: poll → decode → classify → count → flush → commit, commit last."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, cast
 
 import structlog
 from confluent_kafka import KafkaError
@@ -18,7 +18,7 @@ from consumer.classify import RuleHistory
 from consumer.failpoints import failpoint
 from consumer.kafka import Log, Place, Topics
 from consumer.logic import fingerprint
-from consumer.partition import Partition
+from consumer.partition import Partition, Record
 from consumer.settings import ConsumerSettings
 from consumer.store import Store
 from schemas.errors import Unavailable
@@ -76,7 +76,7 @@ class Worker:
         self._failures = 0
         self._stopping = False
         self._broken = False
-        self._counting = self._count_by(load_history(self._store))
+        self._counting = self._count_by(self._store.run(load_history))
         self._log = Log(
             settings.kafka_properties(),
             settings.topic,
@@ -109,7 +109,7 @@ class Worker:
         batch = self._log.read(self._settings.batch_size, 0.1)
         for place, run in batch.runs:
             if place in self._partitions:
-                self._partitions[place].partition.count(run)
+                self._partitions[place].partition.count(cast("Sequence[Record]", run))
                 metrics.records.labels(place[0]).inc(len(run))
         failpoint("after_decode")
         for place, next_offset in batch.ends:
@@ -156,8 +156,7 @@ class Worker:
 
     def _reconcile(self, partition: Partition) -> None:
         for segment in partition.to_reconcile():
-            segment.zero_missing(*self._store.cells(partition.source, segment.first_offset))
-            partition.reconciled(segment)
+            partition.reconcile(segment, self._store.segment(partition.source, segment.first_offset))
 
     def _settle(self, now: float, wait_seconds: float = 0.0) -> None:
         """Take note of a checkpoint that has ended; wait for it up to `wait_seconds`."""
@@ -261,7 +260,7 @@ class Worker:
             return
         self._timer.rules = now + RULES_SECONDS
         try:
-            history = load_history(self._store)
+            history = self._store.run(load_history)
         except Unavailable as error:
             self._timer.rules = now + 1.0
             logger.warning("cannot read the rules", error=str(error))
@@ -291,7 +290,7 @@ def _measure(work: Work, end: int) -> None:
     topic, partition = work.place
     metrics.next_offset.labels(topic, partition).set(work.changes.next_offset)
     metrics.lag_records.labels(topic, partition).set(end - work.changes.next_offset)
-    for dead in work.changes.dead_letters:
+    for dead in work.changes.notes.dead_letters:
         metrics.dead_letters.labels(topic, dead.code).inc()
 
 

@@ -1,0 +1,56 @@
+"""The long-running process around the worker: signals, metrics, rules to publish, exit."""
+
+import os
+import signal
+from types import FrameType
+from typing import Final
+
+import structlog
+
+from consumer import failpoints, log, metrics
+from consumer.settings import ConsumerSettings
+from consumer.store import Store
+from consumer.worker import Worker
+from schemas.connect import connect
+from schemas.rules_store import publish_file
+
+STORE_SECONDS: Final = 30.0
+"""ClickHouse's time for one insert or question."""
+
+logger = structlog.get_logger("orgstats.consumer")
+
+
+def run(settings: ConsumerSettings) -> None:
+    """Count until SIGTERM or SIGINT: then flush, commit, leave. A second signal ends the process at once.
+
+    Raises ConfigurationError, Refused or Unavailable with a text for the operator.
+    """
+    log.configure(settings.log_level)
+    failpoints.arm(os.environ)
+    if settings.metrics_listen:
+        host, _, port = settings.metrics_listen.rpartition(":")
+        metrics.serve(host or "0.0.0.0", int(port))  # noqa: S104 - the operator asked for every interface
+    _publish_rules(settings)
+    worker = Worker(settings, lambda: _store(settings))
+
+    def stop(signum: int, _frame: FrameType | None) -> None:
+        signal.signal(signum, lambda *_: os._exit(130))
+        logger.info("stopping: flush, commit, leave", signal=signal.Signals(signum).name)
+        worker.stop()
+
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, stop)
+    logger.info("started", **settings.masked())
+    worker.run()
+
+
+def _store(settings: ConsumerSettings) -> Store:
+    return Store(
+        lambda: connect(settings.clickhouse_url, client_name="orgstats-consume", timeout_seconds=STORE_SECONDS)
+    )
+
+
+def _publish_rules(settings: ConsumerSettings) -> None:
+    rules = settings.rules
+    if rules is not None:
+        _store(settings).run(lambda client: publish_file(client, rules))

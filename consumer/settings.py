@@ -1,0 +1,99 @@
+"""Settings of the daemon: flags over ORGSTATS_* over defaults, unsafe combinations refused at start."""
+
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field, model_validator
+
+from consumer.decode import AgeLimits
+from consumer.kafka import DEFAULTS, FIXED
+from schemas.settings import Settings
+
+_OURS: Final = {
+    "bootstrap.servers": "ORGSTATS_BOOTSTRAP_SERVERS",
+    "group.id": "ORGSTATS_GROUP",
+    "group.instance.id": "ORGSTATS_INSTANCE_ID",
+}
+
+
+class ConsumerSettings(Settings):
+    """Everything that `orgstats consume` can be told; each field's description is its help."""
+
+    bootstrap_servers: Annotated[str, Field(description="Kafka's addresses, host:port[,host:port]")]
+    topic: Annotated[tuple[str, ...], Field(min_length=1, description="the topics to count, separated by commas")]
+    group: Annotated[str, Field(min_length=1, description="the consumer group")] = "orgstats"
+    clickhouse_url: Annotated[
+        str, Field(pattern=r"^clickhouses?://", description="clickhouse://user:password@host:9000/database")
+    ]
+    instance_id: Annotated[
+        str | None,
+        Field(
+            description="a name of this process that survives restarts, for static membership: a restart within "
+            "session.timeout.ms then moves no partition. Each process needs its own"
+        ),
+    ] = None
+    incarnation: Annotated[
+        str | None,
+        Field(
+            description="stands for the topic's UUID where the broker has none; another whenever the topic is made again"
+        ),
+    ] = None
+    flush_seconds: Annotated[float, Field(ge=1.0, le=60.0, description="seconds between inserts, 1 to 60")] = 1.0
+    batch_size: Annotated[int, Field(ge=1, le=1_000_000, description="most records per read, 1 to 1000000")] = 10_000
+    max_event_age_seconds: Annotated[
+        int, Field(ge=0, description="an event older than its Kafka timestamp by more counts at that timestamp")
+    ] = AgeLimits().max_age_seconds
+    max_event_ahead_seconds: Annotated[
+        int, Field(ge=0, description="an event ahead of its Kafka timestamp by more counts at that timestamp")
+    ] = AgeLimits().max_ahead_seconds
+    projects: Annotated[bool, Field(description="also count by project")] = True
+    accept_skip: Annotated[
+        bool, Field(description="go on at a commit that is ahead of what ClickHouse holds, and list the gap")
+    ] = False
+    rules: Annotated[Path | None, Field(description="a rules file to publish at start, if it differs")] = None
+    revoke_seconds: Annotated[
+        float, Field(ge=0, le=60, description="seconds that a last flush may take when partitions are taken away")
+    ] = 10.0
+    metrics_listen: Annotated[
+        str | None, Field(pattern=r"^[^:]*:\d+$", description="host:port for Prometheus metrics, as :9108")
+    ] = None
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], Field(description="least severe log line")] = (
+        "info"
+    )
+    kafka: Annotated[
+        dict[str, str], Field(description="any other librdkafka property: ORGSTATS_KAFKA__SASL_USERNAME=…")
+    ] = {}
+
+    @model_validator(mode="after")
+    def _refuse_unsafe(self) -> "ConsumerSettings":
+        faults = []
+        for name, value in self.kafka.items():
+            variable = f"ORGSTATS_KAFKA__{name.upper().replace('.', '_')}"
+            if name in _OURS:
+                faults.append(f"{variable}: set {_OURS[name]} instead")
+            if name in FIXED:
+                faults.append(f"{variable}: is fixed, exact counts depend on it; unset it")
+            if name == "partition.assignment.strategy" and "cooperative" in value:
+                faults.append(f"{variable}: the cooperative protocol is not supported; use range or roundrobin")
+            if name == "isolation.level" and value not in ("read_committed", "read_uncommitted"):
+                faults.append(f"{variable}: must be read_committed or read_uncommitted")
+        if faults:
+            raise ValueError("\n".join(faults))
+        return self
+
+    @property
+    def limits(self) -> AgeLimits:
+        """How far an event's time may be from its Kafka timestamp."""
+        return AgeLimits(self.max_event_age_seconds, self.max_event_ahead_seconds)
+
+    @property
+    def isolation(self) -> str:
+        """Kafka's isolation.level."""
+        return self.kafka.get("isolation.level", str(DEFAULTS["isolation.level"]))
+
+    def kafka_properties(self) -> dict[str, Any]:
+        """librdkafka's properties of the consumer, without those that are fixed."""
+        own: dict[str, Any] = {"bootstrap.servers": self.bootstrap_servers, "group.id": self.group}
+        if self.instance_id:
+            own["group.instance.id"] = self.instance_id
+        return {**self.kafka, **own}
