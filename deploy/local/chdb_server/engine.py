@@ -1,0 +1,234 @@
+"""chDB as this server needs it: one engine per directory, one chDB connection per client connection.
+
+What was found of chDB 4.4: connections to one directory run their queries in parallel and release Python's
+lock; one connection runs one query at a time. SET and USE belong to a connection. KILL QUERY works.
+"""
+
+import json
+import os
+import re
+from collections.abc import Generator, Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+os.environ["TZ"] = "UTC"  # like a server in a container, and before the engine has looked
+
+import chdb  # loading it reads the time zone
+
+_CODE: Final = re.compile(r"Code: (\d+)\. (DB::Exception: .*)", re.DOTALL)
+_STREAMED: Final = re.compile(r"\s*[(\s]*(SELECT|WITH|FROM)\b", re.IGNORECASE)
+_LISTING: Final = re.compile(r"\s*(SHOW|DESCRIBE|DESC|EXPLAIN|EXISTS)\b", re.IGNORECASE)
+_COMMENT: Final = re.compile(r"\s*(--[^\n]*(\n|$)|/\*.*?\*/)", re.DOTALL)
+_UNLIMITED: Final = "SETTINGS max_result_rows = 0, max_result_bytes = 0, max_execution_time = 0"
+SYNTAX_ERROR: Final = 62
+UNKNOWN_SETTING: Final = 115
+CANCELLED: Final = 394
+UNKNOWN_EXCEPTION: Final = 1002
+
+
+class EngineError(Exception):
+    """An error of the engine: ClickHouse's own number and text."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+        self.text = text
+
+
+class Setting(NamedTuple):
+    """One setting of a query as the client sent it."""
+
+    value: str
+    important: bool  # an unknown important setting is an error, others are ignored
+
+
+class Statistics(NamedTuple):
+    """What one piece of a result adds to a query's progress."""
+
+    read_rows: int
+    read_bytes: int
+    written_rows: int
+    written_bytes: int
+
+
+class Engine:
+    """The engine on one directory; it stays loaded as long as this object is open."""
+
+    def __init__(self, path: Path) -> None:
+        """Opens or creates the directory. Raises EngineError, for one when another process has it open."""
+        self.path = path
+        self._keeper = _connect(path)  # the engine unloads with its last connection, so one stays open
+        rows = self._rows("SELECT name FROM system.settings UNION ALL SELECT alias_for FROM system.settings")
+        self.setting_names = frozenset(name for (name,) in rows)
+        self.version = str(self._rows("SELECT version()")[0][0])
+
+    def connect(self) -> "EngineConnection":
+        return EngineConnection(self)
+
+    def kill(self, tag: str) -> None:
+        """Stops what the connection of this tag is running; returns before it has stopped."""
+        self._keeper.query(f"KILL QUERY WHERE Settings['log_comment'] = {_quote(tag)} ASYNC")
+
+    def close(self) -> None:
+        """Unloads the engine; every connection must have been closed."""
+        self._keeper.close()
+
+    def _rows(self, sql: str) -> list[list[Any]]:
+        return _json_rows(self._keeper.query(sql, "JSONCompactEachRow").bytes())
+
+
+class EngineConnection:
+    """One chDB connection: its own database, settings and temporary tables; for one thread."""
+
+    _made = 0
+
+    def __init__(self, engine: Engine) -> None:
+        EngineConnection._made += 1
+        self.tag = f"connection-{EngineConnection._made}"
+        self._engine = engine
+        self._settings: dict[str, str] = {}
+        self._database = "default"
+        self._open()
+
+    def _open(self) -> None:
+        self._chdb = _connect(self._engine.path)
+        self._settings = {}
+        # log_comment marks this connection's queries for kill(); without implicit_select a typing error
+        # is a syntax error, as on a server
+        self._run(f"SET log_comment = {_quote(self.tag)}, implicit_select = 0")
+
+    def close(self) -> None:
+        self._chdb.close()
+
+    def use(self, database: str) -> None:
+        """Makes `database` the current one; EngineError 81 when there is none of that name."""
+        self._run(f"USE {_quote(database, '`')}")
+        self._database = database
+
+    def apply(self, wanted: Mapping[str, Setting]) -> None:
+        """Makes the settings that hold for the next query exactly these.
+
+        They live in the connection, and a SET costs 0.2 ms, so only differences from the last query are set.
+        Raises EngineError; nothing of a refused set remains.
+        """
+        names = self._engine.setting_names
+        for name, setting in wanted.items():
+            if setting.important and name not in names:
+                raise EngineError(UNKNOWN_SETTING, f"DB::Exception: Unknown setting {name}")
+        target = {k: s.value for k, s in wanted.items() if k in names and k != "log_comment"}
+        if target == self._settings:
+            return
+        if self._settings.get("readonly", "0") != target.get("readonly", "0"):
+            self._reopen()  # a connection cannot leave readonly
+        changes = [f"{k} = DEFAULT" for k in self._settings if k not in target]
+        changes += [f"{k} = {_quote(v)}" for k, v in target.items() if self._settings.get(k) != v]
+        try:
+            self._run("SET " + ", ".join(changes))
+        except EngineError:
+            self._reopen()
+            raise
+        self._settings = target
+
+    def _reopen(self) -> None:
+        self._chdb.close()
+        self._open()
+        self.use(self._database)
+
+    def stream(self, sql: str, params: Mapping[str, str]) -> Generator[tuple[bytes, Statistics]]:
+        """Runs a statement; yields its result in pieces of Native format, at least one, the last often empty.
+
+        Raises EngineError, also between pieces. Closing the iterator early cancels the statement.
+        """
+        if _STREAMED.match(_without_comments(sql)):
+            yield from self._stream(sql, params)
+        else:
+            yield self._whole(sql, params)
+
+    def _stream(self, sql: str, params: Mapping[str, str]) -> Generator[tuple[bytes, Statistics]]:
+        try:
+            with self._chdb.send_query(sql, "Native", params=dict(params)) as stream:
+                while (piece := stream.fetch()) is not None:
+                    yield piece.bytes(), _statistics(piece)
+        except RuntimeError as error:
+            raise _engine_error(error) from None
+
+    def _whole(self, sql: str, params: Mapping[str, str]) -> tuple[bytes, Statistics]:
+        if self._chdb._conn.classify_query(sql)["statement_count"] > 1:  # noqa: SLF001  # no public name
+            raise EngineError(
+                SYNTAX_ERROR, "DB::Exception: Syntax error (Multi-statements are not allowed). (SYNTAX_ERROR)"
+            )
+        result = self._run(sql, "Native", params)
+        if sql.strip().upper().startswith("USE "):
+            self._database = self._current_database()
+        return result.bytes(), _statistics(result)
+
+    def header(self, sql: str, params: Mapping[str, str]) -> list[tuple[str, str]]:
+        """Names and types of a statement's result; empty for a statement without one.
+
+        Only for results without rows, for which the engine says nothing about columns.
+        """
+        text = _without_comments(sql).rstrip().rstrip(";")
+        if _STREAMED.match(text):
+            described = self._run(f"DESCRIBE ({text}\n) {_UNLIMITED}", "JSONCompactEachRow", params)
+            return [(row[0], row[1]) for row in _json_rows(described.bytes())]
+        if _LISTING.match(text):
+            names, types = _json_rows(self._run(text, "JSONCompactEachRowWithNamesAndTypes", params).bytes())[:2]
+            return list(zip(names, types, strict=True))
+        return []
+
+    def insert(self, sql: str, blocks: list[bytes]) -> int:
+        """Inserts whole blocks of Native format with an INSERT that has no VALUES; returns rows written.
+
+        All or nothing of what reaches this call is parsed before anything is stored. Raises EngineError.
+        """
+        try:
+            with self._chdb.send_insert(sql, "Native") as inserter:
+                for block in blocks:
+                    inserter.append(block)
+                return int(inserter.finish().rows_written)
+        except RuntimeError as error:
+            raise _engine_error(error) from None
+
+    def _current_database(self) -> str:
+        rows = _json_rows(self._run(f"SELECT currentDatabase() {_UNLIMITED}", "JSONCompactEachRow").bytes())
+        return str(rows[0][0])
+
+    def _run(self, sql: str, output: str = "Native", params: Mapping[str, str] | None = None) -> Any:
+        try:
+            return self._chdb.query(sql, output, params=dict(params or {}))
+        except RuntimeError as error:
+            raise _engine_error(error) from None
+
+
+def _connect(path: Path) -> Any:
+    try:
+        return chdb.connect(str(path))  # type: ignore[no-untyped-call]
+    except RuntimeError as error:
+        raise _engine_error(error) from None
+
+
+def _engine_error(error: Exception) -> EngineError:
+    """chDB puts the error's number into the text; the outermost one counts."""
+    if found := _CODE.search(str(error)):
+        return EngineError(int(found[1]), found[2])
+    return EngineError(UNKNOWN_EXCEPTION, f"DB::Exception: {error}")
+
+
+def _statistics(result: Any) -> Statistics:
+    return Statistics(
+        result.storage_rows_read(), result.storage_bytes_read(), result.rows_written(), result.bytes_written()
+    )
+
+
+def _without_comments(sql: str) -> str:
+    while found := _COMMENT.match(sql):
+        sql = sql[found.end() :]
+    return sql
+
+
+def _json_rows(data: bytes) -> list[list[Any]]:
+    return [json.loads(line) for line in data.splitlines()]
+
+
+def _quote(text: str, mark: str = "'") -> str:
+    return mark + text.replace("\\", "\\\\").replace(mark, "\\" + mark) + mark
