@@ -8,6 +8,7 @@ from typing import Any, Final
 from clickhouse_driver import Client
 from clickhouse_driver import errors as driver_errors
 
+from query import metrics
 from query.params import InvalidQuery
 from query.sql import Statement
 from schemas.connect import INSERT_SETTINGS, connect, translate
@@ -65,7 +66,7 @@ class Database:
         Raises Unavailable, InvalidQuery when it would read more rows than the limit, OrgstatsError for a
         fault of ours.
         """
-        with self._client() as client:
+        with self._client() as client, metrics.read_seconds.time():
             rows: list[tuple[Any, ...]] = client.execute(
                 statement.text, dict(statement.parameters), settings=dict(statement.settings)
             )
@@ -93,6 +94,7 @@ class Database:
             yield client
         except Exception as error:
             client.disconnect()
+            metrics.read_failures.inc()
             if isinstance(error, driver_errors.ServerException) and error.code in _TOO_MUCH:
                 raise InvalidQuery("This range needs more rows than one request may read; ask for less.") from None
             raise translate(error) from error

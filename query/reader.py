@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Final, ParamSpec, TypeVar
 
 from query import sql
@@ -29,7 +30,7 @@ SeriesKey = tuple[StatsQuery, frozenset[tuple[int, int]]]
 
 
 class Reader:
-    """Organizations, tokens, completeness and series; to be made inside of the event loop that asks.
+    """Organizations, tokens, completeness and series, for the one event loop that asks.
 
     Every method raises Unavailable when ClickHouse has not answered after `timeout_seconds`.
     """
@@ -37,7 +38,6 @@ class Reader:
     def __init__(self, database: Database, *, timeout_seconds: float, token_seconds: float) -> None:
         self.database = database
         self._timeout_seconds = timeout_seconds
-        self._loop = asyncio.get_running_loop()
         self._idle_threads = asyncio.Semaphore(database.size)
         self._threads = ThreadPoolExecutor(database.size, thread_name_prefix="clickhouse")
         self._organizations = Cache(
@@ -92,15 +92,15 @@ class Reader:
             async with asyncio.timeout(self._timeout_seconds):
                 await self._idle_threads.acquire()
                 future = self._threads.submit(function, *args, **kwargs)
-                future.add_done_callback(self._thread_is_idle)
+                future.add_done_callback(partial(self._thread_is_idle, asyncio.get_running_loop()))
                 return await asyncio.wrap_future(future)
         except TimeoutError:
             raise Unavailable("ClickHouse did not answer in time") from None
 
-    def _thread_is_idle(self, _: object) -> None:
+    def _thread_is_idle(self, loop: asyncio.AbstractEventLoop, _: object) -> None:
         """Called in the thread: a call that nobody waits for any more still occupies it until here."""
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._idle_threads.release)
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(self._idle_threads.release)
 
     async def _load_organization(self, name: str) -> Organization | None:
         rows = await self._call(self.database.read, sql.organization(name))

@@ -1,0 +1,175 @@
+"""The ASGI application: routes, health, metrics, documents, one access log line per request."""
+
+import json
+import re
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import structlog
+from fastapi import FastAPI
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.requests import Request as HttpRequest
+from starlette.responses import HTMLResponse, JSONResponse, Response
+
+from query import metrics
+from query.access import TOKEN_PREFIX
+from query.clickhouse import Database
+from query.docs import page
+from query.endpoint import GATEWAY_HEADER, Request, Seen, StatsEndpoint
+from query.http import Answer, failure
+from query.limits import RateLimit
+from query.openapi import document
+from query.reader import Reader
+from query.settings import QuerySettings
+from schemas.errors import OrgstatsError
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+ORGANIZATION_STATS: Final = "/api/0/organizations/{organization}/stats"
+PROJECT_STATS: Final = "/api/0/projects/{organization}/{project}/stats"
+
+_HEADERS: Final = {name.encode() for name in ("authorization", "if-none-match", GATEWAY_HEADER)}
+_SHOWN_PARAMETERS: Final = {"stat", "since", "until", "resolution", "group", "id", "projectID"}
+_ANY_TOKEN: Final = re.compile(TOKEN_PREFIX + r"[A-Za-z0-9_-]+")
+
+logger = structlog.get_logger("orgstats.query")
+
+
+class Health:
+    """Whether this process should get requests; `drain` once it is about to leave."""
+
+    def __init__(self) -> None:
+        self.draining = False
+
+    def drain(self) -> None:
+        """From now on readiness says no; requests are still answered."""
+        self.draining = True
+
+
+def create_app(settings: QuerySettings, *, health: Health | None = None) -> FastAPI:
+    """The whole application over the ClickHouse of `settings`; nothing is connected before the first request."""
+    health = health or Health()
+    database = Database(
+        settings.clickhouse_url,
+        size=settings.query_connections,
+        timeout_seconds=settings.query_timeout_seconds,
+        max_rows_to_read=settings.query_max_rows,
+        max_threads=settings.query_threads,
+    )
+    metrics.busy_connections.set_function(lambda: database.in_use)
+    reader = Reader(
+        database, timeout_seconds=settings.query_timeout_seconds, token_seconds=settings.token_cache_seconds
+    )
+    endpoint = StatsEndpoint(
+        reader,
+        RateLimit(settings.rate_limit, settings.rate_window_seconds),
+        gateway=settings.gateway(),
+        retention_days=settings.retention_days,
+        timeout_seconds=settings.query_timeout_seconds,
+    )
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        reader.close()
+
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, lifespan=lifespan)
+    for path, route in ((ORGANIZATION_STATS, "organization"), (PROJECT_STATS, "project")):
+        for spelling in (path + "/", path):
+            app.add_route(spelling, StatsRoute(endpoint, route))  # type: ignore[arg-type]  # an ASGI application
+    _add_health(app, reader, health)
+    _add_documents(app)
+    if not settings.metrics_listen:
+        app.add_route("/metrics", _metrics)
+    return app
+
+
+class StatsRoute:
+    """One of the stats endpoints as an ASGI application of its own: no framework between request and answer."""
+
+    def __init__(self, endpoint: StatsEndpoint, route: str) -> None:
+        self._endpoint = endpoint
+        self._route = route
+
+    async def __call__(self, scope: Scope, _: Receive, send: Send) -> None:
+        started, seen = time.perf_counter(), Seen()
+        answer = await self._answer(scope, seen)
+        await send({"type": "http.response.start", "status": answer.status, "headers": answer.raw_headers()})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else answer.body})
+        seconds = time.perf_counter() - started
+        metrics.requests.labels(self._route, answer.status).inc()
+        metrics.request_seconds.labels(self._route).observe(seconds)
+        _log(scope, answer, seen, seconds)
+
+    async def _answer(self, scope: Scope, seen: Seen) -> Answer:
+        try:
+            return await self._endpoint.answer(_request(scope), time.time(), seen)
+        except Exception:
+            logger.exception("failed", path=_masked(scope["path"]))
+            return failure(500, "Internal Error")
+
+
+def _request(scope: Scope) -> Request:
+    headers = {name.decode(): value.decode("latin-1") for name, value in scope["headers"] if name in _HEADERS}
+    return Request(
+        method=scope["method"],
+        organization=scope["path_params"]["organization"],
+        project=scope["path_params"].get("project"),
+        query_string=scope["query_string"].decode("latin-1"),
+        headers=headers,
+    )
+
+
+def _log(scope: Scope, answer: Answer, seen: Seen, seconds: float) -> None:
+    parameters = scope["query_string"].decode("latin-1").split("&")
+    shown = [parameter for parameter in parameters if parameter.partition("=")[0] in _SHOWN_PARAMETERS]
+    client = scope.get("client")
+    logger.info(
+        "request",
+        method=scope["method"],
+        path=_masked(scope["path"]),
+        query=_masked("&".join(shown))[:500],
+        status=answer.status,
+        bytes=len(answer.body),
+        ms=round(seconds * 1000, 2),
+        caller=seen.caller,
+        org_id=seen.org_id,
+        client=client[0] if client else None,
+    )
+
+
+def _masked(text: str) -> str:
+    """Text without tokens, for those who put them where they do not belong."""
+    return _ANY_TOKEN.sub(f"{TOKEN_PREFIX}…", text)
+
+
+def _add_health(app: FastAPI, reader: Reader, health: Health) -> None:
+    async def live(_: HttpRequest) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def ready(_: HttpRequest) -> Response:
+        if health.draining:
+            return JSONResponse({"detail": "draining"}, 503)
+        try:
+            await reader.ping()
+        except OrgstatsError:
+            return JSONResponse({"detail": "ClickHouse does not answer"}, 503)
+        return JSONResponse({"status": "ok"})
+
+    app.add_route("/healthz/live", live)
+    app.add_route("/healthz/ready", ready)
+
+
+def _add_documents(app: FastAPI) -> None:
+    described = document()
+    text, html = json.dumps(described, indent=2), page(described)
+    app.add_route("/openapi.json", lambda _: Response(text, media_type="application/json"))
+    app.add_route("/docs", lambda _: HTMLResponse(html))
+
+
+def _metrics(_: HttpRequest) -> Response:
+    return Response(generate_latest(metrics.REGISTRY), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,35 @@
+"""Every metric of the query side, declared once: name, type, unit, meaning and remedy."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+REGISTRY = CollectorRegistry()
+
+requests = Counter(
+    "orgstats_requests_total",
+    "Requests answered, by route and status. 503: look at ClickHouse; 429: a caller is over its rate.",
+    ["route", "status"],
+    registry=REGISTRY,
+)
+request_seconds = Histogram(
+    "orgstats_request_seconds",
+    "Time from the request to the whole answer. Slow: compare with orgstats_clickhouse_read_seconds.",
+    ["route"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+    registry=REGISTRY,
+)
+read_seconds = Histogram(
+    "orgstats_clickhouse_read_seconds",
+    "Time of one statement in ClickHouse. Slow: look at its load, at the range asked for and at merges.",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+    registry=REGISTRY,
+)
+read_failures = Counter(
+    "orgstats_clickhouse_read_failures_total",
+    "Statements that failed or came too late. Look at the log for ClickHouse's error.",
+    registry=REGISTRY,
+)
+busy_connections = Gauge(
+    "orgstats_clickhouse_busy_connections",
+    "Connections in use. Always at the maximum: raise ORGSTATS_QUERY_CONNECTIONS or add processes.",
+    registry=REGISTRY,
+)

@@ -1,0 +1,183 @@
+"""The OpenAPI description of everything the process answers, with examples."""
+
+from importlib.metadata import version
+from typing import Any, Final
+
+from query.http import UNAVAILABLE
+from query.params import MAX_BUCKETS, MAX_POINTS
+from query.series import LAST_SECOND
+from schemas.outcomes import STATS
+
+Json = dict[str, Any]
+
+ORGANIZATION_STATS: Final = "/api/0/organizations/{organization_slug}/stats/"
+PROJECT_STATS: Final = "/api/0/projects/{organization_slug}/{project_slug}/stats/"
+
+_EXAMPLE: Final = [[1584824400.0, 6090], [1584828000.0, 6096], [1584831600.0, 5775]]
+
+_HEADERS: Final = {
+    "ETag": "hash of the body; sent back as If-None-Match it gives a 304 while nothing has changed",
+    "X-Stats-Complete-Until": (
+        "every event that Kafka held at this time (epoch seconds) is counted; absent when unknown"
+    ),
+    "X-Stats-Retained-Since": (
+        "counts before this time (epoch seconds) may have been deleted; absent when none ever is"
+    ),
+    "X-Sentry-Rate-Limit-Limit": "requests per window; beside it -Remaining, and -Reset in epoch seconds",
+}
+
+_ERRORS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
+    "400": (
+        "A parameter is wrong.",
+        (
+            "Invalid resolution",
+            "until must be a numeric timestamp.",
+            "since must be a numeric timestamp",
+            "start must be before or equal to end",
+            "Invalid stat: generated",
+        ),
+    ),
+    "401": ("Nobody is known to be asking.", ("Authentication credentials were not provided.", "Invalid token")),
+    "403": (
+        "The token is for another organization or lacks the scope `org:read`.",
+        ("You do not have permission to perform this action.",),
+    ),
+    "404": ("There is no such organization or project.", ("The requested resource does not exist",)),
+    "405": ("Another method than GET, HEAD and OPTIONS.", ('Method "POST" not allowed.',)),
+    "429": (
+        "Over the caller's rate; see Retry-After.",
+        ("You are attempting to use this endpoint too frequently. Limit is 1000 requests in 1 seconds",),
+    ),
+    "503": ("ClickHouse is away or too slow; see Retry-After. Never a part of a series.", (UNAVAILABLE,)),
+}
+
+
+def document() -> Json:
+    """The OpenAPI 3.1 document."""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "orgstats",
+            "version": version("orgstats"),
+            "description": "How many events an organization had, per 10 seconds, hour or day.",
+        },
+        "paths": {
+            ORGANIZATION_STATS: _stats(
+                "Event counts of an organization", [_path("organization_slug"), *_window(), *_selection()]
+            ),
+            PROJECT_STATS: _stats(
+                "Event counts of a project", [_path("organization_slug"), _path("project_slug"), *_window()]
+            ),
+            "/healthz/live": _plain("Whether the process serves", "application/json"),
+            "/healthz/ready": _plain("Whether it should get requests", "application/json", "503"),
+            "/metrics": _plain("Prometheus metrics, unless they have a port of their own", "text/plain"),
+            "/openapi.json": _plain("This document", "application/json"),
+            "/docs": _plain("This document as a page", "text/html"),
+        },
+        "components": {"securitySchemes": _credentials(), "schemas": _schemas()},
+    }
+
+
+def _credentials() -> Json:
+    return {
+        "token": {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "a token from `orgstats tokens create`, with the scope `org:read`",
+        },
+        "gateway": {
+            "type": "apiKey",
+            "in": "header",
+            "name": "X-Orgstats-Gateway",
+            "description": "a JWT signed by a gateway (HS256, audience `orgstats`), where a key for it is set",
+        },
+    }
+
+
+def _schemas() -> Json:
+    point = [
+        {"type": "number", "description": "start of the bucket, seconds since the UNIX epoch"},
+        {"type": "integer", "minimum": 0, "description": "events in the bucket"},
+    ]
+    series = {"$ref": "#/components/schemas/Series"}
+    return {
+        "Point": {"type": "array", "prefixItems": point, "minItems": 2, "maxItems": 2},
+        "Series": {"type": "array", "items": {"$ref": "#/components/schemas/Point"}, "examples": [_EXAMPLE]},
+        "SeriesByProject": {"type": "object", "additionalProperties": series, "examples": [{"4501": _EXAMPLE}]},
+        "Error": {"type": "object", "properties": {"detail": {"type": "string"}}, "required": ["detail"]},
+    }
+
+
+def _path(name: str) -> Json:
+    return {
+        "name": name,
+        "in": "path",
+        "required": True,
+        "schema": {"type": "string"},
+        "description": "slug or numeric id",
+    }
+
+
+def _query(name: str, schema: Json, description: str) -> Json:
+    return {"name": name, "in": "query", "schema": schema, "description": description}
+
+
+def _window() -> list[Json]:
+    timestamp = {"type": "number", "minimum": 0, "maximum": LAST_SECOND}
+    return [
+        _query("stat", {"type": "string", "enum": list(STATS), "default": "received"}, "what to count"),
+        _query("since", timestamp, "start of the window, seconds since the UNIX epoch; default: until - 1 day + 1 s"),
+        _query("until", timestamp, "end of the window, in the last bucket; default: now"),
+        _query(
+            "resolution",
+            {"type": "string", "examples": ["10s", "1h", "1d"]},
+            "width of a bucket: 10 s, 1 h or 1 d in any spelling `<integer><s|m|h|d>`; default: 10 s up to an hour, "
+            f"1 h up to a week, otherwise 1 d. At most {MAX_BUCKETS:,} buckets",
+        ),
+    ]
+
+
+def _selection() -> list[Json]:
+    integers = {"type": "array", "items": {"type": "integer"}}
+    return [
+        _query(
+            "group",
+            {"type": "string", "enum": ["organization", "project"], "default": "organization"},
+            f"`project`: a series for each project, by its id; at most {MAX_POINTS:,} points in all",
+        ),
+        _query("projectID", integers, "with `group=project`: only these projects; may be repeated"),
+        _query("id", integers, "keep only these ids of what is asked for; may be repeated"),
+    ]
+
+
+def _stats(summary: str, parameters: list[Json]) -> Json:
+    responses = {
+        "200": _series(),
+        "304": {"description": "The series is still the one with the ETag in If-None-Match."},
+        **{status: _error(*described) for status, described in _ERRORS.items()},
+    }
+    credentials: list[Json] = [{"token": []}, {"gateway": []}]
+    return {"get": {"summary": summary, "security": credentials, "parameters": parameters, "responses": responses}}
+
+
+def _series() -> Json:
+    kinds = [{"$ref": f"#/components/schemas/{name}"} for name in ("Series", "SeriesByProject")]
+    return {
+        "description": "Every bucket of the window, ascending; one without events is there with 0.",
+        "headers": {name: {"description": text, "schema": {"type": "string"}} for name, text in _HEADERS.items()},
+        "content": {"application/json": {"schema": {"anyOf": kinds}, "example": _EXAMPLE}},
+    }
+
+
+def _error(description: str, texts: tuple[str, ...]) -> Json:
+    content = {
+        "schema": {"$ref": "#/components/schemas/Error"},
+        "examples": {text: {"value": {"detail": text}} for text in texts},
+    }
+    return {"description": description, "content": {"application/json": content}}
+
+
+def _plain(summary: str, media_type: str, *other_statuses: str) -> Json:
+    responses: Json = {"200": {"description": summary, "content": {media_type: {}}}}
+    responses |= {status: {"description": "not now"} for status in other_statuses}
+    return {"get": {"summary": summary, "security": [], "responses": responses}}
