@@ -32,6 +32,7 @@ BROKER_PROPERTIES: Final = {
     "share.coordinator.state.topic.num.partitions": "1",
     "share.coordinator.state.topic.replication.factor": "1",
     "share.coordinator.state.topic.min.isr": "1",
+    "log.retention.ms": "-1",  # records with old timestamps must not vanish; a topic may say otherwise
     "log.retention.check.interval.ms": "500",  # tests wait for retention and for deleted segments
     "log.initial.task.delay.ms": "500",
     "file.delete.delay.ms": "500",

@@ -1,0 +1,1 @@
+"""The local tools: the servers on loopback, the generator and `up`."""
