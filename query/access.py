@@ -104,7 +104,7 @@ def checked_digest(token: str) -> str:
 
 def token_of(row: tuple[Any, ...]) -> Token:
     """The token in a row of `sql.token` or `sql.tokens`."""
-    digest, token_id, name, org_id, all_orgs, scopes, expires_ms, created_ms, revoked = row
+    digest, token_id, name, org_id, all_orgs, scopes, expires_ms, created_ms, revoked, _ = row
     return Token(
         digest=digest,
         token_id=token_id,

@@ -61,9 +61,7 @@ def create_app(settings: QuerySettings, *, health: Health | None = None) -> Fast
         max_threads=settings.query_threads,
     )
     metrics.busy_connections.set_function(lambda: database.in_use)
-    reader = Reader(
-        database, timeout_seconds=settings.query_timeout_seconds, token_seconds=settings.token_cache_seconds
-    )
+    reader = Reader(database, timeout_seconds=settings.query_timeout_seconds, token_seconds=settings.revocation_seconds)
     endpoint = StatsEndpoint(
         reader,
         RateLimit(settings.rate_limit, settings.rate_window_seconds),

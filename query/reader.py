@@ -108,7 +108,7 @@ class Reader:
 
     async def _load_projects(self, org_id: int) -> tuple[Project, ...]:
         rows = await self._call(self.database.read, sql.projects(org_id))
-        return tuple(Project(*row) for row in rows)
+        return tuple(Project(*row[:3]) for row in rows)
 
     async def _load_token(self, digest: str) -> Token | None:
         rows = await self._call(self.database.read, sql.token(digest))

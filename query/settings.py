@@ -9,7 +9,7 @@ from query.gateway import Gateway, keys_of
 from schemas.errors import ConfigurationError
 from schemas.settings import Settings
 
-LONGEST_TOKEN_CACHE_SECONDS: Final = 30.0
+LONGEST_REVOCATION_SECONDS: Final = 30.0
 
 
 class QuerySettings(Settings):
@@ -23,13 +23,13 @@ class QuerySettings(Settings):
     query_threads: int = Field(2, ge=1, le=64, description="threads that ClickHouse may use for one request")
     query_timeout_seconds: float = Field(10.0, gt=0, le=300, description="longest time for one request")
     query_max_rows: int = Field(0, ge=0, description="most rows that one request may read; 0: as many as it needs")
-    token_cache_seconds: float = Field(
-        10.0, ge=0, le=LONGEST_TOKEN_CACHE_SECONDS, description="how long a revoked token may still work"
+    revocation_seconds: float = Field(
+        10.0, ge=0, le=LONGEST_REVOCATION_SECONDS, description="how long a revoked token may still work"
     )
     rate_limit: int = Field(1_000, ge=0, description="most requests per caller and window, per process; 0: no limit")
     rate_window_seconds: int = Field(1, ge=1, le=3600, description="length of the window of rate_limit")
-    gateway_key: SecretStr = Field(
-        SecretStr(""), description="key of a gateway's signed header; better in a file, see ORGSTATS_GATEWAY_KEY_FILE"
+    gateway_key: SecretStr | None = Field(
+        None, description="key of a gateway's signed header; better in a file, see ORGSTATS_GATEWAY_KEY_FILE"
     )
     gateway_key_file: Path | None = Field(None, description="file with the gateway's keys, one a line")
     drain_seconds: float = Field(
@@ -54,10 +54,10 @@ class QuerySettings(Settings):
 
     def gateway(self) -> Gateway | None:
         """What checks the gateway's signed header; None when no key is set, and then the header is ignored."""
-        keys = [key] if (key := self.gateway_key.get_secret_value()) else []
+        keys = [self.gateway_key.get_secret_value()] if self.gateway_key is not None else []
         if self.gateway_key_file is not None:
             keys += keys_of(self.gateway_key_file.read_text(encoding="utf-8"))
-        return Gateway(keys) if keys or self.gateway_key_file is not None else None
+        return Gateway(keys) if keys or self.gateway_key_file else None
 
 
 def split_address(text: str) -> tuple[str, int]:

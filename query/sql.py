@@ -92,19 +92,24 @@ def organization(name: str) -> Statement:
 
 
 def organizations() -> Statement:
-    """Every organization's (org_id, slug, name)."""
-    return Statement("SELECT org_id, slug, name FROM organizations FINAL ORDER BY org_id")
+    """Every organization's (org_id, slug, name, time of its last change in ms)."""
+    return Statement(
+        "SELECT org_id, slug, name, toUnixTimestamp64Milli(updated_at) FROM organizations FINAL ORDER BY org_id"
+    )
 
 
 def projects(org_id: int) -> Statement:
-    """Each (project_id, slug, name) of one organization."""
-    text = "SELECT project_id, slug, name FROM projects FINAL WHERE org_id = {org:UInt64} ORDER BY project_id"
+    """Each (project_id, slug, name, time of its last change in ms) of one organization."""
+    text = (
+        "SELECT project_id, slug, name, toUnixTimestamp64Milli(updated_at) FROM projects FINAL"
+        " WHERE org_id = {org:UInt64} ORDER BY project_id"
+    )
     return Statement(text, {"org": org_id})
 
 
 _TOKENS: Final = (
     "SELECT token_sha256, token_id, name, org_id, all_orgs, scopes, toUnixTimestamp64Milli(expires_at),"
-    " toUnixTimestamp64Milli(created_at), revoked FROM tokens FINAL"
+    " toUnixTimestamp64Milli(created_at), revoked, toUnixTimestamp64Milli(updated_at) FROM tokens FINAL"
 )
 
 
