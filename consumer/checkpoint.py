@@ -1,10 +1,10 @@
-"""The end of the chain: what was counted becomes stored, then committed, in a fixed order.
+"""The end of the chain: what was counted is stored, then committed, in a fixed order.
 
 1. The topics are still the ones that were assigned; asked after the last record was read, so that no record of
    a re-created topic is ever stored under the old one.
 2. The ends of the logs, which tell up to when the counts are complete.
 3. ClickHouse: repairs and gaps, dead letters, counts, progress (`Store.write`).
-4. The commit.
+4. The commit, by the worker (`commit`), once it has learned that all this is stored.
 
 Failure semantics: each step may be repeated, and a failure in any of them leaves nothing that the next
 checkpoint, here or in another process, does not make right. Before step 3 nothing has happened. Within it,
@@ -44,16 +44,15 @@ class Work:
 
 
 class Checkpoints:
-    """Runs checkpoints, one at a time; on a thread of its own, so that counting goes on meanwhile."""
+    """Runs steps 1 to 3, one checkpoint at a time; on a thread of its own, so that counting goes on meanwhile."""
 
-    def __init__(self, log: Log, topics: Topics, store: Store, isolation: str) -> None:
-        self._log = log
+    def __init__(self, topics: Topics, store: Store, isolation: str) -> None:
         self._topics = topics
         self._store = store
         self._isolation = isolation
 
     def run(self, work: list[Work], logic: str) -> Mapping[Place, int]:
-        """Store and commit; returns the ends of the logs. Raises Unavailable (again later) or Refused."""
+        """Store; returns the ends of the logs. Raises Unavailable (again later) or Refused."""
         started = time.monotonic()
         asked_ms = time.time_ns() // 1_000_000
         partitions = self._same_topics(work)
@@ -74,18 +73,9 @@ class Checkpoints:
         for table, rows in self._store.write(flush).items():
             metrics.rows_written.labels(table).inc(rows)
         failpoint("after_insert")
-        self._commit(work, logic)
         metrics.flush_seconds.observe(time.monotonic() - started)
         metrics.last_flush_timestamp_seconds.set_to_current_time()
         return ends
-
-    def _commit(self, work: list[Work], logic: str) -> None:
-        failpoint("before_commit")
-        self._log.commit(
-            {one.place: one.changes.next_offset for one in work},
-            {one.place: commit_metadata(one.assigned.incarnation, logic) for one in work},
-        )
-        failpoint("after_commit")
 
     def _same_topics(self, work: list[Work]) -> dict[str, int]:
         """Partitions by topic; Refused when a topic is not the one that was assigned."""
@@ -105,6 +95,17 @@ class Checkpoints:
                     "old one stays; start again to count the new one from its first record."
                 )
         return partitions
+
+
+def commit(log: Log, work: list[Work], logic: str, *, wait: bool) -> None:
+    """Step 4. Raises Unavailable when it is known to have failed; the next commit makes up for it."""
+    failpoint("before_commit")
+    log.commit(
+        {one.place: one.changes.next_offset for one in work},
+        {one.place: commit_metadata(one.assigned.incarnation, logic) for one in work},
+        wait=wait,
+    )
+    failpoint("after_commit")
 
 
 def commit_metadata(incarnation: str, logic: str) -> str:

@@ -168,16 +168,19 @@ class Log:
         """Fetch again."""
         self._consumer.resume([TopicPartition(*place) for place in places])
 
-    def commit(self, offsets: Mapping[Place, int], metadata: Mapping[Place, str]) -> None:
-        """Commit next offsets and wait for the answer; may be called from another thread than `read`."""
+    def commit(self, offsets: Mapping[Place, int], metadata: Mapping[Place, str], *, wait: bool) -> None:
+        """Commit next offsets, on the thread that reads: during a rebalance it is the only one that gets an answer.
+
+        Without waiting, a failure shows nowhere but in lag tools, until the next commit covers it.
+        """
         commits = [TopicPartition(*place, next_offset, metadata[place]) for place, next_offset in offsets.items()]
         try:
-            answer = self._consumer.commit(offsets=commits, asynchronous=False)
+            if wait:
+                self._consumer.commit(offsets=commits, asynchronous=False)
+            else:
+                self._consumer.commit(offsets=commits, asynchronous=True)
         except KafkaException as error:
             raise _translate(error.args[0]) from error
-        for one in answer:
-            if one.error is not None:
-                raise _translate(one.error)
 
     def committed(self, places: Iterable[Place]) -> dict[Place, Committed]:
         """The group's commits; places without one are absent."""

@@ -35,7 +35,7 @@ class ConsumerSettings(Settings):
     incarnation: Annotated[
         str | None,
         Field(
-            description="stands for the topic's UUID where the broker has none; another whenever the topic is made again"
+            description="stands for the topic's UUID where a broker has none; another whenever the topic is made again"
         ),
     ] = None
     flush_seconds: Annotated[float, Field(ge=1.0, le=60.0, description="seconds between inserts, 1 to 60")] = 1.0

@@ -13,7 +13,7 @@ from schemas.rules_store import load_history
 from consumer import metrics
 from consumer.assignment import Counting, Opened, open_partitions
 from consumer.batch import BatchCounter
-from consumer.checkpoint import Checkpoints, Work
+from consumer.checkpoint import Checkpoints, Work, commit
 from consumer.classify import RuleHistory
 from consumer.failpoints import failpoint
 from consumer.kafka import Log, Place, Topics
@@ -52,10 +52,7 @@ class Flight:
 
     future: Future[Mapping[Place, int]]
     work: list[Work]
-
-    def ended(self, wait_seconds: float) -> bool:
-        """Whether it has ended, after waiting up to `wait_seconds`."""
-        return bool(wait([self.future], max(0.0, wait_seconds)).done)
+    logic: str
 
 
 class Worker:
@@ -75,6 +72,7 @@ class Worker:
         self._flight: Flight | None = None
         self._failures = 0
         self._stopping = False
+        self._leaving = False  # the last commit before partitions go has to be waited for
         self._broken = False
         self._counting = self._count_by(self._store.run(load_history))
         self._log = Log(
@@ -85,7 +83,7 @@ class Worker:
             on_lost=self._lost,
             on_error=_kafka_error,
         )
-        self._checkpoints = Checkpoints(self._log, self._topics, store(), settings.isolation)
+        self._checkpoints = Checkpoints(self._topics, store(), settings.isolation)
         self._thread = ThreadPoolExecutor(1, "checkpoint")
 
     def stop(self) -> None:
@@ -138,7 +136,8 @@ class Worker:
             self._timer.heartbeat = now + HEARTBEAT_SECONDS
         if work:
             self._timer.flush = now + self._settings.flush_seconds
-            self._flight = Flight(self._thread.submit(self._checkpoints.run, work, self._counting.logic), work)
+            logic = self._counting.logic
+            self._flight = Flight(self._thread.submit(self._checkpoints.run, work, logic), work, logic)
 
     def _work(self, *, idle: bool) -> list[Work]:
         """What there is to store, of the partitions that may be stored; zeroes phantoms on the way."""
@@ -158,9 +157,9 @@ class Worker:
         for segment in partition.to_reconcile():
             partition.reconcile(segment, self._store.segment(partition.source, segment.first_offset))
 
-    def _settle(self, now: float, wait_seconds: float = 0.0) -> None:
-        """Take note of a checkpoint that has ended; wait for it up to `wait_seconds`."""
-        if self._flight is None or not self._flight.ended(wait_seconds):
+    def _settle(self, now: float) -> None:
+        """Commit a checkpoint that is stored, or make its changes changes again."""
+        if self._flight is None or not self._flight.future.done():
             return
         flight, self._flight = self._flight, None
         try:
@@ -177,6 +176,13 @@ class Worker:
             if one.place in self._partitions:
                 self._partitions[one.place].partition.stored(one.changes)
             _measure(one, ends[one.place])
+        self._commit(flight)
+
+    def _commit(self, flight: Flight) -> None:
+        try:
+            commit(self._log, flight.work, flight.logic, wait=self._leaving)
+        except Unavailable as error:
+            logger.warning("stored, but not committed", error=str(error))
 
     def _try_later(self, now: float, error: Unavailable) -> None:
         self._failures += 1
@@ -205,11 +211,18 @@ class Worker:
 
     def _finish(self, deadline: float) -> None:
         """The last checkpoint, if ClickHouse answers before the deadline (monotonic seconds)."""
-        self._settle(time.monotonic(), deadline - time.monotonic())
+        self._leaving = True
+        self._wait(deadline)
         if self._flight is None and not self._failures:
             self._timer.flush = 0.0
             self._begin_checkpoint(time.monotonic())
-            self._settle(time.monotonic(), deadline - time.monotonic())
+            self._wait(deadline)
+        self._leaving = False
+
+    def _wait(self, deadline: float) -> None:
+        if self._flight is not None:
+            wait([self._flight.future], max(0.0, deadline - time.monotonic()))
+            self._settle(time.monotonic())
 
     def _lost(self, places: list[Place]) -> None:
         metrics.rebalances.labels("lost").inc()
