@@ -1,0 +1,107 @@
+"""Where counting goes on, as a table: what broker and store say, and what follows."""
+
+import pytest
+
+from consumer.resume import Attempt, Found, Progress, Registration, Repair, attempt, resume
+from consumer.source import SEGMENT_LENGTH, Source
+from schemas.errors import Refused
+
+SOURCE = Source("events", "uuid", 3)
+SEGMENT = SEGMENT_LENGTH
+REGISTERED = Registration(SEGMENT, "read_committed")
+
+
+def progress(next_offset: int, logic: str = "new") -> Progress:
+    return Progress(next_offset, logic)
+
+
+def test_first_start_begins_at_the_earliest_record() -> None:
+    """A source nobody has counted begins at the log's start, and what retention took before is no gap."""
+    start = resume(SOURCE, Found(low=500, end=900), "read_committed")
+    assert (start.start, start.quiet_until, start.gap) == (500, 500, None)
+
+
+def test_restart_counts_again_from_the_start_of_the_segment() -> None:
+    """The segment of the commit is counted from its first offset, quietly until the commit is reached."""
+    found = Found(0, 10 * SEGMENT, SEGMENT + 70, progress(SEGMENT + 70), REGISTERED)
+    start = resume(SOURCE, found, "read_committed")
+    assert (start.start, start.quiet_until, start.load_stored, start.gap) == (SEGMENT, SEGMENT + 70, False, None)
+
+
+def test_head_gone_loads_stored_cells() -> None:
+    """With the head of the segment deleted a recount would be smaller, so stored cells are the ground."""
+    found = Found(50, 900, 70, progress(70), REGISTERED)
+    start = resume(SOURCE, found, "read_committed")
+    assert (start.start, start.quiet_until, start.load_stored, start.gap) == (70, 70, True, None)
+
+
+def test_deleted_before_counted_is_a_gap_of_exactly_the_missing_offsets() -> None:
+    """Retention past the position: go on at the log's start and list what is missing."""
+    start = resume(SOURCE, Found(200, 900, 70, progress(70), REGISTERED), "read_committed")
+    assert (start.start, start.load_stored, start.gap, start.gap_why) == (200, True, (70, 200), "retention")
+
+
+def test_commit_set_back_is_read_again_without_a_gap() -> None:
+    """Records that were counted and then deleted are not missing when an operator sets the offsets back."""
+    start = resume(SOURCE, Found(200, 900, 0, progress(500), REGISTERED), "read_committed")
+    assert (start.start, start.gap) == (200, None)
+
+
+def test_commit_ahead_of_the_store_goes_back_to_the_store() -> None:
+    """A store restored from an older copy is counted up from where it ends."""
+    start = resume(SOURCE, Found(0, 9 * SEGMENT, 5 * SEGMENT, progress(SEGMENT + 5), REGISTERED), "read_committed")
+    assert (start.start, start.quiet_until, start.went_back_from) == (SEGMENT, SEGMENT + 5, 5 * SEGMENT)
+
+
+def test_an_empty_store_with_a_commit_counts_what_the_log_has() -> None:
+    """A store that has lost everything lists what the log no longer holds."""
+    start = resume(SOURCE, Found(300, 900, 800), "read_committed")
+    assert (start.start, start.gap, start.went_back_from) == (300, (0, 300), 800)
+
+
+def test_accepted_skip_is_a_gap_of_whole_segments() -> None:
+    """What is skipped by hand is listed, and the segment of the commit is counted whole."""
+    found = Found(0, 9 * SEGMENT, 5 * SEGMENT + 9, progress(SEGMENT + 5), REGISTERED)
+    start = resume(SOURCE, found, "read_committed", accept_skip=True)
+    assert (start.start, start.gap) == (5 * SEGMENT, (SEGMENT + 5, 5 * SEGMENT))
+    assert start.gap_why == "skip accepted"
+
+
+def test_a_log_that_was_cut_back_is_refused_and_names_the_repair() -> None:
+    """Offsets given out anew would hide behind what was counted under them before."""
+    with pytest.raises(Refused, match="replay apply --repair --rewind --topic events --partitions 3"):
+        resume(SOURCE, Found(0, 60, 70, progress(70), REGISTERED), "read_committed")
+
+
+@pytest.mark.parametrize(
+    ("registration", "words"),
+    [
+        (Registration(1 << 10, "read_committed"), "segments of 1024"),
+        (Registration(SEGMENT, "read_uncommitted"), "ISOLATION_LEVEL=read_uncommitted"),
+    ],
+)
+def test_another_grid_or_isolation_is_refused(registration: Registration, words: str) -> None:
+    """Cells of two grids would overlap; two isolations would mix."""
+    with pytest.raises(Refused, match=words):
+        resume(SOURCE, Found(0, 900, 70, progress(70), registration), "read_committed")
+
+
+@pytest.mark.parametrize(
+    ("repairs", "stored", "expected"),
+    [
+        ({}, None, Attempt()),
+        ({}, progress(70), Attempt()),
+        ({}, progress(70, "old"), Attempt(1, begins=True, reconcile=True)),
+        ({0: Repair(1, "new")}, progress(70, "old"), Attempt(1, reconcile=True)),
+        ({0: Repair(1, "new")}, progress(70), Attempt(1)),
+        ({0: Repair(1, "other")}, progress(70), Attempt(2, begins=True, reconcile=True)),
+    ],
+)
+def test_generation(repairs: dict[int, Repair], stored: Progress | None, expected: Attempt) -> None:
+    """Counts of another logic lose to the next generation; one this logic has begun is taken up again."""
+    assert attempt(0, repairs, stored, "new") == expected
+
+
+def test_a_segment_nobody_has_counted_needs_no_new_generation() -> None:
+    """A change of logic that comes at a segment's end changes nothing for the next one."""
+    assert attempt(SEGMENT, {}, progress(SEGMENT, "old"), "new") == Attempt()

@@ -1,0 +1,92 @@
+"""Cells hold whole counts, reasons are capped in offset order, stored cells are gone on from exactly."""
+
+from consumer.segment import MAX_REASONS, CellKey, ProjectKey, Segment, Stored, Tally
+from consumer.source import Source, generation_of, next_offset_of, segment_end, segment_of, version_of
+
+
+def tally(reason: str | None = None, quantity: int | None = None, org_id: int | None = 1) -> Tally:
+    return Tally(org_id, 7, 1_700_000_000, None, 0, reason, quantity)
+
+
+def test_absent_fields_get_their_defaults() -> None:
+    """A missing organization is 0, category error, quantity 1, reason the empty string."""
+    segment = Segment(0)
+    segment.add([(tally(org_id=None), 3)])
+    assert {k: c.row_values() for k, c in segment.cells.items()} == {CellKey(0, 1_700_000_000, 1, 0, ""): (3, 3)}
+
+
+def test_quantity_is_summed_and_events_are_counted() -> None:
+    """An event adds its quantity to quantity and one to events."""
+    segment = Segment(0)
+    segment.add([(tally(quantity=5), 2), (tally(quantity=0), 1)])
+    assert [c.row_values() for c in segment.cells.values()] == [(10, 3)]
+    assert [c.quantity for c in (segment.project_cells or {}).values()] == [10]
+
+
+def test_a_sum_beyond_uint64_stays_at_its_maximum() -> None:
+    """Quantities of up to 2^63-1 may add up to more than the column holds; it does not wrap."""
+    segment = Segment(0)
+    segment.add([(tally(quantity=2**63 - 1), 3)])
+    assert next(iter(segment.cells.values())).row_values() == (2**64 - 1, 3)
+
+
+def test_reasons_beyond_the_cap_become_other() -> None:
+    """The first thousand distinct reasons keep their name, also when they come again later."""
+    segment = Segment(0)
+    segment.add([(tally(f"r{i}"), 1) for i in range(MAX_REASONS + 2)])
+    segment.add([(tally("r0"), 1), (tally(""), 1), (tally(None), 1)])
+    by_reason = {key.reason: count.events for key, count in segment.cells.items()}
+    assert len(by_reason) == MAX_REASONS + 2
+    assert (by_reason["other"], by_reason["r0"], by_reason[""]) == (2, 2, 2)
+
+
+def test_long_reasons_are_cut() -> None:
+    """Reasons that agree in their first 64 characters are one reason."""
+    segment = Segment(0)
+    segment.add([(tally("x" * 64), 1), (tally("x" * 65), 1)])
+    assert [key.reason for key in segment.cells] == ["x" * 64]
+
+
+def test_events_that_a_stored_cell_holds_are_skipped_cell_by_cell() -> None:
+    """After a torn flush one cell may be stored further than another; each goes on from its own position."""
+    one, two = CellKey(1, 1_700_000_000, 1, 0, "a"), CellKey(1, 1_700_000_000, 1, 0, "b")
+    project = ProjectKey(1, 7, 1_700_000_000, 1, 0)
+    segment = Segment(0)
+    segment.load(
+        {one: Stored(10, 10, version_of(0, 100)), two: Stored(5, 5, version_of(2, 50))},
+        {project: Stored(15, 0, version_of(2, 60))},
+    )
+    for offset in (49, 50, 60, 100):
+        segment.add_one(tally("a"), offset)
+        segment.add_one(tally("b"), offset)
+    assert (segment.generation, segment.skip_until) == (2, 100)
+    assert (segment.cells[one].row_values(), segment.cells[two].row_values()) == ((11, 11), (8, 8))
+    assert segment.project_cells is not None
+    assert segment.project_cells[project].quantity == 15 + 4
+
+
+def test_phantoms_get_a_zero() -> None:
+    """A stored cell that the recount does not produce is written as zero; others are left alone."""
+    segment = Segment(0)
+    segment.add([(tally(), 1)])
+    phantom = CellKey(9, 0, 1, 0, "")
+    segment.zero_missing([phantom, *segment.cells], [])
+    assert segment.cells[phantom].row_values() == (0, 0)
+    assert phantom in segment.changed
+
+
+def test_versions_order_by_generation_then_position() -> None:
+    """A higher generation wins whatever its position."""
+    assert version_of(1, 0) > version_of(0, 2**48 - 1)
+    assert (generation_of(version_of(3, 5)), next_offset_of(version_of(3, 5))) == (3, 5)
+
+
+def test_segments_are_named_by_their_first_offset() -> None:
+    """Offsets 2^17-1 and 2^17 lie in neighbouring segments."""
+    assert (segment_of(131_071), segment_of(131_072), segment_end(5)) == (0, 131_072, 131_072)
+
+
+def test_a_source_is_its_topic_incarnation_and_partition() -> None:
+    """The id is stable for ever: it is part of stored keys."""
+    assert Source("outcomes", "abc", 0).source_id == 9_670_702_045_387_799_494
+    assert len({Source(*it).source_id for it in (("a", "u", 0), ("a", "u", 1), ("a", "v", 0), ("b", "u", 0))}) == 4
