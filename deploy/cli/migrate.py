@@ -1,0 +1,38 @@
+"""`orgstats migrate`: the tables."""
+
+import os
+from typing import Annotated
+
+import typer
+
+
+def migrate(
+    plan: Annotated[bool, typer.Option("--plan", help="Print the statements; change nothing.")] = False,
+    retention_days: Annotated[
+        int | None, typer.Option(help="Days that counts are kept, 0 for ever [default: 90].", show_default=False)
+    ] = None,
+) -> None:
+    """Make or bring up to date ClickHouse's tables and how long counts are kept.
+
+    May be run at any time, also by several at once, and again after it was interrupted. Every option has an
+    environment variable, ORGSTATS_ and its name; ClickHouse's address is ORGSTATS_CLICKHOUSE_URL.
+
+    Example: orgstats migrate --plan
+    """
+    from schemas.migrate import MigrateSettings
+    from schemas.migrate import migrate as bring_up_to_date
+
+    settings = MigrateSettings.from_env(os.environ, retention_days=retention_days)
+    steps = bring_up_to_date(settings.clickhouse_url, retention_days=settings.retention_days, plan_only=plan)
+    for step in steps:
+        if plan:
+            print(f"-- {step.title}", *(f"{statement};" for statement in step.statements), sep="\n", end="\n\n")
+        else:
+            print(f"done: {step.title}")
+    if not steps:
+        typer.echo("nothing to do: the tables are up to date", err=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(migrate)

@@ -1,0 +1,200 @@
+"""Rows as Python writes them: one tuple type per table, compared with the migrated server by a test.
+
+The SQL files are the truth; what stands here only lets the code name a column instead of counting commas.
+"""
+
+from datetime import datetime
+from typing import Annotated, Any, NamedTuple, get_type_hints
+
+UInt8 = Annotated[int, "UInt8"]
+UInt16 = Annotated[int, "UInt16"]
+UInt32 = Annotated[int, "UInt32"]
+UInt64 = Annotated[int, "UInt64"]
+Boolean = Annotated[bool, "Bool"]
+Text = Annotated[str, "String"]
+Bytes = Annotated[bytes | str, "String"]
+Word = Annotated[str, "LowCardinality(String)"]
+Sha256 = Annotated[str, "FixedString(64)"]
+Bucket = Annotated[int, "DateTime('UTC')"]
+Moment = Annotated[datetime, "DateTime64(3, 'UTC')"]
+OutcomeColumn = Annotated[
+    int,
+    "Enum8('accepted' = 0, 'filtered' = 1, 'rate_limited' = 2, 'invalid' = 3, 'abuse' = 4, "
+    "'client_discard' = 5, 'cardinality_limited' = 6)",
+]
+
+
+class CountRow(NamedTuple):
+    """`counts`: one cell."""
+
+    org_id: UInt64
+    bucket: Bucket
+    category: UInt8
+    outcome: OutcomeColumn
+    reason: Word
+    source_id: UInt64
+    segment: UInt64
+    quantity: UInt64
+    events: UInt64
+    version: UInt64
+
+
+class ProjectCountRow(NamedTuple):
+    """`project_counts`: one cell by project."""
+
+    org_id: UInt64
+    project_id: UInt64
+    bucket: Bucket
+    category: UInt8
+    outcome: OutcomeColumn
+    source_id: UInt64
+    segment: UInt64
+    quantity: UInt64
+    version: UInt64
+
+
+class SourceRow(NamedTuple):
+    """`sources`: one partition of one incarnation of a topic."""
+
+    source_id: UInt64
+    topic: Text
+    incarnation: Text
+    partition: UInt32
+    segment_length: UInt64
+    isolation: Word
+    first_offset: UInt64
+    registered_at: Moment
+
+
+class ProgressRow(NamedTuple):
+    """`progress`: how far a source is counted."""
+
+    source_id: UInt64
+    next_offset: UInt64
+    kafka_timestamp: Moment
+    complete_until: Moment
+    partitions: UInt32
+    logic: Text
+    written_at: Moment
+    version: UInt64
+
+
+class GapRow(NamedTuple):
+    """`gaps`: offsets that were never counted."""
+
+    source_id: UInt64
+    from_offset: UInt64
+    to_offset: UInt64
+    why: Word
+    seen_at: Moment
+
+
+class RepairRow(NamedTuple):
+    """`repairs`: a segment counted in a generation above 0."""
+
+    source_id: UInt64
+    segment: UInt64
+    generation: UInt16
+    logic: Text
+    why: Text
+    at: Moment
+
+
+class DeadLetterRow(NamedTuple):
+    """`dead_letters`: a record that could not be decoded."""
+
+    source_id: UInt64
+    offset: UInt64
+    topic: Word
+    partition: UInt32
+    kafka_timestamp: Moment
+    key: Bytes
+    headers: Annotated[list[tuple[str, bytes | str]], "Array(Tuple(String, String))"]
+    payload: Bytes
+    payload_bytes: UInt64
+    reason: Word
+    error: Text
+    withdrawn: Boolean
+    version: UInt64
+
+
+class RulesRow(NamedTuple):
+    """`rules`: one entry of the history."""
+
+    edition: UInt32
+    version: UInt32
+    effective_from: Moment
+    toml: Text
+    published_by: Text
+    published_at: Moment
+    note: Text
+
+
+class OrganizationRow(NamedTuple):
+    """`organizations`."""
+
+    org_id: UInt64
+    slug: Text
+    name: Text
+    updated_at: Moment
+
+
+class ProjectRow(NamedTuple):
+    """`projects`."""
+
+    org_id: UInt64
+    project_id: UInt64
+    slug: Text
+    name: Text
+    updated_at: Moment
+
+
+class TokenRow(NamedTuple):
+    """`tokens`: a bearer token's hash and what it may do."""
+
+    token_sha256: Sha256
+    token_id: Text
+    name: Text
+    org_id: UInt64
+    all_orgs: Boolean
+    scopes: Annotated[list[str], "Array(String)"]
+    expires_at: Annotated[datetime | None, "Nullable(DateTime64(3, 'UTC'))"]
+    created_at: Moment
+    revoked: Boolean
+    updated_at: Moment
+
+
+class MigrationRow(NamedTuple):
+    """`migrations`: an applied file; made by the migrator itself."""
+
+    version: UInt32
+    name: Text
+    sha256: Sha256
+    applied_at: Moment
+
+
+TABLES: dict[str, type[tuple[Any, ...]]] = {
+    "counts": CountRow,
+    "project_counts": ProjectCountRow,
+    "sources": SourceRow,
+    "progress": ProgressRow,
+    "gaps": GapRow,
+    "repairs": RepairRow,
+    "dead_letters": DeadLetterRow,
+    "rules": RulesRow,
+    "organizations": OrganizationRow,
+    "projects": ProjectRow,
+    "tokens": TokenRow,
+    "migrations": MigrationRow,
+}
+
+
+def columns(row: type[tuple[Any, ...]]) -> dict[str, str]:
+    """ClickHouse type of each column, in order."""
+    hints = get_type_hints(row, include_extras=True)
+    return {name: hint.__metadata__[0] for name, hint in hints.items()}
+
+
+def insert(table: str) -> str:
+    """The INSERT statement for rows of a table, every column named."""
+    return f"INSERT INTO {table} ({', '.join(columns(TABLES[table]))}) VALUES"

@@ -1,0 +1,55 @@
+"""The row types are what the migrated server has: names, types and order of every column."""
+
+import pytest
+
+from schemas.connect import connect
+from schemas.tables import TABLES, columns, insert
+
+
+def test_every_table_is_declared(clickhouse_url: str) -> None:
+    """Each table of the server has a row type, and each row type a table, with its columns in order."""
+    with connect(clickhouse_url, client_name="tests") as client:
+        found: dict[str, dict[str, str]] = {}
+        for table, name, type_ in client.execute(
+            "SELECT table, name, type FROM system.columns WHERE database = currentDatabase() ORDER BY table, position"
+        ):
+            found.setdefault(table, {})[name] = type_
+    declared = {table: columns(row) for table, row in TABLES.items()}
+    assert declared == found
+    assert {table: list(row) for table, row in declared.items()} == {table: list(row) for table, row in found.items()}
+
+
+@pytest.mark.parametrize(
+    ("table", "engine", "key"),
+    [
+        ("counts", "version", "org_id, bucket, category, outcome, reason, source_id, segment"),
+        ("project_counts", "version", "org_id, project_id, bucket, category, outcome, source_id, segment"),
+        ("progress", "version", "source_id"),
+        ("dead_letters", "version", "source_id, offset"),
+        ("repairs", "at", "source_id, segment, generation"),
+    ],
+)
+def test_the_keys_that_the_promise_rests_on(clickhouse_url: str, table: str, engine: str, key: str) -> None:
+    """Rows of one key are one fact, and of them the highest version is it."""
+    with connect(clickhouse_url, client_name="tests") as client:
+        found = client.execute(
+            "SELECT sorting_key, engine_full FROM system.tables WHERE database = currentDatabase() AND name = %(name)s",
+            {"name": table},
+        )
+    assert found[0][0] == key
+    assert found[0][1].startswith(f"ReplacingMergeTree({engine}) ")
+
+
+def test_every_column_of_counts_is_compressed_as_declared(clickhouse_url: str) -> None:
+    """No column of the large tables is left to the server's default codec."""
+    with connect(clickhouse_url, client_name="tests") as client:
+        bare = client.execute(
+            "SELECT table, name FROM system.columns WHERE database = currentDatabase() "
+            "AND table IN ('counts', 'project_counts') AND compression_codec NOT LIKE '%ZSTD%'"
+        )
+    assert bare == []
+
+
+def test_an_insert_names_every_column() -> None:
+    """A row type's fields are the columns of its INSERT, in order."""
+    assert insert("gaps") == "INSERT INTO gaps (source_id, from_offset, to_offset, why, seen_at) VALUES"
