@@ -8,13 +8,13 @@ import typer
 
 def serve(
     listen: Annotated[
-        str | None, typer.Option(help="host:port of the API [default: 127.0.0.1:8000].", show_default=False)
+        str | None, typer.Option(help="host:port of the API; default: 127.0.0.1:8000.", show_default=False)
     ] = None,
     metrics_listen: Annotated[
         str | None, typer.Option(help="host:port for /metrics instead of the API's.", show_default=False)
     ] = None,
     log_level: Annotated[
-        str | None, typer.Option(help="debug, info, warning or error [default: info].", show_default=False)
+        str | None, typer.Option(help="debug, info, warning or error; default: info.", show_default=False)
     ] = None,
 ) -> None:
     """Answer requests for counts until stopped.
