@@ -11,6 +11,7 @@ from clickhouse_driver import errors as driver_errors
 from query import metrics
 from query.params import InvalidQuery
 from query.sql import Statement
+from schemas import tables
 from schemas.connect import INSERT_SETTINGS, connect, translate
 from schemas.errors import Unavailable
 
@@ -72,11 +73,13 @@ class Database:
             )
             return rows
 
-    def insert(self, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
-        """Insert rows; when this returns they are stored. Asked again after a failure it may write them twice,
-        which the tables' engines make one."""
+    def insert(self, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Insert rows as `schemas.tables` has them; when this returns they are stored.
+
+        Asked again after a failure it may write them twice, which the table's engine makes one.
+        """
         with self._client() as client:
-            client.execute(f"INSERT INTO {table} ({', '.join(columns)}) VALUES", list(rows), settings=INSERT_SETTINGS)
+            client.execute(tables.insert(table), list(rows), settings=INSERT_SETTINGS)
 
     def close(self) -> None:
         """Close every connection; a statement under way on one fails."""

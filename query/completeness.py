@@ -53,6 +53,6 @@ def _topic_complete_until_ms(sources: list[SourceState]) -> int | None:
     newest = max(sources, key=lambda source: source.registered_ms).incarnation
     current = {source.partition: source for source in sources if source.incarnation == newest}
     known = set(current) | set(range(max(source.partitions for source in current.values())))
-    if any(partition not in current or not current[partition].version for partition in known):
+    if any(partition not in current or not current[partition].partitions for partition in known):
         return None
     return min(source.complete_until_ms for source in current.values())

@@ -10,15 +10,12 @@ from query import sql
 from query.access import READ_SCOPE, Organization, Project, Token, digest_of, new_token, token_of
 from query.clickhouse import Database
 from schemas.errors import OrgstatsError
+from schemas.tables import OrganizationRow, ProjectRow, TokenRow
 
 LARGEST_ID: Final = 2**63 - 1
 """The largest id that an event can carry."""
 
 _SLUG: Final = re.compile(r"(?![0-9]+$)[a-z0-9][a-z0-9_-]{0,99}")
-_TOKEN_COLUMNS: Final = (
-    *("token_sha256", "token_id", "name", "org_id", "all_orgs"),
-    *("scopes", "expires_at", "created_at", "revoked", "updated_at"),
-)
 
 
 class InvalidArgument(OrgstatsError):
@@ -59,7 +56,7 @@ class Directory:
         rows = self._database.read(sql.organizations())
         added = _named(slug, name, org_id, {row[0]: row[1] for row in rows})
         updated = _later({row[0]: row[3] for row in rows}.get(added[0]), now)
-        self._database.insert("organizations", ("org_id", "slug", "name", "updated_at"), [(*added, updated)])
+        self._database.insert("organizations", [OrganizationRow(*added, updated)])
         return Organization(*added)
 
     def projects(self, org_id: int) -> list[Project]:
@@ -73,8 +70,7 @@ class Directory:
         rows = self._database.read(sql.projects(org_id))
         added = _named(slug, name, project_id, {row[0]: row[1] for row in rows})
         updated = _later({row[0]: row[3] for row in rows}.get(added[0]), now)
-        columns = ("org_id", "project_id", "slug", "name", "updated_at")
-        self._database.insert("projects", columns, [(org_id, *added, updated)])
+        self._database.insert("projects", [ProjectRow(org_id, *added, updated)])
         return Project(*added)
 
     def create_token(self, *, org_id: int | None, name: str, expires_at: float | None, now: float) -> tuple[str, Token]:
@@ -103,11 +99,19 @@ class Directory:
         raise InvalidArgument(f"there is no token {token_id!r}; `orgstats tokens ls` shows all")
 
     def _store(self, token: Token, updated_at: datetime) -> None:
-        row = (
-            *(token.digest, token.token_id, token.name, token.org_id or 0, token.org_id is None),
-            *(sorted(token.scopes), _moment(token.expires_at), _moment(token.created_at), token.revoked, updated_at),
+        row = TokenRow(
+            token_sha256=token.digest,
+            token_id=token.token_id,
+            name=token.name,
+            org_id=token.org_id or 0,
+            all_orgs=token.org_id is None,
+            scopes=sorted(token.scopes),
+            expires_at=None if token.expires_at is None else _moment(token.expires_at),
+            created_at=_moment(token.created_at),
+            revoked=token.revoked,
+            updated_at=updated_at,
         )
-        self._database.insert("tokens", _TOKEN_COLUMNS, [row])
+        self._database.insert("tokens", [row])
 
 
 def _named(slug: str, name: str, wanted_id: int | None, taken: dict[int, str]) -> tuple[int, str, str]:
@@ -132,8 +136,8 @@ def _later(previous_ms: int | None, now: float) -> datetime:
     return _EPOCH + timedelta(milliseconds=max(int(now * 1000), (previous_ms or 0) + 1))
 
 
-def _moment(seconds: float | None) -> datetime | None:
-    return None if seconds is None else _EPOCH + timedelta(milliseconds=round(seconds * 1000))
+def _moment(seconds: float) -> datetime:
+    return _EPOCH + timedelta(milliseconds=round(seconds * 1000))
 
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

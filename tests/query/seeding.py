@@ -1,0 +1,133 @@
+"""Rows for the tests of the query side, put straight into the tables."""
+
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from query.clickhouse import Database
+from query.directory import Directory
+from schemas.outcomes import Outcome
+from schemas.tables import CountRow, ProgressRow, ProjectCountRow, SourceRow
+
+EXAMPLE_FIRST = 1_584_824_400
+EXAMPLE = [
+    *(6090, 6096, 5775, 7998, 7166, 8057, 5760, 8618, 7681, 6941, 7282, 6614),
+    *(6944, 8150, 6883, 5380, 7545, 8002, 6579, 5715, 7054, 6862, 7460, 11448),
+]
+"""The published example of the endpoint: hourly counts from EXAMPLE_FIRST on."""
+
+
+class Cell(NamedTuple):
+    """A row of counts or project_counts, what most tests do not care about last."""
+
+    org_id: int
+    bucket: int
+    quantity: int
+    outcome: Outcome = Outcome.accepted
+    category: int = 1
+    reason: str = ""
+    source_id: int = 1
+    segment: int = 0
+    version: int = 1
+    project_id: int = 0
+
+
+class Counted(NamedTuple):
+    """A source and how far it is counted; `complete_until` None: no progress yet."""
+
+    source_id: int = 1
+    partition: int = 0
+    topic: str = "outcomes"
+    incarnation: str = "a"
+    registered: float = 1.0
+    complete_until: float | None = 1_600_000_000.0
+    partitions: int = 1
+    next_offset: int = 1
+
+
+def insert_counts(database: Database, cells: Iterable[Cell]) -> None:
+    """Insert rows of counts, also those that a higher version beats."""
+    rows = [
+        CountRow(
+            org_id=cell.org_id,
+            bucket=cell.bucket,
+            category=cell.category,
+            outcome=cell.outcome,
+            reason=cell.reason,
+            source_id=cell.source_id,
+            segment=cell.segment,
+            quantity=cell.quantity,
+            events=cell.quantity,
+            version=cell.version,
+        )
+        for cell in cells
+    ]
+    database.insert("counts", rows)
+
+
+def insert_project_counts(database: Database, cells: Iterable[Cell]) -> None:
+    """Insert rows of project_counts."""
+    rows = [
+        ProjectCountRow(
+            org_id=cell.org_id,
+            project_id=cell.project_id,
+            bucket=cell.bucket,
+            category=cell.category,
+            outcome=cell.outcome,
+            source_id=cell.source_id,
+            segment=cell.segment,
+            quantity=cell.quantity,
+            version=cell.version,
+        )
+        for cell in cells
+    ]
+    database.insert("project_counts", rows)
+
+
+def insert_sources(database: Database, sources: Iterable[Counted]) -> None:
+    """Register sources and write their progress."""
+    sources = list(sources)
+    database.insert(
+        "sources",
+        [
+            SourceRow(
+                source_id=source.source_id,
+                topic=source.topic,
+                incarnation=source.incarnation,
+                partition=source.partition,
+                segment_length=2**17,
+                isolation="read_committed",
+                first_offset=0,
+                registered_at=moment(source.registered),
+            )
+            for source in sources
+        ],
+    )
+    database.insert(
+        "progress",
+        [
+            ProgressRow(
+                source_id=source.source_id,
+                next_offset=source.next_offset,
+                kafka_timestamp=moment(source.complete_until),
+                complete_until=moment(source.complete_until),
+                partitions=source.partitions,
+                logic="x",
+                written_at=moment(source.complete_until),
+                version=source.next_offset,
+            )
+            for source in sources
+            if source.complete_until is not None
+        ],
+    )
+
+
+def moment(seconds: float) -> datetime:
+    """A time as the driver wants it."""
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def make_token(database: Database, org_id: int | None, expires_at: float | None = None) -> str:
+    """A token for one organization, or for all with None."""
+    return Directory(database).create_token(org_id=org_id, name="test", expires_at=expires_at, now=time.time())[0]

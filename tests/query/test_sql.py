@@ -1,0 +1,85 @@
+"""Statements: what they always hold, what they bind, and that the engine takes every one."""
+
+import pytest
+
+from query import sql
+from query.clickhouse import Database
+from query.params import StatsQuery
+from query.series import Buckets
+from query.sql import Statement
+from schemas.outcomes import STATS, Stat
+
+HOURS = Buckets(7_200, 3_600, 3)
+
+
+def test_a_series_binds_its_organization_and_range() -> None:
+    """Organization, range and width are parameters; the range ends with the last stored bucket of the window."""
+    statement = sql.series(StatsQuery(7, "received", HOURS))
+    assert statement.parameters == {"org": 7, "width": 3_600, "first": 7_200, "last": 17_990}
+    assert statement.settings["max_result_rows"] == 3
+
+
+@pytest.mark.parametrize(
+    ("stat", "outcomes"),
+    [
+        ("received", "outcome IN ('accepted', 'filtered', 'rate_limited')"),
+        ("rejected", "outcome IN ('rate_limited')"),
+        ("blacklisted", "outcome IN ('filtered')"),
+    ],
+)
+@pytest.mark.parametrize("projects", [None, (1, 2)])
+def test_every_series_is_filtered(stat: Stat, outcomes: str, projects: tuple[int, ...] | None) -> None:
+    """Each kind of series names the organization, the range, the error categories and the stat's outcomes."""
+    text = sql.series(StatsQuery(7, stat, HOURS, projects)).text
+    assert "WHERE org_id = {org:UInt64}\n  AND bucket BETWEEN toDateTime({first:UInt32}" in text
+    assert "category IN (0, 1, 3)" in text
+    assert outcomes in text
+    assert "FINAL" in text
+
+
+def test_projects_are_bound() -> None:
+    """The projects asked for are one parameter, and raise the number of rows that may come back."""
+    statement = sql.series(StatsQuery(7, "received", HOURS, (3, 4)))
+    assert statement.parameters["projects"] == [3, 4]
+    assert statement.settings["max_result_rows"] == 6
+
+
+def test_a_range_is_cut_to_what_can_be_stored() -> None:
+    """Buckets before 1970 and after the last second of DateTime are not sent to the server."""
+    early = sql.series(StatsQuery(7, "received", Buckets(-7_200, 3_600, 3)))
+    late = sql.series(StatsQuery(7, "received", Buckets(4_294_944_000, 86_400, 1)))
+    assert (early.parameters["first"], early.parameters["last"]) == (0, 3_590)
+    assert late.parameters["last"] == 4_294_967_290
+
+
+@pytest.mark.parametrize("name", ["12", "007", str(2**64 - 1)])
+def test_digits_are_an_id(name: str) -> None:
+    """A name of digits only that is a possible id is looked up as one."""
+    assert sql.organization(name).parameters == {"org": int(name)}
+
+
+@pytest.mark.parametrize("name", ["acme", "1a", str(2**64), "\u0661", "-1", "1' OR 1=1 --", "9" * 5000])
+def test_anything_else_is_a_slug(name: str) -> None:
+    """Whatever is no id is bound as text."""
+    assert sql.organization(name).parameters == {"slug": name}
+
+
+ALL_STATEMENTS = [
+    *(sql.series(StatsQuery(1, stat, HOURS, projects)) for stat in STATS for projects in (None, (1, 2), (2**64 - 1,))),
+    *(sql.organization("acme"), sql.organization("12"), sql.organizations(), sql.projects(2**64 - 1)),
+    *(sql.token("0" * 64), sql.tokens(), sql.sources()),
+]
+
+
+def test_the_engine_takes_every_statement(database: Database) -> None:
+    """No statement fails on empty tables."""
+    for statement in ALL_STATEMENTS:
+        assert database.read(statement) == []
+
+
+@pytest.mark.parametrize(
+    "text", ["'", "\\", "\\'", "a\nb\t\0\r", "{slug:String}", "%(x)s", "'; DROP TABLE counts; --", "é💥"]
+)
+def test_text_arrives_as_it_was(text: str, database: Database) -> None:
+    """Whatever a bound text holds, the server sees the same text."""
+    assert database.read(Statement("SELECT {slug:String}", {"slug": text})) == [(text,)]

@@ -1,0 +1,138 @@
+"""The public function on a real engine, against a model that adds up rows one by one."""
+
+import itertools
+from collections import Counter
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from query.clickhouse import Database
+from query.params import InvalidQuery, StatsQuery
+from query.series import buckets_of
+from query.stats import organization_stats, read_series
+from schemas.errors import Unavailable
+from schemas.outcomes import STATS, Outcome, Stat
+from tests.query.seeding import EXAMPLE, EXAMPLE_FIRST, Cell, insert_counts, insert_project_counts
+from tests.query.test_series import model
+
+START = 1_584_800_000
+RESOLUTIONS = {"10s": 10, "1h": 3_600, "1d": 86_400}
+COUNTED = {
+    "received": {Outcome.accepted, Outcome.filtered, Outcome.rate_limited},
+    "rejected": {Outcome.rate_limited},
+    "blacklisted": {Outcome.filtered},
+}
+
+organization_ids = itertools.count(1)
+
+
+def test_the_published_example(database: Database) -> None:
+    """The 24 published numbers come out as they were counted."""
+    insert_counts(database, [Cell(1, EXAMPLE_FIRST + 3600 * hour, n) for hour, n in enumerate(EXAMPLE)])
+    points = organization_stats(database, 1, until=1_584_907_200)
+    assert points == [(EXAMPLE_FIRST + 3600 * hour, n) for hour, n in enumerate(EXAMPLE)]
+
+
+def test_an_organization_without_data_has_zeros(database: Database) -> None:
+    """Nobody counted anything, and the series is there."""
+    assert organization_stats(database, 99, since=0, until=20, resolution="10s") == [(0, 0), (10, 0), (20, 0)]
+
+
+def test_counts_do_not_wrap_around(database: Database) -> None:
+    """The sum of the largest quantities is exact beyond 64 bits."""
+    cells = [Cell(1, 100, 2**64 - 1, segment=segment) for segment in range(3)]
+    insert_counts(database, cells)
+    assert organization_stats(database, 1, since=100, until=100) == [(100, 3 * (2**64 - 1))]
+
+
+def test_the_last_bucket_of_time(database: Database) -> None:
+    """The ends of DateTime's range are counted and can be asked for at every resolution."""
+    insert_counts(database, [Cell(1, 4_294_967_290, 5), Cell(1, 0, 7)])
+    for name, width in RESOLUTIONS.items():
+        last = 4_294_967_295 // width * width
+        assert organization_stats(database, 1, since=2**32 - 1, until=2**32 - 1, resolution=name) == [(last, 5)]
+        assert organization_stats(database, 1, since=0, until=0, resolution=name) == [(0, 7)]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"stat": "x"},
+        {"resolution": "5m"},
+        {"since": 5.0, "until": 4.0},
+        {"until": -1.0},
+        {"until": float("nan")},
+        {"since": 1e12},
+        {"since": 0.0, "until": 1e6, "resolution": "10s"},
+    ],
+)
+def test_arguments_without_an_answer(wrong: dict[str, object], database: Database) -> None:
+    """What the endpoint would refuse, the function refuses too."""
+    with pytest.raises(InvalidQuery):
+        organization_stats(database, 1, **wrong)  # type: ignore[arg-type]
+
+
+def test_an_absent_server_is_unavailable() -> None:
+    """Nobody listens there, and the error says that asking again may help."""
+    with pytest.raises(Unavailable):
+        organization_stats(Database("clickhouse://127.0.0.1:1/default", size=1), 1)
+
+
+cells = st.builds(
+    Cell,
+    org_id=st.just(0),
+    bucket=st.integers(0, 60_000).map(lambda n: START + n * 10 - 300_000),
+    quantity=st.integers(0, 2**40),
+    outcome=st.sampled_from(Outcome),
+    category=st.sampled_from([0, 1, 2, 3, 4, 9, 255]),
+    reason=st.sampled_from(["", "ip-address", "other"]),
+    source_id=st.integers(1, 3),
+    segment=st.sampled_from([0, 131_072]),
+    version=st.integers(0, 5),
+    project_id=st.integers(1, 3),
+)
+
+
+def newest(rows: list[Cell]) -> list[Cell]:
+    """Of the rows of one cell the one with the highest version."""
+    best: dict[tuple[object, ...], Cell] = {}
+    for row in rows:
+        key = row._replace(quantity=0, version=0)
+        if key not in best or row.version > best[key].version:
+            best[key] = row
+    return list(best.values())
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    rows=st.lists(cells, max_size=30, unique_by=lambda row: row._replace(quantity=0)),
+    until=st.integers(START - 300_000, START + 320_000).map(float) | st.floats(START - 300_000, START + 320_000),
+    back=st.floats(0, 40),
+    resolution=st.sampled_from(sorted(RESOLUTIONS)),
+    stat=st.sampled_from(STATS),
+)
+def test_series_are_those_of_the_model(
+    rows: list[Cell], until: float, back: float, resolution: str, stat: Stat, database: Database
+) -> None:
+    """For any rows, window, resolution and stat the series is what adding up the newest rows gives."""
+    org_id, neighbour, width = next(organization_ids), next(organization_ids), RESOLUTIONS[resolution]
+    since = until - back * width
+    mine = [row._replace(org_id=org_id, project_id=0) for row in rows]
+    insert_counts(database, [*mine, *(row._replace(org_id=neighbour, quantity=2**50) for row in mine)])
+    insert_project_counts(database, [row._replace(org_id=org_id, reason="") for row in rows])
+
+    def expected(counted: list[Cell]) -> list[tuple[int, int]]:
+        sums: Counter[int] = Counter()
+        for row in newest(counted):
+            if row.category in (0, 1, 3) and row.outcome in COUNTED[stat]:
+                sums[row.bucket // width * width] += row.quantity
+        return [(start, sums[start]) for start in model(since, until, width)]
+
+    asked = organization_stats(database, org_id, stat=stat, since=since, until=until, resolution=resolution)
+    assert asked == expected(mine)
+    query = StatsQuery(org_id, stat, buckets_of(since, until, width), (2, 3), grouped=True)
+    by_project = {p: [row._replace(reason="") for row in rows if row.project_id == p] for p in (2, 3)}
+    unique = all(len({row._replace(quantity=0) for row in some}) == len(some) for some in by_project.values())
+    if unique:
+        assert read_series(database, query) == {project: expected(some) for project, some in by_project.items()}
