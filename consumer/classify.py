@@ -1,44 +1,5 @@
 """What becomes of an event nobody has judged yet: the rules in force at its Kafka timestamp decide."""
 
-from bisect import bisect_right
-from collections.abc import Iterable
-from typing import NamedTuple
+from schemas.rule_history import RuleHistory, RulesEntry
 
-from schemas.event import REASON_CHARACTERS, Event
-from schemas.outcomes import Outcome
-from schemas.rules import Rule
-
-
-class RulesEntry(NamedTuple):
-    """Rules that are in force from a Kafka timestamp on, until the next entry's."""
-
-    effective_from_ms: int
-    version: int
-    rules: tuple[Rule, ...]
-
-
-class RuleHistory:
-    """All rules there ever were, in one edition; so that a second pass judges each record as the first did.
-
-    Before the first entry, and for a record without a Kafka timestamp (-1), no rule matches.
-    """
-
-    def __init__(self, entries: Iterable[RulesEntry] = (), edition: int = 0) -> None:
-        self.entries = tuple(sorted(entries, key=lambda entry: entry[:2]))
-        self.edition = edition
-        self._starts = [entry.effective_from_ms for entry in self.entries]
-
-    def in_force(self, kafka_timestamp_ms: int) -> RulesEntry | None:
-        """The entry with the latest `effective_from_ms` that is not after the timestamp."""
-        index = bisect_right(self._starts, kafka_timestamp_ms)
-        return self.entries[index - 1] if index else None
-
-    def judge(self, event: Event, kafka_timestamp_ms: int) -> tuple[int, str]:
-        """(outcome, reason) of an event: its own, or those of the first rule that matches, or accepted."""
-        if event.outcome is not None:
-            return event.outcome, (event.reason or "")[:REASON_CHARACTERS]
-        entry = self.in_force(kafka_timestamp_ms)
-        for rule in entry.rules if entry else ():
-            if rule.matches(event):
-                return int(rule.outcome), rule.reason
-        return int(Outcome.accepted), ""
+__all__ = ["RuleHistory", "RulesEntry"]

@@ -128,6 +128,7 @@ class RulesRow(NamedTuple):
     published_by: Text
     published_at: Moment
     note: Text
+    voided: Boolean
 
 
 class OrganizationRow(NamedTuple):

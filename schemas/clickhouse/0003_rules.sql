@@ -1,5 +1,7 @@
 -- Append-only history of the rules. A record is judged by the entry in force at its Kafka timestamp, in the
--- highest edition; a past entry is only ever changed by a new edition.
+-- highest edition; a past entry is only ever changed by a new edition, a copy in which it is voided.
+--
+-- ORDER BY ends in the moment of publishing, so that of two entries published at once both stay.
 CREATE TABLE rules
 (
     edition        UInt32,
@@ -8,7 +10,8 @@ CREATE TABLE rules
     toml           String,
     published_by   String,
     published_at   DateTime64(3, 'UTC'),
-    note           String
+    note           String,
+    voided         Bool                    -- never in force, as if it had not been published
 )
 ENGINE = ReplacingMergeTree
-ORDER BY (edition, version);
+ORDER BY (edition, version, published_at);
