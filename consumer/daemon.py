@@ -6,13 +6,13 @@ from types import FrameType
 from typing import Final
 
 import structlog
-from schemas.rules_store import publish_file
 
 from consumer import failpoints, log, metrics
 from consumer.settings import ConsumerSettings
 from consumer.store import Store
 from consumer.worker import Worker
 from schemas.connect import connect
+from schemas.rules_store import publish_file
 
 STORE_SECONDS: Final = 30.0
 """ClickHouse's time for one insert or question."""

@@ -47,6 +47,18 @@ FIXED: Final[Mapping[str, Any]] = {
 }
 """Properties that the promise needs; settings refuse others."""
 
+_CONSUMER_ONLY: Final = (
+    "group.",
+    "session.",
+    "heartbeat.",
+    "max.poll.",
+    "fetch.",
+    "queued.",
+    "isolation.",
+    "partition.",
+)
+"""Properties with which a client that is no consumer warns."""
+
 _EARLIEST: Final[OffsetSpec] = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # no types upstream
 _LATEST: Final[OffsetSpec] = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
@@ -204,7 +216,7 @@ class Topics:
     """What topics there are: identities, partitions and ends. A client of its own, for any one thread."""
 
     def __init__(self, properties: Mapping[str, Any]) -> None:
-        self._admin = AdminClient({k: v for k, v in properties.items() if not k.startswith("group.")})
+        self._admin = AdminClient({k: v for k, v in properties.items() if not k.startswith(_CONSUMER_ONLY)})
 
     def describe(self, topics: Sequence[str]) -> dict[str, tuple[str, int]]:
         """(UUID, partitions) by topic; a topic that does not exist is absent."""

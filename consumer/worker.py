@@ -132,9 +132,8 @@ class Worker:
         except Unavailable as error:
             self._try_later(now, error)
             return
-        if idle:
-            self._timer.heartbeat = now + HEARTBEAT_SECONDS
         if work:
+            self._timer.heartbeat = now + HEARTBEAT_SECONDS if idle else self._timer.heartbeat
             self._timer.flush = now + self._settings.flush_seconds
             logic = self._counting.logic
             self._flight = Flight(self._thread.submit(self._checkpoints.run, work, logic), work, logic)
@@ -214,7 +213,7 @@ class Worker:
         self._leaving = True
         self._wait(deadline)
         if self._flight is None and not self._failures:
-            self._timer.flush = 0.0
+            self._timer.flush = self._timer.heartbeat = 0.0
             self._begin_checkpoint(time.monotonic())
             self._wait(deadline)
         self._leaving = False
@@ -251,6 +250,7 @@ class Worker:
             logger.warning("cannot open the partitions yet", error=str(error))
             return
         self._partitions, self._unopened = opened, []
+        self._timer.heartbeat = 0.0  # also tells of partitions without a record that they are complete
         self._log.start({place: one.partition.next_offset for place, one in opened.items()})
         if self._holds:
             self._log.pause(self._partitions)

@@ -1,10 +1,10 @@
 """What can go wrong, split by what the caller must do; the command's exit codes follow from it.
 
-    OrgstatsError              70  a bug: report it
-    ├── ConfigurationError     78  change a setting, a flag or a file, then start again
-    ├── Refused                78  going on could make counts wrong: an operator decides, the text names the repair
-    ├── Unavailable            69  Kafka or ClickHouse is away or overloaded: try again, nothing is lost
-    └── DifferenceFound         1  a check did its work and found a difference
+OrgstatsError              70  a bug: report it
+├── ConfigurationError     78  change a setting, a flag or a file, then start again
+├── Refused                78  going on could make counts wrong: an operator decides, the text names the repair
+├── Unavailable            69  Kafka or ClickHouse is away or overloaded: try again, nothing is lost
+└── DifferenceFound         1  a check did its work and found a difference
 """
 
 

@@ -104,9 +104,9 @@ def writes_of(changes: Changes, logic: str) -> list[list[tuple[Any, ...]]]:
         cells += [("cell", first, k, Stored(q, e, part.version)) for k, q, e in part.cells]
         projects += [("project", first, k, Stored(q, 0, part.version)) for k, q in part.project_cells]
     return [
-        [("repair", segment, Repair(generation, logic)) for segment, generation in changes.begun],
-        [("gap", changes.gap[:2])] if changes.gap else [],
-        [("dead", d.record.offset(), version_of(d.generation, d.record.offset())) for d in changes.dead_letters],
+        [("repair", segment, Repair(generation, logic)) for segment, generation in changes.notes.begun],
+        [("gap", changes.notes.gap[:2])] if changes.notes.gap else [],
+        [("dead", d.record.offset(), version_of(d.generation, d.record.offset())) for d in changes.notes.dead_letters],
         cells,
         projects,
         [("progress", Progress(changes.next_offset, logic))],
