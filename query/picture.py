@@ -14,10 +14,10 @@ def picture(points: Sequence[Point], *, columns: int, rows: int = 10) -> str:
 
     When there are more points than columns, neighbours are summed, so a column is as high as all its events.
     """
-    label_width = len(f"{max(count for _, count in points):,}") + 1
-    heights = _summed([count for _, count in points], max(10, columns - label_width))
+    counts = [count for _, count in points]
+    label_width = len(f"{sum(counts):,}") + 1
+    heights = _summed(counts, max(10, columns - label_width))
     highest = max(heights)
-    label_width = len(f"{highest:,}") + 1
     lines = []
     for row in range(rows, 0, -1):
         label = f"{highest:,}" if row == rows else "0" if row == 1 else ""
