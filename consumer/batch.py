@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from consumer.classify import RuleHistory
-from consumer.decode import AgeLimits, DeadLetter, bucket_of, decode, event_second
+from consumer.decode import LAST_BUCKET, AgeLimits, DeadLetter, bucket_of, decode, event_second
 from consumer.segment import Tally
 from schemas.event import Event
 from schemas.outcomes import BUCKET_SECONDS
@@ -121,8 +121,8 @@ class BatchCounter:
 
     def _in_bounds(self, tens: set[str], earliest_ms: int, latest_ms: int) -> bool:
         """Whether each of these ten seconds lies within the age limits of each of these Kafka timestamps."""
-        lowest = latest_ms // 1000 - self._limits.max_age_seconds + 1
-        highest = earliest_ms // 1000 + self._limits.max_ahead_seconds - BUCKET_SECONDS
+        lowest = max(latest_ms // 1000 - self._limits.max_age_seconds + 1, 0)
+        highest = min(earliest_ms // 1000 + self._limits.max_ahead_seconds - BUCKET_SECONDS, LAST_BUCKET)
         try:
             return all(ten[-1] < "6" and lowest <= self.bucket(ten) <= highest for ten in tens)
         except DeadLetter:  # 31 February; leap seconds, :60, are for the careful way too

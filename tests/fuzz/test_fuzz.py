@@ -1,0 +1,99 @@
+"""The fast code and the slow reference give the same verdict on every record, however odd."""
+
+import os
+import random
+import tomllib
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from consumer.batch import BatchCounter, Pending
+from consumer.classify import RuleHistory, RulesEntry
+from consumer.decode import AgeLimits, DeadLetter, bucket_of, decode, event_second
+from schemas.rules import parse
+from tests.fuzz import reference
+from tests.fuzz.records import HISTORY, NOW, Record, plain, records
+from tests.fuzz.reference import Verdict
+from tests.support import oracle
+
+COUNT = int(os.environ.get("ORGSTATS_FUZZ_RECORDS", "20000"))
+SEED = int(os.environ.get("ORGSTATS_FUZZ_SEED", "1"))
+LIMITS = AgeLimits(max_age_seconds=3600, max_ahead_seconds=60)
+RULES = RuleHistory(RulesEntry(start, number, parse(text)) for number, (start, text) in enumerate(HISTORY))
+PLAIN_RULES: list[tuple[int, Any]] = [(start, tomllib.loads(text)["rule"]) for start, text in HISTORY]
+
+
+def fast(record: Record) -> Verdict | str:
+    """The verdict of the code that counts."""
+    try:
+        event = decode(record.value)
+        second = event_second(event.timestamp)
+    except DeadLetter as dead:
+        return dead.code.value
+    bucket, moved = bucket_of(second, record.kafka_ms, LIMITS)
+    outcome, reason = RULES.judge(event, record.kafka_ms)
+    ids = (event.org_id, event.project_id, event.key_id, event.category, event.quantity)
+    return Verdict(*ids, bucket, moved, outcome, reason)
+
+
+def slow(record: Record) -> Verdict | str:
+    """The verdict of the reference."""
+    return reference.verdict(record.value, record.kafka_ms, *LIMITS, PLAIN_RULES)
+
+
+def test_the_code_agrees_with_the_reference() -> None:
+    """Same fields, bucket and outcome, or same reason code, and never another exception."""
+    seen: Counter[str] = Counter()
+    for record in records(SEED, COUNT):
+        expected = slow(record)
+        assert fast(record) == expected, (record.value or b"")[:3000]
+        seen[expected if isinstance(expected, str) else "event"] += 1
+    wanted = {"not_json", "not_an_object", "timestamp_missing", "timestamp_invalid", "outcome_unknown", "field_invalid"}
+    assert seen.keys() >= {"event", "empty", *wanted}, "the records no longer reach every code"
+    assert seen["event"] > COUNT / 4
+
+
+def test_the_oracle_agrees_too() -> None:
+    """The program that end-to-end tests compare counts with reads every record as the contract says."""
+    for record in records(SEED + 2, COUNT // 4):
+        try:
+            told: tuple[int, object] | str = oracle.parse(record.value)[1], oracle.parse(record.value)[0]["org_id"]
+        except oracle.Dead as dead:
+            told = str(dead)
+        expected = slow(record)
+        if isinstance(expected, Verdict):
+            assert isinstance(told, tuple)
+            assert (reference.bucket_of(told[0], record.kafka_ms, *LIMITS), told[1]) == (
+                expected.bucket,
+                expected.org_id,
+            )
+        else:
+            assert told == expected, (record.value or b"")[:3000]
+
+
+def tally(found: Verdict) -> tuple[object, ...]:
+    """What the batch counter keeps of an event."""
+    return found.org_id, found.project_id, found.bucket, found.category, found.outcome, found.reason, found.quantity
+
+
+@pytest.mark.parametrize("oddity", [0.0, 0.01, 0.2])
+def test_batches_agree_with_the_reference(oddity: float) -> None:
+    """Counted as a batch, records give the tallies and dead letters that each gives on its own."""
+    rng = random.Random(SEED)
+    odd = records(SEED + 1, COUNT)
+    counter = BatchCounter(LIMITS, RULES)
+    for _ in range(COUNT // 400):
+        now = rng.choice([NOW, NOW, NOW, 0, 3600, 2**32 - 30, 2**32, -40])
+        batch = [next(odd) if rng.random() < oddity else plain(rng, now) for _ in range(rng.randrange(1, 200))]
+        pending: Pending = Counter()
+        counted = counter.count([r.value for r in batch], [r.kafka_ms for r in batch], pending)
+        tallies: Counter[tuple[object, ...]] = Counter()
+        for kept, count in counter.fold(pending):
+            tallies[(*kept[:5], (kept.reason or "")[:64], kept.quantity)] += count
+        verdicts = [slow(record) for record in batch]
+        events = [found for found in verdicts if isinstance(found, Verdict)]
+        assert tallies == Counter(map(tally, events))
+        assert counted.out_of_bounds == sum(found.moved for found in events)
+        refused = [(refusal.at, str(refusal.code)) for refusal in counted.refusals]
+        assert refused == [(at, found) for at, found in enumerate(verdicts) if isinstance(found, str)]
