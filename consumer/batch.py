@@ -26,8 +26,10 @@ PendingKey = tuple[int | None, int | None, str | int, int | None, int, str | Non
 Pending = Counter[PendingKey]
 """Tallies not folded yet: as Tally, but in the bucket's place may stand a timestamp cut to 10 s."""
 
+_PART: Final = 512
+"""Records counted at once: so many stay in the processor's cache from step to step."""
 _CHUNK: Final = 64
-"""A run that holds something odd is counted in chunks of this size, so that only its neighbours are slow too."""
+"""A part that holds something odd is counted in chunks of this size, so that only its neighbours are slow too."""
 
 _decode_event: Final[Callable[[bytes], Event]] = msgspec.json.Decoder(Event).decode
 _DIGITS_TO_ZERO: Final = bytes(ord("0") if chr(i).isdigit() and i < 128 else i for i in range(256))
@@ -62,12 +64,10 @@ class BatchCounter:
     def count(self, values: Sequence[bytes | None], timestamps_ms: Sequence[int], pending: Pending) -> Counted:
         """Count a run in offset order into `pending`; nothing is raised for bad records."""
         counted = Counted()
-        if self._count_plain(values, timestamps_ms, pending):
-            return counted
-        for start in range(0, len(values), _CHUNK):
-            chunk = slice(start, start + _CHUNK)
-            if not self._count_plain(values[chunk], timestamps_ms[chunk], pending):
-                self._count_each(values[chunk], timestamps_ms[chunk], pending, start, counted)
+        for start in range(0, len(values), _PART):
+            part = slice(start, start + _PART)
+            if not self._count_plain(values[part], timestamps_ms[part], pending):
+                self._count_mixed(values[part], timestamps_ms[part], pending, start, counted)
         return counted
 
     def bucket(self, ten_seconds: str | int) -> int:
@@ -118,6 +118,19 @@ class BatchCounter:
             ]
         pending.update(keys)
         return True
+
+    def _count_mixed(
+        self,
+        values: Sequence[bytes | None],
+        timestamps_ms: Sequence[int],
+        pending: Pending,
+        start: int,
+        counted: Counted,
+    ) -> None:
+        for at in range(0, len(values), _CHUNK):
+            chunk = slice(at, at + _CHUNK)
+            if not self._count_plain(values[chunk], timestamps_ms[chunk], pending):
+                self._count_each(values[chunk], timestamps_ms[chunk], pending, start + at, counted)
 
     def _in_bounds(self, tens: set[str], earliest_ms: int, latest_ms: int) -> bool:
         """Whether each of these ten seconds lies within the age limits of each of these Kafka timestamps."""

@@ -1,5 +1,6 @@
 """The long-running process around the worker: signals, metrics, rules to publish, exit."""
 
+import gc
 import os
 import signal
 from types import FrameType
@@ -31,6 +32,7 @@ def run(settings: ConsumerSettings) -> None:
         host, _, port = settings.metrics_listen.rpartition(":")
         metrics.serve(host or "0.0.0.0", int(port))  # noqa: S104 - the operator asked for every interface
     _publish_rules(settings)
+    gc.set_threshold(100_000, 20, 50)  # a batch is thousands of tuples and no cycles: looking for some costs 15 %
     worker = Worker(settings, lambda: _store(settings))
 
     def stop(signum: int, _frame: FrameType | None) -> None:
