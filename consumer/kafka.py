@@ -75,11 +75,14 @@ _NEEDS_A_PERSON: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Records by place in offset order, positions reached at the end of a log, and places to look at again."""
+    """Records by place in offset order, positions reached at the end of a log, places to look at again, and
+    troubles that librdkafka mends by itself.
+    """
 
     runs: list[tuple[Place, Sequence[Message]]]
     ends: list[tuple[Place, int]]
     lost_position: list[Place]
+    troubles: list[KafkaError]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +132,10 @@ class Log:
             raise _translate(error.args[0]) from error
         ends: list[tuple[Place, int]] = []
         lost: list[Place] = []
+        troubles: list[KafkaError] = []
         if any(map(Message.error, messages)):
-            messages = self._without_errors(messages, ends, lost)
-        return Batch(self._runs(messages), ends, lost)
+            messages = self._without_errors(messages, ends, lost, troubles)
+        return Batch(self._runs(messages), ends, lost, troubles)
 
     def _runs(self, messages: Sequence[Message]) -> list[tuple[Place, Sequence[Message]]]:
         """Records by place; a place may come up several times."""
@@ -148,7 +152,7 @@ class Log:
         return [((self._topic, partition), run) for partition, run in by_place.items()]
 
     def _without_errors(
-        self, messages: Iterable[Message], ends: list[tuple[Place, int]], lost: list[Place]
+        self, messages: Iterable[Message], ends: list[tuple[Place, int]], lost: list[Place], troubles: list[KafkaError]
     ) -> list[Message]:
         records = []
         for message in messages:
@@ -161,8 +165,10 @@ class Log:
                 ends.append((place, message.offset() or 0))
             elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
                 lost.append(place)
-            elif error.code() in _NEEDS_A_PERSON:
+            elif error.fatal() or error.code() in _NEEDS_A_PERSON:
                 raise _translate(error)
+            else:
+                troubles.append(error)
         return records
 
     def start(self, offsets: Mapping[Place, int]) -> None:
@@ -275,4 +281,6 @@ def _translate(error: KafkaError) -> OrgstatsError:
     remedy = _NEEDS_A_PERSON.get(error.code())
     if remedy is not None:
         return ConfigurationError(f"Kafka: {error.str()}: {remedy}")
+    if error.fatal():
+        return ConfigurationError(f"Kafka: {error.str()}: this member cannot go on")
     return Unavailable(f"Kafka: {error.name()}: {error.str()}")

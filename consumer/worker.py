@@ -8,7 +8,6 @@ from typing import Final, cast
 
 import structlog
 from confluent_kafka import KafkaError
-from schemas.rules_store import load_history
 
 from consumer import metrics
 from consumer.assignment import Counting, Opened, open_partitions
@@ -22,6 +21,7 @@ from consumer.partition import Partition, Record
 from consumer.settings import ConsumerSettings
 from consumer.store import Store
 from schemas.errors import Unavailable
+from schemas.rules_store import load_history
 
 HEARTBEAT_SECONDS: Final = 5.0
 """A source without new records still tells this often up to when it is complete."""
@@ -113,6 +113,8 @@ class Worker:
         for place, next_offset in batch.ends:
             if place in self._partitions:
                 self._partitions[place].partition.advance(next_offset)
+        for trouble in batch.troubles:
+            _kafka_error(trouble)
         if batch.lost_position:
             self._open_again()
         self._settle(now)
