@@ -1,0 +1,43 @@
+"""What stands beside the endpoint: health, metrics, documents. None of it needs a token."""
+
+import httpx
+import pytest
+
+
+@pytest.mark.parametrize("path", ["/healthz/live", "/healthz/ready"])
+def test_health(path: str, http: httpx.Client) -> None:
+    """A running server over a running ClickHouse is alive and ready."""
+    assert http.get(path).status_code == 200
+
+
+def test_metrics(http: httpx.Client) -> None:
+    """Prometheus text that counts the requests of the endpoint."""
+    http.get("/api/0/organizations/x/stats/")
+    answer = http.get("/metrics")
+    assert answer.headers["Content-Type"].startswith("text/plain")
+    assert 'orgstats_requests_total{route="organization",status="401"}' in answer.text
+
+
+def test_openapi_describes_the_endpoints(http: httpx.Client) -> None:
+    """Both stats endpoints with all parameters and every status of the contract."""
+    paths = http.get("/openapi.json").json()["paths"]
+    operation = paths["/api/0/organizations/{organization_slug}/stats/"]["get"]
+    names = {parameter["name"] for parameter in operation["parameters"]}
+    assert names == {"organization_slug", "stat", "since", "until", "resolution", "group", "projectID", "id"}
+    assert set(operation["responses"]) == {"200", "304", "400", "401", "403", "404", "405", "429", "503"}
+    assert "/api/0/projects/{organization_slug}/{project_slug}/stats/" in paths
+
+
+def test_the_documentation_page_needs_nothing_from_elsewhere(http: httpx.Client) -> None:
+    """A page that shows the same, and loads neither scripts nor styles nor fonts."""
+    answer = http.get("/docs")
+    assert answer.status_code == 200
+    assert "/api/0/organizations/{organization_slug}/stats/" in answer.text
+    for loading in ("<script", "<link", "src=", "http://", "https://", "@import"):
+        assert loading not in answer.text
+
+
+def test_what_is_not_there_is_404(http: httpx.Client) -> None:
+    """Any other path, without a trace of the inside."""
+    for path in ("/api/0/organizations/", "/api/0/organizations/a/b/stats/", "/nothing", "/healthz", "/.env"):
+        assert http.get(path).status_code == 404
