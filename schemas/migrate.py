@@ -23,7 +23,7 @@ from pydantic import Field
 
 from schemas.connect import connect, translate
 from schemas.errors import ConfigurationError, Refused
-from schemas.settings import Settings
+from schemas.settings import ClickHouseSettings
 
 FOLDER: Final = Path(__file__).parent / "clickhouse"
 RETAINED_TABLES: Final = ("counts", "project_counts")
@@ -42,12 +42,9 @@ ENGINE = ReplacingMergeTree(applied_at)
 ORDER BY (version, sha256)"""
 
 
-class MigrateSettings(Settings):
+class MigrateSettings(ClickHouseSettings):
     """Everything that `orgstats migrate` can be told."""
 
-    clickhouse_url: str = Field(
-        pattern=r"^clickhouses?://", description="clickhouse://user:password@host:9000/database"
-    )
     retention_days: int = Field(
         default=90, ge=0, le=MAX_RETENTION_DAYS, description="days that counts are kept; 0 keeps them for ever"
     )

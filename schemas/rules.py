@@ -71,6 +71,28 @@ class Rule:
         return True
 
 
+class Finding(NamedTuple):
+    """What one condition said of an event; `met` is the value that was met."""
+
+    field: str
+    met: str | int | None
+
+
+def explain(rules: Sequence[Rule], event: Event) -> list[tuple[Rule, list[Finding]]]:
+    """What each rule said of an event, up to the first that matches; for people, not for speed."""
+    told = []
+    for rule in rules:
+        told.append((rule, [Finding(c.field, _met(c, event)) for c in rule.conditions]))
+        if rule.matches(event):
+            break
+    return told
+
+
+def _met(condition: Condition, event: Event) -> str | int | None:
+    single = (_condition(condition.field, [value]) for value in condition.values)
+    return next((one.values[0] for one in single if one.holds(event)), None)
+
+
 def parse(text: str) -> tuple[Rule, ...]:
     """The rules of a file, in order; raises RulesError with every fault."""
     if len(text) > MAX_FILE_CHARACTERS:

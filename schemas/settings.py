@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final, Literal, Self, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, PrivateAttr, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
 
 from schemas.errors import ConfigurationError
 
@@ -92,6 +92,14 @@ class Settings(BaseModel):
             return f"{location[0]}: no such setting"
         remedy = f"; {field.description}" if field.description else ""
         return f"{cls._variable(str(location[0])).removesuffix('__')}: {text}{remedy}"
+
+
+class ClickHouseSettings(Settings):
+    """What a command that talks to ClickHouse alone can be told."""
+
+    clickhouse_url: str = Field(
+        pattern=r"^clickhouses?://", description="clickhouse://user:password@host:9000/database"
+    )
 
 
 def mask_url(text: str) -> str:
