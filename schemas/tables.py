@@ -165,6 +165,84 @@ class TokenRow(NamedTuple):
     updated_at: Moment
 
 
+class ReplayRow(NamedTuple):
+    """`replays`: one run of `orgstats replay apply`; ranges are (source_id, first offset, offset after the last)."""
+
+    replay_id: Text
+    action: Word
+    asked: Text
+    logic: Text
+    ranges: Annotated[list[tuple[int, int, int]], "Array(Tuple(UInt64, UInt64, UInt64))"]
+    by: Text
+    step: UInt8
+    at: Moment
+
+
+class ReplaySegmentRow(NamedTuple):
+    """`replay_segments`: how far a replay is with a segment."""
+
+    replay_id: Text
+    source_id: UInt64
+    segment: UInt64
+    generation: UInt16
+    changes: UInt64
+    step: UInt8
+    at: Moment
+
+
+class ReplacedCountRow(NamedTuple):
+    """`replaced_counts`: a cell as it was before a repair."""
+
+    replay_id: Text
+    source_id: UInt64
+    segment: UInt64
+    org_id: UInt64
+    bucket: Bucket
+    category: UInt8
+    outcome: OutcomeColumn
+    reason: Word
+    quantity: UInt64
+    events: UInt64
+
+
+class ReplacedProjectCountRow(NamedTuple):
+    """`replaced_project_counts`: the same by project."""
+
+    replay_id: Text
+    source_id: UInt64
+    segment: UInt64
+    org_id: UInt64
+    project_id: UInt64
+    bucket: Bucket
+    category: UInt8
+    outcome: OutcomeColumn
+    quantity: UInt64
+
+
+class ReplacedDeadLetterRow(NamedTuple):
+    """`replaced_dead_letters`: a dead letter as it was before a repair."""
+
+    replay_id: Text
+    source_id: UInt64
+    segment: UInt64
+    offset: UInt64
+    reason: Word
+    error: Text
+    withdrawn: Boolean
+
+
+class DeadLetterActionRow(NamedTuple):
+    """`dead_letter_actions`: what an operator did with a dead letter."""
+
+    source_id: UInt64
+    offset: UInt64
+    action: Word
+    target: Word
+    target_ends: Annotated[list[int], "Array(UInt64)"]
+    by: Word
+    at: Moment
+
+
 class MigrationRow(NamedTuple):
     """`migrations`: an applied file; made by the migrator itself."""
 
@@ -186,6 +264,12 @@ TABLES: dict[str, type[tuple[Any, ...]]] = {
     "organizations": OrganizationRow,
     "projects": ProjectRow,
     "tokens": TokenRow,
+    "replays": ReplayRow,
+    "replay_segments": ReplaySegmentRow,
+    "replaced_counts": ReplacedCountRow,
+    "replaced_project_counts": ReplacedProjectCountRow,
+    "replaced_dead_letters": ReplacedDeadLetterRow,
+    "dead_letter_actions": DeadLetterActionRow,
     "migrations": MigrationRow,
 }
 

@@ -1,0 +1,92 @@
+-- One run of `orgstats replay apply`: what was asked, and the offsets that came to. The highest step is its state:
+-- 0 running, 1 done, 2 undone. A running one goes on when the same is asked again.
+CREATE TABLE replays
+(
+    replay_id String,
+    action    LowCardinality(String),                    -- fill, repair or rewind
+    asked     String,                                    -- the options as given, JSON
+    logic     String,                                    -- fingerprint of the logic that recounts
+    ranges    Array(Tuple(UInt64, UInt64, UInt64)),      -- source_id, first offset, offset after the last
+    by        String,
+    step      UInt8,
+    at        DateTime64(3, 'UTC')
+)
+ENGINE = ReplacingMergeTree(step)
+ORDER BY replay_id;
+
+-- Segments of a replay. Step 1: what it replaces is kept, its rows may be on their way; 2: they are stored.
+CREATE TABLE replay_segments
+(
+    replay_id  String,
+    source_id  UInt64,
+    segment    UInt64,
+    generation UInt16,
+    changes    UInt64,                                   -- cells and dead letters that were written
+    step       UInt8,
+    at         DateTime64(3, 'UTC')
+)
+ENGINE = ReplacingMergeTree(step)
+ORDER BY (replay_id, source_id, segment);
+
+-- Cells as they were before a repair, so that it can be undone; zeros for a cell that there was not.
+CREATE TABLE replaced_counts
+(
+    replay_id String,
+    source_id UInt64,
+    segment   UInt64,
+    org_id    UInt64,
+    bucket    DateTime('UTC'),
+    category  UInt8,
+    outcome   Enum8('accepted' = 0, 'filtered' = 1, 'rate_limited' = 2, 'invalid' = 3,
+                    'abuse' = 4, 'client_discard' = 5, 'cardinality_limited' = 6),
+    reason    LowCardinality(String),
+    quantity  UInt64,
+    events    UInt64
+)
+ENGINE = ReplacingMergeTree
+ORDER BY (replay_id, source_id, segment, org_id, bucket, category, outcome, reason);
+
+CREATE TABLE replaced_project_counts
+(
+    replay_id  String,
+    source_id  UInt64,
+    segment    UInt64,
+    org_id     UInt64,
+    project_id UInt64,
+    bucket     DateTime('UTC'),
+    category   UInt8,
+    outcome    Enum8('accepted' = 0, 'filtered' = 1, 'rate_limited' = 2, 'invalid' = 3,
+                     'abuse' = 4, 'client_discard' = 5, 'cardinality_limited' = 6),
+    quantity   UInt64
+)
+ENGINE = ReplacingMergeTree
+ORDER BY (replay_id, source_id, segment, org_id, project_id, bucket, category, outcome);
+
+-- Dead letters as they were before a repair; their payload stays in `dead_letters`.
+CREATE TABLE replaced_dead_letters
+(
+    replay_id String,
+    source_id UInt64,
+    segment   UInt64,
+    offset    UInt64,
+    reason    LowCardinality(String),
+    error     String,
+    withdrawn Bool                                       -- there was none
+)
+ENGINE = ReplacingMergeTree
+ORDER BY (replay_id, source_id, segment, offset);
+
+-- What an operator did with a dead letter; the latest row tells. `redriving` is written before the record is
+-- produced, with the ends of the target's partitions, beyond which it is looked for if nobody knows how that went.
+CREATE TABLE dead_letter_actions
+(
+    source_id   UInt64,
+    offset      UInt64,
+    action      LowCardinality(String),                  -- redriving, redriven, dropped, kept
+    target      LowCardinality(String),                  -- topic
+    target_ends Array(UInt64) CODEC(ZSTD),               -- by partition
+    by          LowCardinality(String),
+    at          DateTime64(3, 'UTC')
+)
+ENGINE = ReplacingMergeTree(at)
+ORDER BY (source_id, offset);
