@@ -15,7 +15,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for _module in ("consume", "serve", "query", "orgs", "tokens", "migrate"):
+for _module in ("consume", "serve", "query", "orgs", "tokens", "migrate", "rules", "config", "generate"):
     import_module(f"deploy.cli.{_module}").register(app)
 
 

@@ -8,6 +8,7 @@ import argparse
 import json
 import math
 import re
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -189,12 +190,15 @@ def _integer(digits: str) -> int | float:
     return int(digits) if len(digits) < 300 else float(digits)
 
 
+_DECODER: Final = json.JSONDecoder(parse_constant=_constant, parse_int=_integer)
+
+
 def _json(value: bytes) -> object:
     try:
         text = value.decode("utf-8")
         if _depth(text) > 500 or _has_half_a_surrogate_pair(text):
             raise Dead("not_json")
-        return json.loads(text, parse_constant=_constant, parse_int=_integer)
+        return _DECODER.decode(text)
     except (ValueError, RecursionError):
         raise Dead("not_json") from None
 
@@ -285,11 +289,10 @@ def read(bootstrap_servers: str, topic: str) -> Iterable[Record]:
 
 
 def _until_the_end(consumer: Consumer, partition: int) -> Iterable[Record]:
-    while True:
-        messages = consumer.consume(10_000, 30)
-        if not messages:
-            raise TimeoutError("the broker sent nothing for 30 s")
-        for message in messages:
+    silent_since = time.monotonic()
+    while time.monotonic() - silent_since < 30:
+        for message in consumer.consume(10_000, 0.05):  # it waits for so many, also past the end
+            silent_since = time.monotonic()
             error = message.error()
             if error is None:
                 offset = message.offset()
@@ -299,6 +302,7 @@ def _until_the_end(consumer: Consumer, partition: int) -> Iterable[Record]:
                 return
             else:
                 raise RuntimeError(str(error))
+    raise TimeoutError("the broker sent nothing for 30 s")
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # not in its __all__
 
 from deploy.local import apache_kafka, chdb_server, mock_kafka
@@ -41,7 +42,22 @@ class Kafka:
             new = NewTopic(name, num_partitions=partitions, replication_factor=1, config=dict(config or {}))
             admin.create_topics([new])[name].result(30)
         wait_for(lambda: len(admin.list_topics(name, timeout=10).topics[name].partitions) == partitions, 30)
+        self._wait_for_leaders(name, partitions)
         return name
+
+    def _wait_for_leaders(self, topic: str, partitions: int) -> None:
+        """A leader that is already named may not yet know that it leads."""
+        consumer = Consumer({"bootstrap.servers": self.bootstrap_servers, "group.id": "leaders"})
+
+        def leads(partition: int) -> bool:
+            try:
+                return consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10) is not None
+            except KafkaException:
+                return False
+
+        for partition in range(partitions):
+            wait_for(lambda partition=partition: leads(partition), 30)  # type: ignore[misc]
+        consumer.close()
 
 
 def docker_answers() -> bool:
