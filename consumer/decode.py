@@ -176,16 +176,15 @@ def _ends_a_month(utc: datetime) -> bool:
 
 
 def bucket_of(event_second: int, kafka_timestamp_ms: int, limits: AgeLimits) -> tuple[int, bool]:
-    """Start of the 10 s bucket an event counts in, and whether that is not its own time.
+    """Start of the 10 s bucket an event counts in, and whether it counts at its Kafka timestamp instead of its own.
 
-    Beyond the limits around the Kafka timestamp the event counts at the Kafka timestamp. A record without
-    one (-1) counts at its own time, as near as a DateTime comes to it. Compared in whole seconds.
+    It does when its own time is beyond the limits around the Kafka timestamp, compared in whole seconds. A record
+    without a Kafka timestamp (-1) counts at its own time. What a DateTime cannot hold becomes the nearest it can.
     """
-    second = event_second
+    second, moved = event_second, False
     if kafka_timestamp_ms >= 0:
         kafka_second = kafka_timestamp_ms // 1000
         age = kafka_second - event_second
         if age > limits.max_age_seconds or -age > limits.max_ahead_seconds:
-            second = kafka_second
-    bucket = min(max(second - second % BUCKET_SECONDS, 0), LAST_BUCKET)
-    return bucket, not 0 <= event_second - bucket < BUCKET_SECONDS
+            second, moved = kafka_second, True
+    return min(max(second - second % BUCKET_SECONDS, 0), LAST_BUCKET), moved

@@ -35,7 +35,7 @@ def verdict(value: bytes | None, kafka_ms: int, age: int, ahead: int, history: l
         check(event)
     except Dead as dead:
         return str(dead)
-    bucket = bucket_of(second, kafka_ms, age, ahead)
+    bucket, moved = bucket_of(second, kafka_ms, age, ahead)
     outcome, reason = judge(event, kafka_ms, history)
     return Verdict(
         event.get("org_id"),
@@ -44,7 +44,7 @@ def verdict(value: bytes | None, kafka_ms: int, age: int, ahead: int, history: l
         event.get("category"),
         event.get("quantity"),
         bucket,
-        second - second % 10 != bucket,
+        moved,
         outcome,
         reason[:64],
     )
@@ -193,15 +193,15 @@ def is_first_of_a_month(days: int) -> bool:
     return any(days_before(y, month, 1) == days for y in range(year, year + 70) for month in range(1, 13))
 
 
-def bucket_of(second: int, kafka_ms: int, age: int, ahead: int) -> int:
-    """The start of the 10 s that count."""
-    chosen = second
+def bucket_of(second: int, kafka_ms: int, age: int, ahead: int) -> tuple[int, bool]:
+    """The start of the 10 s that count, and whether Kafka's time chose them."""
+    chosen, moved = second, False
     if kafka_ms >= 0:
         kafka_second = kafka_ms // 1000
         if second < kafka_second - age or second > kafka_second + ahead:
-            chosen = kafka_second
+            chosen, moved = kafka_second, True
     bucket = chosen // 10 * 10
-    return 0 if bucket < 0 else min(bucket, 4_294_967_290)
+    return (0 if bucket < 0 else min(bucket, 4_294_967_290)), moved
 
 
 def judge(event: dict[str, Any], kafka_ms: int, history: list[tuple[int, Any]]) -> tuple[int, str]:
