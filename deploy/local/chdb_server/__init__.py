@@ -68,8 +68,7 @@ def start(path: Path, *, password: str = "", port: int = 0, wait_seconds: float 
     deadline = monotonic() + wait_seconds
     while not ready.exists():
         if process.poll() is not None or monotonic() > deadline:
-            process.kill()
-            process.wait()
+            Running(process, port, password).kill()
             raise Unavailable(f"chDB did not start on {path}: {_last_line(path / LOG_NAME)}")
         sleep(0.02)
     return Running(process, json.loads(ready.read_text())["port"], password)

@@ -17,6 +17,7 @@ def main() -> int:
     options = _parser().parse_args()
     password = os.environ.pop(PASSWORD_VARIABLE, "")
     stop = threading.Event()
+    os.environ["TZ"] = "UTC"  # before the engine looks: a server in a container runs in UTC too
 
     from deploy.local.chdb_server.engine import Engine, EngineError
     from deploy.local.chdb_server.server import Server
@@ -34,7 +35,6 @@ def main() -> int:
         threading.Thread(target=_watch_stdin, args=(stop,), daemon=True).start()
     stop.wait()
     server.drain()
-    engine.close()
     return 0
 
 

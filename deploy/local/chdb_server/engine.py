@@ -4,23 +4,26 @@ What was found of chDB 4.4: connections to one directory run their queries in pa
 lock; one connection runs one query at a time. SET and USE belong to a connection. KILL QUERY works.
 """
 
+import fcntl
 import json
-import os
 import re
+import tempfile
 from collections.abc import Generator, Mapping
+from itertools import count
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, BinaryIO, Final, NamedTuple, TextIO, cast
 
-os.environ["TZ"] = "UTC"  # like a server in a container, and before the engine has looked
+import chdb
 
-import chdb  # loading it reads the time zone
-
+_TAGS: Final = count(1)
 _CODE: Final = re.compile(r"Code: (\d+)\. (DB::Exception: .*)", re.DOTALL)
 _STREAMED: Final = re.compile(r"\s*[(\s]*(SELECT|WITH|FROM)\b", re.IGNORECASE)
 _LISTING: Final = re.compile(r"\s*(SHOW|DESCRIBE|DESC|EXPLAIN|EXISTS)\b", re.IGNORECASE)
+_FORMAT: Final = re.compile(r"\s+FORMAT\s+\w+\s*;?\s*$", re.IGNORECASE)  # formats are the client's affair
 _COMMENT: Final = re.compile(r"\s*(--[^\n]*(\n|$)|/\*.*?\*/)", re.DOTALL)
 _UNLIMITED: Final = "SETTINGS max_result_rows = 0, max_result_bytes = 0, max_execution_time = 0"
 SYNTAX_ERROR: Final = 62
+CANNOT_OPEN: Final = 76
 UNKNOWN_SETTING: Final = 115
 CANCELLED: Final = 394
 UNKNOWN_EXCEPTION: Final = 1002
@@ -55,15 +58,21 @@ class Engine:
     """The engine on one directory; it stays loaded as long as this object is open."""
 
     def __init__(self, path: Path) -> None:
-        """Opens or creates the directory. Raises EngineError, for one when another process has it open."""
+        """Opens or creates the directory. Raises EngineError, also when another process has it open."""
         self.path = path
+        self._lock = _lock(path)
         self._keeper = _connect(path)  # the engine unloads with its last connection, so one stays open
         rows = self._rows("SELECT name FROM system.settings UNION ALL SELECT alias_for FROM system.settings")
         self.setting_names = frozenset(name for (name,) in rows)
         self.version = str(self._rows("SELECT version()")[0][0])
 
-    def connect(self) -> "EngineConnection":
-        return EngineConnection(self)
+    def connect(self, database: str) -> "EngineConnection":
+        """A connection with `database` as its current one; EngineError 81 when there is none of that name."""
+        return EngineConnection(self, database)
+
+    def spool(self) -> BinaryIO:
+        """A file without a name for data on its way in: on disk, because an insert may exceed the memory."""
+        return cast(BinaryIO, tempfile.TemporaryFile(dir=self.path))  # the caller closes it
 
     def kill(self, tag: str) -> None:
         """Stops what the connection of this tag is running; returns before it has stopped."""
@@ -72,6 +81,7 @@ class Engine:
     def close(self) -> None:
         """Unloads the engine; every connection must have been closed."""
         self._keeper.close()
+        self._lock.close()
 
     def _rows(self, sql: str) -> list[list[Any]]:
         return _json_rows(self._keeper.query(sql, "JSONCompactEachRow").bytes())
@@ -80,30 +90,26 @@ class Engine:
 class EngineConnection:
     """One chDB connection: its own database, settings and temporary tables; for one thread."""
 
-    _made = 0
-
-    def __init__(self, engine: Engine) -> None:
-        EngineConnection._made += 1
-        self.tag = f"connection-{EngineConnection._made}"
+    def __init__(self, engine: Engine, database: str) -> None:
+        self.tag = f"connection-{next(_TAGS)}"
         self._engine = engine
-        self._settings: dict[str, str] = {}
-        self._database = "default"
+        self._database = database
         self._open()
 
     def _open(self) -> None:
         self._chdb = _connect(self._engine.path)
-        self._settings = {}
-        # log_comment marks this connection's queries for kill(); without implicit_select a typing error
-        # is a syntax error, as on a server
-        self._run(f"SET log_comment = {_quote(self.tag)}, implicit_select = 0")
+        self._settings: dict[str, str] = {}
+        try:
+            # log_comment marks this connection's queries for kill(); without implicit_select a typing error
+            # is a syntax error, as on a server
+            self._run(f"SET log_comment = {_quote(self.tag)}, implicit_select = 0")
+            self._run(f"USE {_quote(self._database, '`')}")
+        except EngineError:
+            self.close()
+            raise
 
     def close(self) -> None:
         self._chdb.close()
-
-    def use(self, database: str) -> None:
-        """Makes `database` the current one; EngineError 81 when there is none of that name."""
-        self._run(f"USE {_quote(database, '`')}")
-        self._database = database
 
     def apply(self, wanted: Mapping[str, Setting]) -> None:
         """Makes the settings that hold for the next query exactly these.
@@ -130,17 +136,16 @@ class EngineConnection:
         self._settings = target
 
     def _reopen(self) -> None:
-        self._chdb.close()
+        self.close()
         self._open()
-        self.use(self._database)
 
     def stream(self, sql: str, params: Mapping[str, str]) -> Generator[tuple[bytes, Statistics]]:
         """Runs a statement; yields its result in pieces of Native format, at least one, the last often empty.
 
         Raises EngineError, also between pieces. Closing the iterator early cancels the statement.
         """
-        if _STREAMED.match(_without_comments(sql)):
-            yield from self._stream(sql, params)
+        if _STREAMED.match(without_comments(sql)):
+            yield from self._stream(_FORMAT.sub("", sql), params)
         else:
             yield self._whole(sql, params)
 
@@ -153,6 +158,8 @@ class EngineConnection:
             raise _engine_error(error) from None
 
     def _whole(self, sql: str, params: Mapping[str, str]) -> tuple[bytes, Statistics]:
+        if not without_comments(sql).strip("; \n"):
+            raise EngineError(SYNTAX_ERROR, "DB::Exception: Empty query. (SYNTAX_ERROR)")
         if self._chdb._conn.classify_query(sql)["statement_count"] > 1:  # noqa: SLF001  # no public name
             raise EngineError(
                 SYNTAX_ERROR, "DB::Exception: Syntax error (Multi-statements are not allowed). (SYNTAX_ERROR)"
@@ -167,7 +174,7 @@ class EngineConnection:
 
         Only for results without rows, for which the engine says nothing about columns.
         """
-        text = _without_comments(sql).rstrip().rstrip(";")
+        text = _FORMAT.sub("", without_comments(sql)).rstrip().rstrip(";")
         if _STREAMED.match(text):
             described = self._run(f"DESCRIBE ({text}\n) {_UNLIMITED}", "JSONCompactEachRow", params)
             return [(row[0], row[1]) for row in _json_rows(described.bytes())]
@@ -176,18 +183,17 @@ class EngineConnection:
             return list(zip(names, types, strict=True))
         return []
 
-    def insert(self, sql: str, blocks: list[bytes]) -> int:
-        """Inserts whole blocks of Native format with an INSERT that has no VALUES; returns rows written.
+    def insert(self, into: str, settings: str, data: BinaryIO) -> int:
+        """Inserts a file in Native format; `into` and `settings` are those parts of an INSERT. Rows written.
 
-        All or nothing of what reaches this call is parsed before anything is stored. Raises EngineError.
+        chDB's own send_insert is not used: it reports success for rows that the table refused (a constraint,
+        too many partitions). A file is named by its descriptor, since a path may hold what looks like a glob.
+        Raises EngineError; then nothing is stored, unless the data is above a million rows, which the engine
+        stores in portions.
         """
-        try:
-            with self._chdb.send_insert(sql, "Native") as inserter:
-                for block in blocks:
-                    inserter.append(block)
-                return int(inserter.finish().rows_written)
-        except RuntimeError as error:
-            raise _engine_error(error) from None
+        data.seek(0)
+        sql = f"{into} FROM INFILE '/dev/fd/{data.fileno()}' {settings} FORMAT Native"
+        return int(self._run(sql).rows_written())
 
     def _current_database(self) -> str:
         rows = _json_rows(self._run(f"SELECT currentDatabase() {_UNLIMITED}", "JSONCompactEachRow").bytes())
@@ -198,6 +204,18 @@ class EngineConnection:
             return self._chdb.query(sql, output, params=dict(params or {}))
         except RuntimeError as error:
             raise _engine_error(error) from None
+
+
+def _lock(path: Path) -> TextIO:
+    """The engine's own refusal of a directory in use has no reason in its text, so this one comes first."""
+    path.mkdir(parents=True, exist_ok=True)
+    lock = (path / "chdb_server.lock").open("a")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise EngineError(CANNOT_OPEN, f"the directory {path} is in use by another server") from None
+    return lock
 
 
 def _connect(path: Path) -> Any:
@@ -220,7 +238,8 @@ def _statistics(result: Any) -> Statistics:
     )
 
 
-def _without_comments(sql: str) -> str:
+def without_comments(sql: str) -> str:
+    """A statement from its first word on."""
     while found := _COMMENT.match(sql):
         sql = sql[found.end() :]
     return sql

@@ -3,12 +3,14 @@
 import socket
 import threading
 from contextlib import suppress
+from time import monotonic
 from typing import Final
 
 from deploy.local.chdb_server.engine import Engine
 from deploy.local.chdb_server.session import Session
 
 BACKLOG: Final = 256
+WATCH_SECONDS: Final = 1.0
 
 
 class Server:
@@ -23,6 +25,8 @@ class Server:
         self._sessions: dict[Session, threading.Thread] = {}
         self._lock = threading.Lock()
         self._accepting = threading.Thread(target=self._accept, name="accept", daemon=True)
+        self._watching = threading.Thread(target=self._watch, name="watch", daemon=True)
+        self._drained = threading.Event()
 
     @property
     def port(self) -> int:
@@ -30,19 +34,22 @@ class Server:
 
     def start(self) -> None:
         self._accepting.start()
+        self._watching.start()
 
     def drain(self) -> None:
-        """Stops accepting, lets running statements finish, ends all sessions; returns when they have."""
+        """Stops accepting, lets running statements finish, ends all sessions and closes the engine."""
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)  # close alone does not wake the accepting thread
         self._listener.close()
         self._accepting.join()
-        with self._lock:
-            sessions = dict(self._sessions)
+        sessions = self._now()
         for session in sessions:
             session.drain()
         for thread in sessions.values():
             thread.join()
+        self._drained.set()
+        self._watching.join()
+        self._engine.close()
 
     def _accept(self) -> None:
         while True:
@@ -62,3 +69,14 @@ class Server:
         finally:
             with self._lock:
                 del self._sessions[session]
+
+    def _watch(self) -> None:
+        """Once a second: tells clients of long statements that they are heard, kills what nobody waits for."""
+        while not self._drained.wait(WATCH_SECONDS):
+            for session in self._now():
+                if tag := session.watch(monotonic() - WATCH_SECONDS):
+                    self._engine.kill(tag)
+
+    def _now(self) -> dict[Session, threading.Thread]:
+        with self._lock:
+            return dict(self._sessions)

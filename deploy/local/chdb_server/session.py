@@ -2,99 +2,134 @@
 
 import hmac
 import re
+import select
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager, suppress
 from time import monotonic
-from typing import Final
+from typing import BinaryIO, Final
 
 from clickhouse_driver.errors import Error as DriverError
 from clickhouse_driver.errors import ErrorCodes
 from clickhouse_driver.protocol import ClientPacketTypes
 
-from deploy.local.chdb_server.engine import CANCELLED, Engine, EngineConnection, EngineError, Statistics
-from deploy.local.chdb_server.native import Piece, UnsupportedType, header_of, wire_blocks, wire_header
-from deploy.local.chdb_server.wire import REVISION, Inbox, Outbox, ProtocolError, Query
+from deploy.local.chdb_server import native
+from deploy.local.chdb_server.engine import (
+    CANCELLED,
+    Engine,
+    EngineConnection,
+    EngineError,
+    Statistics,
+    without_comments,
+)
+from deploy.local.chdb_server.wire import REVISION, Inbox, Outbox, ProtocolError, Query, progress_packet
 
 DISPLAY_NAME: Final = "orgstats on chDB (for laptops and tests, not for production)"
-MAX_INSERT_BYTES: Final = 1 << 30
 HELLO_SECONDS: Final = 10.0
 AUTHENTICATION_FAILED: Final = 516
+NOTHING: Final = Statistics(0, 0, 0, 0)
 
 _NAME: Final = r"(?:`(?:[^`\\]|\\.)+`|\"(?:[^\"\\]|\\.)+\"|\w+)"
 _PARENTHESES: Final = r"\((?:[^()]|\([^()]*\))*\)"
 _INSERT: Final = re.compile(
-    rf"""\s*(?P<head>INSERT\s+(?:INTO\s+)?(?:TABLE\s+)?
+    rf"""\s*(?P<into>INSERT\s+(?:INTO\s+)?(?:TABLE\s+)?
              (?P<target>FUNCTION\s+\w+\s*{_PARENTHESES}|{_NAME}(?:\s*\.\s*{_NAME})?)\s*
-             (?P<columns>{_PARENTHESES})?\s*
-             (?:SETTINGS\s+[^()]*?)?)\s*
+             (?P<columns>{_PARENTHESES})?)\s*
+         (?P<settings>SETTINGS\s+[^()]*?)?\s*
          (?:VALUES|FORMAT\s+\w+)\s*;?\s*$""",
     re.IGNORECASE | re.VERBOSE,
 )
 
 
 class Session:
-    """Serves one client until it leaves, misbehaves, or the server drains; for one thread."""
+    """Serves one client until it leaves, misbehaves, or the server drains.
+
+    `run` belongs to one thread; `watch` and `drain` may be called from others.
+    """
 
     def __init__(self, connection: socket.socket, engine: Engine, user: str, password: str) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # or every query takes 40 ms more
         self._connection = connection
         self._engine = engine
-        self._account = (user, password)
+        self._account = f"{user}\0{password}".encode()
         self._inbox = Inbox(connection)
         self._outbox = Outbox(connection)
-        self._chdb: EngineConnection | None = None
-        self._sending = threading.Lock()  # the watcher sends progress while the engine works
-        self._busy_since: float | None = None
-        self._cancelled = False
+        self._lock = threading.Lock()  # over what follows
+        self._answering = False
         self._draining = False
+        self._cancelled = False
+        self._tag = ""
+        self._statement_since = 0.0
+        self._engine_works = False  # nobody reads or sends meanwhile
 
     def run(self) -> None:
-        """Serves; returns when the connection is to be closed. Never raises for what a client does."""
-        try:
-            self._connection.settimeout(HELLO_SECONDS)
-            if self._greet():
-                self._connection.settimeout(None)
-                while not self._draining and self._serve():
-                    pass
-        except (EOFError, OSError):
-            pass  # the client is gone; nothing of an unfinished insert was stored
-        except (ProtocolError, UnsupportedType, DriverError) as error:
-            self._refuse(EngineError(ErrorCodes.UNEXPECTED_PACKET_FROM_CLIENT, f"DB::Exception: {error}"))
-        finally:
-            if self._chdb:
-                self._chdb.close()
-            self._connection.close()
+        """Serves; returns when the connection is closed. Never raises for what a client does."""
+        with closing(self._connection):
+            try:
+                self._connection.settimeout(HELLO_SECONDS)
+                if chdb := self._greet():
+                    with closing(chdb):
+                        self._connection.settimeout(None)
+                        while self._serve(chdb):
+                            pass
+            except (EOFError, OSError):
+                pass  # the client is gone; nothing of an unfinished insert was stored
+            except ProtocolError as error:
+                self._refuse(EngineError(error.code, f"DB::Exception: {error}"))
 
     def drain(self) -> None:
-        """Lets a running statement finish and ends the session; called by another thread."""
-        self._draining = True
-        if self._busy_since is None:
-            with suppress(OSError):
-                self._connection.shutdown(socket.SHUT_RD)
+        """Ends the session, after the statement it is answering."""
+        with self._lock:
+            self._draining = True
+            if not self._answering:
+                with suppress(OSError):
+                    self._connection.shutdown(socket.SHUT_RD)
 
-    def _greet(self) -> bool:
+    def watch(self, older_than: float) -> str | None:
+        """Looks after a statement that began before `older_than` (monotonic seconds).
+
+        Its client hears that it is still worked on. When the client has cancelled or left, the tag of the
+        engine's connection is returned: there is something to kill.
+        """
+        with self._lock:
+            if not self._engine_works or self._statement_since > older_than or self._cancelled:
+                return None
+            self._cancelled = self._client_spoke()
+            if self._cancelled:
+                return self._tag
+            with suppress(OSError):
+                if self._is(select.POLLOUT):
+                    self._connection.send(progress_packet(NOTHING))  # a few bytes: with room for them, all go
+        return None
+
+    def _client_spoke(self) -> bool:
+        """Whether there is a cancel packet or the end of the stream: a waiting client says nothing else."""
+        return self._is(select.POLLIN)
+
+    def _is(self, event: int) -> bool:
+        poll = select.poll()
+        poll.register(self._connection, event)
+        return bool(poll.poll(0))
+
+    def _greet(self) -> EngineConnection | None:
         hello = self._inbox.hello()
         if hello.revision < REVISION:
             raise ProtocolError(f"clients from revision {REVISION} on are served, this is {hello.revision}")
         try:
             self._authenticate(hello.user, hello.password)
-            self._chdb = self._engine.connect()
-            if hello.database:
-                self._chdb.use(hello.database)
+            chdb = self._engine.connect(hello.database or "default")
         except EngineError as error:
             self._refuse(error)
-            return False
+            return None
+        self._tag = chdb.tag
         self._outbox.hello(DISPLAY_NAME, self._engine.version)
         self._outbox.flush()
         self._inbox.addendum()
-        return True
+        return chdb
 
     def _authenticate(self, user: str, password: str) -> None:
-        mine = "\0".join(self._account).encode()
-        theirs = f"{user}\0{password}".encode("utf-8", "surrogateescape")
-        if not hmac.compare_digest(mine, theirs):
+        if not hmac.compare_digest(self._account, f"{user}\0{password}".encode()):
             raise EngineError(
                 AUTHENTICATION_FAILED,
                 "DB::Exception: Authentication failed: password is incorrect, or there is no user with such "
@@ -106,25 +141,27 @@ class Session:
             self._outbox.exception(error)
             self._outbox.flush()
 
-    def _serve(self) -> bool:
+    def _serve(self, chdb: EngineConnection) -> bool:
         packet = self._inbox.packet_type()
         if packet == ClientPacketTypes.PING:
             self._outbox.pong()
             self._outbox.flush()
         elif packet == ClientPacketTypes.QUERY:
-            self._answer(self._inbox.query())
-        elif packet != ClientPacketTypes.CANCEL:  # it came after the statement had ended
+            with self._lock:
+                self._answering, self._cancelled, self._statement_since = True, False, monotonic()
+            self._answer(chdb, self._inbox.query())
+            with self._lock:
+                self._answering = False
+        elif packet != ClientPacketTypes.CANCEL:  # that one came after its statement had ended
             raise ProtocolError(f"packet {packet} was not expected here")
-        return True
+        return not self._draining
 
-    def _answer(self, query: Query) -> None:
+    def _answer(self, chdb: EngineConnection, query: Query) -> None:
         if self._data(query.compressed, []) >= 0:
-            raise ProtocolError("external tables are not supported")
-        chdb = self._chdb
-        assert chdb is not None
+            raise ProtocolError("external tables are not served", ErrorCodes.NOT_IMPLEMENTED)
         try:
             chdb.apply(query.settings)
-            if insert := _INSERT.match(query.text):
+            if insert := _INSERT.match(without_comments(query.text)):
                 self._insert(chdb, query, insert)
             else:
                 self._result(chdb, query)
@@ -136,73 +173,91 @@ class Session:
         self._outbox.flush()
 
     def _result(self, chdb: EngineConnection, query: Query) -> None:
-        total, rows, blocks = Statistics(0, 0, 0, 0), 0, 0
-        for native, added in self._pieces(chdb, query):
+        total, rows, blocks = NOTHING, 0, 0
+        for piece, added in self._pieces(chdb, query):
             total = Statistics(*map(sum, zip(total, added, strict=True)))
-            if native and not blocks:
-                self._outbox.block(wire_header(header_of(native)), query.compressed)
-            for block_rows, block in wire_blocks(native):
+            for block_rows, block in _wire_blocks(piece):
+                if not blocks:
+                    self._outbox.block(native.wire_header(native.header_of(piece)), query.compressed)
+                self._outbox.block(block, query.compressed)
                 rows, blocks = rows + block_rows, blocks + 1
-                with self._sending:
-                    self._outbox.block(block, query.compressed)
+            self._outbox.flush()  # the next piece may be long in coming
         if not blocks and (header := chdb.header(query.text, query.params)):
-            self._outbox.block(wire_header(header), query.compressed)
+            self._outbox.block(native.wire_header(header), query.compressed)
         self._outbox.profile_info(rows, blocks)
         self._outbox.progress(total)
         self._outbox.end_of_stream()
 
-    def _pieces(self, chdb: EngineConnection, query: Query) -> Iterator[tuple[bytes, Statistics]]:
-        stream = chdb.stream(query.text, query.params)
-        try:
+    def _pieces(self, chdb: EngineConnection, query: Query) -> Generator[tuple[bytes, Statistics]]:
+        with closing(chdb.stream(query.text, query.params)) as stream:
             while not self._cancelled:
                 with self._working():
                     piece = next(stream, None)
                 if piece is None:
                     return
                 yield piece
-        finally:
-            stream.close()
+                self._cancelled = self._cancelled or self._client_spoke()
 
     def _insert(self, chdb: EngineConnection, query: Query, insert: re.Match[str]) -> None:
         columns = (insert["columns"] or "(*)")[1:-1]
         header = chdb.header(f"SELECT {columns} FROM {insert['target']}", query.params)  # noqa: S608
-        self._outbox.block(wire_header(header), query.compressed)
+        _check_types(header)
+        self._outbox.block(native.wire_header(header), query.compressed)
         self._outbox.flush()
-        blocks, rows = self._inserted_blocks(query.compressed)
-        with self._working():
-            written = chdb.insert(insert["head"], blocks) if rows else 0
+        with self._engine.spool() as data:
+            rows = self._receive(query.compressed, data)
+            with self._working():
+                written = chdb.insert(insert["into"], insert["settings"] or "", data) if rows else 0
         self._outbox.profile_events()
-        self._outbox.progress(Statistics(0, 0, written, sum(map(len, blocks))))
+        self._outbox.progress(Statistics(0, 0, written, 0))
         self._outbox.end_of_stream()
 
-    def _inserted_blocks(self, compressed: bool) -> tuple[list[bytes], int]:
-        """All blocks of an insert; they wait here for the last one, so that half an insert is none."""
-        blocks: list[bytes] = []
-        rows = size = 0
+    def _receive(self, compressed: bool, data: BinaryIO) -> int:
+        """Puts all blocks of an insert into a file; returns their rows.
+
+        They wait there for the last one, so that half an insert is none.
+        """
+        rows = 0
         while True:
-            pieces: list[Piece] = []
+            pieces: list[native.Piece] = []
             block_rows = self._data(compressed, pieces)
             if block_rows < 0:
-                return blocks, rows
-            blocks.append(b"".join(pieces))
-            rows, size = rows + block_rows, size + len(blocks[-1])
-            if size > MAX_INSERT_BYTES:
-                raise EngineError(
-                    ErrorCodes.MEMORY_LIMIT_EXCEEDED,
-                    f"DB::Exception: an insert above {MAX_INSERT_BYTES} bytes. (MEMORY_LIMIT_EXCEEDED)",
-                )
-            self._outbox.profile_events()
+                return rows
+            data.writelines(pieces)
+            rows += block_rows
+            self._outbox.profile_events()  # the client waits for it after each block
             self._outbox.flush()
 
-    def _data(self, compressed: bool, out: list[Piece]) -> int:
+    def _data(self, compressed: bool, out: list[native.Piece]) -> int:
         if (packet := self._inbox.packet_type()) != ClientPacketTypes.DATA:
             raise ProtocolError(f"packet {packet} where data was expected")
-        return self._inbox.data(compressed, out)
+        try:
+            return self._inbox.data(compressed, out)
+        except (native.UnsupportedType, DriverError) as error:
+            raise ProtocolError(f"unreadable data: {error}") from None
 
     @contextmanager
     def _working(self) -> Iterator[None]:
-        self._busy_since = monotonic()
+        self._engine_works = True
         try:
             yield
         finally:
-            self._busy_since = None
+            with self._lock:
+                self._engine_works = False
+
+
+def _wire_blocks(piece: bytes) -> Iterator[tuple[int, bytes]]:
+    try:
+        yield from native.wire_blocks(piece)
+    except (native.UnsupportedType, native.Malformed) as error:
+        raise EngineError(ErrorCodes.NOT_IMPLEMENTED, f"DB::Exception: not served by chDB: {error}") from None
+
+
+def _check_types(header: list[tuple[str, str]]) -> None:
+    for name, type_name in header:
+        try:
+            native.column_of(type_name)
+        except native.UnsupportedType as error:
+            raise EngineError(
+                ErrorCodes.NOT_IMPLEMENTED, f"DB::Exception: column {name} is not served by chDB: {error}"
+            ) from None

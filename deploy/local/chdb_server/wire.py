@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 from clickhouse_cityhash.cityhash import CityHash128
 from clickhouse_driver.bufferedreader import BufferedSocketReader, CompressedBufferedReader
 from clickhouse_driver.compression.lz4 import Compressor
+from clickhouse_driver.errors import ErrorCodes
 from clickhouse_driver.protocol import ServerPacketTypes
 from clickhouse_driver.reader import read_binary_uint8, read_binary_uint64
 from clickhouse_driver.streams.compressed import CompressedBlockInputStream
@@ -31,7 +32,11 @@ _BLOCK_INFO: Final = b"\x01\x00\x02\xff\xff\xff\xff\x00"  # no overflow row; buc
 
 
 class ProtocolError(Exception):
-    """The peer does not speak the protocol; nothing sensible can be answered."""
+    """What came cannot be served, and what follows it cannot be read: the connection must close."""
+
+    def __init__(self, text: str, code: int = ErrorCodes.UNEXPECTED_PACKET_FROM_CLIENT) -> None:
+        super().__init__(text)
+        self.code = code
 
 
 class Hello(NamedTuple):
@@ -131,7 +136,10 @@ class Inbox:
         size = read_varint(self._fin)
         if size > limit:
             raise ProtocolError(f"a text of {size} bytes")
-        return bytes(self._fin.read(size)).decode("utf-8", "surrogateescape")
+        try:
+            return bytes(self._fin.read(size)).decode()
+        except UnicodeDecodeError:
+            raise ProtocolError("a text that is not UTF-8") from None
 
 
 class Outbox:
@@ -162,8 +170,7 @@ class Outbox:
         self._numbers(rows, blocks, 0, 0, rows, 0)
 
     def progress(self, added: Statistics) -> None:
-        self._start(ServerPacketTypes.PROGRESS)
-        self._numbers(added.read_rows, added.read_bytes, 0, added.written_rows, added.written_bytes)
+        self._pending += progress_packet(added)
 
     def end_of_stream(self) -> None:
         self._start(ServerPacketTypes.END_OF_STREAM)
@@ -199,6 +206,12 @@ class Outbox:
     def _texts(self, *texts: str) -> None:
         for text in texts:
             self._pending += encode_string(text.encode("utf-8", "replace"))
+
+
+def progress_packet(added: Statistics) -> bytes:
+    """What has been done since the last such packet."""
+    numbers = (added.read_rows, added.read_bytes, 0, added.written_rows, added.written_bytes)
+    return b"".join(map(encode_varint, (ServerPacketTypes.PROGRESS, *numbers)))
 
 
 def _pack(body: bytes) -> bytes:
