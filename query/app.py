@@ -16,6 +16,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from query import metrics
 from query.access import TOKEN_PREFIX
 from query.clickhouse import Database
+from query.dashboard import add_dashboard
 from query.docs import page
 from query.endpoint import GATEWAY_HEADER, Request, Seen, StatsEndpoint
 from query.http import Answer, failure
@@ -81,6 +82,7 @@ def create_app(settings: QuerySettings, *, health: Health | None = None) -> Fast
             app.add_route(spelling, StatsRoute(endpoint, route))  # type: ignore[arg-type]  # an ASGI application
     _add_health(app, reader, health)
     _add_documents(app)
+    add_dashboard(app)
     if not settings.metrics_listen:
         app.add_route("/metrics", _metrics)
     return app
@@ -126,7 +128,8 @@ def _log(scope: Scope, answer: Answer, seen: Seen, seconds: float) -> None:
     parameters = scope["query_string"].decode("latin-1").split("&")
     shown = [parameter for parameter in parameters if parameter.partition("=")[0] in _SHOWN_PARAMETERS]
     client = scope.get("client")
-    logger.info(
+    log = logger.warning if seen.error else logger.info
+    log(
         "request",
         method=scope["method"],
         path=_masked(scope["path"]),
@@ -137,6 +140,7 @@ def _log(scope: Scope, answer: Answer, seen: Seen, seconds: float) -> None:
         caller=seen.caller,
         org_id=seen.org_id,
         client=client[0] if client else None,
+        **({"error": seen.error} if seen.error else {}),
     )
 
 

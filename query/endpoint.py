@@ -47,6 +47,7 @@ class Seen:
 
     caller: str = ""
     org_id: int | None = None
+    error: str = ""  # why ClickHouse could not be read
 
 
 class StatsEndpoint:
@@ -78,7 +79,8 @@ class StatsEndpoint:
                 return await self._authenticated(request, now, seen)
         except Unauthenticated as error:
             return failure(401, str(error), ("WWW-Authenticate", "Bearer"))
-        except (Unavailable, TimeoutError):
+        except (Unavailable, TimeoutError) as error:
+            seen.error = str(error) or "the time for one request is over"
             return failure(503, UNAVAILABLE, ("Retry-After", str(RETRY_AFTER_SECONDS)))
 
     async def _authenticated(self, request: Request, now: float, seen: Seen) -> Answer:

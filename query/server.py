@@ -3,6 +3,7 @@
 import os
 import socket
 import time
+from collections.abc import Mapping
 from types import FrameType
 
 import structlog
@@ -35,8 +36,8 @@ def run(settings: QuerySettings) -> None:
         timeout_graceful_shutdown=int(settings.query_timeout_seconds) + 1,
     )
     host, port = listener.getsockname()[:2]
-    logger.info("started", **{**settings.masked(), "listen": f"{host}:{port}"})
-    Server(config, health, settings.drain_seconds).run(sockets=[listener])
+    started = {**settings.masked(), "listen": f"{host}:{port}"}
+    Server(config, health, settings.drain_seconds, started).run(sockets=[listener])
     logger.info("stopped")
 
 
@@ -61,11 +62,19 @@ def _serve_metrics(address: str) -> None:
 class Server(uvicorn.Server):
     """uvicorn, leaving in two steps, and with exit code 0 when it was asked to leave."""
 
-    def __init__(self, config: uvicorn.Config, health: Health, drain_seconds: float) -> None:
+    def __init__(
+        self, config: uvicorn.Config, health: Health, drain_seconds: float, started: Mapping[str, object]
+    ) -> None:
         super().__init__(config)
+        self._started = started
         self._health = health
         self._drain_seconds = drain_seconds
         self._leave_at: float | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Say that it has started once requests are answered and signals heard."""
+        await super().startup(sockets)
+        logger.info("started", **self._started)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - as it is called
         """The first signal starts to drain, a second one ends the process at once."""

@@ -1,0 +1,186 @@
+/** The chart: what was received, stacked from its parts, and where the numbers cannot be trusted yet. */
+
+import { SERIES, number } from "./text.js";
+
+const PER = { 10: "per 10 s", 3600: "per hour", 86400: "per day" };
+const LAST_MOMENT = 4294967296000;
+let loading;
+
+/** plotly, loaded while the numbers are already on the page. */
+function plotly() {
+  loading ??= new Promise((resolve, reject) => {
+    const script = document.createElement("script");
+    script.src = "dashboard/plotly.min.js";
+    script.onload = () => resolve(window.Plotly);
+    script.onerror = () => {
+      loading = undefined;
+      reject(new Error("the chart could not be loaded"));
+    };
+    document.head.append(script);
+  });
+  return loading;
+}
+
+/** Draw a result of api.read, of its parts those in `shown`. A zoom stays until another range is asked for. */
+export async function draw(element, result, shown, onZoom) {
+  const Plotly = await plotly();
+  const color = (name) => getComputedStyle(element).getPropertyValue(`--${name}`).trim();
+  const [from, to] = span(result);
+  const parts = SERIES.map((name) =>
+    steps(name, result, {
+      stackgroup: "received",
+      fillcolor: color(name),
+      line: { width: 0, color: color(name) },
+      visible: shown.has(name),
+    }),
+  );
+  const outline = steps("received", result, { line: { width: 1.5, color: color("ink") } });
+  const marks = [...untrusted(result, from, to)];
+  const isNew = !element.layout;
+  await Plotly.react(
+    element,
+    [outline, ...parts, ...marks.map((mark) => hatch(mark, color("muted")))],
+    {
+      dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom", // a finger scrolls the page
+      hovermode: "x unified",
+      hoverlabel: { bgcolor: color("panel"), bordercolor: color("line"), font: { color: color("ink") } },
+      showlegend: false,
+      uirevision: JSON.stringify([result.view.org, result.view.range, result.view.resolution]),
+      margin: { l: 8, r: 8, t: 24, b: 8 },
+      font: { family: getComputedStyle(element).fontFamily, size: 13, color: color("muted") },
+      paper_bgcolor: "transparent",
+      plot_bgcolor: "transparent",
+      xaxis: {
+        type: "date",
+        range: [from, to],
+        minallowed: from,
+        maxallowed: to,
+        automargin: true,
+        showgrid: false,
+        linecolor: color("line"),
+        hoverformat: "%a %d %b %Y %H:%M:%S UTC",
+        nticks: Math.max(3, Math.round(element.clientWidth / 110)),
+      },
+      yaxis: yAxis(result, color("line")),
+      yaxis2: { overlaying: "y", range: [0, 1], visible: false, fixedrange: true },
+      shapes: marks.filter((mark) => mark.edge).map((mark) => edge(mark, color("ink"))),
+      annotations: marks.filter((mark) => mark.edge).map((mark) => label(mark, from, to, color("ink"))),
+    },
+    { displayModeBar: false, responsive: true, doubleClick: "reset" },
+  );
+  if (isNew) element.on("plotly_relayout", onZoom);
+}
+
+/** Move what is seen: in, out, earlier, later, all. */
+export function zoom(element, action) {
+  const { minallowed: from, maxallowed: to } = element.layout.xaxis;
+  const [left, right] = seen(element);
+  const size = right - left;
+  const [wanted, length] = {
+    in: [left + size / 4, size / 2],
+    out: [left - size / 2, size * 2],
+    earlier: [left - size / 2, size],
+    later: [left + size / 2, size],
+    all: [from, to - from],
+  }[action];
+  const start = Math.max(from, Math.min(wanted, to - length));
+  window.Plotly.relayout(element, { "xaxis.range": [start, Math.min(to, start + length)] });
+}
+
+/** The [since, until) in epoch seconds that a zoom shows, in whole smallest buckets; nothing when all is seen. */
+export function visibleRange(element) {
+  const { minallowed: from, maxallowed: to } = element.layout.xaxis;
+  const [left, right] = seen(element);
+  if (left <= from && right >= to) return undefined;
+  return [Math.floor(left / 10000) * 10, Math.ceil(right / 10000) * 10];
+}
+
+/** What the horizontal axis shows, in milliseconds; plotly writes it as text without a time zone. */
+function seen(element) {
+  return element.layout.xaxis.range.map((at) => (typeof at === "string" ? Date.parse(`${at.replace(" ", "T")}Z`) : at));
+}
+
+/** Milliseconds from the start of the first bucket to the end of the last. */
+function span({ rows, width }) {
+  return [rows[0].start * 1000, Math.min((rows.at(-1).start + width) * 1000, LAST_MOMENT)];
+}
+
+/** One series as steps, each as wide as its bucket: a thousand bars would take seconds to draw. */
+function steps(name, { rows, width }, style) {
+  // The steps change half-way between points, so the first and last bucket get a neighbour out of sight.
+  const padded = [rows[0], ...rows, rows.at(-1)];
+  const first = rows[0].start - width;
+  return {
+    name,
+    mode: "lines",
+    x: padded.map((_, i) => (first + i * width) * 1000),
+    xperiod: width * 1000,
+    xperiodalignment: "middle",
+    y: padded.map((row) => Number(row[name])),
+    customdata: padded.map((row) => number(row[name])),
+    hovertemplate: `${name} %{customdata}<extra></extra>`,
+    ...style,
+    line: { shape: "hvh", ...style.line },
+  };
+}
+
+function yAxis({ rows, width }, gridcolor) {
+  const highest = Math.max(...rows.map((row) => Number(row.received)));
+  return {
+    title: { text: `events ${PER[width]}`, standoff: 12 },
+    automargin: true,
+    fixedrange: true,
+    gridcolor,
+    zeroline: false,
+    rangemode: "tozero",
+    tickformat: highest < 1000 ? ",d" : "~s",
+    ...(highest < 5 && { dtick: 1, range: [0, 5] }),
+  };
+}
+
+/** The parts of the window whose counts may still grow, or have been deleted: {from, to, edge, text}. */
+function* untrusted({ completeUntil, retainedSince }, from, to) {
+  const complete = Math.max(from, completeUntil === null ? to : completeUntil * 1000);
+  if (complete < to) yield { from: complete, to, edge: complete, text: "still counting" };
+  if (retainedSince * 1000 > from) {
+    const end = Math.min(to, retainedSince * 1000);
+    yield { from, to: end, edge: end, text: "deleted" };
+  }
+}
+
+function hatch(mark, color) {
+  return {
+    name: mark.text,
+    type: "bar",
+    x: [mark.from],
+    y: [1],
+    width: mark.to - mark.from,
+    offset: 0,
+    yaxis: "y2",
+    hoverinfo: "skip",
+    marker: {
+      color: "rgba(0,0,0,0)",
+      line: { width: 0 },
+      pattern: { shape: "/", fgcolor: color, fgopacity: 0.4, size: 9, solidity: 0.12 },
+    },
+  };
+}
+
+function edge(mark, color) {
+  const line = { color, width: 1.5, dash: "dot" };
+  return { type: "line", x0: mark.edge, x1: mark.edge, y0: 0, y1: 1, yref: "paper", line };
+}
+
+function label(mark, from, to, color) {
+  const left = mark.edge - from > (to - from) / 2;
+  return {
+    text: mark.text,
+    x: mark.edge,
+    y: 1,
+    yref: "paper",
+    yanchor: "bottom",
+    xanchor: left ? "right" : "left",
+    showarrow: false,
+    font: { color, size: 12 },
+  };
+}
