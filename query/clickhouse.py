@@ -3,7 +3,7 @@
 import queue
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from clickhouse_driver import Client
 from clickhouse_driver import errors as driver_errors
@@ -85,6 +85,12 @@ class Database:
         """Close every connection; a statement under way on one fails."""
         for client in self._clients:
             client.disconnect()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     @contextmanager
     def _client(self) -> Iterator[Client]:

@@ -2,6 +2,8 @@
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,13 +15,15 @@ orgs = typer.Typer(no_args_is_help=True, help="Organizations that can be asked a
 projects = typer.Typer(no_args_is_help=True, help="Projects of an organization.")
 
 
-def directory() -> "Directory":
+@contextmanager
+def directory() -> "Iterator[Directory]":
     """The directory in the ClickHouse of ORGSTATS_CLICKHOUSE_URL."""
     from query.clickhouse import Database
     from query.directory import Directory
     from query.settings import QuerySettings
 
-    return Directory(Database(QuerySettings.from_env(os.environ).clickhouse_url, size=1))
+    with Database(QuerySettings.from_env(os.environ).clickhouse_url, size=1) as database:
+        yield Directory(database)
 
 
 def show(rows: list[tuple[object, ...]], names: tuple[str, ...]) -> None:
@@ -42,14 +46,16 @@ def add_organization(
 
     Example: orgstats orgs add the-interstellar-jurisdiction --id 1 --name "The Interstellar Jurisdiction"
     """
-    added = directory().add_organization(slug, name=name, org_id=org_id, now=time.time())
+    with directory() as where:
+        added = where.add_organization(slug, name=name, org_id=org_id, now=time.time())
     typer.echo(added.org_id)
 
 
 @orgs.command("ls")
 def list_organizations() -> None:
     """List all organizations: id, slug, name."""
-    rows = directory().organizations()
+    with directory() as where:
+        rows = where.organizations()
     show([(row.org_id, row.slug, row.name) for row in rows], ("id", "slug", "name"))
 
 
@@ -66,17 +72,17 @@ def add_project(
 
     Example: orgstats projects add the-interstellar-jurisdiction pump-station --id 11
     """
-    where = directory()
-    owner = where.organization(organization)
-    added = where.add_project(owner.org_id, slug, name=name, project_id=project_id, now=time.time())
+    with directory() as where:
+        org_id = where.organization(organization).org_id
+        added = where.add_project(org_id, slug, name=name, project_id=project_id, now=time.time())
     typer.echo(added.project_id)
 
 
 @projects.command("ls")
 def list_projects(organization: Annotated[str, typer.Argument(help="The organization's slug or id.")]) -> None:
     """List an organization's projects: id, slug, name."""
-    where = directory()
-    rows = where.projects(where.organization(organization).org_id)
+    with directory() as where:
+        rows = where.projects(where.organization(organization).org_id)
     show([(row.project_id, row.slug, row.name) for row in rows], ("id", "slug", "name"))
 
 

@@ -68,10 +68,10 @@ def _from_clickhouse(
     from query.stats import organization_stats
 
     settings = QuerySettings.from_env(os.environ)
-    database = Database(settings.clickhouse_url, size=1, timeout_seconds=settings.query_timeout_seconds)
-    org_id = Directory(database).organization(organization).org_id
     since, until = window
-    return organization_stats(database, org_id, stat=stat, since=since, until=until, resolution=resolution)
+    with Database(settings.clickhouse_url, size=1, timeout_seconds=settings.query_timeout_seconds) as database:
+        org_id = Directory(database).organization(organization).org_id
+        return organization_stats(database, org_id, stat=stat, since=since, until=until, resolution=resolution)
 
 
 def _from_server(

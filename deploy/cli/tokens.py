@@ -36,9 +36,9 @@ def create(
         raise typer.BadParameter(str(error), param_hint="--expires") from None
     if expires_at is not None and expires_at <= now:
         raise typer.BadParameter(f"{format_time(expires_at)} is over already", param_hint="--expires")
-    where = directory()
-    org_id = None if organization is None else where.organization(organization).org_id
-    secret, token = where.create_token(org_id=org_id, name=name, expires_at=expires_at, now=now)
+    with directory() as where:
+        org_id = None if organization is None else where.organization(organization).org_id
+        secret, token = where.create_token(org_id=org_id, name=name, expires_at=expires_at, now=now)
     typer.echo(secret)
     end = "never ends" if expires_at is None else f"ends at {format_time(expires_at)}"
     typer.echo(f"Token {token.token_id} {end}. It is not shown again.", err=True)
@@ -52,7 +52,9 @@ def list_tokens() -> None:
 
     now = time.time()
     rows: list[tuple[object, ...]] = []
-    for token in directory().tokens():
+    with directory() as where:
+        found = where.tokens()
+    for token in found:
         ends = "never" if token.expires_at is None else format_time(token.expires_at)
         state = "revoked" if token.revoked else "valid" if is_valid(token, now) else "expired"
         org = "all" if token.org_id is None else token.org_id
@@ -66,7 +68,8 @@ def revoke(token_id: Annotated[str, typer.Argument(help="Its id, as `tokens ls` 
 
     Example: orgstats tokens revoke 5f0c2a91
     """
-    directory().revoke(token_id, time.time())
+    with directory() as where:
+        where.revoke(token_id, time.time())
     typer.echo(f"Token {token_id} is revoked.", err=True)
 
 

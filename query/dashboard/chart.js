@@ -34,7 +34,7 @@ export async function draw(element, result, shown, onZoom) {
       visible: shown.has(name),
     }),
   );
-  const outline = steps("received", result, { line: { width: 1.5, color: color("ink") } });
+  const outline = steps("received", result, { line: { width: result.rows.length > 400 ? 0 : 1, color: color("ink") } });
   const marks = [...untrusted(result, from, to)];
   const isNew = !element.layout;
   await Plotly.react(
@@ -66,7 +66,7 @@ export async function draw(element, result, shown, onZoom) {
       shapes: marks.filter((mark) => mark.edge).map((mark) => edge(mark, color("ink"))),
       annotations: marks.filter((mark) => mark.edge).map((mark) => label(mark, from, to, color("ink"))),
     },
-    { displayModeBar: false, responsive: true, doubleClick: "reset" },
+    { displayModeBar: false, showTips: false, responsive: true, doubleClick: "reset" },
   );
   if (isNew) element.on("plotly_relayout", onZoom);
 }

@@ -72,7 +72,9 @@ def target(request: pytest.FixtureRequest) -> Iterator[Target]:
         migrate(own, retention_days=0)
         directory = request.getfixturevalue("tmp_path_factory").mktemp("conformance")
         with running_api(own, directory, RETENTION_DAYS="90") as api:
-            yield _seeded(Database(own, size=1), api.url)
+            with Database(own, size=1) as database:
+                seeded = _seeded(database, api.url)
+            yield seeded
         client.execute(f"DROP DATABASE {name} SYNC")
 
 
@@ -144,9 +146,7 @@ def _seeded(database: Database, url: str) -> Target:
     token, every, revoked, expired = (make_token(database, org, end) for org, end in _TOKENS)
     revoked_id = directory.tokens()[2].token_id
     directory.revoke(revoked_id, now=2e9)
-    target = Target(url, token, SLUG, ORG_ID, "other-org", every, expired, revoked, own=True)
-    database.close()
-    return target
+    return Target(url, token, SLUG, ORG_ID, "other-org", every, expired, revoked, own=True)
 
 
 _TOKENS: list[tuple[int | None, float | None]] = [(ORG_ID, None), (None, None), (ORG_ID, 4e9), (ORG_ID, 1.0)]

@@ -10,6 +10,5 @@ from query.clickhouse import Database
 @pytest.fixture
 def database(clickhouse_url: str) -> Iterator[Database]:
     """A pool of two connections to a database of this test's own."""
-    database = Database(clickhouse_url, size=2, timeout_seconds=10)
-    yield database
-    database.close()
+    with Database(clickhouse_url, size=2, timeout_seconds=10) as database:
+        yield database

@@ -167,11 +167,10 @@ def own_clickhouse(tmp_path: Path) -> Iterator[chdb_server.Running]:
 
 def test_an_outage(own_clickhouse: chdb_server.Running, tmp_path: Path) -> None:
     """Without ClickHouse there are 503s that say when to come back; with it again, answers, without a restart."""
-    database = Database(own_clickhouse.url, size=1)
-    Directory(database).add_organization("acme", org_id=1, now=1.0)
-    insert_counts(database, [Cell(1, 100, 5)])
-    token = make_token(database, 1)
-    database.close()
+    with Database(own_clickhouse.url, size=1) as database:
+        Directory(database).add_organization("acme", org_id=1, now=1.0)
+        insert_counts(database, [Cell(1, 100, 5)])
+        token = make_token(database, 1)
     with running_api(own_clickhouse.url, tmp_path, QUERY_TIMEOUT_SECONDS="2") as api:
 
         def ask() -> httpx.Response:

@@ -1,0 +1,121 @@
+"""The Python client, against the real server and against one that is scripted to be difficult."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from query.clickhouse import Database
+from query.client import RequestRefused, Stats, StatsClient
+from query.directory import Directory
+from schemas.errors import Unavailable
+from tests.query.seeding import Cell, Counted, insert_counts, insert_project_counts, insert_sources, make_token
+from tests.query.serving import running_api
+
+Answer = tuple[int, dict[str, str], bytes]
+BUSY: Answer = (503, {"Retry-After": "7"}, b"{}")
+FINE: Answer = (200, {"X-Stats-Complete-Until": "50"}, b"[[0.0, 3]]")
+
+
+@contextmanager
+def scripted(answers: list[Answer]) -> Iterator[tuple[str, list[str]]]:
+    """A server that gives these answers in order, and the paths it was asked for."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            status, headers, body = answers[min(len(asked), len(answers)) - 1]
+            self.send_response(status)
+            for name, value in {**headers, "Content-Length": str(len(body))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Nothing on stderr."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", asked
+        server.shutdown()
+
+
+def test_against_the_real_server(database: Database, clickhouse_url: str, tmp_path: Path) -> None:
+    """Series of an organization, a project and all projects, and what the headers say."""
+    directory = Directory(database)
+    directory.add_organization("acme", org_id=1, now=1.0)
+    directory.add_project(1, "pump", project_id=11, now=1.0)
+    insert_counts(database, [Cell(1, 100, 5)])
+    insert_project_counts(database, [Cell(1, 100, 3, project_id=11)])
+    insert_sources(database, [Counted(complete_until=2_000.0)])
+    token = make_token(database, 1)
+    window: dict[str, Any] = {"since": 100.5, "until": 105.0}
+    with running_api(clickhouse_url, tmp_path, RETENTION_DAYS="0") as api, StatsClient(api.url, token) as client:
+        assert client.organization_stats("acme", **window) == Stats(((100.0, 5),), 2_000, None)
+        assert client.organization_stats(1, stat="rejected", resolution="1d", **window).points == ((0.0, 0),)
+        assert client.project_stats("acme", 11, **window).points == ((100.0, 3),)
+        assert client.stats_by_project("acme", **window) == {11: Stats(((100.0, 3),), 2_000, None)}
+        assert client.stats_by_project("acme", projects=[99], **window) == {}
+        assert len(client.organization_stats("acme").points) == 24
+        for wrong, status in ((("acme", "nope"), 404), (("other", "x"), 403)):
+            with pytest.raises(RequestRefused) as refused:
+                client.project_stats(*wrong)
+            assert refused.value.status == status
+        with pytest.raises(RequestRefused, match="start must be before or equal to end"):
+            client.organization_stats("acme", since=5, until=4)
+        with pytest.raises(RequestRefused, match="404"):
+            client.organization_stats("../acme?x=")
+
+
+def test_a_busy_server_is_asked_again_when_it_says() -> None:
+    """429 and 503 are tried again after the seconds of Retry-After."""
+    waited: list[float] = []
+    answers: list[Answer] = [BUSY, (429, {"Retry-After": "2"}, b"{}"), FINE]
+    with scripted(answers) as (url, asked), StatsClient(url, "t", sleep=waited.append) as client:
+        assert client.organization_stats("acme") == Stats(((0.0, 3),), 50, None)
+    assert waited == [7.0, 2.0]
+    assert len(asked) == 3
+
+
+def test_the_longest_wait_is_the_callers() -> None:
+    """A Retry-After of an hour, also as a date, is not slept through."""
+    waited: list[float] = []
+    answers: list[Answer] = [
+        (503, {"Retry-After": "3600"}, b""),
+        (503, {"Retry-After": formatdate(time.time() + 3600, usegmt=True)}, b""),
+        (503, {"Retry-After": "soon"}, b""),
+        FINE,
+    ]
+    with scripted(answers) as (url, _), StatsClient(url, "t", longest_wait_seconds=9, sleep=waited.append) as client:
+        client.organization_stats("acme")
+    assert waited[:2] == [9, 9]
+    assert 1 <= waited[2] <= 2
+
+
+def test_giving_up() -> None:
+    """After so many tries it is Unavailable, also when nobody listens."""
+    with scripted([BUSY]) as (url, asked), StatsClient(url, "t", retries=2, sleep=lambda _: None) as client:
+        with pytest.raises(Unavailable, match="status 503"):
+            client.organization_stats("acme")
+        assert len(asked) == 3
+    with StatsClient(url, "t", retries=1, sleep=lambda _: None) as client, pytest.raises(Unavailable, match="Connect"):
+        client.organization_stats("acme")
+
+
+def test_what_is_refused_is_not_asked_again() -> None:
+    """One try, and the server's own words, or the status when it has none."""
+    answers: list[Answer] = [(401, {}, b'{"detail": "Invalid token"}'), (400, {}, b"<html>")]
+    with scripted(answers) as (url, asked), StatsClient(url, "secret") as client:
+        with pytest.raises(RequestRefused, match="401: Invalid token"):
+            client.organization_stats("acme")
+        with pytest.raises(RequestRefused, match="400: Bad Request") as refused:
+            client.organization_stats("acme")
+    assert len(asked) == 2
+    assert "secret" not in repr(refused.value)

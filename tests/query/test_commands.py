@@ -1,0 +1,131 @@
+"""The commands of the query side, as processes would call them."""
+
+import json
+import os
+import re
+
+import pytest
+from typer.testing import CliRunner
+
+from deploy.cli.main import app
+from query import sql
+from query.clickhouse import Database
+from schemas.errors import OrgstatsError
+from tests.query.seeding import EXAMPLE, EXAMPLE_FIRST, Cell, insert_counts
+
+UNTIL = "2020-03-22T20:00:00Z"
+
+
+class Command:
+    """Runs `orgstats` over one database; gives what it prints on stdout."""
+
+    def __init__(self, url: str) -> None:
+        self._env = {"ORGSTATS_CLICKHOUSE_URL": url}
+        self.stderr = ""
+
+    def __call__(self, *words: str, exit_code: int = 0) -> str:
+        result = CliRunner().invoke(app, words, env=self._env)
+        self.stderr = result.stderr
+        code = result.exit_code
+        if isinstance(result.exception, OrgstatsError):
+            code, self.stderr = result.exception.exit_code, str(result.exception)
+        assert code == exit_code, result.output
+        return result.stdout
+
+
+@pytest.fixture
+def orgstats(clickhouse_url: str) -> Command:
+    return Command(clickhouse_url)
+
+
+def test_organizations(orgstats: Command) -> None:
+    """Added with or without an id, renamed, listed."""
+    assert orgstats("orgs", "add", "acme", "--id", "7", "--name", "Acme") == "7\n"
+    assert orgstats("orgs", "add", "second") == "8\n"
+    assert orgstats("orgs", "add", "acme-renamed", "--id", "7", "--name", "Acme") == "7\n"
+    assert orgstats("orgs", "add", "second", "--name", "Second") == "8\n"
+    assert orgstats("orgs", "ls") == "7\tacme-renamed\tAcme\n8\tsecond\tSecond\n"
+
+
+@pytest.mark.parametrize("slug", ["Acme", "1", "a b", "", "é", "-x", "a" * 101, "a/b", "a\n"])
+def test_no_slugs(slug: str, orgstats: Command) -> None:
+    """What could be an id, or not stand in a URL, is refused."""
+    orgstats("orgs", "add", "--", slug, exit_code=2)
+    assert "is not a slug" in orgstats.stderr
+
+
+def test_slugs_are_taken_once(orgstats: Command) -> None:
+    """Another organization's slug is refused, and so is an id that no event can carry."""
+    orgstats("orgs", "add", "acme", "--id", "7")
+    orgstats("orgs", "add", "acme", "--id", "8", exit_code=2)
+    assert "belongs to id 7" in orgstats.stderr
+    orgstats("orgs", "add", "huge", "--id", str(2**63), exit_code=2)
+
+
+def test_projects(orgstats: Command) -> None:
+    """Projects live in an organization, which must be there."""
+    orgstats("projects", "add", "acme", "pump", exit_code=2)
+    orgstats("orgs", "add", "acme")
+    assert orgstats("projects", "add", "acme", "pump", "--id", "11") == "11\n"
+    assert orgstats("projects", "ls", "acme") == "11\tpump\tpump\n"
+
+
+def test_tokens(orgstats: Command, database: Database) -> None:
+    """The token is printed alone and once; ls and the tables hold only its hash; revoking shows."""
+    orgstats("orgs", "add", "acme")
+    token = orgstats("tokens", "create", "--org", "acme", "--name", "grafana", "--expires", "+90d").strip()
+    assert re.fullmatch(r"ost_[A-Za-z0-9_-]{43}", token)
+    listed = orgstats("tokens", "ls").split("\t")
+    assert listed[1:4] == ["1", "org:read", "valid"]
+    assert token not in "".join(listed) + orgstats.stderr
+    assert token not in repr(database.read(sql.tokens()))
+    orgstats("tokens", "revoke", listed[0])
+    assert orgstats("tokens", "ls").split("\t")[3] == "revoked"
+
+
+def test_tokens_that_make_no_sense(orgstats: Command) -> None:
+    """For nobody, for one and all, for an organization that is not there, or over already: usage errors."""
+    for words in (
+        ("create",),
+        ("create", "--all", "--org", "x"),
+        ("create", "--org", "nope"),
+        ("create", "--all", "--expires", "-1h"),
+        ("create", "--all", "--expires", "tomorrow"),
+        ("revoke", "nope"),
+    ):
+        assert orgstats("tokens", *words, exit_code=2) == ""
+
+
+def test_querying(orgstats: Command, database: Database) -> None:
+    """The same numbers as a table, JSON, CSV and a picture."""
+    orgstats("orgs", "add", "acme", "--id", "1")
+    insert_counts(database, [Cell(1, EXAMPLE_FIRST + 3600 * hour, n) for hour, n in enumerate(EXAMPLE)])
+    words = ("query", "acme", "--until", UNTIL)
+    table = orgstats(*words)
+    assert table.startswith("2020-03-21T21:00:00Z    6,090\n")
+    assert table.endswith(f"total                 {sum(EXAMPLE):,}\n")
+    assert json.loads(orgstats(*words, "--json"))[0] == [1584824400.0, 6090]
+    assert orgstats(*words, "--csv").splitlines()[:2] == ["timestamp,count", "1584824400,6090"]
+    assert "11,448" in orgstats(*words, "--plot")
+    assert "rejected" not in orgstats("query", "1", "--stat", "rejected", "--since", "-2h", "--resolution", "1h")
+
+
+def test_questions_without_an_answer(orgstats: Command) -> None:
+    """Unknown organizations, stats, times and resolutions are usage errors with a text."""
+    orgstats("orgs", "add", "acme")
+    for words in (("nope",), ("acme", "--stat", "x"), ("acme", "--since", "x"), ("acme", "--resolution", "5m")):
+        assert orgstats("query", *words, exit_code=2) == ""
+    orgstats("query", "acme", "--json", "--csv", exit_code=2)
+
+
+def test_without_an_address_nothing_runs() -> None:
+    """The setting that is missing is named, with exit code 78."""
+    command = Command("")
+    os.environ.pop("ORGSTATS_CLICKHOUSE_URL", None)
+    command("orgs", "ls", exit_code=78)
+    assert "ORGSTATS_CLICKHOUSE_URL" in command.stderr
+
+
+def test_without_clickhouse_it_is_unavailable() -> None:
+    """Nobody listens there: exit code 69."""
+    Command("clickhouse://127.0.0.1:1/default")("orgs", "ls", exit_code=69)
