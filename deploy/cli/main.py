@@ -15,7 +15,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for _module in ("consume", "serve", "query", "orgs", "tokens", "migrate", "rules", "config", "generate"):
+for _module in ("consume", "serve", "query", "orgs", "tokens", "migrate", "rules", "config", "generate", "up"):
     import_module(f"deploy.cli.{_module}").register(app)
 
 

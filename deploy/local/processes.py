@@ -47,9 +47,13 @@ class Child:
         """Whether it has not ended."""
         return self.popen.poll() is None
 
+    def terminate(self) -> None:
+        """Send SIGTERM to it and its group, without waiting."""
+        self._signal(signal.SIGTERM)
+
     def stop(self, grace_seconds: float = 10.0) -> int:
         """End it and its group by SIGTERM, after the grace by SIGKILL; the exit status (negative: by signal)."""
-        self._signal(signal.SIGTERM)
+        self.terminate()
         try:
             return self.popen.wait(grace_seconds)
         except subprocess.TimeoutExpired:
@@ -85,7 +89,7 @@ def start(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
 ) -> Child:
-    """Start `argv` with `env` on top of this process's environment; the log file is made anew.
+    """Start `argv` with the environment `env` (None: this process's own); the log file is made anew.
 
     The child is killed when the calling *thread* ends, so call it from one that lives as long as the child may.
     A program that does not exist shows as a child that has ended, with the reason in its log.
@@ -97,7 +101,7 @@ def start(
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **(env or {})},
+            env=env,
             cwd=cwd,
             process_group=0,  # a terminal's Ctrl-C reaches the parent alone, which stops children in order
         )
