@@ -15,7 +15,19 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for _module in ("consume", "serve", "query", "orgs", "tokens", "migrate", "rules", "config", "generate", "up"):
+for _module in (
+    "consume",
+    "serve",
+    "query",
+    "orgs",
+    "tokens",
+    "migrate",
+    "rules",
+    "config",
+    "generate",
+    "up",
+    "replay",
+):
     import_module(f"deploy.cli.{_module}").register(app)
 
 

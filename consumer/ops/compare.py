@@ -1,0 +1,158 @@
+"""What a recount of a segment changes in the store, and whether only a new generation may do it; pure."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple, TypeVar
+
+from consumer.partition import DeadRecord
+from consumer.segment import CellKey, Count, ProjectKey, Stored
+from consumer.source import Source, generation_of, version_of
+from schemas.outcomes import STAT_CATEGORIES, STAT_OUTCOMES, Stat
+
+_LAST_OFFSET: Final = (1 << 48) - 1
+
+Key = TypeVar("Key")
+
+
+class Value(NamedTuple):
+    """Whole count of a cell; a project's cell has no events."""
+
+    quantity: int
+    events: int
+
+
+class StoredDead(NamedTuple):
+    """A dead letter as stored."""
+
+    code: str
+    text: str
+    withdrawn: bool
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCells:
+    """What ClickHouse holds of one segment, withdrawn dead letters too."""
+
+    cells: Mapping[CellKey, Stored] = field(default_factory=dict)
+    project_cells: Mapping[ProjectKey, Stored] = field(default_factory=dict)
+    dead: Mapping[int, StoredDead] = field(default_factory=dict)
+
+    @property
+    def generation(self) -> int:
+        """The highest generation that wrote any of it."""
+        versions = [one.version for one in (*self.cells.values(), *self.project_cells.values())]
+        versions += [one.version for one in self.dead.values()]
+        return max(map(generation_of, versions), default=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What one pass over the log gives for one segment up to `next_offset`. `project_cells` None: not counted."""
+
+    source: Source
+    segment: int
+    next_offset: int
+    cells: Mapping[CellKey, Count]
+    project_cells: Mapping[ProjectKey, Count] | None
+    dead: Mapping[int, DeadRecord]
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What has to be written so that the store holds what was counted of a segment, and what was there before.
+
+    `conflicts` says why that needs a generation of its own: rows of one version must never differ, and only a
+    new generation can take back what the log does not give. Empty: the rows only add what is missing.
+    """
+
+    counted: Counted
+    generation: int
+    cells: Mapping[CellKey, tuple[Value, Value]]
+    project_cells: Mapping[ProjectKey, tuple[Value, Value]]
+    dead: Mapping[int, tuple[StoredDead | None, DeadRecord]]
+    withdrawn: Mapping[int, StoredDead]
+    conflicts: Mapping[str, int]
+
+    @property
+    def count(self) -> int:
+        """Cells and dead letters that change."""
+        return len(self.cells) + len(self.project_cells) + len(self.dead) + len(self.withdrawn)
+
+    @property
+    def version(self) -> int:
+        """Version of the rows of `counts` and `project_counts`."""
+        return version_of(self.generation, self.counted.next_offset)
+
+    def dead_version(self, offset: int) -> int:
+        """Version of a dead letter's row; beyond what is counted it must lose to what is counted there later."""
+        if offset < self.counted.next_offset:
+            return version_of(self.generation, offset)
+        return version_of(self.generation - 1, _LAST_OFFSET)
+
+    def by_stat(self) -> Iterator[tuple[int, Stat, int, int]]:
+        """(org_id, stat, bucket, how much more) of the cells that a stat of the endpoint sums."""
+        for key, (before, after) in self.cells.items():
+            for stat, outcomes in STAT_OUTCOMES.items():
+                if key.outcome in outcomes and key.category in STAT_CATEGORIES:
+                    yield key.org_id, stat, key.bucket, after.quantity - before.quantity
+
+
+_NOTHING: Final = Value(0, 0)
+
+
+def compare(counted: Counted, stored: StoredCells, generation: int) -> Changes:
+    """The changes that make the store hold what was counted, as rows of `generation`."""
+    version = version_of(generation, counted.next_offset)
+    conflicts: dict[str, int] = {}
+    cells = _compare_cells(counted.cells, stored.cells, version, conflicts)
+    projects = (
+        {}
+        if counted.project_cells is None
+        else _compare_cells(counted.project_cells, stored.project_cells, version, conflicts, events=False)
+    )
+    dead: dict[int, tuple[StoredDead | None, DeadRecord]] = {}
+    for offset, found in counted.dead.items():
+        before = stored.dead.get(offset)
+        if before is None or before.withdrawn or before.code != found.code:
+            dead[offset] = before, found
+            if before is not None:
+                _note(conflicts, "dead letters for another reason")
+    withdrawn = {o: one for o, one in stored.dead.items() if not one.withdrawn and o not in counted.dead}
+    if withdrawn:
+        conflicts["dead letters that can be decoded"] = len(withdrawn)
+    return Changes(counted, generation, cells, projects, dead, withdrawn, conflicts)
+
+
+def _compare_cells(
+    counted: Mapping[Key, Count],
+    stored: Mapping[Key, Stored],
+    version: int,
+    conflicts: dict[str, int],
+    *,
+    events: bool = True,
+) -> dict[Key, tuple[Value, Value]]:
+    """Cells that differ: (before, after). Values at a lower version that are smaller are only older ones."""
+    differing: dict[Key, tuple[Value, Value]] = {}
+    for key, count in counted.items():
+        after = Value(*count.row_values()) if events else Value(count.row_values()[0], 0)
+        held = stored.get(key)
+        before = _NOTHING if held is None else Value(held.quantity, held.events)
+        if before == after:
+            continue
+        differing[key] = before, after
+        if held is not None and (held.version >= version or not _is_older(before, after, events=events)):
+            _note(conflicts, "cells with another count")
+    for key, held in stored.items():
+        if key not in counted and (held.quantity or held.events):
+            differing[key] = Value(held.quantity, held.events), _NOTHING
+            _note(conflicts, "cells that the log does not give")
+    return differing
+
+
+def _is_older(before: Value, after: Value, *, events: bool) -> bool:
+    return before.quantity <= after.quantity and (not events or before.events < after.events)
+
+
+def _note(conflicts: dict[str, int], what: str) -> None:
+    conflicts[what] = conflicts.get(what, 0) + 1

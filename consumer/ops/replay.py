@@ -1,0 +1,280 @@
+"""Replay: what the log gives against what is stored, first shown and then written.
+
+A replay reads closed segments again and compares them cell by cell. Where the store only lacks something, the
+missing rows are written in the generation that is there. Where it holds something else, only a repair may act:
+in the next generation, recorded before its first row, with what it replaces kept for `undo`.
+
+Failure semantics: every step may be repeated. A replay that was killed goes on after the last segments that it
+recorded as done; those that were begun are compared again and get what is still missing, in the same generation.
+"""
+
+import time
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final
+
+from consumer.batch import BatchCounter
+from consumer.logic import fingerprint
+from consumer.ops import jobs, stored
+from consumer.ops.compare import Changes
+from consumer.ops.recount import SEGMENTS_AT_ONCE, Head, Recount, Span
+from consumer.ops.site import Located, Site, locate, now
+from consumer.ops.spans import Wanted, closed_span, whole_span, without
+from consumer.ops.summary import Summary
+from consumer.rows import Flush, Reached, progress
+from consumer.source import segment_end
+from schemas.errors import Refused
+from schemas.rules_store import load_history
+
+LOGIC_SECONDS: Final = 45.0
+"""Consumers notice a new edition of the rules within 10 s; this long a repair waits for them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What an operator asked for, as given; the same again goes on with an interrupted replay."""
+
+    topics: tuple[str, ...]
+    partitions: tuple[int, ...] | None = None
+    from_offset: int | None = None
+    to_offset: int | None = None
+    since: str | None = None
+    until: str | None = None
+    repair: bool = False
+    head: Head = Head.refuse
+    rewind: bool = False
+
+    @property
+    def action(self) -> str:
+        """What is recorded of it."""
+        return "rewind" if self.rewind else "repair" if self.repair else "fill"
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The wanted offsets or Kafka timestamps, epoch milliseconds, resolved from what was asked."""
+
+    since_ms: int | None = None
+    until_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A replay ready to be planned or applied."""
+
+    site: Site
+    asked: Asked
+    spans: list[Span]
+    notes: list[str]
+    logic: str
+    batch: BatchCounter
+
+    @property
+    def offsets(self) -> int:
+        """Offsets to read."""
+        return sum(span.end - max(span.first, span.located.low) for span in self.spans)
+
+
+def prepare(site: Site, asked: Asked, when: Range, *, wait: bool = False) -> Prepared:
+    """Find the segments that were asked for. With `wait`, until consumers count by the newest rules.
+
+    Raises Refused when the consumers count by another logic than this program and its settings.
+    """
+    deadline = time.monotonic() + (LOGIC_SECONDS if wait and asked.repair else 0.0)
+    while True:
+        history = site.store.run(load_history)
+        logic = _logic(site, history.edition)
+        located = locate(site, asked.partitions)
+        behind = _behind(site, located, history.edition)
+        if not behind or time.monotonic() >= deadline:
+            break
+        time.sleep(1.0)
+    notes = [
+        f"{one.name}: the consumers have not counted by the newest edition of the rules yet; what they close until "
+        "then is not repaired by this: ask again afterwards"
+        for one in behind
+        if asked.repair and not asked.rewind
+    ]
+    spans, left_out = _spans(site, asked, when, located)
+    return Prepared(site, asked, spans, notes + left_out, logic, BatchCounter(site.settings.limits, history))
+
+
+def _logic(site: Site, edition: int) -> str:
+    return fingerprint(site.settings.limits, edition, projects=site.settings.projects)
+
+
+def _behind(site: Site, located: Collection[Located], edition: int) -> list[Located]:
+    """Sources last counted by an older edition of the rules; Refused when it was by other settings or code."""
+    known = {_logic(site, old) for old in range(edition + 1)}
+    for one in located:
+        if one.progress is not None and one.progress.logic not in known:
+            raise Refused(
+                f"{one.name} is counted by another version of orgstats or other settings than these: a replay would "
+                "mix both. Give this command the consumers' ORGSTATS_MAX_EVENT_AGE_SECONDS, "
+                "ORGSTATS_MAX_EVENT_AHEAD_SECONDS and ORGSTATS_PROJECTS; after an upgrade, start the consumers first"
+            )
+    newest = _logic(site, edition)
+    return [one for one in located if one.progress is not None and one.progress.logic != newest]
+
+
+def _spans(site: Site, asked: Asked, when: Range, located: Collection[Located]) -> tuple[list[Span], list[str]]:
+    if asked.rewind:
+        return _rewound(site, asked, located)
+    places = [(one.source.topic, one.source.partition) for one in located]
+    since = {} if when.since_ms is None else site.broker.offsets_at(places, when.since_ms)
+    until = {} if when.until_ms is None else site.broker.offsets_at(places, when.until_ms)
+    spans, notes = [], []
+    for one, place in zip(located, places, strict=True):
+        first, end = asked.from_offset, asked.to_offset
+        if when.since_ms is not None:
+            found = since[place]
+            first = one.end if found is None else found
+        if when.until_ms is not None:
+            end = until[place]
+        if first is not None and end is not None and end <= first:
+            continue
+        span, left_out = closed_span(one, Wanted(first, end), asked.head)
+        notes += left_out
+        if span is not None:
+            spans.append(span)
+    return spans, notes
+
+
+def _rewound(site: Site, asked: Asked, located: Collection[Located]) -> tuple[list[Span], list[str]]:
+    members = site.broker.group_members(site.settings.group)
+    if members:
+        raise Refused(
+            f"group {site.settings.group} has {members} members: a rewind sets back what they go on from. Stop the "
+            "consumers first, and start them afterwards"
+        )
+    spans, notes = [], []
+    for one in located:
+        if one.progress is not None:
+            span, left_out = whole_span(one, asked.head)
+            spans.append(span)
+            notes += left_out
+    return spans, notes
+
+
+def plan(prepared: Prepared, on_changes: Callable[[Changes], None], **how: Any) -> Summary:
+    """Read the log and say what `apply` with the same options would write; writes nothing."""
+    summary = Summary(notes=list(prepared.notes))
+    recount = _recount(prepared, summary, **how)
+    for span in prepared.spans:
+        for chunk in recount.changes(span, {}):
+            for changes in chunk:
+                if summary.see(changes, repair=prepared.asked.repair) and changes.count:
+                    on_changes(changes)
+    return summary
+
+
+def apply(prepared: Prepared, by: str, stopping: Callable[[], bool], **how: Any) -> Summary:
+    """Do it, or go on doing it; ends early, resumably, when `stopping`.
+
+    Rows of a few segments at a time, in this order: what is replaced, the segments as begun, their generation,
+    dead letters, counts, project counts, the segments as done.
+    """
+    site, asked = prepared.site, prepared.asked
+    replay, prepared = _begin(prepared, by)
+    known = jobs.segments(site.store, replay)
+    begun = {(s.source_id, s.segment): s.generation for s in known if s.step is jobs.SegmentStep.begun}
+    summary = Summary(notes=list(prepared.notes), replay_id=replay.replay_id)
+    done = {(s.source_id, s.segment) for s in known if s.step is jobs.SegmentStep.done}
+    if done:
+        summary.notes.append(f"replay {replay.replay_id} goes on: {len(done)} segments are done already")
+    recount = _recount(prepared, summary, **how)
+    for part, its_begun in _parts(prepared.spans, done, begun):
+        for chunk in recount.changes(part, its_begun):
+            allowed = [c for c in chunk if summary.see(c, repair=asked.repair)]
+            _write(site, replay, part, allowed, set(its_begun))
+            if stopping():
+                return summary
+    if asked.rewind:
+        _set_back(prepared)
+    jobs.finish(site.store, replay, jobs.Step.done)
+    return summary
+
+
+def _recount(prepared: Prepared, summary: Summary, **how: Any) -> Recount:
+    asked = prepared.asked
+    how.setdefault("segments_at_once", SEGMENTS_AT_ONCE)
+    return Recount(prepared.site, prepared.batch, asked.repair, asked.head, tally=summary.tally, **how)
+
+
+def _begin(prepared: Prepared, by: str) -> tuple[jobs.Replay, Prepared]:
+    """The interrupted replay that asked for the same, with its ranges; else a new one."""
+    asked = {key: value for key, value in asdict(prepared.asked).items() if value}
+    store, action = prepared.site.store, prepared.asked.action
+    replay = jobs.unfinished(store, action, asked, prepared.logic)
+    if replay is None:
+        ranges = [(span.located.source.source_id, span.first, span.end) for span in prepared.spans]
+        return jobs.begin(store, action, asked, prepared.logic, ranges, by), prepared
+    located = {one.source.source_id: one for one in locate(prepared.site, prepared.asked.partitions)}
+    spans = [
+        Span(located[source_id], first, end, whole_log=prepared.asked.rewind)
+        for source_id, first, end in replay.ranges
+        if source_id in located
+    ]
+    return replay, replace(prepared, spans=spans)
+
+
+def _parts(
+    spans: Collection[Span], done: Collection[tuple[int, int]], begun: dict[tuple[int, int], int]
+) -> Iterator[tuple[Span, dict[int, int]]]:
+    for span in spans:
+        source_id = span.located.source.source_id
+        its_begun = {segment: generation for (of, segment), generation in begun.items() if of == source_id}
+        for part in without(span, [segment for of, segment in done if of == source_id]):
+            yield part, its_begun
+
+
+def _write(site: Site, replay: jobs.Replay, span: Span, changes: list[Changes], begun: set[int]) -> None:
+    store = site.store
+    writing = [c for c in changes if c.count]
+    if replay.action != "fill":
+        fresh = [c for c in writing if c.counted.segment not in begun]
+        stored.write_replaced(store, replay.replay_id, fresh)
+        jobs.record(store, replay, fresh, jobs.SegmentStep.begun)
+    at = now()
+    to_record = [
+        c
+        for c in changes
+        if c.generation > span.located.generation(c.counted.segment)
+        and (c.count or (span.whole_log and segment_end(c.counted.segment) > span.end))
+    ]
+    stored.write_repairs(store, to_record, replay.logic, replay.name, at)
+    lost = [c for c in writing if replay.action == "repair" and _head_is_dropped(span, c)]
+    stored.insert_rows(store, "gaps", [(*_gap(span, c), "dropped by a repair", at) for c in lost])
+    stored.write_changes(store, writing)
+    jobs.record(store, replay, changes, jobs.SegmentStep.done)
+
+
+def _head_is_dropped(span: Span, changes: Changes) -> bool:
+    return span.located.low > max(changes.counted.segment, span.located.first_offset)
+
+
+def _gap(span: Span, changes: Changes) -> tuple[int, int, int]:
+    first = max(changes.counted.segment, span.located.first_offset)
+    return changes.counted.source.source_id, first, span.located.low
+
+
+def _set_back(prepared: Prepared) -> None:
+    """Tell that each source is counted up to the end of what was read, whatever was told before."""
+    now_ms = time.time_ns() // 1_000_000
+    flush = Flush([], prepared.logic, now_ms)
+    partitions = {topic: prepared.site.topics.partitions(topic) for topic in prepared.site.settings.topic}
+    for span in prepared.spans:
+        known = span.located.progress
+        if known is not None and known.next_offset != span.end:
+            source = span.located.source
+            flush.progress.append(
+                Reached(
+                    source,
+                    span.end,
+                    min(known.kafka_timestamp_ms, now_ms),
+                    now_ms,
+                    partitions[source.topic],
+                    known.rewinds + 1,
+                )
+            )
+    stored.insert_rows(prepared.site.store, "progress", list(zip(*progress(flush), strict=True)))

@@ -1,0 +1,116 @@
+"""Where an operator's command works: the topics, the store, and what both say of each source."""
+
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from consumer.assignment import topic_uuids
+from consumer.kafka import Topics
+from consumer.ops.broker import Broker
+from consumer.resume import Progress, Registration, Repair
+from consumer.settings import ConsumerSettings
+from consumer.source import SEGMENT_LENGTH, Source
+from consumer.store import Store
+from schemas.connect import connect
+from schemas.errors import ConfigurationError, Refused
+
+STORE_SECONDS = 120.0
+"""ClickHouse's time for one question; a replay may ask for whole segments of a large table."""
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """One partition of a topic as broker and store know it. Offsets are next-to-read; `low` and `end` the log's."""
+
+    source: Source
+    low: int
+    end: int
+    progress: Progress | None = None
+    registration: Registration | None = None
+    repairs: Mapping[int, Repair] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """topic/partition, for people."""
+        return f"{self.source.topic}/{self.source.partition}"
+
+    @property
+    def isolation(self) -> str:
+        """The isolation level that the source is counted with."""
+        return self.registration.isolation if self.registration else "read_committed"
+
+    @property
+    def first_offset(self) -> int:
+        """Where counting began."""
+        return self.registration.first_offset if self.registration else self.low
+
+    def generation(self, segment: int) -> int:
+        """The generation recorded for a segment."""
+        repair = self.repairs.get(segment)
+        return repair.generation if repair else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Connections of one command, for one thread."""
+
+    settings: ConsumerSettings
+    topics: Topics
+    broker: Broker
+    store: Store
+    new_store: Callable[[], Store]
+
+
+def open_site(settings: ConsumerSettings) -> Site:
+    """Connections to the servers that the settings name; nothing is asked yet."""
+
+    def store() -> Store:
+        return Store(
+            lambda: connect(settings.clickhouse_url, client_name="orgstats-ops", timeout_seconds=STORE_SECONDS)
+        )
+
+    properties = settings.kafka_properties()
+    return Site(settings, Topics(properties), Broker(properties), store(), store)
+
+
+def locate(site: Site, partitions: Collection[int] | None = None) -> list[Located]:
+    """Every partition of the topics, or those named, in order.
+
+    Raises ConfigurationError for a partition that there is not, Refused for one counted in another grid.
+    """
+    names, incarnation = site.settings.topic, site.settings.incarnation
+    uuids = topic_uuids(names, site.topics, incarnation)
+    sources = [
+        Source(name, incarnation or uuids[name] or "", partition)
+        for name in names
+        for partition in _wanted(name, site.topics.partitions(name), partitions)
+    ]
+    places = [(source.topic, source.partition) for source in sources]
+    lows, registered = site.topics.starts(places), site.store.registrations(sources)
+    progress, repairs = site.store.progress(sources), site.store.repairs(sources)
+    located = []
+    for source, place in zip(sources, places, strict=True):
+        registration = registered.get(source.source_id)
+        if registration is not None and registration.segment_length != SEGMENT_LENGTH:
+            raise Refused(
+                f"{source.topic}/{source.partition} was counted in segments of {registration.segment_length} offsets; "
+                f"this version uses {SEGMENT_LENGTH}"
+            )
+        isolation = registration.isolation if registration else site.settings.isolation
+        end = site.topics.ends([place], isolation)[place]
+        known = progress.get(source.source_id), registration, repairs.get(source.source_id, {})
+        located.append(Located(source, lows[place], end, *known))
+    return located
+
+
+def _wanted(topic: str, existing: int, partitions: Collection[int] | None) -> list[int]:
+    missing = [partition for partition in partitions or () if not 0 <= partition < existing]
+    if missing:
+        raise ConfigurationError(f"topic {topic} has partitions 0 to {existing - 1}; there is no {missing[0]}")
+    return sorted(partitions) if partitions is not None else list(range(existing))
+
+
+def now() -> datetime:
+    """The wall clock, for rows that say when an operator did something."""
+    return datetime.fromtimestamp(time.time_ns() // 1_000_000 / 1000, UTC)

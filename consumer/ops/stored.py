@@ -1,0 +1,154 @@
+"""What a replay asks of the store and tells it: whole segments of a source, several at once."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from clickhouse_driver import Client
+
+from consumer.ops.compare import Changes, StoredCells, StoredDead, Value
+from consumer.rows import dead_letter
+from consumer.segment import CellKey, ProjectKey, Stored
+from consumer.source import Source, segment_of
+from consumer.store import Store
+from schemas.connect import INSERT_SETTINGS
+from schemas.tables import TABLES, columns, insert
+
+
+def segments(store: Store, source: Source, first: int, end: int) -> dict[int, StoredCells]:
+    """What is stored of the segments that begin in [first, end), by segment; segments without a row are absent.
+
+    `end` is a segment's end, or beyond all offsets: dead letters at or above it are left out.
+    """
+    values = {"source": source.source_id, "first": first, "end": end}
+    cells: dict[int, dict[CellKey, Stored]] = defaultdict(dict)
+    project_cells: dict[int, dict[ProjectKey, Stored]] = defaultdict(dict)
+    dead: dict[int, dict[int, StoredDead]] = defaultdict(dict)
+    where = "source_id = %(source)s AND segment >= %(first)s AND segment < %(end)s"
+    for segment, *row in ask(
+        store,
+        "SELECT segment, org_id, toUnixTimestamp(bucket), category, toInt8(outcome), toString(reason),"
+        f" argMax(quantity, version), argMax(events, version), max(version) FROM counts WHERE {where}"
+        " GROUP BY segment, org_id, bucket, category, outcome, reason",
+        values,
+    ):
+        cells[segment][CellKey(*row[:5])] = Stored(*row[5:])
+    for segment, *row in ask(
+        store,
+        "SELECT segment, org_id, project_id, toUnixTimestamp(bucket), category, toInt8(outcome),"
+        f" argMax(quantity, version), max(version) FROM project_counts WHERE {where}"
+        " GROUP BY segment, org_id, project_id, bucket, category, outcome",
+        values,
+    ):
+        project_cells[segment][ProjectKey(*row[:5])] = Stored(row[5], 0, row[6])
+    for offset, *row in ask(
+        store,
+        "SELECT offset, toString(reason), error, withdrawn, version FROM dead_letters FINAL"
+        " WHERE source_id = %(source)s AND offset >= %(first)s AND offset < %(end)s",
+        values,
+    ):
+        dead[segment_of(offset)][offset] = StoredDead(*row)
+    return {
+        segment: StoredCells(cells[segment], project_cells[segment], dead[segment])
+        for segment in sorted({*cells, *project_cells, *dead})
+    }
+
+
+def write_replaced(store: Store, replay_id: str, changes: Sequence[Changes]) -> None:
+    """Keep what a repair is about to replace; the same rows when it is done again."""
+    places = [((replay_id, c.counted.source.source_id, c.counted.segment), c) for c in changes]
+    insert_rows(store, "replaced_counts", [(*p, *key, *was) for p, c in places for key, (was, _) in c.cells.items()])
+    insert_rows(
+        store,
+        "replaced_project_counts",
+        [(*p, *key, was.quantity) for p, c in places for key, (was, _) in c.project_cells.items()],
+    )
+    dead = [
+        (*place, offset, was.code if was else found.code, was.text if was else found.text, not was or was.withdrawn)
+        for place, c in places
+        for offset, (was, found) in c.dead.items()
+    ]
+    dead += [(*place, o, was.code, was.text, False) for place, c in places for o, was in c.withdrawn.items()]
+    insert_rows(store, "replaced_dead_letters", dead)
+
+
+def write_repairs(store: Store, changes: Sequence[Changes], logic: str, why: str, at: Any) -> None:
+    """Record generations, before their first row."""
+    rows = [(c.counted.source.source_id, c.counted.segment, c.generation, logic, why, at) for c in changes]
+    insert_rows(store, "repairs", rows)
+
+
+def write_changes(store: Store, changes: Sequence[Changes]) -> None:
+    """Write what differs: dead letters, counts, project counts.
+
+    Failure semantics: as a flush, it may be repeated in part or whole; a row of one version is always the same.
+    """
+    insert_rows(
+        store,
+        "dead_letters",
+        [dead_letter(c.counted.source, dead) for c in changes for _, dead in c.dead.values()],
+    )
+    for c in changes:
+        _withdraw(store, c)
+    insert_rows(store, "counts", [_cell(c, key, after) for c in changes for key, (_, after) in c.cells.items()])
+    insert_rows(
+        store,
+        "project_counts",
+        [
+            (*key, c.counted.source.source_id, c.counted.segment, after.quantity, c.version)
+            for c in changes
+            for key, (_, after) in c.project_cells.items()
+        ],
+    )
+
+
+def _cell(c: Changes, key: CellKey, after: Value) -> tuple[Any, ...]:
+    return (*key, c.counted.source.source_id, c.counted.segment, *after, c.version)
+
+
+_DEAD_LETTER_COLUMNS = [name for name in columns(TABLES["dead_letters"]) if name not in ("withdrawn", "version")]
+
+
+def _withdraw(store: Store, c: Changes) -> None:
+    """Mark dead letters as decoded after all; the payload stays, so that this can be undone."""
+    beyond = [offset for offset in c.withdrawn if offset >= c.counted.next_offset]
+    names = ", ".join(_DEAD_LETTER_COLUMNS)
+    for offsets, version in (
+        ([offset for offset in c.withdrawn if offset < c.counted.next_offset], "bitOr(%(generation)s, offset)"),
+        (beyond, "%(lost)s"),
+    ):
+        if offsets:
+            values = {
+                "source": c.counted.source.source_id,
+                "offsets": offsets,
+                "generation": c.generation << 48,
+                "lost": c.dead_version(beyond[0]) if beyond else 0,
+            }
+            run(
+                store,
+                f"INSERT INTO dead_letters ({names}, withdrawn, version)"
+                f" SELECT {names}, true, toUInt64({version}) FROM dead_letters FINAL"
+                " WHERE source_id = %(source)s AND offset IN %(offsets)s",
+                values,
+            )
+
+
+def run(store: Store, sql: str, values: dict[str, Any]) -> None:
+    """A statement that answers nothing, with the settings that inserts need."""
+    store.run(lambda client: client.execute(sql, values, settings=INSERT_SETTINGS))
+
+
+def ask(store: Store, sql: str, values: dict[str, Any]) -> list[Any]:
+    """The rows of an answer."""
+    return store.run(lambda client: list(client.execute(sql, values)))
+
+
+def insert_rows(store: Store, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Insert rows of a table's row type."""
+    if not rows:
+        return
+
+    def call(client: Client) -> None:
+        client.execute(insert(table), rows, settings=INSERT_SETTINGS)
+
+    store.run(call)
