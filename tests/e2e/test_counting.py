@@ -28,7 +28,18 @@ def generate(kafka: Kafka, topic: str, records: int, seed: int) -> None:
     """Put realistic traffic with broken records onto the topic."""
     subprocess.run(
         [ORGSTATS, "generate", "--bootstrap-servers", kafka.bootstrap_servers, "--topic", topic]
-        + ["--count", str(records), "--seed", str(seed), "--broken", "0.001", "--since", "-6h"],  # noqa: RUF005
+        + [
+            "--count",
+            str(records),
+            "--seed",
+            str(seed),
+            "--broken",
+            "0.001",
+            "--since",
+            "-6h",
+            "--organizations",
+            "100",
+        ],  # noqa: RUF005
         check=True,
         capture_output=True,
         timeout=120,
@@ -108,14 +119,14 @@ def set_offsets_back(kafka: Kafka, topic: str) -> None:
             admin.alter_consumer_group_offsets([request])[f"group-{topic}"].result(10)
         except KafkaException:  # static members leave the group with their session
             return False
-        return True
+        return committed(kafka, topic) == dict.fromkeys(range(4), 0)
 
     wait_for(reset, 30, poll_seconds=0.5)
 
 
 def compare_series(url: str, truth: oracle.Truth) -> None:
     """Every organization's every stat in every resolution, as the query module answers, against the oracle."""
-    database = Database(url)
+    database = Database(url, size=1)
     by_org: defaultdict[int, Counter[oracle.Cell]] = defaultdict(Counter)
     for cell, quantity in truth.quantity.items():
         by_org[cell.org_id][cell] = quantity
@@ -128,3 +139,4 @@ def compare_series(url: str, truth: oracle.Truth) -> None:
                 start = max(since, until - 999 * width)
                 found = organization_stats(database, org_id, stat=stat, since=start, until=until, resolution=resolution)
                 assert found == of_org.series(org_id, stat, start, until, width), (org_id, stat, resolution)
+    database.close()
