@@ -26,24 +26,10 @@ ORGSTATS = str(Path(sys.executable).with_name("orgstats"))
 
 def generate(kafka: Kafka, topic: str, records: int, seed: int) -> None:
     """Put realistic traffic with broken records onto the topic."""
-    subprocess.run(
-        [ORGSTATS, "generate", "--bootstrap-servers", kafka.bootstrap_servers, "--topic", topic]
-        + [
-            "--count",
-            str(records),
-            "--seed",
-            str(seed),
-            "--broken",
-            "0.001",
-            "--since",
-            "-6h",
-            "--organizations",
-            "100",
-        ],  # noqa: RUF005
-        check=True,
-        capture_output=True,
-        timeout=120,
-    )
+    options = {"count": records, "seed": seed, "broken": 0.001, "since": "-6h", "organizations": 100}
+    words = [f"--{name}={value}" for name, value in options.items()]
+    address = [f"--bootstrap-servers={kafka.bootstrap_servers}", f"--topic={topic}"]
+    subprocess.run([ORGSTATS, "generate", *address, *words], check=True, capture_output=True, timeout=120)
 
 
 Make = Callable[[str], Daemon]
