@@ -31,6 +31,11 @@ def nested(levels: int) -> bytes:
     return b'{"timestamp":1,"x":' + b"[" * (levels - 1) + b"]" * (levels - 1) + b"}"
 
 
+def long_record(length: int) -> bytes:
+    """A record of exactly so many bytes."""
+    return b'{"timestamp":1}'.rjust(length)
+
+
 def test_every_field_arrives_as_it_was_written() -> None:
     """A record with every field decodes to an event that holds them unchanged."""
     value = (
@@ -61,6 +66,7 @@ def test_every_field_arrives_as_it_was_written() -> None:
         (None, "empty"),
         (b"", "empty"),
         (b" ", "not_json"),
+        (long_record(MAX_RECORD_BYTES + 1), "too_large"),
         (b"{" + b" " * MAX_RECORD_BYTES, "too_large"),
         (b'{"timestamp":1', "not_json"),
         (b'{"timestamp":1} x', "not_json"),
@@ -125,6 +131,7 @@ def test_an_invalid_field_is_named(field: str) -> None:
         (b'{"timestamp":1,"reason":"\\ud83d\\ude00"}', Event(1, reason="\U0001f600")),
         (b'{"timestamp":1,"reason":"\xc3\xa9\\u0000"}', Event(1, reason="\u00e9\0")),
         (nested(MAX_DEPTH), Event(1)),
+        (long_record(MAX_RECORD_BYTES), Event(1)),
         (b'{"timestamp":1,"x":"' + b"[" * 5000 + b'"}', Event(1)),
         (b'{"timestamp":1,"x":"\\"' + b"{" * 5000 + b'"}', Event(1)),
         (b'{"timestamp":1,"x":[' + b"[]," * 5000 + b"1]}", Event(1)),
@@ -241,6 +248,7 @@ LIMITS = AgeLimits(max_age_seconds=1000, max_ahead_seconds=60)
         (10**30, 100_019_000, (100_010, True)),
         (-5, 100_019_000, (100_010, True)),
         (-5, 3_000, (0, False)),
+        (5_000, 0, (0, True)),
         (1584824409, -1, (1584824400, False)),
         (-1, -1, (0, False)),
         (2**32 - 1, -1, (LAST_BUCKET, False)),
