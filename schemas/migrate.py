@@ -15,7 +15,7 @@ from enum import StrEnum
 from hashlib import sha256
 from pathlib import Path
 from typing import Final, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from clickhouse_driver import Client
 from clickhouse_driver import errors as driver_errors
@@ -173,7 +173,7 @@ def migrate(url: str, *, retention_days: int, plan_only: bool = False) -> list[S
     `pending` and `retention_statements` do; then nothing was changed.
     """
     retention_statements({}, retention_days)
-    database = urlsplit(url).path.lstrip("/") or "default"
+    database = unquote(urlsplit(url).path.lstrip("/")) or "default"
     client = connect(url, client_name="orgstats-migrate")
     try:
         if not _database_exists(client):
