@@ -16,7 +16,8 @@ export class Problem extends Error {
 export function address(view, stat) {
   const query = new URLSearchParams({ stat, since: view.since, until: view.until });
   if (view.resolution !== "auto") query.set("resolution", view.resolution);
-  return new URL(`api/0/organizations/${encodeURIComponent(view.org)}/stats/?${query}`, document.baseURI).href;
+  const org = encodeURIComponent(view.org).replaceAll("'", "%27"); // it will stand in quotes in a shell
+  return new URL(`api/0/organizations/${org}/stats/?${query}`, document.baseURI).href;
 }
 
 /** The width in seconds of the buckets that answer a view, by the API's own rule. */
@@ -69,7 +70,7 @@ async function askOne(url, options, view) {
   const seconds = (name) => (answer.headers.has(name) ? Number(answer.headers.get(name)) : null);
   return {
     body,
-    // A count may be larger than a JavaScript number is exact, so it is taken as text, then as BigInt.
+    // Above 2^53 a number of JavaScript is not exact, so a count is read as text, then as BigInt.
     points: JSON.parse(body.replace(/, ?(\d+)\]/g, ',"$1"]')).map(([start, count]) => [start, BigInt(count)]),
     completeUntil: seconds("X-Stats-Complete-Until"),
     retainedSince: seconds("X-Stats-Retained-Since") ?? 0,
@@ -93,7 +94,7 @@ function problem(answer, body, { org }) {
         TOKEN,
       );
     case 404:
-      return new Problem(`There is no organization “${org}”`, "Check its slug; `orgstats orgs ls` shows all.", {
+      return new Problem(`There is no organization “${org}”`, "Check the slug; the command “orgstats orgs ls” shows all.", {
         field: "org",
       });
     case 429:
@@ -116,4 +117,4 @@ function detailOf(body) {
 }
 
 const TOKEN = { field: "token" };
-const NEW_TOKEN = "`orgstats tokens create` makes a new one.";
+const NEW_TOKEN = "The command “orgstats tokens create” makes a new one.";

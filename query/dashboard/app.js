@@ -5,6 +5,8 @@ import { draw, visibleRange, zoom } from "./chart.js";
 import { RANGES, SERIES, WIDTHS, ago, number, rate, share, time, widthName } from "./text.js";
 
 const MOST_BUCKETS = 10000;
+const SHARED = ["org", "range", "resolution", "since", "until"]; // what the page's address may hold
+const STATES = { complete: "complete", open: "still counting", deleted: "deleted", unknown: "not known" };
 const $ = (id) => document.getElementById(id);
 const form = $("form");
 const now = () => Date.now() / 1000;
@@ -20,10 +22,9 @@ let timer; // of the next read
 function submit() {
   asked = { ...Object.fromEntries(new FormData(form)), token: $("token").value.trim() };
   asked.org = asked.org.trim();
-  const { token, since, until, ...shared } = asked;
-  if (shared.range === "custom") Object.assign(shared, { since, until });
-  sessionStorage.setItem("token", token);
-  if (!shared.org.startsWith("ost_")) history.replaceState(null, "", `#${new URLSearchParams(shared)}`);
+  sessionStorage.setItem("token", asked.token);
+  const shared = SHARED.slice(0, asked.range === "custom" ? 5 : 3).map((name) => [name, asked[name]]);
+  if (!asked.org.startsWith("ost_")) history.replaceState(null, "", `#${new URLSearchParams(shared)}`);
   show();
 }
 
@@ -84,6 +85,7 @@ function complain(problem, quietly) {
   if (field) clear();
   const retry = retrySeconds ? ` The next try is in ${number(retrySeconds)} s.` : "";
   const old = result ? ` The numbers below are from ${time(Math.round(result.readAt))} UTC.` : "";
+  $("problem").querySelector("button").hidden = !retrySeconds;
   setText($("problem").querySelector("h2"), message);
   setText($("problem").querySelector("p"), help + retry + old);
   if (field && !quietly) $(field).focus();
@@ -138,7 +140,7 @@ async function renderChart(total) {
     $("empty"),
     "No events in this range. " +
       (deleted ? `What was before ${time(result.retainedSince)} UTC has been deleted. ` : "") +
-      "Try a longer one; if it should not be empty, see in the line above how far everything is counted.",
+      "Try a longer one; if it should not be empty, see at the top how far everything is counted.",
   );
   if (total === 0n) return;
   const shown = new Set([...$("legend").querySelectorAll(":checked")].map((box) => box.value));
@@ -155,17 +157,15 @@ function renderZoom() {
   const all = !visibleRange($("chart"));
   for (const button of $("zoom").children) {
     if (button.value === "load") button.hidden = all;
-    else button.disabled = all && button.value !== "in";
+    else button.ariaDisabled = String(all && button.value !== "in"); // a button that is disabled loses the focus
   }
 }
-
-const STATES = { complete: "complete", open: "still counting", deleted: "deleted", unknown: "not known" };
 
 function renderTable() {
   if (!$("numbers").open || !result) return;
   const lines = result.rows.map((row) => {
     const line = document.createElement("tr");
-    line.insertCell().textContent = time(row.start);
+    line.insertCell().textContent = time(row.start, result.width < 60);
     for (const name of ["received", ...SERIES]) line.insertCell().textContent = number(row[name]);
     line.insertCell().textContent = STATES[row.state];
     return line;
@@ -207,7 +207,7 @@ function renderForm() {
 /** Fill the form from the address, and ask when it names an organization. */
 function restore() {
   const given = new URLSearchParams(location.hash.slice(1));
-  for (const [name, value] of given) if (form.elements[name]) form.elements[name].value = value;
+  for (const name of SHARED) if (given.has(name)) form.elements[name].value = given.get(name);
   form.elements.org.value ||= remembered()[0] ?? "";
   $("token").value ||= sessionStorage.getItem("token") ?? "";
   renderForm();
@@ -233,14 +233,16 @@ $("legend").addEventListener("change", render);
 $("stat").addEventListener("change", renderApi);
 $("numbers").addEventListener("toggle", renderTable);
 $("copy").addEventListener("click", async () => {
-  await navigator.clipboard.writeText($("curl").textContent);
-  setText($("copy"), "Copied");
+  getSelection().selectAllChildren($("curl")); // pages that are not served over TLS may only select
+  await navigator.clipboard?.writeText($("curl").textContent);
+  setText($("copy"), navigator.clipboard ? "Copied" : "Selected, press Ctrl + C");
   setTimeout(() => setText($("copy"), "Copy the command"), 2000);
 });
 $("zoom").addEventListener("click", ({ target: { value } }) => {
   if (value !== "load") return value && zoom($("chart"), value);
   [$("since").value, $("until").value] = visibleRange($("chart")).map(toField);
   [form.range.value, form.resolution.value] = ["custom", "auto"];
+  $("zoom").querySelector("[value=in]").focus(); // the button that was pressed is about to go
   renderForm();
   submit();
 });

@@ -3,6 +3,7 @@
 import { SERIES, number } from "./text.js";
 
 const PER = { 10: "per 10 s", 3600: "per hour", 86400: "per day" };
+const AT = { 10: "%H:%M:%S UTC", 3600: "%H:%M UTC", 86400: "UTC" };
 const LAST_MOMENT = 4294967296000;
 let loading;
 
@@ -34,7 +35,10 @@ export async function draw(element, result, shown, onZoom) {
       visible: shown.has(name),
     }),
   );
-  const outline = steps("received", result, { line: { width: result.rows.length > 400 ? 0 : 1, color: color("ink") } });
+  const outline = steps("received", result, {
+    line: { width: result.rows.length > 400 ? 0 : 1, color: color("ink") },
+    visible: shown.size === SERIES.length, // it would keep the scale when somebody looks at a small part
+  });
   const marks = [...untrusted(result, from, to)];
   const isNew = !element.layout;
   await Plotly.react(
@@ -43,6 +47,7 @@ export async function draw(element, result, shown, onZoom) {
     {
       dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom", // a finger scrolls the page
       hovermode: "x unified",
+      hoverdistance: -1, // a bucket may be wide
       hoverlabel: { bgcolor: color("panel"), bordercolor: color("line"), font: { color: color("ink") } },
       showlegend: false,
       uirevision: JSON.stringify([result.view.org, result.view.range, result.view.resolution]),
@@ -58,7 +63,10 @@ export async function draw(element, result, shown, onZoom) {
         automargin: true,
         showgrid: false,
         linecolor: color("line"),
-        hoverformat: "%a %d %b %Y %H:%M:%S UTC",
+        hoverformat: `%a %d %b %Y ${AT[result.width]}`,
+        spikecolor: color("muted"),
+        spikethickness: 1,
+        spikedash: "solid",
         nticks: Math.max(3, Math.round(element.clientWidth / 110)),
       },
       yaxis: yAxis(result, color("line")),
@@ -127,7 +135,7 @@ function steps(name, { rows, width }, style) {
 function yAxis({ rows, width }, gridcolor) {
   const highest = Math.max(...rows.map((row) => Number(row.received)));
   return {
-    title: { text: `events ${PER[width]}`, standoff: 12 },
+    title: { text: `events ${PER[width]}`, standoff: 12, font: { size: 13 } },
     automargin: true,
     fixedrange: true,
     gridcolor,

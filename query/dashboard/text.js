@@ -11,10 +11,10 @@ export const number = (value) => value.toLocaleString("en");
 /** The name of a bucket's width. */
 export const widthName = (seconds) => NAMES[seconds];
 
-/** 2020-03-21 21:00, with seconds where there are any. */
-export function time(seconds) {
+/** 2020-03-21 21:00, with seconds where there are any, or always. */
+export function time(seconds, always = false) {
   const text = new Date(seconds * 1000).toISOString();
-  return text.slice(0, 10) + " " + text.slice(11, seconds % 60 ? 19 : 16);
+  return text.slice(0, 10) + " " + text.slice(11, always || seconds % 60 ? 19 : 16);
 }
 
 /** A count per second; the third digit is enough for a rate. */
@@ -22,7 +22,7 @@ export function rate(count, seconds) {
   if (!seconds) return "no whole bucket yet";
   const perSecond = Number(count) / seconds;
   const digits = perSecond < 100 ? { maximumSignificantDigits: 3 } : { maximumFractionDigits: 0 };
-  return `${perSecond.toLocaleString("en", digits)} per second`;
+  return `${perSecond.toLocaleString("en", digits)}/s`;
 }
 
 /** A part of a whole, both BigInt, in per cent. What is not all or nothing never reads as 100 or 0. */
