@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
 NOW: Final = 1_584_824_400
+LEAP: Final = 1_483_228_740
+"""The minute with the leap second of 2016."""
 RULES: Final = """
 [[rule]]
 outcome = "filtered"
@@ -123,6 +125,9 @@ def plain(rng: random.Random, now: int = NOW) -> Record:
     """A record as nearly all are, within a minute from `now`; before 1970 it has no Kafka timestamp."""
     second = now + rng.randrange(60)
     stamp = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    if now == LEAP and rng.random() < 0.02:
+        stamp = f"2016-12-31T23:59:6{rng.randrange(10)}"
+    late = 60 if now == LEAP else rng.randrange(5)
     event = {
         "timestamp": f"{stamp}.{rng.randrange(10**6):06}Z",
         "org_id": rng.randrange(5),
@@ -134,7 +139,7 @@ def plain(rng: random.Random, now: int = NOW) -> Record:
         "category": rng.choice([1, 1, None, 4]),
         "quantity": rng.choice([1, 1, 5]),
     }
-    kafka_ms = (second + rng.randrange(5)) * 1000 + rng.randrange(1000)
+    kafka_ms = (second + late) * 1000 + rng.randrange(1000)
     return Record(json.dumps(event).encode(), kafka_ms if now >= 0 else -1)
 
 

@@ -16,7 +16,7 @@ from consumer.classify import RuleHistory, RulesEntry
 from consumer.decode import AgeLimits, DeadLetter, bucket_of, decode, event_second
 from schemas.rules import parse
 from tests.fuzz import reference
-from tests.fuzz.records import HISTORY, NOW, Record, plain, records
+from tests.fuzz.records import HISTORY, LEAP, NOW, Record, plain, records
 from tests.fuzz.reference import Verdict
 from tests.support import oracle
 
@@ -88,7 +88,7 @@ def test_batches_agree_with_the_reference(oddity: float) -> None:
     odd = records(SEED + 1, COUNT)
     counter = BatchCounter(LIMITS, RULES)
     for _ in range(COUNT // 400):
-        now = rng.choice([NOW, NOW, NOW, 0, 3600, 2**32 - 30, 2**32, -40])
+        now = rng.choice([NOW, NOW, NOW, LEAP, 0, 3600, 2**32 - 30, 2**32, -40])
         batch = [next(odd) if rng.random() < oddity else plain(rng, now) for _ in range(rng.randrange(1, 200))]
         pending: Pending = Counter()
         counted = counter.count([r.value for r in batch], [r.kafka_ms for r in batch], pending)
