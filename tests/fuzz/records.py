@@ -36,7 +36,28 @@ project_id = [5, 6]
 HISTORY: Final = [((NOW - 3600) * 1000, '[[rule]]\noutcome="filtered"\nreason="old"\nurl=["*"]\n'), (NOW * 1000, RULES)]
 
 _INTEGERS: Final = [
-    *("0", "1", "2", "3", "5", "255", "256", "-1", "-0", "1.0", "1e0", "1E2", "0.5", "00", "01", "-", "+1", ".5", "1."),
+    *(
+        "0",
+        "1",
+        "2",
+        "3",
+        "5",
+        "7",
+        "255",
+        "256",
+        "-1",
+        "-0",
+        "1.0",
+        "1e0",
+        "1E2",
+        "0.5",
+        "00",
+        "01",
+        "-",
+        "+1",
+        ".5",
+        "1.",
+    ),
     *("9223372036854775807", "9223372036854775808", "18446744073709551615", "18446744073709551616"),
     *("null", "true", "false", '"1"', "[]", "{}", "[1]", "NaN", "Infinity", "-Infinity", "1e999", "-1e999", "nul"),
     *("9" * 309, "9" * 4300, "-" + "9" * 4301, "1" + "0" * 308, "17976931348623157" + "0" * 292),
@@ -140,7 +161,10 @@ def plain(rng: random.Random, now: int = NOW) -> Record:
         "quantity": rng.choice([1, 1, 5]),
     }
     kafka_ms = (second + late) * 1000 + rng.randrange(1000)
-    return Record(json.dumps(event).encode(), kafka_ms if now >= 0 else -1)
+    value = json.dumps(event).encode()
+    if rng.random() < 0.002:
+        value = value.replace(b'"event_id": "', b'"event_id": "\xff')
+    return Record(value, kafka_ms if now >= 0 else -1)
 
 
 def _kafka_ms(rng: random.Random) -> int:
