@@ -228,11 +228,13 @@ def holds(name: str, wanted: list[Any], found: Any) -> bool:
         return found in wanted
     if name == "remote_addr":
         return any(contains(network, found) for network in wanted)
-    return any(glob(pattern.lower(), found.lower()) for pattern in wanted)
+    return any(glob(pattern.casefold(), found.casefold()) for pattern in wanted)
 
 
 def contains(network: str, address: str) -> bool:
     """Whether a network holds an address; IPv4 within IPv6 is IPv4."""
+    if len(address) > 64:
+        return False
     try:
         ip = ipaddress.ip_address(address)
     except ValueError:

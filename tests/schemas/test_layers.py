@@ -7,7 +7,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PURE = [
-    *(f"schemas/{name}.py" for name in ("errors", "event", "outcomes", "rule_history", "rules", "tables", "times")),
+    *(
+        f"schemas/{name}.py"
+        for name in ("errors", "event", "globs", "outcomes", "rule_history", "rules", "tables", "times")
+    ),
     "schemas/toml_lines.py",
     *(f"consumer/{name}.py" for name in ("batch", "classify", "decode", "logic", "segment", "source")),
     *(f"query/{name}.py" for name in ("params", "series", "sql")),

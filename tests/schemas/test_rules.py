@@ -1,6 +1,6 @@
 """The rules file: what it matches, and that every fault of it is told at once with its line."""
 
-import re
+import contextlib
 from textwrap import dedent
 
 import pytest
@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.event import Event
+from schemas.globs import matcher
 from schemas.outcomes import Outcome
-from schemas.rules import RulesError, glob_pattern, parse
+from schemas.rules import RulesError, parse
 
 
 def rule(conditions: str) -> str:
@@ -67,6 +68,8 @@ def test_all_conditions_of_a_rule_must_hold() -> None:
         ('["0.0.0.0/0", "::/0"]', "10.0.0.1:80", False),
         ('["0.0.0.0/0", "::/0"]', "", False),
         ('["0.0.0.0/0", "::/0"]', "010.0.0.1", False),
+        ('["::/0"]', "fe80::1%eth0", True),
+        ('["::/0"]', "fe80::1%" + "0" * 1000, False),
     ],
 )
 def test_addresses_are_compared_as_networks(networks: str, address: str, expected: bool) -> None:
@@ -103,13 +106,18 @@ def test_addresses_are_compared_as_networks(networks: str, address: str, expecte
         ("http://h/?q=*", "http://h/xq=1", True),
         ("ÜBER*", "überall", True),
         ("a.c", "abc", False),
+        ("STRASSE*", "Straße 1", True),
+        ("ΟΔΟΣ*", "οδοσα", True),
+        ("*Σ", "ΟΔΟΣ", True),
+        ("a*", "bA", False),
+        ("*a", "aB", False),
     ],
 )
 def test_globs_match_whole_texts_without_case(glob: str, text: str, expected: bool | None) -> None:
     """A glob is matched against the whole text, whatever the case of letters; None: the glob is a fault."""
     if expected is None:
         with pytest.raises(ValueError, match="empty"):
-            glob_pattern(glob)
+            matcher([glob])
     else:
         assert matches(f"url = ['{glob}']", url=text) is expected
 
@@ -126,7 +134,17 @@ def slow_glob(glob: str, text: str) -> bool:
 @given(st.text("ab*?", max_size=9), st.text("ab", max_size=9))
 def test_globs_agree_with_trying_everything(glob: str, text: str) -> None:
     """The compiled glob gives what the definition gives."""
-    assert (re.fullmatch(glob_pattern(glob), text, re.DOTALL) is not None) == slow_glob(glob, text)
+    assert matcher([glob])(text) == slow_glob(glob, text)
+
+
+@given(st.lists(st.text("aB*?[]\\", max_size=6)), st.text("aAbB?[", max_size=6))
+def test_a_list_of_globs_is_met_when_one_of_them_is(globs: list[str], text: str) -> None:
+    """Whatever shapes stand in one list, it decides as its globs do one by one."""
+    valid = []
+    for glob in globs:
+        with contextlib.suppress(ValueError):
+            valid.append((glob, matcher([glob])))
+    assert matcher([glob for glob, _ in valid])(text) == any(meets(text) for _, meets in valid)
 
 
 def test_a_hostile_glob_does_not_explode() -> None:
