@@ -1,6 +1,6 @@
 """The fast code and the slow reference give the same verdict on every record, however odd.
 
-ORGSTATS_FUZZ_RECORDS=1000000 is the long run, ten minutes; ORGSTATS_FUZZ_SEED makes it another one.
+ORGSTATS_FUZZ_RECORDS=1000000 is the long run, some minutes; ORGSTATS_FUZZ_SEED makes it another one.
 """
 
 import os
