@@ -10,6 +10,7 @@ from consumer import metrics, resume
 from consumer.batch import BatchCounter
 from consumer.checkpoint import Assigned, committed_incarnation
 from consumer.kafka import Committed, Log, Place, Topics
+from consumer.limits import DeadLetterLimits
 from consumer.partition import Partition
 from consumer.resume import Found
 from consumer.source import Source, segment_of
@@ -40,6 +41,7 @@ class Counting:
     projects: bool
     incarnation: str | None
     accept_skip: bool
+    dead_letter_limits: DeadLetterLimits
 
 
 def open_partitions(
@@ -50,9 +52,9 @@ def open_partitions(
     Failure semantics: nothing is stored but the registration of new sources, which may be repeated. Raises
     Unavailable (again later), Refused or ConfigurationError (an operator decides).
     """
-    uuids = _uuids(sorted({topic for topic, _ in places}), topics, counting.incarnation)
+    uuids = topic_uuids(sorted({topic for topic, _ in places}), topics, counting.incarnation)
     sources = {place: Source(place[0], counting.incarnation or uuids[place[0]] or "", place[1]) for place in places}
-    found = _found(sources, log, topics, store)
+    found = _found(sources, log, topics, store, counting.logic)
     _register(sources, found, store, counting.isolation)
     return {
         place: Opened(
@@ -67,7 +69,8 @@ def open_partitions(
     }
 
 
-def _uuids(names: Sequence[str], topics: Topics, incarnation: str | None) -> dict[str, str | None]:
+def topic_uuids(names: Sequence[str], topics: Topics, incarnation: str | None) -> dict[str, str | None]:
+    """UUID by topic; None when `incarnation` stands for it. Raises Unavailable for a topic that does not exist."""
     if incarnation:
         return dict.fromkeys(names)
     described = topics.describe(names)
@@ -82,12 +85,15 @@ def _uuids(names: Sequence[str], topics: Topics, incarnation: str | None) -> dic
     return {name: described[name][0] for name in names}
 
 
-def _found(sources: dict[Place, Source], log: Log, topics: Topics, store: Store) -> dict[Place, Found]:
+def _found(sources: dict[Place, Source], log: Log, topics: Topics, store: Store, logic: str) -> dict[Place, Found]:
     commits = log.committed(sources)
-    lows, ends = topics.starts(sources), topics.ends(sources, "read_uncommitted")
     progress = store.progress(sources.values())
+    # The ends come after the progress: a member on its way out may still store what lies beyond an older end.
+    lows, ends = topics.starts(sources), topics.ends(sources, "read_uncommitted")
     registrations = store.registrations(sources.values())
     repairs = store.repairs(sources.values())
+    other_logic = [s for s in sources.values() if s.source_id not in progress or progress[s.source_id].logic != logic]
+    highest = store.highest_segments(other_logic)
     return {
         place: Found(
             lows[place],
@@ -96,6 +102,7 @@ def _found(sources: dict[Place, Source], log: Log, topics: Topics, store: Store)
             progress.get(source.source_id),
             registrations.get(source.source_id),
             repairs.get(source.source_id, {}),
+            highest.get(source.source_id, -1),
         )
         for place, source in sources.items()
     }
@@ -123,13 +130,31 @@ def _open(source: Source, found: Found, store: Store, counting: Counting) -> Par
     _report(source, found, start)
 
     def attempt(first_offset: int) -> resume.Attempt:
-        return resume.attempt(first_offset, found.repairs, found.progress, counting.logic)
+        return resume.attempt(first_offset, found, counting.logic)
 
-    partition = Partition(source, start, counting.batch, attempt, projects=counting.projects)
+    partition = Partition(
+        source, start, counting.batch, attempt, projects=counting.projects, limits=counting.dead_letter_limits
+    )
     if start.load_stored:
         stored = store.segment(source, segment_of(start.start))
         partition.segment.load(stored.cells, stored.project_cells)
+        repair = found.repairs.get(partition.segment.first_offset)
+        if found.progress is not None and (repair or found.progress).logic != counting.logic:
+            unfinished = repair is not None and repair.logic != found.progress.logic
+            _report_mixed_logic(source, start, partition.segment.skip_until, unfinished=unfinished)
     return partition
+
+
+def _report_mixed_logic(source: Source, start: resume.Resume, stored_to: int, *, unfinished: bool) -> None:
+    """The one way to a wrong count that is left: cells of two logics, and the log deleted that tells them apart."""
+    log = logger.bind(topic=source.topic, partition=source.partition)
+    log.warning("the segment goes on with another logic: its head is no longer in the log", start=start.start)
+    if unfinished or stored_to > start.start:
+        log.error(
+            "retention came into an unfinished change of logic: this segment's counts may mix both",
+            segment=segment_of(start.start),
+            stored_to=stored_to,
+        )
 
 
 def _report(source: Source, found: Found, start: resume.Resume) -> None:

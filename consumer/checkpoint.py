@@ -2,7 +2,8 @@
 
 1. The topics are still the ones that were assigned; asked after the last record was read, so that no record of
    a re-created topic is ever stored under the old one.
-2. The ends of the logs, which tell up to when the counts are complete.
+2. The ends of the logs, which tell up to when the counts are complete. ClickHouse still holds what it confirmed:
+   restored from an older copy under running consumers, it would be left with a hole.
 3. ClickHouse: repairs and gaps, dead letters, counts, progress (`Store.write`).
 4. The commit, by the worker (`commit`), once it has learned that all this is stored.
 
@@ -33,12 +34,17 @@ class Assigned:
     rewinds: int
 
 
+class StoreWentBack(Exception):
+    """The store holds less than it has confirmed to this process: it was restored from an older copy."""
+
+
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One partition's part of a checkpoint."""
+    """One partition's part of a checkpoint; `stored_offset` is confirmed, -1 when nothing is yet."""
 
     place: Place
     assigned: Assigned
+    stored_offset: int
     changes: Changes
     last_timestamp_ms: int
 
@@ -52,11 +58,15 @@ class Checkpoints:
         self._isolation = isolation
 
     def run(self, work: list[Work], logic: str) -> Mapping[Place, int]:
-        """Store; returns the ends of the logs. Raises Unavailable (again later) or Refused."""
+        """Store; returns the ends of the logs.
+
+        Raises Unavailable (again later), StoreWentBack (open the partitions again) or Refused.
+        """
         started = time.monotonic()
         asked_ms = time.time_ns() // 1_000_000
         partitions = self._same_topics(work)
         ends = self._topics.ends([one.place for one in work], self._isolation)
+        self._still_there(work)
         flush = Flush([one.changes for one in work], logic, asked_ms)
         flush.progress = [
             Reached(
@@ -66,6 +76,7 @@ class Checkpoints:
                 asked_ms if one.changes.next_offset >= ends[one.place] else min(one.last_timestamp_ms, asked_ms),
                 partitions[one.place[0]],
                 one.assigned.rewinds,
+                one.changes.logic_before,
             )
             for one in work
         ]
@@ -89,12 +100,26 @@ class Checkpoints:
             if topic not in described:
                 raise Refused(f"topic {topic} is gone: it was deleted while it was counted. Nothing more is stored.")
             now_uuid, partitions[topic] = described[topic]
-            if now_uuid != uuid:
-                raise Refused(
-                    f"topic {topic} was deleted and made again (UUID {uuid}, now {now_uuid}). What was counted of the "
-                    "old one stays; start again to count the new one from its first record."
-                )
+            refuse_another_topic(topic, uuid, now_uuid)
         return partitions
+
+    def _still_there(self, work: list[Work]) -> None:
+        progress = self._store.progress([one.changes.source for one in work])
+        for one in work:
+            found = progress.get(one.changes.source.source_id)
+            if (found.next_offset if found else -1) < one.stored_offset:
+                topic, partition = one.place
+                held = found.next_offset if found else 0
+                raise StoreWentBack(f"{topic}/{partition}: stored below {one.stored_offset}, now below {held}")
+
+
+def refuse_another_topic(topic: str, before: str | None, now: str | None) -> None:
+    """Refused when these UUIDs of a topic differ."""
+    if now != before:
+        raise Refused(
+            f"topic {topic} was deleted and made again (UUID {before}, now {now}). What was counted of the "
+            "old one stays; start again to count the new one from its first record."
+        )
 
 
 def commit(log: Log, work: list[Work], logic: str, *, wait: bool) -> None:

@@ -3,6 +3,8 @@
 import gc
 import os
 import signal
+import threading
+from collections.abc import Callable
 from types import FrameType
 from typing import Final
 
@@ -13,10 +15,14 @@ from consumer.settings import ConsumerSettings
 from consumer.store import Store
 from consumer.worker import Worker
 from schemas.connect import connect
+from schemas.errors import Unavailable
 from schemas.rules_store import publish_file
 
 STORE_SECONDS: Final = 30.0
 """ClickHouse's time for one insert or question."""
+
+RETRY_SECONDS: Final = 2.0
+"""Between two tries to begin while ClickHouse is away."""
 
 logger = structlog.get_logger("orgstats.consumer")
 
@@ -31,19 +37,36 @@ def run(settings: ConsumerSettings) -> None:
     if settings.metrics_listen:
         host, _, port = settings.metrics_listen.rpartition(":")
         metrics.serve(host or "0.0.0.0", int(port))  # noqa: S104 - the operator asked for every interface
-    _publish_rules(settings)
     gc.set_threshold(100_000, 20, 50)  # a batch is thousands of tuples and no cycles: looking for some costs 15 %
-    worker = Worker(settings, lambda: _store(settings))
+    stopping = threading.Event()
 
     def stop(signum: int, _frame: FrameType | None) -> None:
         signal.signal(signum, lambda *_: os._exit(130))
         logger.info("stopping: flush, commit, leave", signal=signal.Signals(signum).name)
-        worker.stop()
+        stopping.set()
 
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, stop)
     logger.info("started", **settings.masked())
-    worker.run()
+    worker = _when_clickhouse_answers(lambda: _worker(settings, stopping), stopping)
+    if worker is not None:
+        worker.run()
+
+
+def _worker(settings: ConsumerSettings, stopping: threading.Event) -> Worker:
+    _publish_rules(settings)
+    return Worker(settings, lambda: _store(settings), stopping)
+
+
+def _when_clickhouse_answers(make: Callable[[], Worker], stopping: threading.Event) -> Worker | None:
+    """What `make` makes as soon as ClickHouse answers; None when stopped before."""
+    while not stopping.is_set():
+        try:
+            return make()
+        except Unavailable as error:
+            logger.warning("waiting for ClickHouse", error=str(error), retry_seconds=RETRY_SECONDS)
+            stopping.wait(RETRY_SECONDS)
+    return None
 
 
 def _store(settings: ConsumerSettings) -> Store:

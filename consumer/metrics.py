@@ -62,6 +62,13 @@ rebalances = Counter(
 live_cells = Gauge("orgstats_live_cells", "Cells held in memory, open segments of all partitions.", registry=REGISTRY)
 
 
+def forget_partitions() -> None:
+    """The partitions are somebody else's now: what is known of them here would only grow old."""
+    assigned_partitions.set(0)
+    next_offset.clear()
+    lag_records.clear()
+
+
 def serve(host: str, port: int) -> None:
     """Serve the metrics as Prometheus text on a port of their own."""
     start_http_server(port, addr=host, registry=REGISTRY)

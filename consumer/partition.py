@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from consumer.batch import BatchCounter, Pending
+from consumer.limits import DeadLetterLimits, DeadLetterWatch
 from consumer.resume import Attempt, Resume
 from consumer.segment import CellKey, ProjectKey, Segment, Stored
 from consumer.source import Source, segment_of
+from schemas.errors import Refused
 
 
 class Record(Protocol):
@@ -58,11 +60,15 @@ class SegmentChanges:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What one partition has to store so that everything below `next_offset` is stored."""
+    """What one partition has to store so that everything below `next_offset` is stored.
+
+    `logic_before` is set while not all that another logic stored has been counted again.
+    """
 
     source: Source
     next_offset: int
     kafka_timestamp_ms: int
+    logic_before: str
     segments: list[SegmentChanges]
     notes: "Notes"
 
@@ -71,13 +77,13 @@ class Changes:
 class Notes:
     """What is to be stored beside counts, since it was last stored.
 
-    `begun` holds (segment, generation) that must be recorded before their rows; `withdrawn` (offset,
+    `begun` holds (segment, generation, why) that must be recorded before their rows; `withdrawn` (offset,
     generation) of dead letters that this logic can decode; `gap` (from, to, why).
     """
 
     dead_letters: list[DeadRecord] = field(default_factory=list)
     withdrawn: list[tuple[int, int]] = field(default_factory=list)
-    begun: list[tuple[int, int]] = field(default_factory=list)
+    begun: list[tuple[int, int, str]] = field(default_factory=list)
     gap: tuple[int, int, str] | None = None
 
 
@@ -96,6 +102,7 @@ class Partition:
         attempt: Callable[[int], Attempt],
         *,
         projects: bool = True,
+        limits: DeadLetterLimits = DeadLetterLimits(),  # noqa: B008 - a constant: every limit off
     ) -> None:
         self.source = source
         self.quiet_until = start.quiet_until
@@ -103,9 +110,11 @@ class Partition:
         self.last_timestamp_ms = 0
         self.out_of_bounds = 0
         self.stored_offset = -1
+        self._start = start
         self._batch = batch
         self._attempt = attempt
         self._projects = projects
+        self._watch = DeadLetterWatch(limits)
         self._pending: Pending = Counter()
         self._closed: list[Segment] = []
         self._reconcile: dict[int, set[int]] = {}
@@ -132,8 +141,16 @@ class Partition:
         """Cells kept only because their closed segment is not stored yet."""
         return sum(len(segment.cells) for segment in self._closed)
 
+    @property
+    def unstored_dead_letters(self) -> int:
+        """Dead letters kept, with their payload, because they are not stored yet."""
+        return len(self._notes.dead_letters)
+
     def count(self, run: Sequence[Record]) -> None:
-        """Count records in offset order; those below the position have been counted and are passed over."""
+        """Count records in offset order; those below the position have been counted and are passed over.
+
+        Raises Refused when a dead letter limit is reached; the partition must not be stored any more then.
+        """
         if run and run[0].offset() < self.next_offset:
             run = run[bisect_left(run, self.next_offset, key=_offset) :]
         while run:
@@ -153,13 +170,18 @@ class Partition:
         self.segment.next_offset = max(self.segment.next_offset, next_offset)
 
     def to_reconcile(self) -> list[Segment]:
-        """Segments whose stored cells must be looked at before they are stored: another logic counted them."""
+        """Segments whose stored cells must be looked at before they are stored: another logic counted them.
+
+        Not before the recount is past all that may be stored of them: what it has not found yet is no phantom.
+        """
         self._fold()
-        return [s for s in (*self._closed, self.segment) if s.first_offset in self._reconcile]
+        past = self.next_offset >= self._start.log_end
+        candidates = (*self._closed, self.segment) if past else self._closed
+        return [segment for segment in candidates if segment.first_offset in self._reconcile]
 
     def reconcile(self, segment: Segment, stored: StoredSegment) -> None:
         """Zero the stored cells, and withdraw the stored dead letters, that this recount did not produce."""
-        segment.zero_missing(stored.cells, stored.project_cells)
+        segment.overwrite(stored.cells, stored.project_cells)
         dead = self._reconcile.pop(segment.first_offset)
         self._notes.withdrawn += [(o, segment.generation) for o in stored.dead_offsets if o not in dead]
 
@@ -171,6 +193,7 @@ class Partition:
             self.source,
             self.next_offset,
             self.kafka_timestamp_ms,
+            self._start.logic_before if self.next_offset < self._start.logic_before_until else "",
             [_changes(s) for s in (*self._closed, self.segment) if s.changed or s.changed_projects],
             notes,
         )
@@ -211,6 +234,14 @@ class Partition:
         self._notes.dead_letters += dead
         if dead and self.segment.first_offset in self._reconcile:
             self._reconcile[self.segment.first_offset].update(one.record.offset() for one in dead)
+        halt = self._watch.see(len(run), [refusal.at for refusal in counted.refusals])
+        if halt and dead:
+            raise Refused(
+                f"{self.source.topic}/{self.source.partition} at offset {dead[-1].record.offset()}: {halt} could not "
+                f"be decoded, the last one: {dead[-1].code}. A producer has gone wrong; nothing from here on is stored "
+                "or committed. Mend the producer and look at what came with orgstats dead-letters ls; to store all of "
+                "it as dead letters and go on, start with the limit raised, or at 0"
+            )
 
     def _count_unheld(self, run: Sequence[Record], values: list[bytes | None], timestamps_ms: list[int]) -> None:
         """Record by record, since stored cells already hold some of these events."""
@@ -236,7 +267,7 @@ class Partition:
     def _open(self, first_offset: int) -> Segment:
         attempt = self._attempt(first_offset)
         if attempt.begins:
-            self._notes.begun.append((first_offset, attempt.generation))
+            self._notes.begun.append((first_offset, attempt.generation, attempt.why))
         if attempt.reconcile:
             self._reconcile[first_offset] = set()
         return Segment(first_offset, attempt.generation, projects=self._projects)

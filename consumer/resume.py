@@ -2,9 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
-from consumer.source import SEGMENT_LENGTH, Source, segment_of
+from consumer.source import SEGMENT_LENGTH, Source, segment_end, segment_of
 from schemas.errors import Refused
+
+LOGIC_CHANGED: Final = "the logic changed"
+"""Why of a repair with which a logic came into force: segments after it were counted with it, until the next."""
+COUNTED_AGAIN: Final = "counted again after the logic had changed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +33,14 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """A generation above 0 of one segment, and the logic it was counted with."""
+    """A generation above 0 of one segment, and the logic it was counted with.
+
+    `new_logic` is the logic that came into force with this segment, if one did.
+    """
 
     generation: int
     logic: str
+    new_logic: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +48,8 @@ class Found:
     """What the broker and the store say of one source. Offsets are next-to-read.
 
     `low` and `end` are the log's; `committed` is None when the group has no commit for this incarnation.
+    `highest_segment` is the last one with stored cells, -1 for none; only known where `progress` is not of the
+    logic that counts now: a torn flush may have stored more than `progress` tells of.
     """
 
     low: int
@@ -47,6 +58,7 @@ class Found:
     progress: Progress | None = None
     registration: Registration | None = None
     repairs: Mapping[int, Repair] = field(default_factory=dict)
+    highest_segment: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +67,8 @@ class Resume:
 
     `load_stored` is set when the head of the segment is gone from the log, so that a recount would be smaller
     than what is stored. `gap` holds offsets (from, to) that nobody counted and that are gone.
+    `log_end` is where the log ended then: nothing beyond it can have been stored yet. A change of logic is only
+    done with, and `progress` has the new one, when all that `logic_before` may have stored has been counted again.
     """
 
     start: int
@@ -64,6 +78,9 @@ class Resume:
     gap_why: str = ""
     kafka_timestamp_ms: int = 0
     went_back_from: int | None = None
+    log_end: int = 0
+    logic_before: str = ""
+    logic_before_until: int = 0
 
 
 def resume(source: Source, found: Found, isolation: str, *, accept_skip: bool = False) -> Resume:
@@ -83,18 +100,25 @@ def resume(source: Source, found: Found, isolation: str, *, accept_skip: bool = 
     if lost_from < found.low:
         gap, why = (lost_from, found.low), "retention"
     target = max(target, found.low)
+    if found.low > segment_of(target):
+        # Without its head the segment cannot be counted again, so what has been counted of it is left as it is.
+        target = max(target, min(counted, segment_end(target)))
     head = segment_of(target)
-    if found.low > head:
-        return Resume(
-            target,
-            target,
-            load_stored=True,
-            gap=gap,
-            gap_why=why,
-            kafka_timestamp_ms=seen_ms,
-            went_back_from=went_back,
-        )
-    return Resume(head, target, gap=gap, gap_why=why, kafka_timestamp_ms=seen_ms, went_back_from=went_back)
+    load_stored = found.low > head
+    stored_until = min(found.end, segment_end(found.highest_segment)) if found.highest_segment >= 0 else 0
+    quiet_until = target if found.progress or load_stored else max(target, stored_until)
+    return Resume(
+        target if load_stored else head,
+        quiet_until,
+        load_stored=load_stored,
+        gap=gap,
+        gap_why=why,
+        kafka_timestamp_ms=seen_ms,
+        went_back_from=went_back,
+        log_end=found.end,
+        logic_before=found.progress.logic if found.progress else "",
+        logic_before_until=stored_until,
+    )
 
 
 def counted_below(found: Found) -> int:
@@ -149,18 +173,35 @@ class Attempt:
     generation: int = 0
     begins: bool = False
     reconcile: bool = False
+    why: str = ""
 
 
-def attempt(first_offset: int, repairs: Mapping[int, Repair], progress: Progress | None, logic: str) -> Attempt:
+def attempt(first_offset: int, found: Found, logic: str) -> Attempt:
     """The generation in which to count a segment.
 
     Counts of another logic must lose, so a segment that was counted before with another fingerprint gets the
     next generation; a generation that this logic has begun already is taken up again.
     """
-    repair = repairs.get(first_offset)
+    repair, progress = found.repairs.get(first_offset), found.progress
     generation = repair.generation if repair else 0
-    if progress is None or first_offset >= progress.next_offset:
+    if first_offset > max(found.highest_segment, progress.next_offset if progress else -1):
         return Attempt(generation)
-    if (repair.logic if repair else progress.logic) != logic:
-        return Attempt(generation + 1, begins=True, reconcile=True)
-    return Attempt(generation, reconcile=progress.logic != logic)
+    if progress is None:  # a first flush was torn, hardly by another logic: cells that differ are rewritten
+        return Attempt(generation, reconcile=True)
+    before = repair.logic if repair else _counted_with(first_offset, found.repairs, progress, logic)
+    if before != logic:
+        why = LOGIC_CHANGED if progress.logic != logic else COUNTED_AGAIN
+        return Attempt(generation + 1, begins=True, reconcile=True, why=why)
+    return Attempt(generation, reconcile=repair is not None)  # whether it was done before the last crash is not known
+
+
+def _counted_with(first_offset: int, repairs: Mapping[int, Repair], progress: Progress, logic: str) -> str:
+    """The logic that counted a segment without a repair of its own; empty when that is not on record.
+
+    While `progress` still has another logic, a change to this one may have been begun and not been finished.
+    """
+    changes = {segment: repair.new_logic for segment, repair in repairs.items() if repair.new_logic}
+    if progress.logic != logic or not changes:
+        return progress.logic
+    before = [segment for segment in changes if segment < first_offset]
+    return changes[max(before)] if before else ""

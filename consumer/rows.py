@@ -17,7 +17,10 @@ Columns = list[Sequence[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """How far a source is counted with a flush; `complete_until_ms` in epoch milliseconds."""
+    """How far a source is counted with a flush; `complete_until_ms` in epoch milliseconds.
+
+    `logic` is the flush's unless it is given.
+    """
 
     source: Source
     next_offset: int
@@ -25,6 +28,7 @@ class Reached:
     complete_until_ms: int
     partitions: int
     rewinds: int
+    logic: str = ""
 
 
 @dataclass(slots=True)
@@ -76,19 +80,20 @@ def repairs(flush: Flush) -> Columns:
     """Columns of `repairs`: generations that this flush is the first to write."""
     now = instant(flush.now_ms)
     return _columns(
-        (c.source.source_id, segment, generation, flush.logic, "the logic changed", now)
+        (c.source.source_id, segment, generation, flush.logic, why, now)
         for c in flush.changes
-        for segment, generation in c.notes.begun
+        for segment, generation, why in c.notes.begun
     )
 
 
 def dead_letters(changes: Iterable[Changes]) -> Columns:
     """Columns of `dead_letters`; a withdrawn one keeps only its place."""
-    found = [_dead_letter(c.source, dead) for c in changes for dead in c.notes.dead_letters]
+    found = [dead_letter(c.source, dead) for c in changes for dead in c.notes.dead_letters]
     return _columns(found + [_withdrawn(c.source, *one) for c in changes for one in c.notes.withdrawn])
 
 
-def _dead_letter(source: Source, dead: DeadRecord) -> tuple[Any, ...]:
+def dead_letter(source: Source, dead: DeadRecord) -> tuple[Any, ...]:
+    """A row of `dead_letters`."""
     payload = dead.record.value() or b""
     offset = dead.record.offset()
     return (
@@ -123,7 +128,7 @@ def progress(flush: Flush) -> Columns:
             instant(p.kafka_timestamp_ms),
             instant(p.complete_until_ms),
             p.partitions,
-            flush.logic,
+            p.logic or flush.logic,
             now,
             version_of(p.rewinds, p.next_offset),
         )

@@ -143,15 +143,13 @@ class Segment:
         ):
             _bump(self.project_cells, self.changed_projects, project_key, quantity, 1)
 
-    def zero_missing(self, cells: Iterable[CellKey], project_cells: Iterable[ProjectKey]) -> None:
-        """Give a zero to each stored cell that this count did not produce: the phantoms of another logic."""
+    def overwrite(self, cells: Iterable[CellKey], project_cells: Iterable[ProjectKey]) -> None:
+        """Write each stored cell anew; one that this count did not produce, a phantom of another logic, as zero."""
         for key in cells:
-            if key not in self.cells:
-                _bump(self.cells, self.changed, key, 0, 0)
+            _bump(self.cells, self.changed, key, 0, 0)
         if self.project_cells is not None:
             for project_key in project_cells:
-                if project_key not in self.project_cells:
-                    _bump(self.project_cells, self.changed_projects, project_key, 0, 0)
+                _bump(self.project_cells, self.changed_projects, project_key, 0, 0)
 
     def _keys(self, tally: Tally) -> tuple[CellKey, ProjectKey]:
         org_id = tally.org_id or 0

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from consumer.decode import AgeLimits
 from consumer.kafka import DEFAULTS, FIXED
+from consumer.limits import DeadLetterLimits
 from schemas.settings import Settings
 
 _OURS: Final = {
@@ -50,6 +51,15 @@ class ConsumerSettings(Settings):
     accept_skip: Annotated[
         bool, Field(description="go on at a commit that is ahead of what ClickHouse holds, and list the gap")
     ] = False
+    dead_letter_share: Annotated[
+        float,
+        Field(
+            ge=0, le=1, description="halt when more than this share of a partition's last 10000 records is bad; 0: off"
+        ),
+    ] = 0.2
+    dead_letter_run: Annotated[
+        int, Field(ge=0, description="halt when so many records of a partition in a row are bad; 0: never")
+    ] = 1_000
     rules: Annotated[Path | None, Field(description="a rules file to publish at start, if it differs")] = None
     revoke_seconds: Annotated[
         float, Field(ge=0, le=60, description="seconds that a last flush may take when partitions are taken away")
@@ -85,6 +95,11 @@ class ConsumerSettings(Settings):
     def limits(self) -> AgeLimits:
         """How far an event's time may be from its Kafka timestamp."""
         return AgeLimits(self.max_event_age_seconds, self.max_event_ahead_seconds)
+
+    @property
+    def dead_letter_limits(self) -> DeadLetterLimits:
+        """From how many dead letters on the consumer halts."""
+        return DeadLetterLimits(share=self.dead_letter_share, run=self.dead_letter_run)
 
     @property
     def isolation(self) -> str:

@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 from clickhouse_driver import Client
 
 from consumer import rows
+from consumer.failpoints import failpoint
 from consumer.partition import StoredSegment
-from consumer.resume import Progress, Registration, Repair
+from consumer.resume import LOGIC_CHANGED, Progress, Registration, Repair
 from consumer.segment import CellKey, ProjectKey, Stored
 from consumer.source import SEGMENT_LENGTH, Source, generation_of, segment_end
 from schemas.connect import INSERT_SETTINGS, translate
@@ -79,14 +80,24 @@ class Store:
     def repairs(self, sources: Iterable[Source]) -> dict[int, dict[int, Repair]]:
         """The highest generation of each repaired segment, by source id and segment."""
         found = self._ask(
-            "SELECT source_id, segment, max(generation), argMax(logic, generation)"
+            "SELECT source_id, segment, max(generation), argMax(logic, generation),"
+            " argMaxIf(logic, generation, why = %(changed)s)"
             " FROM repairs FINAL WHERE source_id IN %(ids)s GROUP BY source_id, segment",
             sources,
+            changed=LOGIC_CHANGED,
         )
         repairs: dict[int, dict[int, Repair]] = {}
-        for source_id, segment, generation, logic in found:
-            repairs.setdefault(source_id, {})[segment] = Repair(generation, logic)
+        for source_id, segment, *repair in found:
+            repairs.setdefault(source_id, {})[segment] = Repair(*repair)
         return repairs
+
+    def highest_segments(self, sources: Iterable[Source]) -> dict[int, int]:
+        """The last segment with stored cells, by source id; sources without any are absent."""
+        return dict(
+            self._ask(
+                "SELECT source_id, max(segment) FROM counts WHERE source_id IN %(ids)s GROUP BY source_id", sources
+            )
+        )
 
     def segment(self, source: Source, first_offset: int) -> StoredSegment:
         """What is stored of one segment: of each cell's rows the one with the highest version."""
@@ -132,9 +143,9 @@ class Store:
             self.close()
             raise translate(error) from error
 
-    def _ask(self, sql: str, sources: Iterable[Source]) -> list[Any]:
+    def _ask(self, sql: str, sources: Iterable[Source], **values: Any) -> list[Any]:
         ids = [source.source_id for source in sources]
-        return self._run(sql, {"ids": ids}) if ids else []
+        return self._run(sql, {"ids": ids, **values}) if ids else []
 
     def _run(self, sql: str, values: dict[str, Any]) -> list[Any]:
         return self.run(lambda client: list(client.execute(sql, values)))
@@ -143,4 +154,5 @@ class Store:
         if not columns or not columns[0]:
             return 0
         self.run(lambda client: client.execute(insert(table), columns, columnar=True, settings=INSERT_SETTINGS))
+        failpoint("answer_lost")
         return len(columns[0])

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from threading import Event
 from typing import Final, cast
 
 import structlog
@@ -12,10 +13,10 @@ from confluent_kafka import KafkaError
 from consumer import metrics
 from consumer.assignment import Counting, Opened, open_partitions
 from consumer.batch import BatchCounter
-from consumer.checkpoint import Checkpoints, Work, commit
+from consumer.checkpoint import Assigned, Checkpoints, StoreWentBack, Work, commit, refuse_another_topic
 from consumer.classify import RuleHistory
 from consumer.failpoints import failpoint
-from consumer.kafka import Log, Place, Topics
+from consumer.kafka import Batch, Log, Place, Topics
 from consumer.logic import fingerprint
 from consumer.partition import Partition, Record
 from consumer.settings import ConsumerSettings
@@ -31,6 +32,8 @@ RULES_STALE_SECONDS: Final = 25.0
 MOST_BACKOFF_SECONDS: Final = 30.0
 MOST_UNSTORED_CELLS: Final = 1_000_000
 """Closed segments waiting to be stored may hold this many cells before reading pauses."""
+MOST_UNSTORED_DEAD_LETTERS: Final = 2_000
+"""Their payloads are kept until they are stored, so there may only be so many."""
 
 logger = structlog.get_logger("orgstats.consumer")
 
@@ -56,12 +59,13 @@ class Flight:
 
 
 class Worker:
-    """Counts the partitions that the group assigns, until it is stopped.
+    """Counts the partitions that the group assigns, until `stopping` is set.
 
     All state is on the caller's thread; only a checkpoint, on what was handed to it, runs beside.
     """
 
-    def __init__(self, settings: ConsumerSettings, store: Callable[[], Store]) -> None:
+    def __init__(self, settings: ConsumerSettings, store: Callable[[], Store], stopping: Event) -> None:
+        """Raises Unavailable when ClickHouse does not tell the rules; then nothing has been joined yet."""
         self._settings = settings
         self._store = store()
         self._topics = Topics(settings.kafka_properties())
@@ -71,8 +75,10 @@ class Worker:
         self._timer = Timers()
         self._flight: Flight | None = None
         self._failures = 0
-        self._stopping = False
+        self._stopping = stopping
         self._leaving = False  # the last commit before partitions go has to be waited for
+        self._reopening = False  # nothing is read until what was counted is stored; see `_lose_position`
+        self._was: dict[Place, Assigned] = {}  # what is being opened again was assigned as this
         self._broken = False
         self._counting = self._count_by(self._store.run(load_history))
         self._log = Log(
@@ -86,42 +92,60 @@ class Worker:
         self._checkpoints = Checkpoints(self._topics, store(), settings.isolation)
         self._thread = ThreadPoolExecutor(1, "checkpoint")
 
-    def stop(self) -> None:
-        """Ask the loop to end; safe in a signal handler."""
-        self._stopping = True
-
     def run(self) -> None:
         """Count until stopped; then flush, commit and leave. Raises what an operator must decide."""
         try:
-            while not self._stopping:
+            while not self._stopping.is_set():
                 self._step(time.monotonic())
         except BaseException:
             self._broken = True  # nothing more is stored or committed; the next owner counts it again
             raise
         finally:
-            self._log.close()
-            self._thread.shutdown(wait=not self._broken, cancel_futures=True)
-            logger.info("stopped")
+            try:
+                self._log.close()
+            finally:
+                self._thread.shutdown(wait=not self._broken, cancel_futures=True)
+                logger.info("stopped")
 
     def _step(self, now: float) -> None:
         batch = self._log.read(self._settings.batch_size, 0.1)
-        for place, run in batch.runs:
-            if place in self._partitions:
-                self._partitions[place].partition.count(cast("Sequence[Record]", run))
-                metrics.records.labels(place[0]).inc(len(run))
-        failpoint("after_decode")
-        for place, next_offset in batch.ends:
-            if place in self._partitions:
-                self._partitions[place].partition.advance(next_offset)
+        if batch.runs and self._rules_are_stale():
+            self._hold("rules", on=True)
+            self._open_again()  # this batch could be judged wrongly: it is read again once the rules are known
+        else:
+            self._count(batch)
         for trouble in batch.troubles:
             _kafka_error(trouble)
         if batch.lost_position:
-            self._open_again()
+            self._lose_position()
         self._settle(now)
         self._begin_checkpoint(now)
         self._refresh_rules(now)
         self._open(now)
-        self._hold("unstored", sum(o.partition.unstored_cells for o in self._partitions.values()) > MOST_UNSTORED_CELLS)
+        self._hold("unstored", self._too_much_is_unstored())
+
+    def _count(self, batch: Batch) -> None:
+        for place, run in batch.runs:
+            if place not in self._partitions:
+                continue
+            partition = self._partitions[place].partition
+            segment = partition.segment
+            partition.count(cast("Sequence[Record]", run))
+            metrics.records.labels(place[0]).inc(len(run))
+            if partition.segment is not segment:
+                failpoint("at_segment_boundary")
+        if batch.runs:
+            failpoint("after_decode")
+        for place, next_offset in batch.ends:
+            if place in self._partitions:
+                self._partitions[place].partition.advance(next_offset)
+
+    def _too_much_is_unstored(self) -> bool:
+        partitions = [opened.partition for opened in self._partitions.values()]
+        return (
+            sum(partition.unstored_cells for partition in partitions) > MOST_UNSTORED_CELLS
+            or sum(partition.unstored_dead_letters for partition in partitions) > MOST_UNSTORED_DEAD_LETTERS
+        )
 
     # Checkpoints
 
@@ -150,7 +174,13 @@ class Worker:
         for opened in due.values():
             self._reconcile(opened.partition)
         return [
-            Work(place, opened.assigned, opened.partition.take(), opened.partition.last_timestamp_ms)
+            Work(
+                place,
+                opened.assigned,
+                opened.partition.stored_offset,
+                opened.partition.take(),
+                opened.partition.last_timestamp_ms,
+            )
             for place, opened in due.items()
         ]
 
@@ -171,17 +201,22 @@ class Worker:
                     self._partitions[one.place].partition.not_stored(one.changes)
             self._try_later(now, error)
             return
+        except StoreWentBack as error:
+            logger.error("ClickHouse holds less than it did: counting that again", error=str(error))  # noqa: TRY400
+            self._open_again()
+            return
         self._failures = 0
         self._hold("clickhouse", on=False)
-        for one in flight.work:
-            if one.place in self._partitions:
-                self._partitions[one.place].partition.stored(one.changes)
+        still_ours = [one for one in flight.work if one.place in self._partitions]
+        for one in still_ours:
+            self._partitions[one.place].partition.stored(one.changes)
             _measure(one, ends[one.place])
-        self._commit(flight)
+        if still_ours:
+            self._commit(still_ours, flight.logic)
 
-    def _commit(self, flight: Flight) -> None:
+    def _commit(self, work: list[Work], logic: str) -> None:
         try:
-            commit(self._log, flight.work, flight.logic, wait=self._leaving)
+            commit(self._log, work, logic, wait=self._leaving)
         except Unavailable as error:
             logger.warning("stored, but not committed", error=str(error))
 
@@ -197,7 +232,7 @@ class Worker:
 
     def _assigned(self, places: list[Place]) -> None:
         metrics.rebalances.labels("assigned").inc()
-        self._partitions.clear()
+        self._drop()
         self._unopened = places
         self._timer.open = 0.0
 
@@ -206,8 +241,11 @@ class Worker:
         metrics.rebalances.labels("revoked").inc()
         logger.info("revoked", partitions=len(places))
         if not self._broken:
-            failpoint("in_revoke")
-            self._finish(time.monotonic() + self._settings.revoke_seconds)
+            try:
+                failpoint("in_revoke")
+                self._finish(time.monotonic() + self._settings.revoke_seconds)
+            except Unavailable as error:
+                logger.warning("revoked before all was stored: the next owner counts it", error=str(error))
         self._drop()
 
     def _finish(self, deadline: float) -> None:
@@ -232,17 +270,31 @@ class Worker:
 
     def _drop(self) -> None:
         self._partitions.clear()
+        self._was.clear()
         self._unopened = []
-        metrics.assigned_partitions.set(0)
+        self._reopening = False
+        metrics.forget_partitions()
+
+    def _lose_position(self) -> None:
+        """Read no more until all that was counted is stored: the log may no longer have it. Then open again."""
+        if not self._reopening and self._partitions:
+            logger.warning("the log no longer has the next record: storing what is counted, then looking anew")
+            self._log.start({})
+            self._reopening = True
 
     def _open_again(self) -> None:
         """Look at all partitions anew, as after a rebalance: what is not stored is counted again."""
         self._log.start({})
-        self._unopened = list(self._partitions) or self._unopened
+        if self._partitions:
+            self._was = {place: opened.assigned for place, opened in self._partitions.items()}
+            self._unopened = list(self._partitions)
         self._partitions.clear()
+        self._reopening = False
         self._timer.open = 0.0
 
     def _open(self, now: float) -> None:
+        if self._flight is None and self._reopening and all(map(_is_stored, self._partitions.values())):
+            self._open_again()
         if not self._unopened or self._flight is not None or now < self._timer.open:
             return
         try:
@@ -251,11 +303,13 @@ class Worker:
             self._timer.open = now + 1.0
             logger.warning("cannot open the partitions yet", error=str(error))
             return
+        for place, before in self._was.items():
+            refuse_another_topic(place[0], before.uuid, opened[place].assigned.uuid)
         self._partitions, self._unopened = opened, []
+        self._was.clear()
         self._timer.heartbeat = 0.0  # also tells of partitions without a record that they are complete
         self._log.start({place: one.partition.next_offset for place, one in opened.items()})
-        if self._holds:
-            self._log.pause(self._partitions)
+        (self._log.pause if self._holds else self._log.resume)(self._partitions)
         metrics.assigned_partitions.set(len(opened))
 
     # Holding and rules
@@ -270,9 +324,17 @@ class Worker:
         metrics.paused.set(bool(self._holds))
         logger.info("paused" if self._holds else "resumed", why=sorted(self._holds) or why)
 
+    def _rules_are_stale(self) -> bool:
+        """Asked between reading a batch and judging it: the process may have been stopped for a while."""
+        stale = time.monotonic() > self._timer.rules_read + RULES_STALE_SECONDS
+        if stale:
+            self._timer.rules = 0.0
+        return stale
+
     def _refresh_rules(self, now: float) -> None:
-        if now < self._timer.rules or self._flight is not None:
+        if now < self._timer.rules:
             return
+        now = time.monotonic()
         self._timer.rules = now + RULES_SECONDS
         try:
             history = self._store.run(load_history)
@@ -298,7 +360,13 @@ class Worker:
             settings.projects,
             settings.incarnation,
             settings.accept_skip,
+            settings.dead_letter_limits,
         )
+
+
+def _is_stored(opened: Opened) -> bool:
+    partition = opened.partition
+    return partition.quiet or partition.next_offset == partition.stored_offset
 
 
 def _measure(work: Work, end: int) -> None:

@@ -32,13 +32,46 @@ RETRYABLE_CODES: Final = frozenset(
         285,  # TOO_FEW_LIVE_REPLICAS
         286,  # UNSATISFIED_QUORUM_FOR_PREVIOUS_WRITE
         319,  # UNKNOWN_STATUS_OF_INSERT
+        173,  # CANNOT_ALLOCATE_MEMORY
+        198,  # DNS_ERROR
+        236,  # ABORTED: the server is shutting down
+        244,  # UNEXPECTED_ZOOKEEPER_ERROR
+        279,  # ALL_CONNECTION_TRIES_FAILED
+        289,  # REPLICA_IS_NOT_IN_QUORUM
         394,  # QUERY_WAS_CANCELLED
         425,  # SYSTEM_ERROR
         439,  # CANNOT_SCHEDULE_TASK
+        473,  # DEADLOCK_AVOIDED
+        499,  # S3_ERROR
+        722,  # ASYNC_LOAD_WAIT_FAILED
+        733,  # TABLE_IS_BEING_RESTARTED
+        745,  # SERVER_OVERLOADED
         999,  # KEEPER_EXCEPTION
     }
 )
 """Server errors after which the same call may succeed; any other code needs a person."""
+
+
+_REMEDIES: Final = {
+    16: "the tables are of another version: run orgstats migrate",
+    60: "run orgstats migrate",
+    81: "run orgstats migrate, or correct the database in ORGSTATS_CLICKHOUSE_URL",
+    192: "correct the user in ORGSTATS_CLICKHOUSE_URL",
+    193: "correct the password in ORGSTATS_CLICKHOUSE_URL",
+    497: "grant the user INSERT and SELECT on the database",
+    516: "correct user and password in ORGSTATS_CLICKHOUSE_URL",
+}
+"""What a person is to do about errors that no retry mends."""
+
+_OURS: Final = (
+    driver_errors.TypeMismatchError,
+    driver_errors.UnknownTypeError,
+    driver_errors.TooLargeStringSize,
+    driver_errors.CannotParseUuidError,
+    driver_errors.CannotParseDomainError,
+    driver_errors.LogicalError,
+)
+"""The driver's complaints about what it was told to send: sent again, they would come again."""
 
 
 def connect(url: str, *, client_name: str, timeout_seconds: float = 30.0, **settings: Any) -> Client:
@@ -48,9 +81,7 @@ def connect(url: str, *, client_name: str, timeout_seconds: float = 30.0, **sett
     """
     parts = urlsplit(url)
     if parts.scheme not in ("clickhouse", "clickhouses") or not parts.hostname:
-        raise ConfigurationError(
-            "ORGSTATS_CLICKHOUSE_URL must look like clickhouse://user:password@host:9000/database"
-        )
+        raise ConfigurationError("ORGSTATS_CLICKHOUSE_URL must look like clickhouse://user:password@host:9000/database")
     secure = parts.scheme == "clickhouses"
     return Client(
         parts.hostname,
@@ -76,8 +107,12 @@ def translate(error: Exception) -> OrgstatsError:
     """
     if isinstance(error, driver_errors.ServerException):
         first_line = str(error.message).split("\n", 1)[0].split("Stack trace", 1)[0].strip()[:300]
-        kind = Unavailable if error.code in RETRYABLE_CODES else OrgstatsError
-        return kind(f"ClickHouse error {error.code}: {first_line}")
+        text = f"ClickHouse error {error.code}: {first_line}"
+        if error.code in _REMEDIES:
+            return ConfigurationError(f"{text}: {_REMEDIES[error.code]}")
+        return Unavailable(text) if error.code in RETRYABLE_CODES else OrgstatsError(text)
+    if isinstance(error, _OURS):
+        return OrgstatsError(f"{type(error).__name__} from the ClickHouse client: {error}"[:300])
     if isinstance(error, (driver_errors.Error, OSError, EOFError)):
         return Unavailable(f"ClickHouse does not answer: {type(error).__name__}")
     return OrgstatsError(f"unexpected {type(error).__name__} from the ClickHouse client")

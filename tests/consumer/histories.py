@@ -8,21 +8,33 @@ has offsets without a record everywhere.
 import json
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from consumer.batch import BatchCounter
 from consumer.classify import RuleHistory
 from consumer.decode import AgeLimits
-from consumer.partition import Changes, Partition
-from consumer.resume import Found, Progress, Registration, Repair, Resume, attempt, counted_below, resume
+from consumer.partition import Changes, Partition, StoredSegment
+from consumer.resume import (
+    LOGIC_CHANGED,
+    Found,
+    Progress,
+    Registration,
+    Repair,
+    Resume,
+    attempt,
+    counted_below,
+    resume,
+)
 from consumer.segment import CellKey, ProjectKey, Stored
-from consumer.source import SEGMENT_LENGTH, Source, generation_of, next_offset_of, segment_of, version_of
+from consumer.source import SEGMENT_LENGTH, Source, segment_of, version_of
 
 SOURCE = Source("events", "incarnation", 0)
 ISOLATION = "read_committed"
 T0 = 1_700_000_000
+LOGICS = {"logic-1": AgeLimits(), "logic-2": AgeLimits(max_age_seconds=20), "logic-3": AgeLimits(200 * 86_400)}
+"""Logics that put the same event into different buckets."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +67,8 @@ class ModelStore:
 
     cells: dict[tuple[int, CellKey], Stored] = field(default_factory=dict)
     project_cells: dict[tuple[int, ProjectKey], Stored] = field(default_factory=dict)
-    dead: dict[int, int] = field(default_factory=dict)
+    dead: dict[int, tuple[int, bool]] = field(default_factory=dict)
+    """(version, withdrawn) by offset."""
     progress: Progress | None = None
     registration: Registration | None = None
     repairs: dict[int, Repair] = field(default_factory=dict)
@@ -78,15 +91,17 @@ class ModelStore:
                 _keep(self.cells, (segment, key), stored)
             case "project", segment, key, stored:
                 _keep(self.project_cells, (segment, key), stored)
-            case "dead", offset, version:
-                self.dead[offset] = max(version, self.dead.get(offset, 0))
+            case "dead", offset, *dead:
+                self.dead[offset] = max(tuple(dead), self.dead.get(offset, (0, False)))
             case "gap", gap:
                 self.gaps.add(gap)
-            case "repair", segment, repair:
-                self.repairs[segment] = repair
+            case "repair", segment, generation, logic, why:
+                before = self.repairs.get(segment, Repair(0, ""))
+                if generation >= before.generation:  # as `Store.repairs` asks: of both, the latest
+                    new_logic = logic if why == LOGIC_CHANGED else before.new_logic
+                    self.repairs[segment] = Repair(generation, logic, new_logic)
             case "progress", progress:
-                before = self.progress
-                if before is None or progress.next_offset >= before.next_offset:
+                if self.progress is None or progress.next_offset >= self.progress.next_offset:
                     self.progress = progress
 
 
@@ -104,12 +119,16 @@ def writes_of(changes: Changes, logic: str) -> list[list[tuple[Any, ...]]]:
         cells += [("cell", first, k, Stored(q, e, part.version)) for k, q, e in part.cells]
         projects += [("project", first, k, Stored(q, 0, part.version)) for k, q in part.project_cells]
     return [
-        [("repair", segment, Repair(generation, logic)) for segment, generation in changes.notes.begun],
+        [("repair", segment, generation, logic, why) for segment, generation, why in changes.notes.begun],
         [("gap", changes.notes.gap[:2])] if changes.notes.gap else [],
-        [("dead", d.record.offset(), version_of(d.generation, d.record.offset())) for d in changes.notes.dead_letters],
+        [
+            ("dead", d.record.offset(), version_of(d.generation, d.record.offset()), False)
+            for d in changes.notes.dead_letters
+        ]
+        + [("dead", offset, version_of(generation, offset), True) for offset, generation in changes.notes.withdrawn],
         cells,
         projects,
-        [("progress", Progress(changes.next_offset, logic))],
+        [("progress", Progress(changes.next_offset, changes.logic_before or logic))],
     ]
 
 
@@ -134,6 +153,12 @@ class World:
         self.backup = ModelStore()
         self.owners: list[Owner] = []
         self.before_start = 0
+        self.logic = "logic-1"
+        self.logics_change = seed % 2 == 0
+        self.logic_changed = False
+        self.undecidable = False
+        """Cells of two logics are mixed and the log has gone from which to tell them apart: a flush was torn and its
+        log deleted before the logic changed, or retention came between the beginning and the end of a change."""
         self.grow(self.random.randint(5, 30))
 
     def play(self, steps: int) -> None:
@@ -142,9 +167,17 @@ class World:
             [self.open] * 4 + [self.read] * 12 + [self.flush] * 8 + [self.tear] * 4 + [self.crash] * 2
             + [self.grow] * 3 + [self.retain, self.set_commit_back, self.set_commit_ahead, self.back_up, self.restore]
         )  # fmt: skip
+        if self.logics_change:
+            kinds.append(self.change_logic)
         for _ in range(steps):
             self.random.choice(kinds)()
         self.owners.clear()
+        self.finish()
+
+    def count_all_again(self) -> None:
+        """The commit is set back to the first record there is, and everything is counted anew by the last logic."""
+        self.owners.clear()
+        self.committed = 0
         self.finish()
 
     def finish(self) -> None:
@@ -170,17 +203,16 @@ class World:
             self.store.progress,
             self.store.registration,
             dict(self.store.repairs),
+            self._highest_segment(),
         )
         if found.registration is None:
             self.store.registration = Registration(SEGMENT_LENGTH, ISOLATION, counted_below(found))
             if found.committed is None and found.progress is None:
                 self.before_start = self.low
         start: Resume = resume(SOURCE, found, ISOLATION)
+        logic = self.logic
         partition = Partition(
-            SOURCE,
-            start,
-            BatchCounter(AgeLimits(), RuleHistory(())),
-            lambda first: attempt(first, found.repairs, found.progress, "logic"),
+            SOURCE, start, BatchCounter(LOGICS[logic], RuleHistory(())), lambda first: attempt(first, found, logic)
         )
         if start.load_stored:
             first = segment_of(start.start)
@@ -188,7 +220,17 @@ class World:
                 {k: s for (segment, k), s in self.store.cells.items() if segment == first},
                 {k: s for (segment, k), s in self.store.project_cells.items() if segment == first},
             )
-        self.owners.append(Owner(partition, "logic"))
+            changed = segment_of(start.start) in found.repairs and found.repairs[segment_of(start.start)].logic != logic
+            other_logic = found.progress is None or found.progress.logic != logic
+            torn = partition.segment.skip_until > start.start
+            self.undecidable |= self.logic_changed and (changed or (other_logic and torn))
+        self.owners.append(Owner(partition, logic))
+
+    def _highest_segment(self) -> int:
+        progress = self.store.progress
+        if progress is not None and progress.logic == self.logic:
+            return -1
+        return max((segment for segment, _ in self.store.cells), default=-1)
 
     def read(self) -> None:
         if self.owners:
@@ -208,6 +250,7 @@ class World:
     def _store_all(self, owner: Owner) -> None:
         if owner.partition.quiet:
             return
+        self._reconcile(owner.partition)
         changes = owner.partition.take()
         for insert in writes_of(changes, owner.logic):
             for write in insert:
@@ -216,6 +259,16 @@ class World:
         if owner is self.owners[-1]:  # the broker refuses the commit of a zombie
             self.committed = changes.next_offset
 
+    def _reconcile(self, partition: Partition) -> None:
+        for segment in partition.to_reconcile():
+            first, end = segment.first_offset, segment.end
+            stored = StoredSegment(
+                {k: s for (at, k), s in self.store.cells.items() if at == first},
+                {k: s for (at, k), s in self.store.project_cells.items() if at == first},
+                [at for at, (_, withdrawn) in self.store.dead.items() if first <= at < end and not withdrawn],
+            )
+            partition.reconcile(segment, stored)
+
     def tear(self) -> None:
         """A flush of which any part of the first inserts arrives, and whose end is never heard of."""
         if not self.owners:
@@ -223,6 +276,7 @@ class World:
         owner = self.random.choice(self.owners)
         if owner.partition.quiet:
             return
+        self._reconcile(owner.partition)
         changes = owner.partition.take()
         inserts = writes_of(changes, owner.logic)
         whole = self.random.randint(0, len(inserts) - 1)
@@ -243,6 +297,8 @@ class World:
 
     def retain(self) -> None:
         self.low = self.random.randint(self.low, self.end)
+        progress = self.store.progress
+        self.undecidable |= self.logic_changed and (progress is None or progress.logic != self.logic)
 
     def set_commit_back(self) -> None:
         self.owners.clear()
@@ -251,6 +307,12 @@ class World:
     def set_commit_ahead(self) -> None:
         self.owners.clear()
         self.committed = self.random.randint(self.committed or 0, self.end)
+
+    def change_logic(self) -> None:
+        """All consumers are stopped and started again with other settings, half of the times forth and back."""
+        self.owners.clear()
+        self.logic = self.random.choice(list(LOGICS))
+        self.logic_changed = self.logic_changed or self.logic != "logic-1"
 
     def back_up(self) -> None:
         self.backup = self.store.copy()
@@ -276,8 +338,9 @@ class World:
         ).encode()
 
 
-def expected(records: Iterator[Fake]) -> tuple[Counter[tuple[int, ...]], set[int]]:
+def expected(records: Iterable[Fake], logic: str) -> tuple[Counter[tuple[int, ...]], set[int]]:
     """One plain pass: (org, bucket, outcome, reason) → quantity, and the offsets of dead letters."""
+    oldest = LOGICS[logic].max_age_seconds
     counts: Counter[Any] = Counter()
     dead = set()
     for record in records:
@@ -288,7 +351,7 @@ def expected(records: Iterator[Fake]) -> tuple[Counter[tuple[int, ...]], set[int
             dead.add(record.at)
             continue
         kafka_second = record.when_ms // 1000
-        second = event["timestamp"] if event["timestamp"] >= kafka_second - 90 * 86_400 else kafka_second
+        second = event["timestamp"] if event["timestamp"] >= kafka_second - oldest else kafka_second
         quantity = 1 if event["quantity"] is None else event["quantity"]
         counts[event["org_id"], second // 10 * 10, event["outcome"], event["reason"] or ""] += quantity
     return counts, dead
@@ -310,4 +373,9 @@ def project_totals(store: ModelStore) -> Counter[Any]:
     return counts
 
 
-__all__ = ["World", "expected", "generation_of", "next_offset_of", "project_totals", "stored_counts"]
+def without_buckets(counts: Counter[Any]) -> Counter[Any]:
+    """Sums over time, which no change of the logics here moves."""
+    sums: Counter[Any] = Counter()
+    for (org, _, *rest), quantity in counts.items():
+        sums[org, *rest] += quantity
+    return sums

@@ -2,7 +2,17 @@
 
 import pytest
 
-from consumer.resume import Attempt, Found, Progress, Registration, Repair, attempt, resume
+from consumer.resume import (
+    COUNTED_AGAIN,
+    LOGIC_CHANGED,
+    Attempt,
+    Found,
+    Progress,
+    Registration,
+    Repair,
+    attempt,
+    resume,
+)
 from consumer.source import SEGMENT_LENGTH, Source
 from schemas.errors import Refused
 
@@ -42,9 +52,14 @@ def test_deleted_before_counted_is_a_gap_of_exactly_the_missing_offsets() -> Non
 
 
 def test_commit_set_back_is_read_again_without_a_gap() -> None:
-    """Records that were counted and then deleted are not missing when an operator sets the offsets back."""
+    """Records that were counted and then deleted are not missing when an operator sets the offsets back.
+
+    What is left of a segment without its head cannot be counted again; what was counted of it stays.
+    """
     start = resume(SOURCE, Found(200, 900, 0, progress(500), REGISTERED), "read_committed")
-    assert (start.start, start.gap) == (200, None)
+    assert (start.start, start.load_stored, start.gap) == (500, True, None)
+    start = resume(SOURCE, Found(200, 2 * SEGMENT, 0, progress(SEGMENT + 9), REGISTERED), "read_committed")
+    assert (start.start, start.load_stored, start.gap) == (SEGMENT, False, None)
 
 
 def test_commit_ahead_of_the_store_goes_back_to_the_store() -> None:
@@ -91,17 +106,51 @@ def test_another_grid_or_isolation_is_refused(registration: Registration, words:
     [
         ({}, None, Attempt()),
         ({}, progress(70), Attempt()),
-        ({}, progress(70, "old"), Attempt(1, begins=True, reconcile=True)),
+        ({}, progress(70, "old"), Attempt(1, begins=True, reconcile=True, why=LOGIC_CHANGED)),
         ({0: Repair(1, "new")}, progress(70, "old"), Attempt(1, reconcile=True)),
-        ({0: Repair(1, "new")}, progress(70), Attempt(1)),
-        ({0: Repair(1, "other")}, progress(70), Attempt(2, begins=True, reconcile=True)),
+        ({0: Repair(1, "new")}, progress(70), Attempt(1, reconcile=True)),
+        ({0: Repair(1, "other")}, progress(70), Attempt(2, begins=True, reconcile=True, why=COUNTED_AGAIN)),
     ],
 )
 def test_generation(repairs: dict[int, Repair], stored: Progress | None, expected: Attempt) -> None:
     """Counts of another logic lose to the next generation; one this logic has begun is taken up again."""
-    assert attempt(0, repairs, stored, "new") == expected
+    assert attempt(0, Found(0, 900, None, stored, REGISTERED, repairs), "new") == expected
 
 
 def test_a_segment_nobody_has_counted_needs_no_new_generation() -> None:
-    """A change of logic that comes at a segment's end changes nothing for the next one."""
-    assert attempt(SEGMENT, {}, progress(SEGMENT, "old"), "new") == Attempt()
+    """A change of logic changes nothing for the segments after the open one."""
+    assert attempt(SEGMENT, Found(0, 900, None, progress(70, "old"), REGISTERED), "new") == Attempt()
+
+
+def test_what_a_torn_flush_of_another_logic_stored_beyond_the_progress_loses() -> None:
+    """Cells of later segments may be there although no progress tells of them; they are another logic's too."""
+    torn = Found(0, 900, None, progress(70, "old"), REGISTERED, highest_segment=2 * SEGMENT)
+    again = Attempt(1, begins=True, reconcile=True, why=LOGIC_CHANGED)
+    assert attempt(2 * SEGMENT, torn, "new") == again
+    assert attempt(3 * SEGMENT, torn, "new") == Attempt()
+
+
+def test_a_torn_first_flush_is_overwritten_in_its_own_generation() -> None:
+    """Without any progress nobody knows which logic wrote: nothing is stored until all of it can be overwritten."""
+    torn = Found(0, 9 * SEGMENT, None, None, REGISTERED, highest_segment=SEGMENT)
+    assert attempt(SEGMENT, torn, "new") == Attempt(reconcile=True)
+    assert resume(SOURCE, torn, "read_committed").quiet_until == 2 * SEGMENT
+
+
+@pytest.mark.parametrize(
+    ("segment", "expected"),
+    [
+        (0, Attempt(1, begins=True, reconcile=True, why=COUNTED_AGAIN)),
+        (2, Attempt(1, reconcile=True)),
+        (3, Attempt()),
+        (4, Attempt(2, begins=True, reconcile=True, why=COUNTED_AGAIN)),
+    ],
+)
+def test_going_back_behind_a_change_of_logic_begins_a_generation(segment: int, expected: Attempt) -> None:
+    """Set back by hand, closed segments that an older logic counted lose; those of this logic keep their generation."""
+    repairs = {
+        2 * SEGMENT: Repair(1, "new", "new"),  # here this logic came into force
+        4 * SEGMENT: Repair(1, "other"),  # replayed by another one
+    }
+    found = Found(0, 9 * SEGMENT, 0, progress(8 * SEGMENT), REGISTERED, repairs)
+    assert attempt(segment * SEGMENT, found, "new") == expected

@@ -70,7 +70,7 @@ def test_phantoms_get_a_zero() -> None:
     segment = Segment(0)
     segment.add([(tally(), 1)])
     phantom = CellKey(9, 0, 1, 0, "")
-    segment.zero_missing([phantom, *segment.cells], [])
+    segment.overwrite([phantom, *segment.cells], [])
     assert segment.cells[phantom].row_values() == (0, 0)
     assert phantom in segment.changed
 
