@@ -106,7 +106,7 @@ def resume(source: Source, found: Found, isolation: str, *, accept_skip: bool = 
     head = segment_of(target)
     load_stored = found.low > head
     stored_until = min(found.end, segment_end(found.highest_segment)) if found.highest_segment >= 0 else 0
-    quiet_until = target if found.progress or load_stored else max(target, stored_until)
+    quiet_until = target if found.progress else max(target, stored_until)
     return Resume(
         target if load_stored else head,
         quiet_until,
@@ -190,7 +190,8 @@ def attempt(first_offset: int, found: Found, logic: str) -> Attempt:
         return Attempt(generation, reconcile=True)
     before = repair.logic if repair else _counted_with(first_offset, found.repairs, progress, logic)
     if before != logic:
-        why = LOGIC_CHANGED if progress.logic != logic else COUNTED_AGAIN
+        nothing_follows = first_offset >= segment_of(progress.next_offset)  # also a change that is taken back
+        why = LOGIC_CHANGED if progress.logic != logic or nothing_follows else COUNTED_AGAIN
         return Attempt(generation + 1, begins=True, reconcile=True, why=why)
     return Attempt(generation, reconcile=repair is not None)  # whether it was done before the last crash is not known
 

@@ -158,7 +158,8 @@ class World:
         self.logic_changed = False
         self.undecidable = False
         """Cells of two logics are mixed and the log has gone from which to tell them apart: a flush was torn and its
-        log deleted before the logic changed, or retention came between the beginning and the end of a change."""
+        log deleted before the logic changed, or retention (or an operator who set the commit ahead) came between
+        the beginning and the end of a change."""
         self.grow(self.random.randint(5, 30))
 
     def play(self, steps: int) -> None:
@@ -296,9 +297,9 @@ class World:
             self.owners.remove(self.random.choice(self.owners))
 
     def retain(self) -> None:
-        self.low = self.random.randint(self.low, self.end)
-        progress = self.store.progress
-        self.undecidable |= self.logic_changed and (progress is None or progress.logic != self.logic)
+        before, self.low = self.low, self.random.randint(self.low, self.end)
+        cut = any(segment_of(before) <= segment < self.low for segment in self.store.repairs)
+        self.undecidable |= cut or self._a_change_is_unfinished()
 
     def set_commit_back(self) -> None:
         self.owners.clear()
@@ -306,6 +307,7 @@ class World:
 
     def set_commit_ahead(self) -> None:
         self.owners.clear()
+        self.undecidable |= self._a_change_is_unfinished()
         self.committed = self.random.randint(self.committed or 0, self.end)
 
     def change_logic(self) -> None:
@@ -313,6 +315,10 @@ class World:
         self.owners.clear()
         self.logic = self.random.choice(list(LOGICS))
         self.logic_changed = self.logic_changed or self.logic != "logic-1"
+
+    def _a_change_is_unfinished(self) -> bool:
+        progress = self.store.progress
+        return self.logic_changed and (progress is None or progress.logic != self.logic)
 
     def back_up(self) -> None:
         self.backup = self.store.copy()

@@ -109,7 +109,7 @@ def test_another_grid_or_isolation_is_refused(registration: Registration, words:
         ({}, progress(70, "old"), Attempt(1, begins=True, reconcile=True, why=LOGIC_CHANGED)),
         ({0: Repair(1, "new")}, progress(70, "old"), Attempt(1, reconcile=True)),
         ({0: Repair(1, "new")}, progress(70), Attempt(1, reconcile=True)),
-        ({0: Repair(1, "other")}, progress(70), Attempt(2, begins=True, reconcile=True, why=COUNTED_AGAIN)),
+        ({0: Repair(1, "other")}, progress(70), Attempt(2, begins=True, reconcile=True, why=LOGIC_CHANGED)),
     ],
 )
 def test_generation(repairs: dict[int, Repair], stored: Progress | None, expected: Attempt) -> None:
