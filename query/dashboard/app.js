@@ -223,8 +223,8 @@ form.addEventListener("change", ({ target }) => {
   if (target.type !== "radio") return;
   renderForm();
   if (target.value === "custom" && result) {
-    $("since").value = toField(result.view.since);
-    $("until").value = toField(result.view.until + 1);
+    $("since").value = toField(result.rows[0].start);
+    $("until").value = toField(result.rows.at(-1).start + result.width);
   } else if (target.value !== "custom" && asked) submit();
 });
 $("problem").querySelector("button").addEventListener("click", () => show());

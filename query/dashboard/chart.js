@@ -54,7 +54,7 @@ export async function draw(element, result, shown, onZoom) {
       margin: { l: 8, r: 8, t: 24, b: 8 },
       font: { family: getComputedStyle(element).fontFamily, size: 13, color: color("muted") },
       paper_bgcolor: "transparent",
-      plot_bgcolor: "transparent",
+      plot_bgcolor: color("panel"),
       xaxis: {
         type: "date",
         range: [from, to],
