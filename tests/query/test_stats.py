@@ -119,8 +119,11 @@ def test_series_are_those_of_the_model(
     org_id, neighbour, width = next(organization_ids), next(organization_ids), RESOLUTIONS[resolution]
     since = until - back * width
     mine = [row._replace(org_id=org_id, project_id=0) for row in rows]
-    insert_counts(database, [*mine, *(row._replace(org_id=neighbour, quantity=2**50) for row in mine)])
-    insert_project_counts(database, [row._replace(org_id=org_id, reason="") for row in rows])
+    insert_counts(database, [row._replace(org_id=neighbour, quantity=2**50) for row in mine])
+    for some in (mine[::2], mine[1::2]):  # the rows of one insert would be made one already
+        insert_counts(database, some)
+    for some in (rows[::2], rows[1::2]):
+        insert_project_counts(database, [row._replace(org_id=org_id, reason="") for row in some])
 
     def expected(counted: list[Cell]) -> list[tuple[int, int]]:
         sums: Counter[int] = Counter()

@@ -1,0 +1,1 @@
+"""Speed: programs that print figures, and ratios that a test can hold on to."""

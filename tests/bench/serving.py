@@ -1,0 +1,192 @@
+"""How fast the endpoint answers over many rows: `python -m tests.bench.serving --rows 50000000`.
+
+Counts of a heavy-tailed thousand organizations over 90 days are put into an engine of its own, the real server
+is started over it, and 64 connections ask as fast as they get answers, while flushes go on beside them. Each
+request asks for a window of its own, so that no answer comes from memory unless `same` is said.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.local import chdb_server
+from query.clickhouse import Database
+from query.directory import Directory
+from schemas.connect import connect
+from schemas.migrate import migrate
+from tests.query.seeding import Cell, Counted, insert_counts, insert_sources, make_token
+from tests.query.serving import Api, running_api
+
+ORGANIZATIONS = 1_000
+DAYS = 90
+END = 1_700_006_400 // 86_400 * 86_400
+BUSIEST, MEDIAN = 1, 500
+HOUR, DAY = 3_600, 86_400
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Requests of one kind; `spread` seconds by which their windows differ, 0 for the same one each time."""
+
+    name: str
+    org_id: int
+    seconds: int
+    resolution: str
+    spread: int
+
+    def path(self) -> str:
+        until = END - 1 - random.randrange(self.spread + 1) // 10 * 10
+        window = f"since={until - self.seconds + 1}&until={until}&resolution={self.resolution}"
+        return f"/api/0/organizations/{self.org_id}/stats/?{window}"
+
+
+KINDS = [
+    Kind(f"{length}, {who} organization", org_id, seconds, resolution, spread)
+    for length, seconds, resolution, spread in (
+        ("24 h at 1 h", DAY, "1h", 60 * DAY),
+        ("1 h at 10 s", HOUR, "10s", 80 * DAY),
+        ("90 d at 1 d", 90 * DAY, "1d", 10 * DAY),
+    )
+    for who, org_id in (("busiest", BUSIEST), ("median", MEDIAN))
+]
+KINDS.append(Kind("24 h at 1 h, busiest organization, same", BUSIEST, DAY, "1h", 0))
+
+
+def fill(url: str, rows: int) -> None:
+    """Organization k gets a share that falls with 1/k; each row is a cell of its own."""
+    slices = 2 * DAYS  # each inserted by itself, so that no insert needs much memory
+    with connect(url, client_name="bench", timeout_seconds=600) as client:
+        for number in range(slices):
+            first = END - DAYS * DAY + number * DAY // 2
+            client.execute(
+                f"""INSERT INTO counts
+                SELECT toUInt64(exp(cityHash64(number, {number}) / 18446744073709551616 * log({ORGANIZATIONS}))),
+                       {first} + 10 * (number % 4320), 1, CAST(number % 3 AS Int8), '', number % 4, number,
+                       1 + number % 100, 1 + number % 100, 1
+                FROM numbers({rows // slices})"""
+            )
+
+
+@contextmanager
+def flushes(url: str) -> Iterator[None]:
+    """A flush a second beside the block, as a consumer would write it: counts, then progress."""
+    ended = threading.Event()
+
+    def flush() -> None:
+        with Database(url, size=1, timeout_seconds=60) as database:
+            offset = 1
+            while not ended.wait(1.0):
+                offset += 5_000
+                now = int(time.time()) // 10 * 10
+                insert_counts(
+                    database,
+                    [Cell(1 + n % ORGANIZATIONS, now, n + 1, source_id=n % 4, version=offset) for n in range(5_000)],
+                )
+                insert_sources(database, [Counted(complete_until=time.time(), next_offset=offset)])
+
+    thread = threading.Thread(target=flush)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+async def connection(host: str, port: int, token: str, path: Callable[[], str], until: float) -> list[float]:
+    """Ask on one connection until the time is over; the seconds that each answer took."""
+    reader, writer = await asyncio.open_connection(host, port)
+    took = []
+    while time.perf_counter() < until:
+        started = time.perf_counter()
+        writer.write(f"GET {path()} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n".encode())
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        length = int(head.lower().split("content-length: ")[1].split("\r\n")[0])
+        body = await reader.readexactly(length)
+        if not head.startswith("HTTP/1.1 200 "):
+            raise SystemExit(f"{head.splitlines()[0]}: {body.decode()}")
+        took.append(time.perf_counter() - started)
+    writer.close()
+    return took
+
+
+async def load(api: Api, token: str, kinds: list[Kind], connections: int, seconds: float) -> list[float]:
+    """The times of all answers on so many connections."""
+    host, port = api.url.removeprefix("http://").split(":")
+    until = time.perf_counter() + seconds
+    path = lambda: random.choice(kinds).path()  # noqa: E731
+    results = await asyncio.gather(*(connection(host, int(port), token, path, until) for _ in range(connections)))
+    return [one for some in results for one in some]
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time that a process has used; 0 where the system does not tell."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def main() -> None:
+    """Fill, serve, ask, and print the figures as a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=5_000_000)
+    parser.add_argument("--connections", type=int, default=64)
+    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--data", type=Path, help="keep the engine's data here, and use it again")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        data = arguments.data or Path(scratch) / "engine"
+        fresh = not (data / "filled").exists()
+        engine = chdb_server.start(data, wait_seconds=120)
+        try:
+            if fresh:
+                migrate(engine.url, retention_days=0)
+                fill(engine.url, arguments.rows)
+                (data / "filled").write_text(json.dumps(arguments.rows))
+            measure(engine, Path(scratch), arguments)
+        finally:
+            engine.stop()
+
+
+def measure(engine: chdb_server.Running, scratch: Path, arguments: argparse.Namespace) -> None:
+    """The load of each kind, then of all of them with flushes beside."""
+    with Database(engine.url, size=1) as database:
+        directory = Directory(database)
+        for org_id in (BUSIEST, MEDIAN):
+            directory.add_organization(f"org-{org_id}", org_id=org_id, now=time.time())
+        token = make_token(database, None)
+    print("| requests | a second | p50 | p95 | p99 | processor: server | ClickHouse |\n|---|---|---|---|---|---|---|")
+    with running_api(engine.url, scratch) as api:
+
+        def run(name: str, kinds: list[Kind], connections: int) -> None:
+            pids = (api.child.pid, engine.pid)
+            before = [cpu_seconds(pid) for pid in pids]
+            took = asyncio.run(load(api, token, kinds, connections, arguments.seconds))
+            used = [cpu_seconds(pid) - earlier for pid, earlier in zip(pids, before, strict=True)]
+            cuts = statistics.quantiles(took, n=100)
+            cells = [f"{name}; {connections} connections", f"{len(took) / arguments.seconds:.0f}"]
+            cells += [f"{cuts[percent - 1] * 1000:.1f} ms" for percent in (50, 95, 99)]
+            cells += [f"{seconds / len(took) * 1000:.2f} ms" for seconds in used]
+            print(f"| {' | '.join(cells)} |", flush=True)
+
+        for connections in (1, arguments.connections):
+            for kind in KINDS:
+                run(kind.name, [kind], connections)
+        with flushes(engine.url):
+            run("all of these, flushes beside", KINDS, arguments.connections)
+
+
+if __name__ == "__main__":
+    main()
