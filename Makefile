@@ -2,13 +2,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: up test check bench lock clean
+.PHONY: help up test check bench lock clean
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /: /'
 
 up: .venv/.local  ## the whole product on embedded Kafka and ClickHouse
 	@$(BIN)/orgstats up
 
-test: .venv/.dev  ## every test; real Kafka and engine wherever the machine can run them
-	$(BIN)/pytest
+test: .venv/.dev  ## every test, on the real Kafka where Java and Maven are there; ARGS= go to pytest
+	$(BIN)/pytest $(ARGS)
 
 check: .venv/.dev  ## formatting, lint, types
 	$(BIN)/ruff format --check .
@@ -25,6 +28,7 @@ lock: .venv/.dev  ## re-pin every dependency
 clean:
 	rm -rf .venv .local
 
+# uv, because pip takes ten times as long for the same packages.
 .venv/.uv:
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check $$(grep '^uv==' requirements.lock)
