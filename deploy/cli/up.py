@@ -16,9 +16,7 @@ class Kafka(StrEnum):
 
 
 def up(
-    kafka: Annotated[
-        Kafka, typer.Option(help="apache needs Java and Maven, mock nothing.")
-    ] = Kafka.mock,
+    kafka: Annotated[Kafka, typer.Option(help="apache needs Java and Maven, mock nothing.")] = Kafka.mock,
     rate: Annotated[float, typer.Option(min=0.1, max=1000, help="Made-up events a second.")] = 10.0,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget what earlier runs counted, and their token.")] = False,
 ) -> None:
