@@ -74,7 +74,8 @@ class Look:
         if "range" not in view:
             view |= {"range": "custom", "since": _field(FIRST), "until": _field(END)}
         view = {"org": "random", "resolution": "1h", **view}
-        self.page.goto(self.site.url + "/docs")
+        if self.page.url != (blank := self.site.url + "/docs"):
+            self.page.goto(blank)
         self.page.evaluate("token => sessionStorage.setItem('token', token)", self.site.tokens.get(token, token))
         self.page.goto(f"{self.site.url}/#{urlencode(view)}")
         self.settle()
