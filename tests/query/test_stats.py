@@ -2,6 +2,7 @@
 
 import itertools
 from collections import Counter
+from typing import NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -37,6 +38,17 @@ def test_the_published_example(database: Database) -> None:
 def test_an_organization_without_data_has_zeros(database: Database) -> None:
     """Nobody counted anything, and the series is there."""
     assert organization_stats(database, 99, since=0, until=20, resolution="10s") == [(0, 0), (10, 0), (20, 0)]
+
+
+@pytest.mark.parametrize("order", [(1, 2), (2, 1)])
+def test_only_the_newest_version_of_a_cell_counts(order: tuple[int, int], database: Database) -> None:
+    """Each flush writes the whole count so far, and the one with the highest version holds, in any order."""
+    for version in order:
+        insert_counts(database, [Cell(1, 100, 10 * version, version=version)])
+        insert_project_counts(database, [Cell(1, 100, 10 * version, version=version, project_id=5)])
+    assert organization_stats(database, 1, since=100, until=100) == [(100, 20)]
+    query = StatsQuery(1, "received", buckets_of(100, 100, 10), (5,))
+    assert read_series(database, query) == {5: [(100, 20)]}
 
 
 def test_counts_do_not_wrap_around(database: Database) -> None:
@@ -79,51 +91,71 @@ def test_an_absent_server_is_unavailable() -> None:
         organization_stats(Database("clickhouse://127.0.0.1:1/default", size=1), 1)
 
 
-cells = st.builds(
-    Cell,
-    org_id=st.just(0),
-    bucket=st.integers(0, 60_000).map(lambda n: START + n * 10 - 300_000),
-    quantity=st.integers(0, 2**40),
-    outcome=st.sampled_from(Outcome),
-    category=st.sampled_from([0, 1, 2, 3, 4, 9, 255]),
-    reason=st.sampled_from(["", "ip-address", "other"]),
-    source_id=st.integers(1, 3),
+class Place(NamedTuple):
+    """A cell whose bucket is told by how many buckets of the answer it lies before until."""
+
+    back: float
+    outcome: Outcome
+    category: int
+    source_id: int
+    segment: int
+
+
+places = st.builds(
+    Place,
+    back=st.floats(-3, 40),
+    outcome=st.sampled_from([*Outcome, Outcome.filtered, Outcome.rate_limited]),
+    category=st.sampled_from([0, 1, 1, 2, 3, 4, 9, 255]),
+    source_id=st.integers(1, 2),
     segment=st.sampled_from([0, 131_072]),
-    version=st.integers(0, 5),
-    project_id=st.integers(1, 3),
 )
+named = st.tuples(st.sampled_from(["", "ip-address", "other"]), st.integers(1, 3))  # reason, project
+flushed = st.lists(st.integers(0, 2**40), min_size=1, max_size=3)  # quantities of a cell, in the order of writing
 
 
 def newest(rows: list[Cell]) -> list[Cell]:
     """Of the rows of one cell the one with the highest version."""
-    best: dict[tuple[object, ...], Cell] = {}
-    for row in rows:
-        key = row._replace(quantity=0, version=0)
-        if key not in best or row.version > best[key].version:
-            best[key] = row
+    best: dict[Cell, Cell] = {}
+    for row in sorted(rows, key=lambda row: row.version):
+        best[row._replace(quantity=0, version=0)] = row
     return list(best.values())
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    rows=st.lists(cells, max_size=30, unique_by=lambda row: row._replace(quantity=0)),
-    until=st.integers(START - 300_000, START + 320_000).map(float) | st.floats(START - 300_000, START + 320_000),
+    cells=st.lists(places, min_size=1, max_size=10, unique_by=lambda place: place[1:]),
+    names=st.lists(named, min_size=10, max_size=10),
+    written=st.lists(flushed, min_size=10, max_size=10),
+    backwards=st.booleans(),
+    until=st.integers(START, START + 400_000).map(float) | st.floats(START, START + 400_000),
     back=st.floats(0, 40),
     resolution=st.sampled_from(sorted(RESOLUTIONS)),
     stat=st.sampled_from(STATS),
 )
 def test_series_are_those_of_the_model(
-    rows: list[Cell], until: float, back: float, resolution: str, stat: Stat, database: Database
+    cells: list[Place],
+    names: list[tuple[str, int]],
+    written: list[list[int]],
+    backwards: bool,
+    until: float,
+    back: float,
+    resolution: str,
+    stat: Stat,
+    database: Database,
 ) -> None:
     """For any rows, window, resolution and stat the series is what adding up the newest rows gives."""
     org_id, neighbour, width = next(organization_ids), next(organization_ids), RESOLUTIONS[resolution]
     since = until - back * width
-    mine = [row._replace(org_id=org_id, project_id=0) for row in rows]
-    insert_counts(database, [row._replace(org_id=neighbour, quantity=2**50) for row in mine])
-    for some in (mine[::2], mine[1::2]):  # the rows of one insert would be made one already
-        insert_counts(database, some)
-    for some in (rows[::2], rows[1::2]):
-        insert_project_counts(database, [row._replace(org_id=org_id, reason="") for row in some])
+    stored = []
+    for place, (reason, project), quantities in zip(cells, names, written, strict=False):
+        bucket = int(until - place.back * width) // 10 * 10
+        for version, quantity in enumerate(quantities):
+            row = Cell(org_id, bucket, quantity, *place[1:3], reason, *place[3:], version, project)
+            stored.append(row)
+    insert_counts(database, [row._replace(org_id=neighbour, quantity=2**50) for row in stored])
+    for version in sorted({row.version for row in stored}, reverse=backwards):  # in one insert they would be merged
+        insert_counts(database, [row for row in stored if row.version == version])
+        insert_project_counts(database, [row for row in stored if row.version == version])
 
     def expected(counted: list[Cell]) -> list[tuple[int, int]]:
         sums: Counter[int] = Counter()
@@ -133,9 +165,7 @@ def test_series_are_those_of_the_model(
         return [(start, sums[start]) for start in model(since, until, width)]
 
     asked = organization_stats(database, org_id, stat=stat, since=since, until=until, resolution=resolution)
-    assert asked == expected(mine)
+    assert asked == expected(stored)
     query = StatsQuery(org_id, stat, buckets_of(since, until, width), (2, 3), grouped=True)
-    by_project = {p: [row._replace(reason="") for row in rows if row.project_id == p] for p in (2, 3)}
-    unique = all(len({row._replace(quantity=0) for row in some}) == len(some) for some in by_project.values())
-    if unique:
-        assert read_series(database, query) == {project: expected(some) for project, some in by_project.items()}
+    by_project = {key: expected([row for row in stored if row.project_id == key]) for key in (2, 3)}
+    assert read_series(database, query) == by_project
