@@ -190,6 +190,19 @@ def test_results_without_rows_name_their_columns(client: Client) -> None:
     assert client.execute("CREATE TABLE t (a UInt8) ENGINE = Memory", with_column_types=True) == ([], [])
 
 
+def test_columns_of_empty_results_follow_the_table(client: Client, server: chdb_server.Running, dial: Connect) -> None:
+    """After another client has changed a table, its empty result and its inserts have the new columns."""
+    other = dial(server.port, database=client.connection.database)
+    other.execute("CREATE TABLE t (a UInt8) ENGINE = MergeTree ORDER BY tuple()")
+    for kind in ("UInt8", "UInt64"):
+        other.execute(f"ALTER TABLE t MODIFY COLUMN a {kind}")
+        assert client.execute("SELECT * FROM t WHERE a = 9", with_column_types=True) == ([], [("a", kind)])
+    client.execute("INSERT INTO t VALUES", [(300,)])
+    other.execute("ALTER TABLE t ADD COLUMN b String")
+    client.execute("INSERT INTO t VALUES", [(301, "b")])
+    assert client.execute("SELECT * FROM t ORDER BY a") == [(300, ""), (301, "b")]
+
+
 def test_large_results_come_in_blocks(client: Client) -> None:
     """A large result arrives whole, in order and in more than one block."""
     blocks = list(client.execute_iter("SELECT number, toString(number) FROM numbers(300000)", chunk_size=65_409))

@@ -4,10 +4,10 @@ import argparse
 import json
 import os
 import signal
+import socket
 import sys
 import threading
 from pathlib import Path
-from types import FrameType
 
 PASSWORD_VARIABLE = "ORGSTATS_CHDB_PASSWORD"  # noqa: S105  # the variable's name
 
@@ -50,13 +50,24 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _on_signals(stop: threading.Event) -> None:
-    def handle(signum: int, _frame: FrameType | None) -> None:
-        if stop.is_set():
-            os._exit(128 + signum)
-        stop.set()
+    """SIGTERM and SIGINT set `stop`, a second one ends the process.
 
+    The kernel may hand a signal to one of the engine's threads; the main thread, waiting, would not notice.
+    What Python does in any thread is to write the signal's number to the wake-up descriptor.
+    """
+    arrived, written = socket.socketpair()
+    written.setblocking(False)
+    signal.set_wakeup_fd(written.fileno())
     for signum in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signum, handle)
+        signal.signal(signum, lambda *_: None)
+    threading.Thread(target=_obey, args=(arrived, written, stop), daemon=True).start()
+
+
+def _obey(arrived: socket.socket, _kept_open: socket.socket, stop: threading.Event) -> None:
+    while signum := arrived.recv(1):
+        if stop.is_set():
+            os._exit(128 + signum[0])
+        stop.set()
 
 
 def _watch_stdin(stop: threading.Event) -> None:

@@ -8,7 +8,7 @@ import fcntl
 import json
 import re
 import tempfile
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Hashable, Mapping
 from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple, TextIO, cast
@@ -27,6 +27,7 @@ CANNOT_OPEN: Final = 76
 UNKNOWN_SETTING: Final = 115
 CANCELLED: Final = 394
 UNKNOWN_EXCEPTION: Final = 1002
+MAX_HEADERS: Final = 256
 
 
 class EngineError(Exception):
@@ -64,6 +65,7 @@ class Engine:
         self._keeper = _connect(path)  # the engine unloads with its last connection, so one stays open
         rows = self._rows("SELECT name FROM system.settings UNION ALL SELECT alias_for FROM system.settings")
         self.setting_names = frozenset(name for (name,) in rows)
+        self.changes = 0  # statements so far that may have changed a table
         self.version = str(self._rows("SELECT version()")[0][0])
 
     def connect(self, database: str) -> "EngineConnection":
@@ -99,6 +101,7 @@ class EngineConnection:
     def _open(self) -> None:
         self._chdb = _connect(self._engine.path)
         self._settings: dict[str, str] = {}
+        self._headers: dict[Hashable, list[tuple[str, str]]] = {}
         try:
             # log_comment marks this connection's queries for kill(); without implicit_select a typing error
             # is a syntax error, as on a server
@@ -164,7 +167,10 @@ class EngineConnection:
             raise EngineError(
                 SYNTAX_ERROR, "DB::Exception: Syntax error (Multi-statements are not allowed). (SYNTAX_ERROR)"
             )
-        result = self._run(sql, "Native", params)
+        try:
+            result = self._run(sql, "Native", params)
+        finally:
+            self._engine.changes += not _LISTING.match(sql)
         if sql.strip().upper().startswith("USE "):
             self._database = self._current_database()
         return result.bytes(), _statistics(result)
@@ -172,14 +178,24 @@ class EngineConnection:
     def header(self, sql: str, params: Mapping[str, str]) -> list[tuple[str, str]]:
         """Names and types of a statement's result; empty for a statement without one.
 
-        Only for results without rows, for which the engine says nothing about columns.
+        The engine says nothing about the columns of a result without rows, and asking for them costs as much
+        as a small query: they are kept until any connection runs a statement that may change a table.
         """
+        key = (self._engine.changes, self._database, frozenset(self._settings.items()), sql)
+        if (known := self._headers.get(key)) is None:
+            if len(self._headers) >= MAX_HEADERS:
+                self._headers.clear()
+            known = self._headers[key] = self._header(sql, params)
+        return known
+
+    def _header(self, sql: str, params: Mapping[str, str]) -> list[tuple[str, str]]:
         text = _FORMAT.sub("", without_comments(sql)).rstrip().rstrip(";")
         if _STREAMED.match(text):
             described = self._run(f"DESCRIBE ({text}\n) {_UNLIMITED}", "JSONCompactEachRow", params)
             return [(row[0], row[1]) for row in _json_rows(described.bytes())]
         if _LISTING.match(text):
-            names, types = _json_rows(self._run(text, "JSONCompactEachRowWithNamesAndTypes", params).bytes())[:2]
+            listed = self._run(text, "JSONCompactEachRowWithNamesAndTypes", params)
+            names, types = _json_rows(listed.bytes())[:2]
             return list(zip(names, types, strict=True))
         return []
 

@@ -292,30 +292,30 @@ _ALIASES: Final = {
 def column_of(type_name: str) -> Column:
     """The column of a type as ClickHouse spells it. Raises UnsupportedType."""
     family, _, rest = type_name.partition("(")
-    arguments = _split(rest.removesuffix(")")) if rest else []
     if family in _SIZES:
         return _Fixed(_SIZES[family])
     if family in _ALIASES:
         return column_of(_ALIASES[family])
     if family.startswith("Interval"):
         return _Fixed(8)
-    if family in _NESTING:
-        return _NESTING[family](arguments)
-    raise UnsupportedType(f"type {type_name}")
+    try:
+        return _WITH_ARGUMENTS[family](_split(rest.removesuffix(")")))
+    except (LookupError, ValueError, RecursionError):
+        raise UnsupportedType(f"type {type_name[:200]}") from None
 
 
 def _decimal(arguments: list[str]) -> Column:
     digits = int(arguments[0])
-    return _Fixed(next(size for size, most in ((4, 9), (8, 18), (16, 38), (32, 76)) if digits <= most))
+    return _Fixed(next((size for size, most in ((4, 9), (8, 18), (16, 38)) if digits <= most), 32))
 
 
 def _tuple(arguments: list[str]) -> Column:
     return _Tuple([column_of(_split(argument, " ")[-1]) for argument in arguments])  # "name Type" or "Type"
 
 
-_NESTING: Final[dict[str, Callable[[list[str]], Column]]] = {
+_WITH_ARGUMENTS: Final[dict[str, Callable[[list[str]], Column]]] = {
     "String": lambda _: _Strings(),
-    "FixedString": lambda arguments: _Fixed(int(arguments[0])),
+    "FixedString": lambda arguments: _Fixed(abs(int(arguments[0]))),
     "Decimal": _decimal,
     "Nullable": lambda arguments: _Nullable(column_of(arguments[0])),
     "Array": lambda arguments: _Array(column_of(arguments[0])),

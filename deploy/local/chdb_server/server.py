@@ -11,6 +11,7 @@ from deploy.local.chdb_server.session import Session
 
 BACKLOG: Final = 256
 WATCH_SECONDS: Final = 1.0
+ACCEPT_AGAIN_SECONDS: Final = 0.1
 
 
 class Server:
@@ -26,7 +27,7 @@ class Server:
         self._lock = threading.Lock()
         self._accepting = threading.Thread(target=self._accept, name="accept", daemon=True)
         self._watching = threading.Thread(target=self._watch, name="watch", daemon=True)
-        self._drained = threading.Event()
+        self._stopping, self._drained = threading.Event(), threading.Event()
 
     @property
     def port(self) -> int:
@@ -38,6 +39,7 @@ class Server:
 
     def drain(self) -> None:
         """Stops accepting, lets running statements finish, ends all sessions and closes the engine."""
+        self._stopping.set()
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)  # close alone does not wake the accepting thread
         self._listener.close()
@@ -55,8 +57,10 @@ class Server:
         while True:
             try:
                 connection, _ = self._listener.accept()
-            except OSError:
-                return
+            except OSError:  # drained, or out of descriptors for the moment
+                if self._stopping.wait(ACCEPT_AGAIN_SECONDS):
+                    return
+                continue
             session = Session(connection, self._engine, *self._account)
             thread = threading.Thread(target=self._serve, args=(session,), daemon=True)
             with self._lock:

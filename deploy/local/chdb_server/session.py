@@ -27,7 +27,9 @@ from deploy.local.chdb_server.wire import REVISION, Inbox, Outbox, ProtocolError
 
 DISPLAY_NAME: Final = "orgstats on chDB (for laptops and tests, not for production)"
 HELLO_SECONDS: Final = 10.0
+PATIENCE_SECONDS: Final = 0.01  # what is answered within this time is sent as one
 AUTHENTICATION_FAILED: Final = 516
+UNREADABLE: Final = (native.UnsupportedType, DriverError, ImportError, MemoryError, OverflowError)
 NOTHING: Final = Statistics(0, 0, 0, 0)
 
 _NAME: Final = r"(?:`(?:[^`\\]|\\.)+`|\"(?:[^\"\\]|\\.)+\"|\w+)"
@@ -181,7 +183,8 @@ class Session:
                     self._outbox.block(native.wire_header(native.header_of(piece)), query.compressed)
                 self._outbox.block(block, query.compressed)
                 rows, blocks = rows + block_rows, blocks + 1
-            self._outbox.flush()  # the next piece may be long in coming
+            if monotonic() - self._statement_since > PATIENCE_SECONDS:
+                self._outbox.flush()
         if not blocks and (header := chdb.header(query.text, query.params)):
             self._outbox.block(native.wire_header(header), query.compressed)
         self._outbox.profile_info(rows, blocks)
@@ -233,8 +236,8 @@ class Session:
             raise ProtocolError(f"packet {packet} where data was expected")
         try:
             return self._inbox.data(compressed, out)
-        except (native.UnsupportedType, DriverError) as error:
-            raise ProtocolError(f"unreadable data: {error}") from None
+        except UNREADABLE as error:
+            raise ProtocolError(f"unreadable data: {error!r}") from None
 
     @contextmanager
     def _working(self) -> Iterator[None]:
