@@ -21,6 +21,14 @@ NAMES: Final = frozenset(
         "after_commit",
         "at_segment_boundary",
         "in_revoke",
+        "replay_replaced",
+        "replay_begun",
+        "replay_recorded",
+        "replay_torn",
+        "replay_written",
+        "redrive_sent",
+        "redrive_marked",
+        "redrive_committed",
     }
 )
 _SIGNALS: Final = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}

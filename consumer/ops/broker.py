@@ -13,7 +13,17 @@ from confluent_kafka.admin._listoffsets import OffsetSpec
 from consumer.kafka import ANSWER_SECONDS, Place
 from schemas.errors import Unavailable
 
-_CONSUMER_ONLY: Final = ("group.", "session.", "heartbeat.", "max.poll.", "fetch.", "queued.", "isolation.")
+CONSUMER_ONLY: Final = (
+    "group.",
+    "session.",
+    "heartbeat.",
+    "max.poll.",
+    "fetch.",
+    "queued.",
+    "isolation.",
+    "partition.",
+)
+"""Properties that mean nothing to other clients, which warn about them."""
 _OF_A_MEMBER: Final = ("group.instance.id", "partition.assignment.strategy", "session.timeout.ms")
 
 Answer = TypeVar("Answer")
@@ -24,9 +34,7 @@ class Broker:
 
     def __init__(self, properties: Mapping[str, Any]) -> None:
         self.properties = properties
-        self._admin = AdminClient(
-            {k: v for k, v in properties.items() if not k.startswith((*_CONSUMER_ONLY, "partition."))}
-        )
+        self._admin = AdminClient({k: v for k, v in properties.items() if not k.startswith(CONSUMER_ONLY)})
 
     def offsets_at(self, places: Iterable[Place], epoch_ms: int) -> dict[Place, int | None]:
         """First offset whose Kafka timestamp is not before; None when there is none."""

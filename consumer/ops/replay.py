@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from consumer.batch import BatchCounter
+from consumer.failpoints import failpoint
 from consumer.logic import fingerprint
 from consumer.ops import jobs, stored
 from consumer.ops.compare import Changes
@@ -76,7 +77,7 @@ class Prepared:
 
 
 def prepare(site: Site, asked: Asked, when: Range, *, wait: bool = False) -> Prepared:
-    """Find the segments that were asked for. With `wait`, until consumers count by the newest rules.
+    """Find the segments that were asked for. With `wait`, when running consumers count by the newest rules.
 
     Raises Refused when the consumers count by another logic than this program and its settings.
     """
@@ -86,7 +87,7 @@ def prepare(site: Site, asked: Asked, when: Range, *, wait: bool = False) -> Pre
         logic = _logic(site, history.edition)
         located = locate(site, asked.partitions)
         behind = _behind(site, located, history.edition)
-        if not behind or time.monotonic() >= deadline:
+        if not behind or time.monotonic() >= deadline or not site.broker.group_members(site.settings.group):
             break
         time.sleep(1.0)
     notes = [
@@ -234,7 +235,9 @@ def _write(site: Site, replay: jobs.Replay, span: Span, changes: list[Changes], 
     if replay.action != "fill":
         fresh = [c for c in writing if c.counted.segment not in begun]
         stored.write_replaced(store, replay.replay_id, fresh)
+        failpoint("replay_replaced")
         jobs.record(store, replay, fresh, jobs.SegmentStep.begun)
+        failpoint("replay_begun")
     at = now()
     to_record = [
         c
@@ -243,9 +246,11 @@ def _write(site: Site, replay: jobs.Replay, span: Span, changes: list[Changes], 
         and (c.count or (span.whole_log and segment_end(c.counted.segment) > span.end))
     ]
     stored.write_repairs(store, to_record, replay.logic, replay.name, at)
+    failpoint("replay_recorded")
     lost = [c for c in writing if replay.action == "repair" and _head_is_dropped(span, c)]
     stored.insert_rows(store, "gaps", [(*_gap(span, c), "dropped by a repair", at) for c in lost])
     stored.write_changes(store, writing)
+    failpoint("replay_written")
     jobs.record(store, replay, changes, jobs.SegmentStep.done)
 
 

@@ -1,7 +1,7 @@
 """Where an operator's command works: the topics, the store, and what both say of each source."""
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -59,19 +59,18 @@ class Site:
     topics: Topics
     broker: Broker
     store: Store
-    new_store: Callable[[], Store]
 
 
 def open_site(settings: ConsumerSettings) -> Site:
     """Connections to the servers that the settings name; nothing is asked yet."""
 
-    def store() -> Store:
-        return Store(
-            lambda: connect(settings.clickhouse_url, client_name="orgstats-ops", timeout_seconds=STORE_SECONDS)
-        )
-
     properties = settings.kafka_properties()
-    return Site(settings, Topics(properties), Broker(properties), store(), store)
+    return Site(settings, Topics(properties), Broker(properties), store_of(settings.clickhouse_url))
+
+
+def store_of(clickhouse_url: str) -> Store:
+    """A connection with time for large questions."""
+    return Store(lambda: connect(clickhouse_url, client_name="orgstats-ops", timeout_seconds=STORE_SECONDS))
 
 
 def locate(site: Site, partitions: Collection[int] | None = None) -> list[Located]:

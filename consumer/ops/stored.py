@@ -6,6 +6,7 @@ from typing import Any
 
 from clickhouse_driver import Client
 
+from consumer.failpoints import failpoint
 from consumer.ops.compare import Changes, StoredCells, StoredDead, Value
 from consumer.rows import dead_letter
 from consumer.segment import CellKey, ProjectKey, Stored
@@ -91,6 +92,7 @@ def write_changes(store: Store, changes: Sequence[Changes]) -> None:
     for c in changes:
         _withdraw(store, c)
     insert_rows(store, "counts", [_cell(c, key, after) for c in changes for key, (_, after) in c.cells.items()])
+    failpoint("replay_torn")
     insert_rows(
         store,
         "project_counts",

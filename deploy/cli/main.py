@@ -27,6 +27,8 @@ for _module in (
     "generate",
     "up",
     "replay",
+    "explain",
+    "dead_letters",
 ):
     import_module(f"deploy.cli.{_module}").register(app)
 

@@ -1,5 +1,6 @@
 """`orgstats replay`: see what the log gives against what is stored, and make the store hold it."""
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -141,11 +142,13 @@ def apply(
 
     orgstats replay apply --repair --rewind --topic outcomes --partitions 3
     """
+    from consumer import failpoints
     from consumer.ops.replay import apply as act
     from schemas.rules_store import publisher
 
     given = (from_offset, to_offset, since, until, repair, head, rewind)
     prepared = _Options(bootstrap_servers, topic, partitions, *given).prepare(wait=True)
+    failpoints.arm(os.environ)
     with ops.stopping() as stopped, ops.progress_bar(prepared.offsets, "replaying") as read:
         summary = act(prepared, publisher(), stopped, rate=rate, segments_at_once=segments_at_once, on_records=read)
         interrupted = stopped()

@@ -1,0 +1,188 @@
+"""Dead letters as operators look at them: found by what they have in common, shown in full, dropped."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from consumer.ops.site import now
+from consumer.ops.stored import ask, insert_rows
+from consumer.store import Store
+from schemas.times import format_time
+
+HANDLED: Final = ("redriven", "dropped")
+"""Actions after which a dead letter is out of sight."""
+
+
+PAGE: Final = 500
+"""Dead letters held at once; a payload may have 64 KiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which dead letters; None or empty means any. Times are Kafka timestamps, epoch milliseconds."""
+
+    topics: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
+    since_ms: int | None = None
+    until_ms: int | None = None
+    org_id: int | None = None
+    place: tuple[int, int] | None = None
+    """(partition, offset)."""
+    handled: bool = False
+    """Also those that were redriven or dropped."""
+
+    def where(self) -> tuple[str, dict[str, Any]]:
+        """The condition and its values."""
+        conditions: list[tuple[str, dict[str, Any]]] = [("NOT withdrawn", {})]
+        if self.topics:
+            conditions.append(("topic IN %(topics)s", {"topics": list(self.topics)}))
+        if self.reasons:
+            conditions.append(("d.reason IN %(reasons)s", {"reasons": list(self.reasons)}))
+        moment = "fromUnixTimestamp64Milli(toInt64({}), 'UTC')"
+        if self.since_ms is not None:
+            conditions.append((f"kafka_timestamp >= {moment.format('%(since)s')}", {"since": self.since_ms}))
+        if self.until_ms is not None:
+            conditions.append((f"kafka_timestamp < {moment.format('%(until)s')}", {"until": self.until_ms}))
+        if self.org_id is not None:  # what could not be decoded may still tell whose it is, as a number or as text
+            raw = "trim(BOTH '\"' FROM JSONExtractRaw(payload, 'org_id'))"
+            conditions.append((f"{raw} = %(org)s", {"org": str(self.org_id)}))
+        if self.place is not None:
+            conditions.append(("partition = %(p)s AND d.offset = %(o)s", dict(zip("po", self.place, strict=True))))
+        if not self.handled:
+            conditions.append(("a.action NOT IN %(handled)s", {"handled": list(HANDLED)}))
+        return " AND ".join(text for text, _ in conditions), {k: v for _, some in conditions for k, v in some.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """How many dead letters of an hour, a topic and a reason, and where the first of them is."""
+
+    hour: datetime
+    topic: str
+    reason: str
+    action: str
+    records: int
+    partition: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """One dead letter with all that is stored of it."""
+
+    source_id: int
+    offset: int
+    topic: str
+    partition: int
+    kafka_timestamp: datetime
+    key: bytes
+    headers: list[tuple[str, bytes]]
+    payload: bytes
+    payload_bytes: int
+    reason: str
+    error: str
+    action: str
+    target: str
+    target_ends: list[int]
+
+    @property
+    def place(self) -> str:
+        """topic/partition/offset."""
+        return f"{self.topic}/{self.partition}/{self.offset}"
+
+    @property
+    def kafka_ms(self) -> int:
+        """Kafka timestamp, epoch milliseconds."""
+        return round(self.kafka_timestamp.timestamp() * 1000)
+
+    def shown(self) -> dict[str, Any]:
+        """As people and programs may read it: bytes as text where they are, else with escapes."""
+        return {
+            "place": self.place,
+            "kafka_timestamp": format_time(self.kafka_timestamp.timestamp()),
+            "reason": self.reason,
+            "error": self.error,
+            "key": _text(self.key),
+            "headers": [[name, _text(value)] for name, value in self.headers],
+            "payload": _text(self.payload),
+            "payload_bytes": self.payload_bytes,
+            "action": self.action,
+        }
+
+
+_FROM: Final = (
+    " FROM dead_letters AS d FINAL LEFT JOIN (SELECT * FROM dead_letter_actions FINAL) AS a"
+    " ON a.source_id = d.source_id AND a.offset = d.offset WHERE "
+)
+
+
+def groups(store: Store, which: Filter) -> list[Group]:
+    """Counts by hour, topic, reason and what was done."""
+    where, values = which.where()
+    rows = ask(
+        store,
+        "SELECT toStartOfHour(d.kafka_timestamp) AS hour, toString(d.topic), toString(d.reason), toString(a.action),"
+        " count(), argMin(d.partition, (d.partition, d.offset)), argMin(d.offset, (d.partition, d.offset))"
+        f"{_FROM}{where} GROUP BY hour, d.topic, d.reason, a.action ORDER BY hour, d.topic, d.reason, a.action",
+        values,
+    )
+    return [Group(*row) for row in rows]
+
+
+def find(store: Store, which: Filter, limit: int, after: DeadLetter | None = None) -> list[DeadLetter]:
+    """Dead letters in full, in the order of their places, those behind `after`."""
+    where, values = which.where()
+    if after is not None:
+        where += " AND (toString(d.topic), d.partition, d.offset, d.source_id) > %(after)s"
+        values["after"] = (after.topic, after.partition, after.offset, after.source_id)
+    rows = store.run(
+        lambda client: client.execute(
+            "SELECT d.source_id, d.offset, toString(d.topic), d.partition, d.kafka_timestamp, d.key, d.headers,"
+            " d.payload, d.payload_bytes, toString(d.reason), d.error, toString(a.action), toString(a.target),"
+            f" a.target_ends{_FROM}{where}"
+            " ORDER BY toString(d.topic), d.partition, d.offset, d.source_id LIMIT %(limit)s",
+            {**values, "limit": limit},
+            settings={"strings_as_bytes": True},
+        )
+    )
+    return [
+        DeadLetter(
+            source_id, offset, _text(topic), partition, at, key, [(_text(n), v) for n, v in headers], payload,
+            payload_bytes, _text(reason), _text(error), _text(action), _text(target), list(ends),
+        )
+        for (
+            source_id, offset, topic, partition, at, key, headers, payload, payload_bytes, reason, error, action,
+            target, ends,
+        ) in rows
+    ]  # fmt: skip
+
+
+def mark(
+    store: Store,
+    letters: Sequence[DeadLetter],
+    action: str,
+    by: str,
+    *,
+    target: str = "",
+    target_ends: Sequence[int] = (),
+) -> None:
+    """Record what is done with dead letters; the latest record of each tells."""
+    at = now()
+    insert_rows(
+        store,
+        "dead_letter_actions",
+        [(one.source_id, one.offset, action, target, list(target_ends), by, at) for one in letters],
+    )
+
+
+def pages(store: Store, which: Filter, limit: int) -> Iterator[list[DeadLetter]]:
+    """The same in pages, up to `limit` of them; what is marked between pages does not disturb the order."""
+    last = None
+    while limit > 0 and (page := find(store, which, min(limit, PAGE), last)):
+        yield page
+        limit, last = limit - len(page), page[-1]
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "backslashreplace")

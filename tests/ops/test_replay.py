@@ -1,0 +1,246 @@
+"""Replays against a real Kafka and the engine: every cell against the oracle, whatever was lost or mistaken."""
+
+import json
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from consumer.ops.compare import Changes
+from consumer.ops.recount import Head
+from consumer.ops.replay import Asked, Prepared, Range, apply, plan, prepare
+from consumer.ops.site import Site
+from consumer.ops.summary import Summary, counts_now
+from consumer.ops.undo import undo
+from schemas.errors import Refused
+from schemas.rules_store import void
+from tests.ops.conftest import Run, World
+from tests.ops.traffic import DAY, RECORDS, SEGMENT
+from tests.support import stored
+from tests.support.daemon import Daemon
+from tests.support.wait import wait_for
+
+Ask = Callable[..., list[tuple[Any, ...]]]
+TABLES = ("counts", "project_counts", "dead_letters", "repairs", "progress", "replays", "replaced_counts")
+
+
+def look(site: Site, **asked: Any) -> tuple[Summary, list[Changes]]:
+    """A plan over everything retained, with its changes."""
+    changes: list[Changes] = []
+    return plan(ready(site, **asked), changes.append), changes
+
+
+def ready(site: Site, **asked: Any) -> Prepared:
+    """A replay of everything retained."""
+    return prepare(site, Asked(site.settings.topic, **asked), Range())
+
+
+def act(site: Site, **asked: Any) -> Summary:
+    """A replay, applied."""
+    return apply(ready(site, **asked), "tests", lambda: False)
+
+
+def rows(ask: Ask) -> dict[str, int]:
+    """Rows by table, all versions."""
+    return {table: ask(f"SELECT count() FROM {table}")[0][0] for table in TABLES}
+
+
+def cells(ask: Ask) -> set[tuple[Any, ...]]:
+    """Every cell of both tables by segment, and every dead letter, as a reader sees them; zeros are no cells."""
+    found = ask(
+        "SELECT 'counts', segment, org_id, 0, bucket, category, toInt8(outcome), toString(reason), quantity, events"
+        " FROM counts FINAL WHERE events > 0 UNION ALL SELECT 'project_counts', segment, org_id, project_id, bucket,"
+        " category, toInt8(outcome), '', quantity, 0 FROM project_counts FINAL WHERE quantity > 0"
+        " UNION ALL SELECT 'dead_letters', offset, 0, 0, kafka_timestamp, 0, 0, concat(reason, error, payload), 1, 1"
+        " FROM dead_letters FINAL WHERE NOT withdrawn"
+    )
+    return set(found)
+
+
+def test_a_plan_finds_nothing_where_nothing_is_wrong_and_writes_nothing(site: Site, ask: Ask) -> None:
+    """A plan reads both closed segments, finds no difference with or without repair, and leaves every table alone."""
+    before = rows(ask)
+    for repair in (False, True):
+        summary, changes = look(site, repair=repair)
+        assert (summary.tally.segments, summary.tally.records, changes, summary.left) == (2, 2 * SEGMENT, [], 0)
+    assert rows(ask) == before
+
+
+def test_an_emptied_day_comes_back(world: World, site: Site, url: str, ask: Ask) -> None:
+    """After a day was deleted from every table, a replay without repair restores each cell, as its plan said."""
+    day = f"toDateTime({world.first_ms // 1000}, 'UTC')"
+    for table in ("counts", "project_counts"):
+        ask(f"DELETE FROM {table} WHERE bucket >= {day} AND bucket < {day} + {DAY}")
+    ask(f"DELETE FROM dead_letters WHERE kafka_timestamp < {day} + {DAY}")
+    assert set(stored.differences(url, world.truth)) == {"counts", "project_counts", "dead_letters"}
+    planned, changes = look(site)
+    assert planned.left == 0
+    now = counts_now(site.store, planned.touched)
+    assert act(site).changes == planned.changes == sum(one.count for one in changes)
+    assert stored.differences(url, world.truth) == {}
+    assert counts_now(site.store, planned.touched) == {w: now[w] + planned.by_hour[w] for w in planned.touched}
+    assert ask("SELECT count() FROM repairs") == [(0,)]
+
+
+@pytest.mark.parametrize("repair", [False, True])
+def test_what_a_plan_says_comes_after_is_what_comes_after(site: Site, ask: Ask, repair: bool) -> None:
+    """Cell by cell, the state after an apply is the one before with the plan's changes, also where it holds back."""
+    ask(
+        "ALTER TABLE counts DELETE WHERE org_id = 1 AND modulo(toUnixTimestamp(bucket), 180) = 0"
+        " SETTINGS mutations_sync = 1"
+    )
+    ask(
+        "INSERT INTO counts SELECT org_id, bucket, category, outcome, reason, source_id, segment, quantity + 5,"
+        f" events, version + 1 FROM counts FINAL WHERE org_id = 3 AND segment = {SEGMENT} LIMIT 7"
+    )
+    before = {row[:8]: row[8:] for row in cells(ask)}
+    summary, changes = look(site, repair=repair)
+    assert bool(summary.left) is not repair
+    act(site, repair=repair)
+    expected = dict(before)
+    for one in changes:
+        for key, (_, after) in one.cells.items():
+            expected.update(_cell("counts", one, (key.org_id, 0, *key[1:]), after))
+        for project_key, (_, after) in one.project_cells.items():
+            expected.update(_cell("project_counts", one, (*project_key, ""), after))
+    found = {row[:8]: row[8:] for row in cells(ask)}
+    assert found == {key: value for key, value in expected.items() if value != (0, 0)}
+
+
+def _cell(table: str, changes: Changes, key: tuple[Any, ...], after: Any) -> dict[tuple[Any, ...], Any]:
+    from datetime import UTC, datetime
+
+    org_id, project_id, bucket, *rest = key
+    moment = datetime.fromtimestamp(bucket, UTC)
+    return {(table, changes.counted.segment, org_id, project_id, moment, *rest): tuple(after)}
+
+
+def test_another_value_needs_a_repair(site: Site, url: str, world: World, ask: Ask) -> None:
+    """Without --repair a segment that holds other counts is left whole, and said; with it every cell is right."""
+    ask(
+        "INSERT INTO counts SELECT org_id, bucket + 7200, category, outcome, concat('phantom-', reason), source_id,"
+        " segment, 9, 9, version FROM counts FINAL WHERE segment = 0 LIMIT 3"
+    )
+    before = cells(ask)
+    summary = act(site)
+    assert (summary.changes, summary.left, dict(summary.conflicts)) == (0, 3, {"cells that the log does not give": 3})
+    assert cells(ask) == before
+    act(site, repair=True)
+    assert stored.differences(url, world.truth) == {}
+    assert ask("SELECT segment, generation FROM repairs") == [(0, 1)]
+
+
+def test_a_voided_mistake_is_repaired_while_consumers_run(
+    world: World, site: Site, url: str, orgstats: Run, daemon: Callable[[], Daemon]
+) -> None:
+    """The mistake is found with explain, voided, and repaired beside a running consumer: as if it never was."""
+    running = daemon()
+    wait_for(lambda: "assigned" in running.child.tail(), 60)
+    second = min(c.bucket for c in world.truth.quantity if c.reason == "bad-deploy")
+    explained = orgstats("explain", "2", "--stat", "blacklisted", "--bucket", str(second))
+    assert explained.returncode == 0, explained.stderr
+    assert "bad-deploy" in explained.stdout
+    assert "rules void 1" in explained.stderr
+    void_answer = orgstats("rules", "void", "1")
+    assert void_answer.returncode == 0, void_answer.stderr
+    applied = orgstats("replay", "apply", "--repair")
+    assert applied.returncode == 0, applied.stderr
+    assert running.child.stop(grace_seconds=30) == 0
+    assert stored.differences(url, world.truth_without_mistake()) == {}
+    assert orgstats("replay", "plan").returncode == 0
+
+
+def test_an_apply_killed_five_times_goes_on(world: World, site: Site, url: str, orgstats: Run, ask: Ask) -> None:
+    """Killed at each step of its writing and started again, a repair ends with every cell right, as one replay."""
+    site.store.run(lambda client: void(client, 1))
+    command = ("replay", "apply", "--repair", "--segments-at-once", "1")
+    ask(f"ALTER TABLE counts DELETE WHERE segment = {SEGMENT} SETTINGS mutations_sync = 1")
+    undone_changes = look(site, repair=True)[0].changes
+    places = ("replay_replaced", "replay_begun", "replay_recorded", "replay_torn", "replay_written")
+    for place in places:
+        killed = orgstats(*command, ORGSTATS_FAILPOINTS=f"{place}=kill")
+        assert killed.returncode == -signal.SIGKILL, (place, killed.stderr)
+    finished = orgstats(*command, "--json")
+    assert finished.returncode == 0, finished.stderr
+    assert ask("SELECT count(), max(step) FROM replays FINAL") == [(1, 1)]
+    assert ask("SELECT max(generation) FROM repairs") == [(1,)]
+    truth = world.truth_without_mistake()
+    assert {k: v for k, v in stored.differences(url, truth).items() if not _open_only(v, world)} == {}
+    assert undone_changes > 0
+    assert json.loads(finished.stdout)["needs_repair"] == {}
+
+
+def _open_only(differing: Any, world: World) -> bool:
+    """Whether all of it lies in the open segment, which a replay leaves to the consumers."""
+    first_open = world.records[2 * SEGMENT].timestamp_ms // 1000 // 60 * 60
+    return all(cell.bucket >= first_open for cell in differing)
+
+
+def test_undo_takes_back_the_last_repair(world: World, site: Site, ask: Ask) -> None:
+    """After undo every cell and dead letter is as before the repair; repairing again gives the same again."""
+    site.store.run(lambda client: void(client, 1))
+    ask("INSERT INTO dead_letters SELECT * REPLACE (1 AS offset) FROM dead_letters FINAL WHERE offset = 1000")
+    ask("ALTER TABLE dead_letters DELETE WHERE offset = 2000 SETTINGS mutations_sync = 1")
+    before = cells(ask)
+    done = act(site, repair=True)
+    after = cells(ask)
+    assert after != before
+    for _ in range(2):  # an undo whose answer was lost is asked again
+        undo(site, done.replay_id, execute=True)
+        assert cells(ask) == before
+        ask("ALTER TABLE replays DELETE WHERE step = 2 SETTINGS mutations_sync = 1")
+    act(site, repair=True)
+    assert cells(ask) == after
+    with pytest.raises(Refused, match="counted again since"):
+        undo(site, done.replay_id, execute=True)
+
+
+def test_a_log_that_was_cut_back_is_recounted(
+    world: World, site: Site, url: str, orgstats: Run, ask: Ask, daemon: Callable[[], Daemon]
+) -> None:
+    """Where the store has counted more than the log holds, a rewind sets both right, and the consumers go on."""
+    beyond = 3 * SEGMENT
+    for table in ("counts", "project_counts"):
+        ask(
+            f"INSERT INTO {table} SELECT * REPLACE (segment + {SEGMENT} AS segment, version + {SEGMENT} AS version)"
+            f" FROM {table} FINAL WHERE segment = {2 * SEGMENT}"
+        )
+        ask(
+            f"INSERT INTO {table} SELECT * REPLACE (quantity + 1 AS quantity, {beyond} AS version)"
+            f" FROM {table} FINAL WHERE segment = {2 * SEGMENT} AND org_id = 2"
+        )
+    ask(
+        "INSERT INTO dead_letters SELECT * REPLACE (offset + 400000 AS offset) FROM dead_letters FINAL"
+        " WHERE offset < 5000"
+    )
+    ask(
+        f"INSERT INTO progress SELECT * REPLACE ({beyond + 9} AS next_offset, {beyond + 9} AS version)"
+        " FROM progress FINAL"
+    )
+    refused = daemon()
+    assert refused.child.popen.wait(60) == 78
+    assert "--repair --rewind" in refused.child.tail()
+    rewound = orgstats("replay", "apply", "--repair", "--rewind", "--partitions", "0")
+    assert rewound.returncode == 0, rewound.stderr
+    assert stored.progress(url) == {0: RECORDS}
+    assert stored.differences(url, world.truth) == {}
+    running = daemon()
+    wait_for(lambda: "assigned" in running.child.tail(), 60)
+    assert running.child.stop(grace_seconds=30) == 0
+    assert stored.differences(url, world.truth) == {}
+
+
+def test_a_deleted_head_needs_a_word(real_kafka: Any, world: World, site: Site) -> None:
+    """A range that begins before the log does is refused until --head says what to do."""
+    from dataclasses import replace
+
+    from consumer.ops.site import locate
+    from consumer.ops.spans import Wanted, closed_span
+
+    located = replace(locate(site)[0], low=10)
+    with pytest.raises(Refused, match="--head"):
+        closed_span(located, Wanted(0, None), Head.refuse)
+    span, notes = closed_span(located, Wanted(0, None), Head.skip)
+    assert span is not None
+    assert (span.first, len(notes)) == (SEGMENT, 1)
