@@ -158,8 +158,9 @@ def _add_health(app: FastAPI, reader: Reader, health: Health) -> None:
             return JSONResponse({"detail": "draining"}, 503)
         try:
             await reader.ping()
-        except OrgstatsError:
-            return JSONResponse({"detail": "ClickHouse does not answer"}, 503)
+        except OrgstatsError as error:
+            logger.warning("not ready", error=str(error))
+            return JSONResponse({"detail": "ClickHouse does not answer as it should"}, 503)
         return JSONResponse({"status": "ok"})
 
     app.add_route("/healthz/live", live)

@@ -24,7 +24,7 @@ from query.http import NOTHING, RETRY_AFTER_SECONDS, UNAVAILABLE, Answer, failur
 from query.limits import Quota, RateLimit, retry_after
 from query.params import InvalidQuery, Selection, StatsQuery, check_points, parse, parse_selection
 from query.reader import Reader
-from schemas.errors import Unavailable
+from schemas.errors import ConfigurationError, Unavailable
 
 METHODS: Final = ("GET", "HEAD", "OPTIONS")
 GATEWAY_HEADER: Final = "x-orgstats-gateway"
@@ -79,7 +79,7 @@ class StatsEndpoint:
                 return await self._authenticated(request, now, seen)
         except Unauthenticated as error:
             return failure(401, str(error), ("WWW-Authenticate", "Bearer"))
-        except (Unavailable, TimeoutError) as error:
+        except (Unavailable, ConfigurationError, TimeoutError) as error:
             seen.error = str(error) or "the time for one request is over"
             return failure(503, UNAVAILABLE, ("Retry-After", str(RETRY_AFTER_SECONDS)))
 

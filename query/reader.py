@@ -32,7 +32,8 @@ SeriesKey = tuple[StatsQuery, frozenset[tuple[int, int]]]
 class Reader:
     """Organizations, tokens, completeness and series, for the one event loop that asks.
 
-    Every method raises Unavailable when ClickHouse has not answered after `timeout_seconds`.
+    Every method raises Unavailable when ClickHouse has not answered after `timeout_seconds`, and
+    ConfigurationError when it answers that a person must do something first.
     """
 
     def __init__(self, database: Database, *, timeout_seconds: float, token_seconds: float) -> None:
@@ -76,8 +77,8 @@ class Reader:
         return await self._series.get((query, state.versions))
 
     async def ping(self) -> None:
-        """Ask ClickHouse for nothing, or raise Unavailable."""
-        await self._call(self.database.read, sql.Statement("SELECT 1"))
+        """Ask ClickHouse for nothing; raises OrgstatsError when it is away or has no tables."""
+        await self._call(self.database.read, sql.Statement("SELECT 1 FROM counts LIMIT 0"))
 
     def close(self) -> None:
         """Close the connections; what still waits for ClickHouse fails."""

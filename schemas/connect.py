@@ -1,5 +1,6 @@
 """The one way to a ClickHouse server: URL in, client out, failures as this project's errors."""
 
+import re
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
@@ -100,13 +101,17 @@ def connect(url: str, *, client_name: str, timeout_seconds: float = 30.0, **sett
     )
 
 
+_STATEMENT: Final = re.compile(r"Stack trace|In scope|[Ww]hile (?:processing|executing)|\(in query")
+"""Where an error's text goes on with the statement that caused it, parameters included."""
+
+
 def translate(error: Exception) -> OrgstatsError:
     """A driver's or socket's exception as one of ours: Unavailable when a retry can help.
 
     The text carries the server's code and its first line only: no SQL, no password.
     """
     if isinstance(error, driver_errors.ServerException):
-        first_line = str(error.message).split("\n", 1)[0].split("Stack trace", 1)[0].strip()[:300]
+        first_line = _STATEMENT.split(str(error.message).split("\n", 1)[0], maxsplit=1)[0].strip()[:300]
         text = f"ClickHouse error {error.code}: {first_line}"
         if error.code in _REMEDIES:
             return ConfigurationError(f"{text}: {_REMEDIES[error.code]}")

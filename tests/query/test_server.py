@@ -135,13 +135,23 @@ def test_a_304_does_not_read_counts(acme: str, database: Database, clickhouse_ur
 
 
 def test_a_fault_of_ours_shows_nothing(acme: str, clickhouse_url: str, tmp_path: Path) -> None:
-    """Without its table the server says 500 and nothing of the inside, with all the headers."""
+    """A statement that the server does not understand is a 500 that tells nothing, with all the headers."""
     with running_api(clickhouse_url, tmp_path) as api:
         with connect(clickhouse_url, client_name="tests") as client:
-            client.execute("DROP TABLE counts SYNC")
+            client.execute("ALTER TABLE counts RENAME COLUMN quantity TO amount")
         answer = httpx.get(api.url + STATS, headers=bearer(acme))
     assert (answer.status_code, answer.json()) == (500, {"detail": "Internal Error"})
     assert answer.headers["X-Frame-Options"] == "deny"
+
+
+def test_a_clickhouse_without_tables(empty_clickhouse_url: str, tmp_path: Path) -> None:
+    """Until somebody has migrated it the server is not ready, answers 503, and its log says what to do."""
+    with running_api(empty_clickhouse_url, tmp_path) as api:
+        assert httpx.get(api.url + "/healthz/ready").status_code == 503
+        assert httpx.get(api.url + STATS, headers=bearer("ost_" + "x" * 43)).status_code == 503
+        assert all("orgstats migrate" in str(line["error"]) for line in log_lines(api)[1:])
+        migrate(empty_clickhouse_url, retention_days=0)
+        assert httpx.get(api.url + "/healthz/ready").status_code == 200
 
 
 def test_a_range_that_reads_too_many_rows(acme: str, clickhouse_url: str, tmp_path: Path) -> None:
