@@ -1,0 +1,1 @@
+"""Faults injected into real processes, and every cell compared afterwards."""
