@@ -29,6 +29,8 @@ for _module in (
     "replay",
     "explain",
     "dead_letters",
+    "lag",
+    "doctor",
 ):
     import_module(f"deploy.cli.{_module}").register(app)
 

@@ -157,7 +157,7 @@ def apply(
         ops.say("stopped; the same command goes on")
         raise typer.Exit(130)
     ops.say(f"replay {summary.replay_id}: {summary.changes:,} cells and dead letters written")
-    if repair and not rewind:
+    if repair and summary.changes and not rewind:
         ops.say(f"to take it back: orgstats replay undo --replay {summary.replay_id} --execute")
     _difference(summary, would=False)
 

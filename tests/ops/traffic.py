@@ -38,7 +38,7 @@ def record(i: int, first_ms: int) -> tuple[bytes, int]:
         event["outcome"] = (0, 0, 2, 1)[i // 2 % 4]
         event["reason"] = "by-hand"
     else:
-        event["release"] = f"{1 + i // 2 % 3}.{i % 5}"
+        event["release"] = f"{1 + i // 6 % 3}.{i % 5}"
     return json.dumps(event, separators=(",", ":")).encode(), timestamp_ms
 
 

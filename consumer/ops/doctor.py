@@ -1,0 +1,185 @@
+"""Looks at everything that exact counts lean on, and says of each thing found how to mend it."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from consumer.kafka import READ_COMMITTED
+from consumer.ops.lag import lag, retention_of
+from consumer.ops.site import Site
+from consumer.ops.stored import ask
+from schemas.errors import OrgstatsError
+from schemas.migrate import applied, load, pending
+from schemas.rules_store import load_history, server_now
+
+CLOCK_SECONDS: Final = 5.0
+"""Clocks that differ by more mislead rules and completeness."""
+OLDEST_CLICKHOUSE: Final = (23, 8)
+OVERTAKEN_SECONDS: Final = 6 * 3600
+STALE_SECONDS: Final = 120.0
+
+Level = Literal["ok", "note", "act"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was looked at; `act` needs a person, who is told what to do."""
+
+    level: Level
+    what: str
+    remedy: str = ""
+
+
+def examine(site: Site) -> list[Finding]:
+    """Every finding, in the order of the chain; a check that cannot be made is a finding too."""
+    found: list[Finding] = []
+    for check in (_brokers, _topics, _group, _clickhouse, _tables, _rights, _rules, _lag):
+        try:
+            found.extend(check(site))
+        except OrgstatsError as error:
+            found.append(
+                Finding("act", str(error), "see that the server answers and the settings are right, ask again")
+            )
+    return found
+
+
+def _brokers(site: Site) -> Iterator[Finding]:
+    cluster, brokers = site.broker.cluster()
+    yield Finding("ok", f"Kafka cluster {cluster}: {', '.join(brokers)}")
+
+
+def _topics(site: Site) -> Iterator[Finding]:
+    described = site.topics.describe(site.settings.topic)
+    for topic in site.settings.topic:
+        if topic not in described:
+            yield Finding(
+                "act", f"topic {topic} does not exist", "make it, or mend ORGSTATS_TOPIC; see also the rights"
+            )
+            continue
+        uuid, partitions = described[topic]
+        if uuid.strip("A") or site.settings.incarnation:
+            yield Finding("ok", f"topic {topic}: {partitions} partitions, UUID {uuid}")
+        else:
+            yield Finding("act", f"topic {topic} has no UUID", "name its incarnation with ORGSTATS_INCARNATION")
+        yield from _topic_settings(topic, site.broker.topic_settings(topic))
+
+
+def _topic_settings(topic: str, settings: dict[str, str]) -> Iterator[Finding]:
+    if "compact" in settings.get("cleanup.policy", ""):
+        yield Finding(
+            "act",
+            f"topic {topic} is compacted: records vanish, so counts cannot be counted again",
+            f"kafka-configs --alter --entity-type topics --entity-name {topic} --add-config cleanup.policy=delete",
+        )
+    if settings.get("message.timestamp.type") == "CreateTime":
+        yield Finding(
+            "note",
+            f"topic {topic} takes timestamps from its producers (message.timestamp.type=CreateTime)",
+            "rules go by them: keep the producers' clocks right, or set LogAppendTime",
+        )
+    limits = retention_of(settings)
+    hours = "for ever" if limits.milliseconds is None else f"for {limits.milliseconds / 3_600_000:,.1f} h"
+    level: Level = "act" if limits.milliseconds is not None and limits.milliseconds < 3_600_000 else "ok"
+    remedy = "raise retention.ms: an outage of that length loses records" if level == "act" else ""
+    yield Finding(level, f"topic {topic} keeps records {hours}", remedy)
+
+
+def _group(site: Site) -> Iterator[Finding]:
+    members = site.broker.group_members(site.settings.group)
+    if members:
+        yield Finding("ok", f"group {site.settings.group}: {members} members")
+    else:
+        yield Finding(
+            "act", f"group {site.settings.group} has no members: nothing is counted", "start orgstats consume"
+        )
+    if site.settings.isolation != READ_COMMITTED:
+        yield Finding("note", "isolation.level is read_uncommitted: records of aborted transactions are counted")
+
+
+def _clickhouse(site: Site) -> Iterator[Finding]:
+    version = str(ask(site.store, "SELECT version()", {})[0][0])
+    numbers = tuple(int(part) for part in version.split(".")[:2])
+    if numbers < OLDEST_CLICKHOUSE:
+        yield Finding("act", f"ClickHouse {version} is old", f"use {'.'.join(map(str, OLDEST_CLICKHOUSE))} or newer")
+    else:
+        yield Finding("ok", f"ClickHouse {version}")
+    before = time.time()
+    there = site.store.run(server_now).timestamp()
+    here = (before + time.time()) / 2
+    if abs(there - here) > CLOCK_SECONDS:
+        yield Finding("act", f"ClickHouse's clock is {there - here:+.1f} s from this one", "run NTP on both machines")
+    else:
+        yield Finding("ok", f"clocks: ClickHouse's is {there - here:+.1f} s from this one")
+
+
+def _tables(site: Site) -> Iterator[Finding]:
+    missing = pending(load(), site.store.run(applied))
+    if missing:
+        names = ", ".join(f"{one.version:04}_{one.name}" for one in missing)
+        yield Finding("act", f"migrations are not applied: {names}", "orgstats migrate")
+    else:
+        yield Finding("ok", f"tables: {len(load())} migrations applied")
+    gaps: Any = ask(site.store, "SELECT count(), sum(to_offset - from_offset) FROM gaps FINAL", {})[0]
+    if gaps[0]:
+        yield Finding(
+            "note",
+            f"{gaps[0]} gaps: {gaps[1]:,} offsets were deleted before they were counted",
+            "nothing brings them back; raise retention so that it does not happen again",
+        )
+
+
+def _rights(site: Site) -> Iterator[Finding]:
+    tables = ("counts", "project_counts", "progress", "repairs", "dead_letters", "sources")
+    lacking = []
+    for right in ("SELECT", "INSERT"):
+        for table in tables:
+            try:
+                if ask(site.store, f"CHECK GRANT {right} ON {table}", {}) != [(1,)]:
+                    lacking.append(f"{right} on {table}")
+            except OrgstatsError:  # servers before 24.11 have no such question
+                yield Finding("note", "ClickHouse cannot be asked for the user's rights", "look at SHOW GRANTS")
+                return
+    if lacking:
+        yield Finding(
+            "act", f"the ClickHouse user lacks {', '.join(lacking)}", "grant it to the user of ORGSTATS_CLICKHOUSE_URL"
+        )
+    else:
+        yield Finding("ok", "rights: the ClickHouse user may read and insert")
+
+
+def _rules(site: Site) -> Iterator[Finding]:
+    history = site.store.run(load_history)
+    if history.entries:
+        yield Finding("ok", f"rules: version {history.entries[-1].version}, edition {history.edition}")
+    else:
+        yield Finding("note", "no rules are published: events that nobody has judged count as accepted")
+
+
+def _lag(site: Site) -> Iterator[Finding]:
+    now = time.time()
+    for one in lag(site, None):
+        name = f"{one.topic}/{one.partition}"
+        if one.position is None:
+            yield Finding("act", f"{name} is not counted yet", "start orgstats consume on this topic")
+        elif one.behind and one.overtaken_at is not None and one.overtaken_at < now + OVERTAKEN_SECONDS:
+            left = max(0.0, one.overtaken_at - now)
+            yield Finding(
+                "act",
+                f"{name} is {one.behind:,} records behind, and retention comes to them in {left:,.0f} s",
+                "raise retention.ms at once, then add consumers or partitions",
+            )
+        elif one.behind and one.behind_seconds > STALE_SECONDS:
+            yield Finding(
+                "act",
+                f"{name} is {one.behind:,} records and {one.behind_seconds:,.0f} s behind",
+                "orgstats lag --watch; add consumers up to the number of partitions",
+            )
+        else:
+            yield Finding("ok", f"{name}: {one.behind:,} records behind")
+        if one.committed is not None and one.position is not None and one.committed > one.position:
+            yield Finding(
+                "act",
+                f"{name}: the commit {one.committed:,} is ahead of what is stored, {one.position:,}",
+                "restart the consumers: they go back and count from what is stored",
+            )

@@ -1,0 +1,137 @@
+"""How far behind counting is, and when retention would overtake it."""
+
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from consumer.ops.site import Located, Site, locate
+from consumer.ops.stored import ask
+from consumer.source import segment_of
+from schemas.times import format_time
+
+RATE_SECONDS: Final = 60
+"""The producers' rate is taken over this long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """One partition. `behind_seconds` is the age of the moment up to which the counts are complete; 0 at the end.
+
+    `overtaken_at` is when retention would delete uncounted records if counting stood still, epoch seconds; None
+    for never. Rates are records a second; `counted_rate` needs two looks.
+    """
+
+    topic: str
+    partition: int
+    position: int | None
+    end: int
+    behind: int
+    behind_seconds: float
+    open_segment: int | None
+    produced_rate: float
+    counted_rate: float | None
+    overtaken_at: float | None
+    committed: int | None
+
+    def shown(self) -> dict[str, Any]:
+        """As JSON."""
+        at = self.overtaken_at
+        return {
+            **{name: getattr(self, name) for name in self.__slots__},
+            "overtaken_at": None if at is None else format_time(at),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """A topic's limits; None for none."""
+
+    milliseconds: int | None
+    bytes: int | None
+
+
+def lag(site: Site, partitions: Collection[int] | None, before: Sequence[Lag] = (), seconds: float = 0.0) -> list[Lag]:
+    """Every partition now; with an earlier look, `seconds` ago, also how fast counting goes."""
+    now = time.time()
+    located = locate(site, partitions)
+    places = [(one.source.topic, one.source.partition) for one in located]
+    recent = site.broker.offsets_at(places, round((now - RATE_SECONDS) * 1000))
+    commits = site.broker.committed(site.settings.group, places)
+    complete = _complete_until(site, located)
+    retention = {topic: retention_of(site.broker.topic_settings(topic)) for topic in site.settings.topic}
+    earlier = {(one.topic, one.partition): one.position for one in before}
+    found = []
+    for one, place in zip(located, places, strict=True):
+        since = recent[place]
+        produced = 0.0 if since is None else (one.end - since) / RATE_SECONDS
+        counted = None
+        if one.progress is not None and earlier.get(place) is not None and seconds:
+            counted = max(0, one.progress.next_offset - (earlier[place] or 0)) / seconds
+        complete_until = complete.get(one.source.source_id)
+        found.append(_lag(one, now, complete_until, (produced, counted), retention[place[0]], commits.get(place)))
+    return found
+
+
+def _lag(
+    one: Located,
+    now: float,
+    complete_until: float | None,
+    rates: tuple[float, float | None],
+    retention: Retention,
+    committed: int | None,
+) -> Lag:
+    position = one.progress.next_offset if one.progress else None
+    counted_to = max(one.low, position) if position is not None else one.low
+    behind = max(0, one.end - counted_to)
+    known_until = complete_until if complete_until is not None else now
+    return Lag(
+        one.source.topic,
+        one.source.partition,
+        position,
+        one.end,
+        behind,
+        round(max(0.0, now - known_until), 1) if behind else 0.0,
+        None if position is None else segment_of(position),
+        round(rates[0], 1),
+        None if rates[1] is None else round(rates[1], 1),
+        overtaken_at(retention, known_until, now, counted_to - one.low, rates[0]),
+        committed,
+    )
+
+
+def overtaken_at(
+    retention: Retention, complete_until: float, now: float, headroom: int, produced_rate: float
+) -> float | None:
+    """When retention comes to the position if counting stands still, epoch seconds; None for never.
+
+    By time: when the records at the position are too old. By size: when as many records have come as still stand
+    before the position, which is never too late a guess.
+    """
+    ends = []
+    if retention.milliseconds is not None:
+        ends.append(complete_until + retention.milliseconds / 1000)
+    if retention.bytes is not None and produced_rate > 0:
+        ends.append(now + headroom / produced_rate)
+    return min(ends, default=None)
+
+
+def retention_of(settings: dict[str, str]) -> Retention:
+    """Limits from a topic's settings; a topic that is only compacted deletes by neither."""
+    if "delete" not in settings.get("cleanup.policy", "delete"):
+        return Retention(None, None)
+
+    def limit(name: str) -> int | None:
+        text = settings.get(name, "-1")
+        return int(text) if text.isdecimal() else None
+
+    return Retention(limit("retention.ms"), limit("retention.bytes"))
+
+
+def _complete_until(site: Site, located: Collection[Located]) -> dict[int, float]:
+    rows = ask(
+        site.store,
+        "SELECT source_id, toUnixTimestamp64Milli(complete_until) FROM progress FINAL WHERE source_id IN %(ids)s",
+        {"ids": [one.source.source_id for one in located]},
+    )
+    return {source_id: milliseconds / 1000 for source_id, milliseconds in rows}
