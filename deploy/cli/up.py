@@ -30,7 +30,8 @@ def up(
     from deploy import up as demo
     from deploy.local.paths import cache_dir
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background job comes with SIGINT ignored
+        signal.signal(number, signal.default_int_handler)
     demo.up(
         cache_dir() / "up",
         kafka=kafka.value,

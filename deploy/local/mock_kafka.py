@@ -11,18 +11,21 @@ What it is not (seen with librdkafka 2.16, see tests/local/test_kafka.py):
 - Offsets cannot be looked up by time, and records cannot be deleted.
 """
 
+import ctypes
 import json
 import signal
 import sys
 from pathlib import Path
 from typing import Final
 
+import confluent_kafka
 from confluent_kafka import Producer
 
 from deploy.local import processes
 from schemas.errors import Unavailable
 
 PARTITIONS: Final = 4
+_PRODUCER: Final = 0  # RD_KAFKA_PRODUCER
 
 
 class Running:
@@ -57,13 +60,36 @@ def main() -> int:
     """Run a mock until SIGTERM or SIGINT; one JSON line says where it listens."""
     signals = {signal.SIGINT, signal.SIGTERM}
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-    producer = Producer({"bootstrap.servers": "", "test.mock.num.brokers": 1, "log_level": 3})
-    brokers = list(producer.list_topics(timeout=10).brokers.values())
-    if not brokers:
-        raise Unavailable("librdkafka's mock cluster did not start")
-    print(json.dumps({"bootstrap_servers": f"{brokers[0].host}:{brokers[0].port}"}), flush=True)
+    library = next(Path(confluent_kafka.__file__).parents[1].glob("confluent_kafka.libs/librdkafka*"), None)
+    if library is not None:
+        bootstrap_servers = _quick_cluster(ctypes.CDLL(str(library)))
+    else:
+        owner = Producer({"bootstrap.servers": "", "test.mock.num.brokers": 1, "log_level": 3})
+        (broker,) = owner.list_topics(timeout=10).brokers.values()
+        bootstrap_servers = f"{broker.host}:{broker.port}"
+    print(json.dumps({"bootstrap_servers": bootstrap_servers}), flush=True)
     signal.sigwait(signals)
     return 0
+
+
+def _quick_cluster(library: ctypes.CDLL) -> str:
+    """A cluster whose groups form at once; its address. It lives as long as the process.
+
+    A cluster made by the property alone lets the first member of a group wait for 3 s, and only librdkafka's C
+    functions can change that.
+    """
+    for name in ("rd_kafka_conf_new", "rd_kafka_new", "rd_kafka_mock_cluster_new"):
+        getattr(library, name).restype = ctypes.c_void_p
+    library.rd_kafka_mock_cluster_bootstraps.restype = ctypes.c_char_p
+    error = ctypes.create_string_buffer(512)
+    conf = ctypes.c_void_p(library.rd_kafka_conf_new())
+    owner = library.rd_kafka_new(_PRODUCER, conf, error, ctypes.c_size_t(len(error)))
+    if not owner:
+        raise Unavailable(f"librdkafka's mock cluster did not start: {error.value.decode()}")
+    cluster = ctypes.c_void_p(library.rd_kafka_mock_cluster_new(ctypes.c_void_p(owner), 1))
+    library.rd_kafka_mock_group_initial_rebalance_delay_ms(cluster, 0)
+    address: bytes = library.rd_kafka_mock_cluster_bootstraps(cluster)
+    return address.decode()
 
 
 if __name__ == "__main__":
