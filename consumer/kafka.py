@@ -222,7 +222,8 @@ class Topics:
     """What topics there are: identities, partitions and ends. A client of its own, for any one thread."""
 
     def __init__(self, properties: Mapping[str, Any]) -> None:
-        self._admin = AdminClient({k: v for k, v in properties.items() if not k.startswith(_CONSUMER_ONLY)})
+        self._properties = {k: v for k, v in properties.items() if not k.startswith(_CONSUMER_ONLY)}
+        self._admin = AdminClient(self._properties)
 
     def describe(self, topics: Sequence[str]) -> dict[str, tuple[str, int]]:
         """(UUID, partitions) by topic; a topic that does not exist is absent."""
@@ -268,6 +269,8 @@ class Topics:
         try:
             return {(tp.topic, tp.partition): f.result(ANSWER_SECONDS).offset for tp, f in answer.items()}
         except KafkaException as error:
+            # It would go on asking with the leaders it knows, for five minutes after they or the partitions changed.
+            self._admin = AdminClient(self._properties)
             raise _translate(error.args[0]) from error
         except TimeoutError as error:
             raise Unavailable("Kafka does not answer: list offsets timed out") from error

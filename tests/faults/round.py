@@ -152,7 +152,8 @@ class Round:
         answer = self.admin.list_offsets(asked, isolation_level=IsolationLevel.READ_COMMITTED)
         try:
             return {place.partition: future.result(30).offset for place, future in answer.items()}
-        except KafkaException:  # the broker has just come back
+        except KafkaException:  # leaders or partitions have changed, which a client learns late
+            self.admin = AdminClient({"bootstrap.servers": self.site.bootstrap_servers, "log_level": 0})
             return {}
 
     def set_offsets(self, offsets: dict[int, int]) -> None:
