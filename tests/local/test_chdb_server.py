@@ -33,9 +33,11 @@ SCHEMAS = Path(__file__).parents[2] / "schemas" / "clickhouse"
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[chdb_server.Running]:
     """One server for the tests that leave it running."""
-    running = chdb_server.start(tmp_path_factory.mktemp("chdb"), password=PASSWORD)
+    path = tmp_path_factory.mktemp("chdb")
+    running = chdb_server.start(path, password=PASSWORD)
     yield running
     assert running.stop() == 0
+    assert "Traceback" not in (path / chdb_server.LOG_NAME).read_text()
 
 
 class Connect(Protocol):
@@ -295,18 +297,24 @@ def test_a_settings_limit_does_not_reach_the_servers_own_questions(client: Clien
     client.execute("CREATE TABLE t (a UInt8, b UInt8, c UInt8) ENGINE = Memory")
     limit = {"max_result_rows": 1}
     client.execute("INSERT INTO t VALUES", [(1, 2, 3)], settings=limit)
-    assert client.execute("SELECT * FROM t WHERE a = 7", settings=limit, with_column_types=True)[1][2][0] == "c"
+    for readonly in (0, 1):
+        limit["readonly"] = readonly
+        empty = client.execute("SELECT * FROM t WHERE a = 7", settings=limit, with_column_types=True)
+        assert empty == ([], [("a", "UInt8"), ("b", "UInt8"), ("c", "UInt8")])
+        assert code_of(lambda: client.execute("SELECT number FROM numbers(2)", settings=limit)) == 396
 
 
 def test_read_only_is_left_again(client: Client) -> None:
     """readonly holds for its query alone: the next statement of the connection may write."""
     client.execute("CREATE TABLE t (a UInt8) ENGINE = Memory")
-    for level in (1, 2):
-        assert client.execute("SELECT 1", settings={"readonly": level, "max_threads": 2}) == [(1,)]
+    for level in (1, 2, 1):
+        for threads in (2, 1):
+            settings = {"readonly": level, "max_threads": threads}
+            assert client.execute("SELECT getSetting('max_threads')", settings=settings) == [(threads,)]
+        client.execute("INSERT INTO t VALUES", [(1,)], settings={"max_threads": 1, "max_block_size": 1000 + level})
         write = lambda level=level: client.execute("INSERT INTO t SELECT 1", settings={"readonly": level})  # noqa: E731
         assert code_of(write) == 164
-        client.execute("INSERT INTO t VALUES", [(1,)])
-    assert client.execute("SELECT count() FROM t") == [(2,)]
+    assert client.execute("SELECT count() FROM t") == [(3,)]
 
 
 def test_final_is_a_setting_too(client: Client) -> None:

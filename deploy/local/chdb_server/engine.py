@@ -8,7 +8,8 @@ import fcntl
 import json
 import re
 import tempfile
-from collections.abc import Generator, Hashable, Mapping
+from collections.abc import Generator, Hashable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple, TextIO, cast
@@ -21,7 +22,6 @@ _STREAMED: Final = re.compile(r"\s*[(\s]*(SELECT|WITH|FROM)\b", re.IGNORECASE)
 _LISTING: Final = re.compile(r"\s*(SHOW|DESCRIBE|DESC|EXPLAIN|EXISTS)\b", re.IGNORECASE)
 _FORMAT: Final = re.compile(r"\s+FORMAT\s+\w+\s*;?\s*$", re.IGNORECASE)  # formats are the client's affair
 _COMMENT: Final = re.compile(r"\s*(--[^\n]*(\n|$)|/\*.*?\*/)", re.DOTALL)
-_UNLIMITED: Final = "SETTINGS max_result_rows = 0, max_result_bytes = 0, max_execution_time = 0"
 SYNTAX_ERROR: Final = 62
 CANNOT_OPEN: Final = 76
 UNKNOWN_SETTING: Final = 115
@@ -96,12 +96,12 @@ class EngineConnection:
         self.tag = f"connection-{next(_TAGS)}"
         self._engine = engine
         self._database = database
+        self._headers: dict[Hashable, list[tuple[str, str]]] = {}
         self._open()
 
     def _open(self) -> None:
         self._chdb = _connect(self._engine.path)
         self._settings: dict[str, str] = {}
-        self._headers: dict[Hashable, list[tuple[str, str]]] = {}
         try:
             # log_comment marks this connection's queries for kill(); without implicit_select a typing error
             # is a syntax error, as on a server
@@ -124,15 +124,19 @@ class EngineConnection:
         for name, setting in wanted.items():
             if setting.important and name not in names:
                 raise EngineError(UNKNOWN_SETTING, f"DB::Exception: Unknown setting {name}")
-        target = {k: s.value for k, s in wanted.items() if k in names and k != "log_comment"}
+        self._set({k: s.value for k, s in wanted.items() if k in names and k != "log_comment"})
+
+    def _set(self, target: dict[str, str]) -> None:
         if target == self._settings:
             return
-        if self._settings.get("readonly", "0") != target.get("readonly", "0"):
-            self._reopen()  # a connection cannot leave readonly
-        changes = [f"{k} = DEFAULT" for k in self._settings if k not in target]
-        changes += [f"{k} = {_quote(v)}" for k, v in target.items() if self._settings.get(k) != v]
+        if "readonly" in self._settings:
+            self._reopen()  # nothing can be set any more, and readonly not left; temporary tables are lost
+        held = self._settings
+        changes = [f"{k} = DEFAULT" for k in held if k not in target]
+        changes += [f"{k} = {_quote(v)}" for k, v in target.items() if held.get(k) != v]
         try:
-            self._run("SET " + ", ".join(changes))
+            if changes:
+                self._run("SET " + ", ".join(changes))
         except EngineError:
             self._reopen()
             raise
@@ -190,14 +194,25 @@ class EngineConnection:
 
     def _header(self, sql: str, params: Mapping[str, str]) -> list[tuple[str, str]]:
         text = _FORMAT.sub("", without_comments(sql)).rstrip().rstrip(";")
-        if _STREAMED.match(text):
-            described = self._run(f"DESCRIBE ({text}\n) {_UNLIMITED}", "JSONCompactEachRow", params)
-            return [(row[0], row[1]) for row in _json_rows(described.bytes())]
-        if _LISTING.match(text):
-            listed = self._run(text, "JSONCompactEachRowWithNamesAndTypes", params)
-            names, types = _json_rows(listed.bytes())[:2]
-            return list(zip(names, types, strict=True))
+        with self._without_limits():
+            if _STREAMED.match(text):
+                described = self._run(f"DESCRIBE ({text}\n)", "JSONCompactEachRow", params)
+                return [(row[0], row[1]) for row in _json_rows(described.bytes())]
+            if _LISTING.match(text):
+                listed = self._run(text, "JSONCompactEachRowWithNamesAndTypes", params)
+                names, types = _json_rows(listed.bytes())[:2]
+                return list(zip(names, types, strict=True))
         return []
+
+    @contextmanager
+    def _without_limits(self) -> Iterator[None]:
+        """What is asked for a client's sake is not held to the limits of its query."""
+        settings = self._settings
+        self._set({k: v for k, v in settings.items() if k != "readonly" and not k.startswith("max_")})
+        try:
+            yield
+        finally:
+            self._set(settings)
 
     def insert(self, into: str, settings: str, data: BinaryIO) -> int:
         """Inserts a file in Native format; `into` and `settings` are those parts of an INSERT. Rows written.
@@ -212,7 +227,7 @@ class EngineConnection:
         return int(self._run(sql).rows_written())
 
     def _current_database(self) -> str:
-        rows = _json_rows(self._run(f"SELECT currentDatabase() {_UNLIMITED}", "JSONCompactEachRow").bytes())
+        rows = _json_rows(self._run("SELECT currentDatabase()", "JSONCompactEachRow").bytes())
         return str(rows[0][0])
 
     def _run(self, sql: str, output: str = "Native", params: Mapping[str, str] | None = None) -> Any:
