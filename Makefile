@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help up test check bench lock clean
+.PHONY: soak help up test check bench lock clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /: /'
@@ -20,6 +20,11 @@ check: .venv/.dev  ## formatting, lint, types
 
 bench: .venv/.dev  ## speed, as ratios measured in one run
 	$(BIN)/python -m tests.bench
+
+MINUTES ?= 60
+SEED ?= 7
+soak: .venv/.dev  ## every fault by a seeded plan against real processes, until MINUTES are over
+	$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) --seed $(SEED)
 
 lock: .venv/.dev  ## re-pin every dependency
 	$(BIN)/uv pip compile --quiet --universal --all-extras --upgrade --no-header --no-emit-index-url \

@@ -141,7 +141,8 @@ class Worker:
                 self._partitions[place].partition.advance(next_offset)
 
     def _too_much_is_unstored(self) -> bool:
-        partitions = [opened.partition for opened in self._partitions.values()]
+        # What is still quiet can only be stored after more reading, so that must go on.
+        partitions = [opened.partition for opened in self._partitions.values() if not opened.partition.quiet]
         return (
             sum(partition.unstored_cells for partition in partitions) > MOST_UNSTORED_CELLS
             or sum(partition.unstored_dead_letters for partition in partitions) > MOST_UNSTORED_DEAD_LETTERS
@@ -206,7 +207,7 @@ class Worker:
             self._open_again()
             return
         self._failures = 0
-        self._hold("clickhouse", on=False)
+        self._hold("not stored", on=False)
         still_ours = [one for one in flight.work if one.place in self._partitions]
         for one in still_ours:
             self._partitions[one.place].partition.stored(one.changes)
@@ -226,7 +227,7 @@ class Worker:
         self._timer.flush = now + wait_seconds
         metrics.flush_failures.inc()
         logger.warning("not stored, trying again", error=str(error), failures=self._failures, wait_seconds=wait_seconds)
-        self._hold("clickhouse", on=True)
+        self._hold("not stored", on=True)
 
     # Assignment
 
@@ -309,6 +310,8 @@ class Worker:
         self._was.clear()
         self._timer.heartbeat = 0.0  # also tells of partitions without a record that they are complete
         self._log.start({place: one.partition.next_offset for place, one in opened.items()})
+        self._failures = 0  # ClickHouse has just answered; and what is quiet has to be read before it can be stored
+        self._hold("not stored", on=False)
         (self._log.pause if self._holds else self._log.resume)(self._partitions)
         metrics.assigned_partitions.set(len(opened))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from deploy.local import apache_kafka, chdb_server
 from tests.faults.plan import Plan
 from tests.faults.proxy import Proxy
-from tests.faults.round import BROKER_PROPERTIES, Site, Unequal
+from tests.faults.round import BROKER_PROPERTIES, Site
 
 
 def main() -> int:
@@ -33,8 +33,8 @@ def main() -> int:
             plan.play(getattr(plan, arguments.only))
         else:
             plan.play_until(began + arguments.minutes * 60)
-    except Unequal as error:
-        print(f"unequal, seed {arguments.seed}: {error}\nkept in {directory}", file=sys.stderr)
+    except AssertionError as error:
+        print(f"seed {arguments.seed}: {error}\nkept in {directory}", file=sys.stderr)
         return 1
     finally:
         minutes = round((time.monotonic() - began) / 60, 1)
