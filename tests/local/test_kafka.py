@@ -181,7 +181,7 @@ class TestContract:
 
         wait_for(shared, 30)
         assert held["a"] | held["b"] == {0, 1, 2, 3}
-        assert sorted(revoked) == [0, 1, 2, 3]
+        assert set(revoked) == {0, 1, 2, 3}  # perhaps more than once: a second round may follow the first
         second.close()
         wait_for(lambda: first.poll(0.05) or held["a"] == {0, 1, 2, 3}, 30)
         first.close()
