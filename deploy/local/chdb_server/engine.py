@@ -251,7 +251,7 @@ def _lock(path: Path) -> TextIO:
 
 def _connect(path: Path) -> Any:
     try:
-        return chdb.connect(str(path))  # type: ignore[no-untyped-call]
+        return chdb.connect(str(path))
     except RuntimeError as error:
         raise _engine_error(error) from None
 
