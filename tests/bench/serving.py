@@ -186,11 +186,13 @@ def measure(engine: chdb_server.Running, scratch: Path, arguments: argparse.Name
 
         same = [replace(kind, spread=0) for kind in KINDS]
         with flushes(engine.url):
-            for windows, kinds in (("the same", same), ("its own", KINDS)):
+            # Reading 90 days of the busiest costs 64 at once more than the time for one request.
+            short = [kind for kind in KINDS if kind.seconds <= DAY]
+            for windows, kinds in (("the same", same), ("its own", short)):
                 for kind in kinds:
                     run(f"{kind.name}, {windows} window", [kind], arguments.connections)
                 run(f"all of these, {windows} window", kinds, arguments.connections)
-            run("all of these, its own window", KINDS, 1)
+            run("all of these, its own window", short, 1)
 
 
 if __name__ == "__main__":
