@@ -28,6 +28,8 @@ _RETRIED: Final = frozenset({429, 502, 503, 504})
 class RequestRefused(OrgstatsError):
     """The server will not answer this request, however often it is asked: 400, 401, 403, 404 and the like."""
 
+    exit_code = 2
+
     def __init__(self, status: int, detail: str) -> None:
         super().__init__(f"{status}: {detail}")
         self.status = status

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -12,6 +13,7 @@ from query import sql
 from query.clickhouse import Database
 from schemas.errors import OrgstatsError
 from tests.query.seeding import EXAMPLE, EXAMPLE_FIRST, Cell, insert_counts
+from tests.query.serving import running_api
 
 UNTIL = "2020-03-22T20:00:00Z"
 
@@ -108,6 +110,23 @@ def test_querying(orgstats: Command, database: Database) -> None:
     assert orgstats(*words, "--csv").splitlines()[:2] == ["timestamp,count", "1584824400,6090"]
     assert "11,448" in orgstats(*words, "--plot")
     assert "rejected" not in orgstats("query", "1", "--stat", "rejected", "--since", "-2h", "--resolution", "1h")
+
+
+def test_querying_a_server(
+    orgstats: Command, clickhouse_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With --url a server is asked, with the token of the environment, and its refusals are told."""
+    orgstats("orgs", "add", "acme", "--id", "1")
+    token = orgstats("tokens", "create", "--org", "acme").strip()
+    words = ("query", "acme", "--since", "0", "--until", "5", "--json", "--url")
+    with running_api(clickhouse_url, tmp_path) as api:
+        orgstats(*words, api.url, exit_code=78)
+        assert "ORGSTATS_TOKEN" in orgstats.stderr
+        monkeypatch.setenv("ORGSTATS_TOKEN", token)
+        assert orgstats(*words, api.url) == "[[0.0, 0]]\n"
+        monkeypatch.setenv("ORGSTATS_TOKEN", "ost_wrong")
+        orgstats(*words, api.url, exit_code=2)
+        assert "Invalid token" in orgstats.stderr
 
 
 def test_questions_without_an_answer(orgstats: Command) -> None:

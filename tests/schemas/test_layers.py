@@ -13,7 +13,7 @@ PURE = [
     ),
     "schemas/toml_lines.py",
     *(f"consumer/{name}.py" for name in ("batch", "classify", "decode", "logic", "segment", "source")),
-    *(f"query/{name}.py" for name in ("params", "series", "sql")),
+    *(f"query/{name}.py" for name in ("completeness", "http", "limits", "params", "picture", "series", "sql")),
 ]
 IMPURE_LIBRARIES = {
     *("asyncio", "clickhouse_driver", "confluent_kafka", "logging", "os", "random", "secrets", "socket", "structlog"),
