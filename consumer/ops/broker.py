@@ -34,7 +34,8 @@ class Broker:
 
     def __init__(self, properties: Mapping[str, Any]) -> None:
         self.properties = properties
-        self._admin = AdminClient({k: v for k, v in properties.items() if not k.startswith(CONSUMER_ONLY)})
+        own = {name: value for name, value in properties.items() if not name.startswith(CONSUMER_ONLY)}
+        self._admin = AdminClient({"log_level": 2, **own})  # what it has to say comes with each answer
 
     def offsets_at(self, places: Iterable[Place], epoch_ms: int) -> dict[Place, int | None]:
         """First offset whose Kafka timestamp is not before; None when there is none."""
@@ -78,7 +79,8 @@ class Broker:
 
 def reading_properties(properties: Mapping[str, Any], group: str) -> dict[str, Any]:
     """Properties for a consumer that is assigned partitions by hand: it never joins the daemon's group."""
-    return {**{k: v for k, v in properties.items() if k not in _OF_A_MEMBER}, "group.id": group}
+    own = {name: value for name, value in properties.items() if name not in _OF_A_MEMBER}
+    return {"log_level": 2, **own, "group.id": group}
 
 
 def closing(consumer: Consumer) -> None:

@@ -56,15 +56,14 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """How many dead letters of an hour, a topic and a reason, and where the first of them is."""
+    """How many dead letters have something in common, and where the first of them is; "" where nothing is asked."""
 
-    hour: datetime
+    hour: datetime | None
     topic: str
     reason: str
     action: str
     records: int
-    partition: int
-    offset: int
+    first: tuple[str, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,17 +116,26 @@ _FROM: Final = (
 )
 
 
-def groups(store: Store, which: Filter) -> list[Group]:
-    """Counts by hour, topic, reason and what was done."""
+BY: Final = {
+    "hour": "toStartOfHour(d.kafka_timestamp)",
+    "topic": "toString(d.topic)",
+    "reason": "toString(d.reason)",
+}
+"""What dead letters can be grouped by."""
+
+
+def groups(store: Store, which: Filter, by: Sequence[str] = ("hour", "topic", "reason")) -> list[Group]:
+    """Counts by what is named of `BY`, and by what was done."""
     where, values = which.where()
+    columns = [f"{BY[name] if name in by else 'NULL'} AS {name}_" for name in BY]
     rows = ask(
         store,
-        "SELECT toStartOfHour(d.kafka_timestamp) AS hour, toString(d.topic), toString(d.reason), toString(a.action),"
-        " count(), argMin(d.partition, (d.partition, d.offset)), argMin(d.offset, (d.partition, d.offset))"
-        f"{_FROM}{where} GROUP BY hour, d.topic, d.reason, a.action ORDER BY hour, d.topic, d.reason, a.action",
+        f"SELECT {', '.join(columns)}, toString(a.action) AS action_, count(),"
+        " argMin((toString(d.topic), d.partition, d.offset), (d.kafka_timestamp, d.partition, d.offset))"
+        f"{_FROM}{where} GROUP BY hour_, topic_, reason_, action_ ORDER BY hour_, topic_, reason_, action_",
         values,
     )
-    return [Group(*row) for row in rows]
+    return [Group(hour, topic or "", reason or "", *rest) for hour, topic, reason, *rest in rows]
 
 
 def find(store: Store, which: Filter, limit: int, after: DeadLetter | None = None) -> list[DeadLetter]:

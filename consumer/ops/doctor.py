@@ -38,9 +38,7 @@ def examine(site: Site) -> list[Finding]:
         try:
             found.extend(check(site))
         except OrgstatsError as error:
-            found.append(
-                Finding("act", str(error), "see that the server answers and the settings are right, ask again")
-            )
+            found.append(Finding("act", str(error), "see that the settings are right, then ask again"))
     return found
 
 
@@ -50,6 +48,11 @@ def _brokers(site: Site) -> Iterator[Finding]:
 
 
 def _topics(site: Site) -> Iterator[Finding]:
+    if site.settings.incarnation:
+        yield Finding(
+            "note", "ORGSTATS_INCARNATION stands for the topics' UUIDs", "change it when a topic is made again"
+        )
+        return
     described = site.topics.describe(site.settings.topic)
     for topic in site.settings.topic:
         if topic not in described:
@@ -58,7 +61,7 @@ def _topics(site: Site) -> Iterator[Finding]:
             )
             continue
         uuid, partitions = described[topic]
-        if uuid.strip("A") or site.settings.incarnation:
+        if uuid.strip("A"):
             yield Finding("ok", f"topic {topic}: {partitions} partitions, UUID {uuid}")
         else:
             yield Finding("act", f"topic {topic} has no UUID", "name its incarnation with ORGSTATS_INCARNATION")

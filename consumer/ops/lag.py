@@ -1,17 +1,22 @@
 """How far behind counting is, and when retention would overtake it."""
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+from consumer.kafka import Place
 from consumer.ops.site import Located, Site, locate
 from consumer.ops.stored import ask
 from consumer.source import segment_of
+from schemas.errors import Unavailable
 from schemas.times import format_time
 
 RATE_SECONDS: Final = 60
 """The producers' rate is taken over this long."""
+
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +62,12 @@ def lag(site: Site, partitions: Collection[int] | None, before: Sequence[Lag] = 
     located = locate(site, partitions)
     places = [(one.source.topic, one.source.partition) for one in located]
     recent = site.broker.offsets_at(places, round((now - RATE_SECONDS) * 1000))
-    commits = site.broker.committed(site.settings.group, places)
+    commits = _or(dict[Place, int](), lambda: site.broker.committed(site.settings.group, places))
     complete = _complete_until(site, located)
-    retention = {topic: retention_of(site.broker.topic_settings(topic)) for topic in site.settings.topic}
+    retention = {
+        topic: _or(Retention(None, None), lambda topic=topic: retention_of(site.broker.topic_settings(topic)))  # type: ignore[misc]
+        for topic in site.settings.topic
+    }
     earlier = {(one.topic, one.partition): one.position for one in before}
     found = []
     for one, place in zip(located, places, strict=True):
@@ -71,6 +79,14 @@ def lag(site: Site, partitions: Collection[int] | None, before: Sequence[Lag] = 
         complete_until = complete.get(one.source.source_id)
         found.append(_lag(one, now, complete_until, (produced, counted), retention[place[0]], commits.get(place)))
     return found
+
+
+def _or(otherwise: Answer, ask: Callable[[], Answer]) -> Answer:
+    """What a broker may be unable to tell, or may not tell this user: the rest is worth showing without it."""
+    try:
+        return ask()
+    except Unavailable:
+        return otherwise
 
 
 def _lag(

@@ -26,7 +26,7 @@ from consumer.kafka import READ_COMMITTED
 from consumer.ops.dead_letters import DeadLetter, Filter, mark, pages
 from consumer.ops.mending import Mend, hops_of, mend, origin_of, redriven_headers
 from consumer.ops.reading import LogReader
-from consumer.ops.site import Site, locate
+from consumer.ops.site import Located, Site, locate
 from schemas.errors import OrgstatsError, Refused, Unavailable
 
 ANSWER_SECONDS: Final = 30.0
@@ -79,13 +79,14 @@ class Redriven:
 def redrive(site: Site, which: Filter, how: How) -> Redriven:
     """Redrive what the filter finds; without `execute` say what would be. `site` is that of the target topics."""
     done = Redriven()
+    whole = _Whole(site)
     producer = _producer(site) if how.execute else None
     _settle(site, which, how, done)
     for page in pages(site.store, which, how.limit):
         if how.stopping():
             break
         began = time.monotonic()
-        ready = [(one, payload) for one in page if (payload := _mended(site, one, how, done)) is not None]
+        ready = [(one, payload) for one in page if (payload := _mended(whole, one, how, done)) is not None]
         if producer is None:
             done.sent += len(ready)
             continue
@@ -101,12 +102,12 @@ def _target(letter: DeadLetter, how: How) -> str:
     return how.target or letter.topic
 
 
-def _mended(site: Site, letter: DeadLetter, how: How, done: Redriven) -> bytes | None:
+def _mended(whole: "_Whole", letter: DeadLetter, how: How, done: Redriven) -> bytes | None:
     """The payload to send; None when the dead letter stays."""
     if hops_of(letter.headers) >= how.max_hops:
         done.leave(f"redriven {how.max_hops} times already", letter)
         return None
-    payload = letter.payload if letter.payload_bytes <= len(letter.payload) else _whole_payload(site, letter)
+    payload = letter.payload if letter.payload_bytes <= len(letter.payload) else whole.payload(letter)
     if payload is None:
         done.leave("its payload is longer than what is stored, and no longer in the log", letter)
         return None
@@ -122,15 +123,24 @@ def _mended(site: Site, letter: DeadLetter, how: How, done: Redriven) -> bytes |
     return mended
 
 
-def _whole_payload(site: Site, letter: DeadLetter) -> bytes | None:
-    for one in locate(site):
-        if one.source.source_id == letter.source_id and one.low <= letter.offset:
-            with LogReader(site.settings.kafka_properties(), one.isolation) as reader:
-                place = (letter.topic, letter.partition)
-                for run, _ in reader.read(place, letter.offset, letter.offset + 1):
-                    for message in run:
-                        return message.value()
-    return None
+class _Whole:
+    """Payloads that are longer than what is stored, read from the log again."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._located: dict[int, Located] | None = None
+
+    def payload(self, letter: DeadLetter) -> bytes | None:
+        """None when the record is no longer in the log."""
+        if self._located is None:
+            self._located = {one.source.source_id: one for one in locate(self._site)}
+        one = self._located.get(letter.source_id)
+        if one is None or letter.offset < one.low:
+            return None
+        place = (letter.topic, letter.partition)
+        with LogReader(self._site.settings.kafka_properties(), one.isolation) as reader:
+            runs = [run for run, _ in reader.read(place, letter.offset, letter.offset + 1)]
+        return next((message.value() for run in runs for message in run), None)
 
 
 def _settle(site: Site, which: Filter, how: How, done: Redriven) -> None:

@@ -34,29 +34,39 @@ def ls(
     until: ops.Until = None,
     org: Org = None,
     everything: Everything = False,
+    by: Annotated[str, ops.option(help="hour, topic and reason, or some of them.")] = "topic,reason",
     as_json: ops.AsJson = False,
 ) -> None:
-    """Count dead letters by hour, topic and reason, with the place of the first of each; shows no payload.
+    """Count dead letters by topic and reason, or as --by says, with the place of the first; shows no payload.
 
-    Example: orgstats dead-letters ls --since -6h --reason field_invalid
+    Examples:
+
+    orgstats dead-letters ls --since -6h
+
+    orgstats dead-letters ls --reason field_invalid --by hour
     """
-    from consumer.ops.dead_letters import groups
+    from consumer.ops.dead_letters import BY, groups
     from schemas.times import format_time
 
-    which = _filter(topic, reason, since, until, org, None, everything)
+    columns = [name.strip() for name in by.split(",")]
+    if not set(columns) <= set(BY):
+        raise typer.BadParameter(f"{by!r} is not made of {', '.join(BY)}", param_hint="--by")
     rows = [
-        (
-            format_time(g.hour.timestamp()), g.topic, g.reason, g.action or "-", g.records,
-            f"{g.topic}/{g.partition}/{g.offset}",
-        )
-        for g in groups(_store(), which)
-    ]  # fmt: skip
-    names = ("hour", "topic", "reason", "action", "records", "first")
+        {
+            **({"hour": format_time(g.hour.timestamp())} if g.hour else {}),
+            **{name: value for name, value in (("topic", g.topic), ("reason", g.reason)) if name in columns},
+            "action": g.action or "-",
+            "records": g.records,
+            "first": "/".join(map(str, g.first)),
+        }
+        for g in groups(_store(), _filter(topic, reason, since, until, org, None, everything), columns)
+    ]
     if as_json:
-        ops.print_json([dict(zip(names, row, strict=True)) for row in rows])
+        ops.print_json(rows)
     elif rows:
-        typer.echo(ops.table(names, rows))
-        ops.say(f"{sum(row[4] for row in rows):,} dead letters; look at one: orgstats dead-letters show {rows[0][5]}")
+        typer.echo(ops.table(tuple(rows[0]), [tuple(row.values()) for row in rows]))
+        total = sum(g["records"] for g in rows if isinstance(g["records"], int))
+        ops.say(f"{total:,} dead letters; look at one: orgstats dead-letters show {rows[0]['first']}")
     else:
         ops.say("no dead letters")
 

@@ -3,22 +3,27 @@
 import json
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from consumer.ops.compare import Changes
-from consumer.ops.recount import Head
 from consumer.ops.replay import Asked, Prepared, Range, apply, plan, prepare
 from consumer.ops.site import Site
 from consumer.ops.summary import Summary, counts_now
 from consumer.ops.undo import undo
+from schemas.connect import connect
 from schemas.errors import Refused
 from schemas.rules_store import void
-from tests.ops.conftest import Run, World
+from tests.ops import traffic
+from tests.ops.conftest import Run, World, orgstats_runner
 from tests.ops.traffic import DAY, RECORDS, SEGMENT
-from tests.support import stored
+from tests.support import oracle, stored
 from tests.support.daemon import Daemon
+from tests.support.servers import Kafka
 from tests.support.wait import wait_for
 
 Ask = Callable[..., list[tuple[Any, ...]]]
@@ -232,16 +237,38 @@ def test_a_log_that_was_cut_back_is_recounted(
     assert stored.differences(url, world.truth) == {}
 
 
-def test_a_deleted_head_needs_a_word(real_kafka: Any, world: World, site: Site) -> None:
-    """A range that begins before the log does is refused until --head says what to do."""
-    from dataclasses import replace
-
-    from consumer.ops.site import locate
-    from consumer.ops.spans import Wanted, closed_span
-
-    located = replace(locate(site)[0], low=10)
-    with pytest.raises(Refused, match="--head"):
-        closed_span(located, Wanted(0, None), Head.refuse)
-    span, notes = closed_span(located, Wanted(0, None), Head.skip)
-    assert span is not None
-    assert (span.first, len(notes)) == (SEGMENT, 1)
+def test_what_is_stored_of_a_deleted_head_stays(
+    kafka: Kafka, make_topic: Callable[..., str], clickhouse_url: str, tmp_path: Path
+) -> None:
+    """With --head keep a lost cell gets what the log still has, and nothing becomes smaller; drop lists the gap."""
+    if not kafka.real:
+        pytest.skip("needs a real Kafka, which can delete records")
+    topic, first_ms = make_topic(1), 1_700_000_000_000
+    traffic.produce(kafka.bootstrap_servers, topic, first_ms, SEGMENT + 10)
+    daemon = Daemon("head", tmp_path, kafka.bootstrap_servers, topic, clickhouse_url)
+    try:
+        wait_for(lambda: stored.progress(clickhouse_url) == {0: SEGMENT + 10}, 60)
+    finally:
+        assert daemon.child.stop(grace_seconds=30) == 0
+    run = orgstats_runner(kafka.bootstrap_servers, topic, f"group-{topic}", clickhouse_url)
+    before = stored.counts(clickhouse_url)
+    low = SEGMENT - 1_000
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+    admin.delete_records([TopicPartition(topic, 0, low)])[TopicPartition(topic, 0)].result(30)
+    assert run("replay", "plan", "--from-offset", "0").returncode == 78
+    assert run("replay", "plan", "--from-offset", "0", "--head", "keep").returncode == 0
+    with connect(clickhouse_url, client_name="tests") as client:
+        # Two minutes are lost; the log still has the records of the first of them only.
+        there, gone = (first_ms // 1000 + (low + 900) // 2) // 60 * 60, first_ms // 1000 // 60 * 60
+        lost = [there, gone]
+        client.execute("DELETE FROM counts WHERE segment = 0 AND toUnixTimestamp(bucket) IN %(lost)s", {"lost": lost})
+    applied = run("replay", "apply", "--from-offset", "0", "--head", "keep")
+    assert applied.returncode == 0, applied.stderr
+    after = stored.counts(clickhouse_url)
+    assert {cell: value for cell, value in before.items() if cell.bucket != gone} == after
+    dropped = run("replay", "apply", "--from-offset", "0", "--head", "drop", "--repair")
+    assert dropped.returncode == 0, dropped.stderr
+    assert stored.differences(clickhouse_url, oracle.count(oracle.read(kafka.bootstrap_servers, topic))).keys() <= {
+        "dead_letters"
+    }
+    assert stored.gaps(clickhouse_url) == [(0, 0, low)]

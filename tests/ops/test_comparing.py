@@ -1,0 +1,138 @@
+"""What a recount may write, decided without servers: rows of one version never differ, and nothing else is touched."""
+
+from typing import Any, cast
+
+import pytest
+
+from consumer.ops.compare import Changes, Counted, StoredCells, StoredDead, Value, compare
+from consumer.ops.recount import Head, Span
+from consumer.ops.site import Located
+from consumer.ops.spans import Wanted, closed_span, whole_span, without
+from consumer.partition import DeadRecord
+from consumer.resume import Progress, Registration, Repair
+from consumer.segment import CellKey, Count, Stored
+from consumer.source import SEGMENT_LENGTH as SEGMENT
+from consumer.source import Source, version_of
+from schemas.errors import Refused
+
+SOURCE = Source("topic", "uuid", 0)
+KEY = CellKey(1, 100, 1, 0, "")
+
+
+def changes(count: tuple[int, int] | None, stored: Stored | None, generation: int = 0, **more: Any) -> Changes:
+    """One cell, counted and stored."""
+    cells = {} if count is None else {KEY: Count(*count)}
+    counted = Counted(SOURCE, 0, SEGMENT, cells, {}, more.get("dead", {}))
+    return compare(counted, StoredCells({} if stored is None else {KEY: stored}, {}, more.get("held", {})), generation)
+
+
+@pytest.mark.parametrize(
+    ("counted", "stored", "conflict"),
+    [
+        ((5, 5), None, False),
+        ((5, 5), Stored(3, 3, 900), False),
+        ((5, 5), Stored(0, 0, 900), False),
+        ((5, 5), Stored(7, 7, 900), True),
+        ((5, 5), Stored(3, 5, 900), True),
+        ((5, 5), Stored(3, 3, SEGMENT), True),
+        (None, Stored(3, 3, 900), True),
+    ],
+)
+def test_only_what_is_missing_is_written_without_a_repair(counted: Any, stored: Any, conflict: bool) -> None:
+    """A cell that is absent, or an older count of itself, is missing; any other value needs a generation."""
+    found = changes(counted, stored)
+    assert found.cells == {KEY: (Value(*stored[:2]) if stored else Value(0, 0), Value(*(counted or (0, 0))))}
+    assert bool(found.conflicts) is conflict
+
+
+@pytest.mark.parametrize(
+    ("counted", "stored"), [((5, 5), Stored(5, 5, 900)), (None, Stored(0, 0, 1 << 50)), (None, None)]
+)
+def test_what_is_right_is_left_alone(counted: Any, stored: Any) -> None:
+    """The same count at an older version, and a zero for what the log does not give, are no difference."""
+    assert changes(counted, stored).count == 0
+
+
+def test_a_repair_writes_in_its_own_generation() -> None:
+    """Rows of a repair win over every older one, and lose to what is counted on from there."""
+    found = changes(None, Stored(3, 3, version_of(1, SEGMENT)), generation=2)
+    assert found.version == version_of(2, SEGMENT)
+    assert found.dead_version(5) == version_of(2, 5)
+    assert version_of(1, SEGMENT + 7) < found.dead_version(SEGMENT + 7) < version_of(2, SEGMENT + 7)
+
+
+def test_dead_letters_come_and_go_with_the_logic() -> None:
+    """A new one is added; one that decodes now, or for another reason not, needs a repair."""
+    dead = {offset: DeadRecord(cast("Any", None), "not_json", "", 0) for offset in (1, 2, 3)}
+    held = {
+        1: StoredDead("not_json", "", False, 1),
+        2: StoredDead("field_invalid", "", False, 2),
+        4: StoredDead("not_json", "", False, 4),
+        5: StoredDead("not_json", "", True, 5),
+    }
+    found = changes(None, None, dead=dead, held=held)
+    assert (set(found.dead), set(found.withdrawn)) == ({2, 3}, {4})
+    assert found.conflicts == {"dead letters for another reason": 1, "dead letters that can be decoded": 1}
+
+
+def located(low: int = 0, counted: int = 3 * SEGMENT + 5, first_offset: int = 0) -> Located:
+    """A source as broker and store know it."""
+    registration = Registration(SEGMENT, "read_committed", first_offset)
+    repairs = {SEGMENT: Repair(2, "logic")}
+    return Located(SOURCE, low, counted + 10, Progress(counted, "logic"), registration, repairs)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        (Wanted(), (0, 3 * SEGMENT)),
+        (Wanted(5, 6), (0, SEGMENT)),
+        (Wanted(SEGMENT, SEGMENT + 1), (SEGMENT, 2 * SEGMENT)),
+        (Wanted(SEGMENT - 1, SEGMENT + 1), (0, 2 * SEGMENT)),
+        (Wanted(SEGMENT, None), (SEGMENT, 3 * SEGMENT)),
+        (Wanted(3 * SEGMENT, None), None),
+    ],
+)
+def test_a_range_is_rounded_outward_to_closed_segments(wanted: Wanted, expected: tuple[int, int] | None) -> None:
+    """The segments that hold the wanted offsets, never the open one."""
+    span, _ = closed_span(located(), wanted, Head.refuse)
+    assert (span and (span.first, span.end)) == expected
+
+
+def test_the_open_segment_is_said_to_be_left_out() -> None:
+    """Whoever asks for its offsets is told that the consumers have it."""
+    _, notes = closed_span(located(), Wanted(0, 3 * SEGMENT + 2), Head.refuse)
+    assert "open" in notes[0]
+
+
+def test_a_deleted_head_is_refused_unless_told_what_to_do() -> None:
+    """An explicit range is refused; without one it begins with the first whole segment, or where counting began."""
+    with pytest.raises(Refused, match="--head"):
+        closed_span(located(low=10), Wanted(0, None), Head.refuse)
+    for wanted, head, first in (
+        (Wanted(), Head.refuse, SEGMENT),
+        (Wanted(0, None), Head.skip, SEGMENT),
+        (Wanted(0, None), Head.keep, 0),
+        (Wanted(0, None), Head.drop, 0),
+    ):
+        span, _ = closed_span(located(low=10), wanted, head)
+        assert span is not None
+        assert span.first == first
+    span, notes = closed_span(located(low=10, first_offset=10), Wanted(0, None), Head.refuse)
+    assert (span and span.first, notes) == (0, [])
+
+
+def test_a_rewind_needs_a_word_for_a_head_in_the_open_segment() -> None:
+    """What is left of it must be recounted for the consumers to go on, so only dropping its head will do."""
+    short = located(low=10, counted=50)
+    for head in (Head.refuse, Head.skip):
+        with pytest.raises(Refused, match="--head"):
+            whole_span(short, head)
+    assert whole_span(short, Head.drop)[0].first == 0
+
+
+def test_done_segments_are_not_read_again() -> None:
+    """What is left of a span around the segments that are done."""
+    span = Span(located(), 0, 4 * SEGMENT)
+    assert [(one.first, one.end) for one in without(span, [SEGMENT])] == [(0, SEGMENT), (2 * SEGMENT, 4 * SEGMENT)]
+    assert without(span, [0, SEGMENT, 2 * SEGMENT, 3 * SEGMENT]) == []
