@@ -11,6 +11,7 @@ from typing import Final
 import structlog
 
 from consumer import failpoints, log, metrics
+from consumer.audit import ContinuousAudit
 from consumer.settings import ConsumerSettings
 from consumer.store import Store
 from consumer.worker import Worker
@@ -49,8 +50,16 @@ def run(settings: ConsumerSettings) -> None:
         signal.signal(signum, stop)
     logger.info("started", **settings.masked())
     worker = _when_clickhouse_answers(lambda: _worker(settings, stopping), stopping)
-    if worker is not None:
+    if worker is None:
+        return
+    audit = ContinuousAudit(settings, worker.assigned_places) if settings.audit_seconds else None
+    if audit:
+        audit.start()
+    try:
         worker.run()
+    finally:
+        if audit:
+            audit.stop()
 
 
 def _worker(settings: ConsumerSettings, stopping: threading.Event) -> Worker:

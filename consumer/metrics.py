@@ -59,6 +59,16 @@ rebalances = Counter(
     ["event"],
     registry=REGISTRY,
 )
+audited = Counter(
+    "orgstats_audited_segments_total",
+    "Closed segments that the continuous audit has counted again.",
+    registry=REGISTRY,
+)
+mismatched = Counter(
+    "orgstats_audit_mismatched_total",
+    "Differences between the log and the stored counts. Above 0: look at the log, run `orgstats audit --recount`.",
+    registry=REGISTRY,
+)
 live_cells = Gauge("orgstats_live_cells", "Cells held in memory, open segments of all partitions.", registry=REGISTRY)
 
 

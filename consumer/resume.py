@@ -188,7 +188,7 @@ def attempt(first_offset: int, found: Found, logic: str) -> Attempt:
         return Attempt(generation)
     if progress is None:  # a first flush was torn, hardly by another logic: cells that differ are rewritten
         return Attempt(generation, reconcile=True)
-    before = repair.logic if repair else _counted_with(first_offset, found.repairs, progress, logic)
+    before = repair.logic if repair else counted_with(first_offset, found.repairs, progress, logic)
     if before != logic:
         nothing_follows = first_offset >= segment_of(progress.next_offset)  # also a change that is taken back
         why = LOGIC_CHANGED if progress.logic != logic or nothing_follows else COUNTED_AGAIN
@@ -196,7 +196,7 @@ def attempt(first_offset: int, found: Found, logic: str) -> Attempt:
     return Attempt(generation, reconcile=repair is not None)  # whether it was done before the last crash is not known
 
 
-def _counted_with(first_offset: int, repairs: Mapping[int, Repair], progress: Progress, logic: str) -> str:
+def counted_with(first_offset: int, repairs: Mapping[int, Repair], progress: Progress, logic: str) -> str:
     """The logic that counted a segment without a repair of its own; empty when that is not on record.
 
     While `progress` still has another logic, a change to this one may have been begun and not been finished.

@@ -61,6 +61,10 @@ class ConsumerSettings(Settings):
         int, Field(ge=0, description="halt when so many records of a partition in a row are bad; 0: never")
     ] = 1_000
     rules: Annotated[Path | None, Field(description="a rules file to publish at start, if it differs")] = None
+    audit_seconds: Annotated[
+        float,
+        Field(ge=0, description="seconds between two closed segments that are counted again and compared; 0: never"),
+    ] = 0.0
     revoke_seconds: Annotated[
         float, Field(ge=0, le=60, description="seconds that a last flush may take when partitions are taken away")
     ] = 10.0

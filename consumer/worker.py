@@ -92,6 +92,10 @@ class Worker:
         self._checkpoints = Checkpoints(self._topics, store(), settings.isolation)
         self._thread = ThreadPoolExecutor(1, "checkpoint")
 
+    def assigned_places(self) -> set[Place]:
+        """What is being counted now; may be asked on any thread."""
+        return set(self._partitions)
+
     def run(self) -> None:
         """Count until stopped; then flush, commit and leave. Raises what an operator must decide."""
         try:

@@ -27,6 +27,7 @@ for _module in (
     "generate",
     "up",
     "replay",
+    "audit",
     "explain",
     "dead_letters",
     "lag",

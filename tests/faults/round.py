@@ -239,6 +239,9 @@ class Round:
         """End a member in order; a zombie is continued first."""
         self.zombies = [(due, one) for due, one in self.zombies if one is not member]
         self._signal(member, signal.SIGTERM)
+        self._wait_for_the_end(member)
+
+    def _wait_for_the_end(self, member: Member) -> None:
         self._signal(member, signal.SIGCONT)
         self.members.remove(member)
         code = member.daemon.child.popen.wait(60)
@@ -255,8 +258,9 @@ class Round:
         """End every member in order; each must leave with 0."""
         for member in self.members:
             self._signal(member, signal.SIGTERM)
+        self.zombies.clear()
         for member in list(self.members):
-            self.stop(member)
+            self._wait_for_the_end(member)
 
     # Judgement
 

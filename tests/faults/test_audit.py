@@ -1,0 +1,155 @@
+"""`orgstats audit`: silent where only retention has been, and loud where a cell was corrupted."""
+
+import json
+import os
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from consumer.source import SEGMENT_LENGTH
+from deploy.local.paths import free_ports
+from schemas.connect import connect
+from schemas.migrate import migrate
+from tests.faults.round import Round
+from tests.support.wait import wait_for
+
+ORGSTATS = str(Path(sys.executable).with_name("orgstats"))
+
+
+def close_a_segment(one: Round, partition: int = 0) -> None:
+    """Put records into a partition, its first segment's rest of aborted ones, and count them."""
+    one.traffic._partitions = 1
+    one.traffic.produce(1_000)
+    one.traffic.transaction(SEGMENT_LENGTH, partition, keep=False)
+    one.traffic.produce(500)
+    one.drain()
+
+
+def audit(one: Round, *flags: str) -> tuple[int, list[dict[str, Any]]]:
+    """Exit code and findings of the command."""
+    env = {
+        **os.environ,
+        **one.env,
+        "ORGSTATS_BOOTSTRAP_SERVERS": one.site.bootstrap_servers,
+        "ORGSTATS_TOPIC": one.topic,
+        "ORGSTATS_CLICKHOUSE_URL": one.url,
+    }
+    done = subprocess.run(
+        [ORGSTATS, "audit", "--json", *flags], env=env, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode in (0, 1), done.stderr
+    return done.returncode, json.loads(done.stdout)
+
+
+def execute(one: Round, sql: str) -> list[Any]:
+    """Run a statement on the round's database."""
+    client = connect(one.url, client_name="tests")
+    try:
+        return list(client.execute(sql))
+    finally:
+        client.disconnect()
+
+
+def corrupt(one: Round, columns: str) -> None:
+    """One cell of the first segment gets a newer row that differs."""
+    execute(
+        one,
+        f"INSERT INTO counts SELECT * REPLACE({columns}, version + 1 AS version) FROM counts FINAL"
+        " WHERE segment = 0 AND events > 0 ORDER BY ALL LIMIT 1",
+    )
+
+
+@pytest.mark.parametrize("flags", [(), ("--recount",)])
+def test_a_closed_segment_with_holes_balances(one: Round, flags: tuple[str, ...]) -> None:
+    """Events, dead letters and offsets without a record make up the segment; every cell is as counted again."""
+    close_a_segment(one)
+    code, found = audit(one, *flags)
+    assert (code, [(c["partition"], c["segment"], c["log"], c["cells"]) for c in found]) == (
+        0,
+        [(0, 0, "whole", bool(flags))],
+    )
+    assert 900 < found[0]["accounted"] <= 1_000 + 2
+
+
+def test_a_lost_or_doubled_event_breaks_the_law(one: Round) -> None:
+    """A cell with one event more than the log has is found without a recount."""
+    close_a_segment(one)
+    corrupt(one, "events + 1 AS events")
+    code, found = audit(one)
+    assert (code, found[0]["differences"][0]["table"]) == (1, "conservation")
+
+
+def test_a_corrupted_cell_is_found_and_named(one: Round) -> None:
+    """A quantity that is wrong by one breaks no law, but the recount names the cell and both values."""
+    close_a_segment(one)
+    assert audit(one)[0] == 0
+    corrupt(one, "quantity + 1 AS quantity")
+    assert audit(one)[0] == 0
+    code, found = audit(one, "--recount")
+    (difference,) = found[0]["differences"]
+    assert (code, difference["table"]) == (1, "counts")
+    assert "org_id=" in difference["key"]
+    stored, wanted = (int(difference[side].split(" / ")[0]) for side in ("stored", "wanted"))
+    assert stored == wanted + 1
+
+
+def test_retention_and_gaps_are_no_differences(one: Round) -> None:
+    """A head that retention took, and a listed gap, leave less to compare, and nothing to complain of."""
+    one.traffic._partitions = 1
+    one.traffic.produce(500)
+    one.drain()
+    one.stop_all()
+    one.traffic.produce(500)
+    one.delete_below({0: 700})
+    close_a_segment(one)
+    code, found = audit(one, "--recount")
+    assert (code, found[0]["log"], found[0]["cells"]) == (0, "head gone", True)
+    corrupt(one, "quantity - quantity AS quantity, events - events AS events")
+    one.delete_below({0: SEGMENT_LENGTH + 10})
+    code, found = audit(one, "--recount")
+    assert (code, found[0]["log"]) == (0, "gone")
+
+
+def test_rows_that_clickhouse_has_deleted_by_age_are_no_differences(one: Round) -> None:
+    """What ORGSTATS_RETENTION_DAYS deletes is not missed."""
+    one.traffic._partitions = 1
+    old = '{"timestamp": %d, "org_id": 1, "outcome": 0}'
+    now = int(execute(one, "SELECT toUnixTimestamp(now())")[0][0])
+    for days in (0, 5, 10):
+        one.traffic._plain.produce(one.topic, (old % (now - days * 86_400)).encode(), partition=0)
+    close_a_segment(one)
+    migrate(one.url, retention_days=2)
+    execute(one, "OPTIMIZE TABLE counts FINAL")
+    execute(one, "OPTIMIZE TABLE project_counts FINAL")
+    assert execute(one, "SELECT count() FROM counts WHERE bucket < now() - INTERVAL 4 DAY") == [(0,)]
+    assert audit(one)[0] == 0
+    assert audit(one, "--recount")[0] == 0
+
+
+def test_the_daemon_audits_while_it_counts(new_round: Callable[..., Round]) -> None:
+    """With ORGSTATS_AUDIT_SECONDS it recounts closed segments and tells of what it found in metrics."""
+    (port,) = free_ports(1)
+    one = new_round(ORGSTATS_AUDIT_SECONDS="0.2", ORGSTATS_METRICS_LISTEN=f"127.0.0.1:{port}")
+    one.traffic._partitions = 1
+    one.start("a")
+
+    def metric(name: str) -> float:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+                lines = answer.read().decode().splitlines()
+        except OSError:
+            return 0
+        return float(next((line.split()[1] for line in lines if line.startswith(name)), 0))
+
+    one.traffic.produce(1_000)
+    one.traffic.transaction(SEGMENT_LENGTH, 0, keep=False)
+    one.traffic.produce(100)
+    wait_for(lambda: metric("orgstats_audited_segments_total") > 0, 60, poll_seconds=0.2)
+    assert metric("orgstats_audit_mismatched_total") == 0
+    corrupt(one, "quantity + 1 AS quantity")
+    wait_for(lambda: metric("orgstats_audit_mismatched_total") > 0, 60, poll_seconds=0.2)
