@@ -62,7 +62,7 @@ def _topics(site: Site) -> Iterator[Finding]:
             continue
         uuid, partitions = described[topic]
         if uuid.strip("A"):
-            yield Finding("ok", f"topic {topic}: {partitions} partitions, UUID {uuid}")
+            yield Finding("ok", f"topic {topic}: partitions {partitions}, UUID {uuid}")
         else:
             yield Finding("act", f"topic {topic} has no UUID", "name its incarnation with ORGSTATS_INCARNATION")
         yield from _topic_settings(topic, site.broker.topic_settings(topic))
@@ -91,7 +91,7 @@ def _topic_settings(topic: str, settings: dict[str, str]) -> Iterator[Finding]:
 def _group(site: Site) -> Iterator[Finding]:
     members = site.broker.group_members(site.settings.group)
     if members:
-        yield Finding("ok", f"group {site.settings.group}: {members} members")
+        yield Finding("ok", f"group {site.settings.group}: members {members}")
     else:
         yield Finding(
             "act", f"group {site.settings.group} has no members: nothing is counted", "start orgstats consume"

@@ -193,18 +193,20 @@ def _in_place(site: "Site", which: "Filter", limit: int, *, execute: bool, rate:
         {(one.topic, one.partition, segment_of(one.offset)) for page in pages(site.store, which, limit) for one in page}
     )
     for topic, partition, segment in segments:
-        words = ["--topic", topic, "--partitions", str(partition), "--repair", "--rate", str(rate)]
+        words = ["apply"] if execute else ["plan", "--diff-only"]
+        words += ["--repair", "--topic", topic, "--partitions", str(partition)]
         words += ["--from-offset", str(segment), "--to-offset", str(segment_end(segment))]
-        ops.say(f"orgstats replay {'apply' if execute else 'plan'} {' '.join(words)}")
-        _replay("apply" if execute else "plan", words)
+        words += ["--rate", f"{rate:g}"] if rate else []
+        ops.say(f"orgstats replay {' '.join(words)}")
+        _replay(words)
 
 
-def _replay(command: str, words: list[str]) -> None:
+def _replay(words: list[str]) -> None:
     from deploy.cli.replay import replay
     from schemas.errors import DifferenceFound
 
     try:
-        typer.main.get_command(replay)([command, *words], standalone_mode=False)
+        typer.main.get_command(replay)(words, standalone_mode=False)
     except DifferenceFound as found:
         ops.say(str(found))
 

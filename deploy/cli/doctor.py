@@ -35,7 +35,7 @@ def doctor(
                 typer.echo(f"      -> {one.remedy}")
     acts = sum(one.level == "act" for one in found)
     if acts:
-        raise DifferenceFound(f"{acts} things need action")
+        raise DifferenceFound(f"{acts} to act on")
 
 
 def register(app: typer.Typer) -> None:

@@ -262,7 +262,7 @@ def _print(
     for one in summary.segments:
         why = ", ".join(f"{count:,} {what}" for what, count in one["why"].items())
         place = f"{one['topic']}/{one['partition']} segment {one['segment']}"
-        ops.say(f"{place}: {one['changes']:,} differ{' - ' + why if why else ''}")
+        ops.say(f"{place}: {one['changes']:,} differ{', among them ' + why if why else ''}")
     ops.say(
         f"{tally.segments} segments, {prepared.offsets:,} offsets: {tally.records:,} records, "
         f"{tally.bytes / 1e6:,.1f} MB; {'took' if applied else 'apply takes about'} {expected:,.0f} s"

@@ -152,6 +152,8 @@ def test_a_voided_mistake_is_repaired_while_consumers_run(
     repair = next(line for line in (voided.stdout + voided.stderr).splitlines() if "replay apply" in line)
     applied = orgstats(*repair.split()[1:])
     assert applied.returncode == 0, applied.stderr
+    groups = AdminClient({"bootstrap.servers": world.kafka.bootstrap_servers}).list_consumer_groups().result(10).valid
+    assert not [one.group_id for one in groups if "replay" in one.group_id]
     assert running.child.stop(grace_seconds=30) == 0
     assert stored.differences(url, world.truth_without_mistake()) == {}
     assert orgstats("replay", "plan").returncode == 0
