@@ -22,6 +22,8 @@ from schemas.rules_store import publish_file
 STORE_SECONDS: Final = 30.0
 """ClickHouse's time for one insert or question."""
 
+LEAVE_SECONDS: Final = 10.0
+"""After the last flush's deadline: for the commit, the goodbye to the group, and an insert under way."""
 RETRY_SECONDS: Final = 2.0
 """Between two tries to begin while ClickHouse is away."""
 
@@ -45,6 +47,9 @@ def run(settings: ConsumerSettings) -> None:
         signal.signal(signum, lambda *_: os._exit(130))
         logger.info("stopping: flush, commit, leave", signal=signal.Signals(signum).name)
         stopping.set()
+        end = threading.Timer(settings.revoke_seconds + LEAVE_SECONDS, _leave_at_once)
+        end.daemon = True
+        end.start()
 
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, stop)
@@ -76,6 +81,12 @@ def _when_clickhouse_answers(make: Callable[[], Worker], stopping: threading.Eve
             logger.warning("waiting for ClickHouse", error=str(error), retry_seconds=RETRY_SECONDS)
             stopping.wait(RETRY_SECONDS)
     return None
+
+
+def _leave_at_once() -> None:
+    """Kafka or ClickHouse keeps the process from leaving; whoever comes next counts what is not committed."""
+    logger.warning("leaving at once: Kafka or ClickHouse does not answer; nothing is lost")
+    os._exit(Unavailable.exit_code)
 
 
 def _store(settings: ConsumerSettings) -> Store:

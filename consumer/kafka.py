@@ -62,15 +62,17 @@ _CONSUMER_ONLY: Final = (
 _EARLIEST: Final[OffsetSpec] = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # no types upstream
 _LATEST: Final[OffsetSpec] = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
+_FENCED: Final = (KafkaError._FENCED, KafkaError.FENCED_INSTANCE_ID)
 _NEEDS_A_PERSON: Final = {
-    KafkaError._FENCED: "another process uses the same group.instance.id; give each its own ORGSTATS_INSTANCE_ID",
-    KafkaError.FENCED_INSTANCE_ID: "another process uses the same group.instance.id; give each its own "
-    "ORGSTATS_INSTANCE_ID",
     KafkaError._AUTHENTICATION: "the broker refuses the credentials in ORGSTATS_KAFKA__SASL_*",
     KafkaError.TOPIC_AUTHORIZATION_FAILED: "grant the principal READ and DESCRIBE on the topic",
     KafkaError.GROUP_AUTHORIZATION_FAILED: "grant the principal READ on the group",
     KafkaError.INCONSISTENT_GROUP_PROTOCOL: "the group has members of another protocol; use a group of its own",
 }
+
+
+class Fenced(ConfigurationError):
+    """The broker knows another member by this name: there is one, or the broker has lost its memory of us."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,15 @@ class Log:
     ) -> None:
         self._several_topics = len(topics) > 1
         self._topic = topics[0]
-        self._consumer = Consumer({**DEFAULTS, **properties, **FIXED, "error_cb": on_error})
+        self._fatal: KafkaError | None = None
+
+        def heard(error: KafkaError) -> None:
+            if _ends_the_client(error):
+                self._fatal = error  # the client is of no more use; `read` says so
+            else:
+                on_error(error)
+
+        self._consumer = Consumer({**DEFAULTS, **properties, **FIXED, "error_cb": heard})
 
         def assigned(consumer: Consumer, partitions: list[TopicPartition]) -> None:
             consumer.assign([])  # nothing is read before it is known where to go on; see `start`
@@ -130,6 +140,8 @@ class Log:
             messages = self._consumer.consume(most, seconds)
         except KafkaException as error:
             raise _translate(error.args[0]) from error
+        if self._fatal is not None:
+            raise _translate(self._fatal)
         ends: list[tuple[Place, int]] = []
         lost: list[Place] = []
         troubles: list[KafkaError] = []
@@ -165,7 +177,7 @@ class Log:
                 ends.append((place, message.offset() or 0))
             elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
                 lost.append(place)
-            elif error.fatal() or error.code() in _NEEDS_A_PERSON:
+            elif _ends_the_client(error) or error.code() in _NEEDS_A_PERSON:
                 raise _translate(error)
             else:
                 troubles.append(error)
@@ -280,10 +292,16 @@ def _places(partitions: Iterable[TopicPartition]) -> list[Place]:
     return [(one.topic, one.partition) for one in partitions]
 
 
+def _ends_the_client(error: KafkaError) -> bool:
+    return error.fatal() or error.code() in (KafkaError._FATAL, *_FENCED)
+
+
 def _translate(error: KafkaError) -> OrgstatsError:
+    if error.code() in _FENCED or (error.code() == KafkaError._FATAL and "fenced" in error.str()):
+        return Fenced("Kafka: another process uses the same group.instance.id; give each its own ORGSTATS_INSTANCE_ID")
     remedy = _NEEDS_A_PERSON.get(error.code())
     if remedy is not None:
         return ConfigurationError(f"Kafka: {error.str()}: {remedy}")
-    if error.fatal():
+    if _ends_the_client(error):
         return ConfigurationError(f"Kafka: {error.str()}: this member cannot go on")
     return Unavailable(f"Kafka: {error.name()}: {error.str()}")

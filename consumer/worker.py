@@ -16,12 +16,12 @@ from consumer.batch import BatchCounter
 from consumer.checkpoint import Assigned, Checkpoints, StoreWentBack, Work, commit, refuse_another_topic
 from consumer.classify import RuleHistory
 from consumer.failpoints import failpoint
-from consumer.kafka import Batch, Log, Place, Topics
+from consumer.kafka import Batch, Fenced, Log, Place, Topics
 from consumer.logic import fingerprint
 from consumer.partition import Partition, Record
 from consumer.settings import ConsumerSettings
 from consumer.store import Store
-from schemas.errors import Unavailable
+from schemas.errors import OrgstatsError, Unavailable
 from schemas.rules_store import load_history
 
 HEARTBEAT_SECONDS: Final = 5.0
@@ -34,6 +34,9 @@ MOST_UNSTORED_CELLS: Final = 1_000_000
 """Closed segments waiting to be stored may hold this many cells before reading pauses."""
 MOST_UNSTORED_DEAD_LETTERS: Final = 2_000
 """Their payloads are kept until they are stored, so there may only be so many."""
+
+FENCED_AGAIN_SECONDS: Final = 60.0
+"""A member that is fenced twice within this time has a namesake."""
 
 logger = structlog.get_logger("orgstats.consumer")
 
@@ -80,15 +83,9 @@ class Worker:
         self._reopening = False  # nothing is read until what was counted is stored; see `_lose_position`
         self._was: dict[Place, Assigned] = {}  # what is being opened again was assigned as this
         self._broken = False
+        self._fenced = -FENCED_AGAIN_SECONDS
         self._counting = self._count_by(self._store.run(load_history))
-        self._log = Log(
-            settings.kafka_properties(),
-            settings.topic,
-            on_assign=self._assigned,
-            on_revoke=self._revoked,
-            on_lost=self._lost,
-            on_error=_kafka_error,
-        )
+        self._log = self._join()
         self._checkpoints = Checkpoints(self._topics, store(), settings.isolation)
         self._thread = ThreadPoolExecutor(1, "checkpoint")
 
@@ -100,7 +97,10 @@ class Worker:
         """Count until stopped; then flush, commit and leave. Raises what an operator must decide."""
         try:
             while not self._stopping.is_set():
-                self._step(time.monotonic())
+                try:
+                    self._step(time.monotonic())
+                except Fenced as error:
+                    self._join_again(error)
         except BaseException:
             self._broken = True  # nothing more is stored or committed; the next owner counts it again
             raise
@@ -110,6 +110,30 @@ class Worker:
             finally:
                 self._thread.shutdown(wait=not self._broken, cancel_futures=True)
                 logger.info("stopped")
+
+    def _join(self) -> Log:
+        return Log(
+            self._settings.kafka_properties(),
+            self._settings.topic,
+            on_assign=self._assigned,
+            on_revoke=self._revoked,
+            on_lost=self._lost,
+            on_error=_kafka_error,
+        )
+
+    def _join_again(self, error: Fenced) -> None:
+        """A restarted broker may have forgotten us; but of two processes with one name, one has to end."""
+        now = time.monotonic()
+        if now < self._fenced + FENCED_AGAIN_SECONDS:
+            raise error
+        self._fenced, self._broken = now, True  # what was counted here is counted again
+        logger.warning("fenced: joining the group again", error=str(error))
+        try:
+            self._log.close()
+        except OrgstatsError as closing:
+            logger.warning("the old membership ended badly", error=str(closing))
+        self._drop()
+        self._log, self._broken = self._join(), False
 
     def _step(self, now: float) -> None:
         batch = self._log.read(self._settings.batch_size, 0.1)

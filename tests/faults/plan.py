@@ -54,6 +54,7 @@ class Plan:
                 kinds = [
                     self.storm,
                     self.storm,
+                    self.mischief,
                     self.cuts,
                     self.gap,
                     self.recreate,
@@ -118,6 +119,27 @@ class Plan:
                 name = member.daemon.name.rsplit("-", 1)[0]
                 one.kill(member)
                 one.start(name, next(names))
+
+    def mischief(self, one: Round, lost: int = 20, doubled: int = 20) -> None:
+        """Every other insert goes wrong, until so many answers were lost and so many inserts doubled."""
+        proxy = self.site.proxy
+        before = Counter(proxy.done)
+        proxy.chances = {"swallow": 0.2, "double": 0.2, "late": 0.05, "cut": 0.05}
+        one.traffic.start(RECORDS_PER_SECOND)
+        for name in ("a", "b"):
+            one.start(name)
+
+        def enough() -> bool:
+            one.tend(str)
+            done = proxy.done
+            twice = done["double"] + done["late"] - before["double"] - before["late"]
+            return done["swallow"] - before["swallow"] >= lost and twice >= doubled
+
+        wait_for(enough, 180, poll_seconds=0.1)
+        one.traffic.stop()
+        proxy.chances = {}
+        one.drain()
+        one.judge()
 
     def cuts(self, one: Round, cuts: int = 3) -> None:
         """Retention comes into the open segment while everybody is dead, or while they count."""

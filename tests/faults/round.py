@@ -163,10 +163,10 @@ class Round:
 
         def reset() -> bool:
             try:
-                self.admin.alter_consumer_group_offsets([request])[f"group-{self.topic}"].result(10)
+                answer = self.admin.alter_consumer_group_offsets([request])[f"group-{self.topic}"].result(10)
             except KafkaException:
                 return False
-            return True
+            return all(one.error is None for one in answer.topic_partitions)
 
         wait_for(reset, 30, poll_seconds=0.2)
         self.done["offsets set by hand"] += 1

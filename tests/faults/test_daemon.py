@@ -1,0 +1,227 @@
+"""What the daemon does when it cannot go on, or may not: it says so, ends as told, and nothing is lost."""
+
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from consumer.source import SEGMENT_LENGTH
+from schemas.connect import connect
+from tests.faults.conftest import Place
+from tests.faults.round import Member, Round
+from tests.support import stored
+from tests.support.wait import wait_for
+
+
+def ends_with(one: Round, member: Member, seconds: float = 60) -> tuple[int, str]:
+    """Exit code and last line of a member that ends by itself."""
+    code = member.daemon.child.popen.wait(seconds)
+    one.members.remove(member)
+    return code, member.daemon.child.tail(1)
+
+
+def says(member: Member, text: str) -> None:
+    """Until its log has the text."""
+    wait_for(lambda: text in member.daemon.child.log.read_text(), 60)
+
+
+def execute(one: Round, *statements: str) -> list[Any]:
+    """Run statements on the round's database; the last one's rows."""
+    client = connect(one.url, client_name="tests")
+    try:
+        rows: list[Any] = [client.execute(sql) for sql in statements][-1]
+        return rows
+    finally:
+        client.disconnect()
+
+
+@pytest.mark.parametrize("settings", [{"ORGSTATS_DEAD_LETTER_SHARE": "0"}, {"ORGSTATS_DEAD_LETTER_RUN": "0"}])
+def test_a_producer_gone_wrong_halts_the_consumer_before_the_store_is_flooded(
+    new_round: Callable[..., Round], settings: dict[str, str]
+) -> None:
+    """Too many broken records, in a row or by share: exit 78 naming the place; raised, they are all stored."""
+    one = new_round(**settings)
+    one.traffic._partitions = 1
+    one.traffic.produce(2_000)
+    one.drain()
+    one.stop_all()
+    for at in range(20_000):
+        one.traffic._plain.produce(one.topic, b"broken" if at % 3 or at < 2_000 else b'{"timestamp":1}', partition=0)
+    one.traffic.produce(10)
+    before, rows = one.progress(), len(stored.dead_letters(one.url))
+    code, last = ends_with(one, one.start("a"))
+    assert code == 78
+    assert f"{one.topic}/0 at offset" in last
+    assert "ORGSTATS_DEAD_LETTER" in last
+    assert (one.progress(), len(stored.dead_letters(one.url))) == (before, rows)
+    one.env |= {"ORGSTATS_DEAD_LETTER_SHARE": "0", "ORGSTATS_DEAD_LETTER_RUN": "0"}
+    one.drain()
+    one.judge()
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        ((60, "Table counts does not exist"), 78, "orgstats migrate"),
+        ((497, "Not enough privileges"), 78, "grant"),
+        ((27, "Cannot parse input"), 70, "ClickHouse error 27"),
+    ],
+)
+def test_an_error_that_does_not_pass_ends_the_consumer_and_loses_nothing(
+    one: Round, error: tuple[int, str], code: int, words: str
+) -> None:
+    """A fatal answer of ClickHouse ends it with the server's words and the remedy; started again, all is counted."""
+    one.traffic.produce(500)
+    one.drain()
+    one.stop_all()
+    one.traffic.produce(500)
+    one.site.proxy.error = error
+    found, last = ends_with(one, one.start("a"))
+    one.site.proxy.error = None
+    assert found == code
+    assert words in last
+    one.drain()
+    one.judge()
+
+
+def test_it_waits_for_a_clickhouse_that_is_away_at_the_start(one: Round) -> None:
+    """Started first, it waits, can be told to stop, and counts as soon as ClickHouse is there."""
+    one.traffic.produce(500)
+    one.site.proxy.set_state("away")
+    waiting = one.start("a")
+    says(waiting, "waiting for ClickHouse")
+    one.stop(waiting)
+    waiting = one.start("a")
+    says(waiting, "waiting for ClickHouse")
+    one.site.proxy.set_state("fine")
+    one.drain()
+    one.judge()
+
+
+def test_one_of_two_with_one_instance_id_ends_with_the_remedy(one: Round) -> None:
+    """Of two static members with one name one ends, saying that each process needs its own; the other counts on."""
+    one.traffic.produce(500)
+    both = [one.start("a")]
+    says(both[0], '"event": "assigned"')
+    both.append(one.start("a"))
+    ended = wait_for(lambda: [member for member in both if not member.daemon.child.running], 60)
+    code, last = ends_with(one, ended[0])
+    assert code == 78
+    assert "ORGSTATS_INSTANCE_ID" in last
+    one.drain()
+    one.judge()
+
+
+def test_a_store_restored_under_running_consumers_heals_by_itself(one: Round) -> None:
+    """ClickHouse comes back as an older copy while consumers wait: they count again what it has lost."""
+    tables = ("counts", "project_counts", "dead_letters", "progress", "sources", "gaps", "repairs")
+    one.traffic.produce(2_000)
+    one.drain()
+    for table in tables:
+        execute(one, f"CREATE TABLE copy_{table} AS {table}", f"INSERT INTO copy_{table} SELECT * FROM {table}")
+    one.traffic.transaction(SEGMENT_LENGTH, 0, keep=False)
+    one.traffic.produce(3_000)
+    one.drain()
+    one.site.proxy.set_state("away")
+    for table in tables:
+        execute(one, f"TRUNCATE TABLE {table}", f"INSERT INTO {table} SELECT * FROM copy_{table}")
+    one.traffic.produce(100)
+    one.site.proxy.set_state("fine")
+    one.drain()
+    one.judge()
+
+
+def test_a_position_that_retention_passes_is_a_gap_from_what_was_counted(new_round: Callable[..., Round]) -> None:
+    """A consumer that was asleep stores what it has counted; the gap is exactly what it could not read."""
+    one = new_round(ORGSTATS_KAFKA__SESSION_TIMEOUT_MS="60000")
+    one.traffic.produce(2_000)
+    sleeper = one.start("a")
+    wait_for(lambda: one.progress() == one.ends(), 60, poll_seconds=0.1)
+    before = one.progress()
+    one._signal(sleeper, signal.SIGSTOP)
+    one.traffic.produce(2_000)
+    lows = {partition: end - 100 for partition, end in one.ends().items()}
+    one.delete_below(lows)
+    one._signal(sleeper, signal.SIGCONT)
+    wait_for(lambda: one.progress() == one.ends(), 60, poll_seconds=0.1)
+    one.gaps = stored.gaps(one.url)  # it may have had some records in its buffers; the cells tell exactly which
+    assert [(partition, low) for partition, _, low in one.gaps] == sorted(lows.items())
+    assert all(start >= before[partition] for partition, start, _ in one.gaps)
+    one.judge()
+
+
+def test_an_accepted_skip_lists_whole_segments(new_round: Callable[..., Round]) -> None:
+    """--accept-skip goes on at the commit's segment and lists what it leaves out; without it nothing is left out."""
+    one = new_round(ORGSTATS_ACCEPT_SKIP="true")
+    one.traffic._partitions = 1
+    one.traffic.produce(500)
+    one.drain()
+    one.stop_all()
+    counted = one.progress()[0]
+    one.traffic.produce(500)
+    one.traffic.transaction(SEGMENT_LENGTH, 0, keep=False)
+    one.traffic.produce(500)
+    one.set_offsets({0: one.ends()[0] - 10})
+    one.gaps = [(0, counted, SEGMENT_LENGTH)]
+    one.drain()
+    one.judge()
+
+
+@pytest.mark.parametrize(
+    ("tamper", "words"),
+    [
+        ("ORGSTATS_KAFKA__ISOLATION_LEVEL", "ISOLATION_LEVEL=read_committed"),
+        ("segment_length", "segments of 1024"),
+    ],
+)
+def test_another_isolation_or_grid_is_refused(one: Round, tamper: str, words: str) -> None:
+    """What would mix two ways of counting does not start, and says what to do."""
+    one.traffic.produce(100)
+    one.drain()
+    one.stop_all()
+    if tamper == "segment_length":
+        execute(
+            one,
+            "INSERT INTO sources SELECT * REPLACE(1024 AS segment_length, registered_at + 1 AS registered_at)"
+            " FROM sources",
+        )
+    else:
+        one.env[tamper] = "read_uncommitted"
+    code, last = ends_with(one, one.start("a"))
+    assert code == 78
+    assert words in last
+
+
+def test_aborted_records_at_the_end_of_the_log_and_of_a_segment_are_passed(one: Round) -> None:
+    """The position moves over offsets without a record, also where nothing follows and where a segment ends."""
+    one.traffic._partitions = 1
+    one.traffic.produce(100)
+    one.traffic.transaction(50, 0, keep=False)
+    one.drain()
+    end = one.ends()[0]
+    one.traffic.transaction(SEGMENT_LENGTH - end - 1, 0, keep=False)  # its marker is the segment's last offset
+    one.drain()
+    assert one.progress()[0] == SEGMENT_LENGTH
+    one.traffic.produce(100)
+    one.drain()
+    one.judge()
+
+
+def test_it_leaves_in_time_when_kafka_is_away(place: Place, one: Round) -> None:
+    """Asked to stop while no broker answers, it ends within its time, and the next one counts what was open.
+
+    It may end in order, or give up on what does not answer: 69.
+    """
+    one.traffic.produce(1_000)
+    member = one.start("a")
+    says(member, '"event": "assigned"')
+    place.broker.kill()
+    try:
+        one._signal(member, signal.SIGTERM)
+        code, _ = ends_with(one, member)
+    finally:
+        place.broker.restart()
+    assert code in (0, 69)
+    one.drain()
+    one.judge()
