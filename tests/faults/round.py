@@ -144,17 +144,21 @@ class Round:
         self.done["retention cut"] += 1
 
     def ends(self) -> dict[int, int]:
-        """Where the logs end for a reader of committed records."""
-        return wait_for(self._ends, 60, poll_seconds=0.2)
+        """Where the logs end, once every transaction is decided; nobody may be producing."""
+        return wait_for(self._ends, 120, poll_seconds=0.1)
 
     def _ends(self) -> dict[int, int]:
         asked = {TopicPartition(self.topic, p): OffsetSpec.latest() for p in range(self.partitions)}  # type: ignore[no-untyped-call]
-        answer = self.admin.list_offsets(asked, isolation_level=IsolationLevel.READ_COMMITTED)
+        levels = IsolationLevel.READ_COMMITTED, IsolationLevel.READ_UNCOMMITTED
         try:
-            return {place.partition: future.result(30).offset for place, future in answer.items()}
+            decided, all_there_is = (
+                {place.partition: future.result(30).offset for place, future in answer.items()}
+                for answer in [self.admin.list_offsets(asked, isolation_level=level) for level in levels]
+            )
         except KafkaException:  # leaders or partitions have changed, which a client learns late
             self.admin = AdminClient({"bootstrap.servers": self.site.bootstrap_servers, "log_level": 0})
             return {}
+        return decided if decided == all_there_is else {}
 
     def set_offsets(self, offsets: dict[int, int]) -> None:
         """What `kafka-consumer-groups --reset-offsets` does, once the group has no members."""

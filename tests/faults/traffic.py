@@ -57,7 +57,11 @@ class Traffic:
             "topic.metadata.refresh.interval.ms": 1_000,
         }
         self._plain = Producer({**properties, "enable.idempotence": True, "queue.buffering.max.messages": 400_000})
-        transactional = {"transactional.id": f"traffic-{topic}", "queue.buffering.max.messages": 400_000}
+        transactional = {
+            "transactional.id": f"traffic-{topic}",
+            "transaction.timeout.ms": 20_000,  # the broker gives up what a restart has left open
+            "queue.buffering.max.messages": 400_000,
+        }
         self._transactional = Producer({**properties, **transactional})
         self._transactional.init_transactions(30)
         self._ending = threading.Event()
