@@ -1,6 +1,7 @@
 """The `orgstats` command: which group of commands lives where, and how errors become exit codes."""
 
 import sys
+import traceback
 from importlib import import_module
 
 import typer
@@ -38,9 +39,15 @@ for _module in (
 
 
 def main() -> None:
-    """Run the command line; an OrgstatsError prints its text on stderr and exits with its code."""
+    """Run the command line; an OrgstatsError prints its text on stderr and exits with its code.
+
+    Any other exception is a bug: its trace, and 70. Python's own 1 would say that a check found a difference.
+    """
     try:
         app()
     except OrgstatsError as error:
         print(f"orgstats: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except Exception:  # noqa: BLE001 - the last one to hear of it
+        traceback.print_exc()
+        sys.exit(OrgstatsError.exit_code)
