@@ -9,7 +9,7 @@ from consumer.kafka import READ_COMMITTED
 from consumer.ops.lag import lag, retention_of
 from consumer.ops.site import Site
 from consumer.ops.stored import ask
-from schemas.errors import OrgstatsError
+from schemas.errors import OrgstatsError, Unavailable
 from schemas.migrate import applied, load, pending
 from schemas.rules_store import load_history, server_now
 
@@ -37,6 +37,9 @@ def examine(site: Site) -> list[Finding]:
     for check in (_brokers, _topics, _group, _clickhouse, _tables, _rights, _rules, _lag):
         try:
             found.extend(check(site))
+        except Unavailable as error:
+            level: Level = "note" if site.settings.incarnation else "act"  # such a broker answers little
+            found.append(Finding(level, str(error), "see that the server answers, then ask again"))
         except OrgstatsError as error:
             found.append(Finding("act", str(error), "see that the settings are right, then ask again"))
     return found

@@ -16,7 +16,7 @@ from consumer.resume import Attempt, Resume
 from consumer.segment import Segment
 from consumer.source import SEGMENT_LENGTH, Source, segment_end, segment_of
 
-SEGMENTS_AT_ONCE: Final = 8
+SEGMENTS_AT_ONCE: Final = 4
 """Segments that are counted, compared and stored together: what is held in memory, and what a kill costs."""
 _BEYOND_ALL: Final = 1 << 48
 
@@ -45,12 +45,13 @@ class Span:
 
 @dataclass(slots=True)
 class Tally:
-    """What was read so far; `seconds` without waiting for the rate."""
+    """What was read so far, and how long reading, counting and comparing took; `waited` for the rate comes on top."""
 
     segments: int = 0
     records: int = 0
     bytes: int = 0
     seconds: float = 0.0
+    waited: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,10 @@ class Recount:
             first = span.first
             while first < span.end:
                 end = min(first + self.segments_at_once * SEGMENT_LENGTH, span.end)
-                yield list(self._chunk(reader, span, first, end, begun))
+                began, waited = time.monotonic(), self.tally.waited
+                chunk = list(self._chunk(reader, span, first, end, begun))
+                self.tally.seconds += time.monotonic() - began - (self.tally.waited - waited)
+                yield chunk
                 first = end
         if span.whole_log:
             yield list(self._beyond(span, begun))
@@ -130,7 +134,7 @@ class Recount:
 
     def _read(self, reader: LogReader, located: Located, partition: Partition, start: int, end: int) -> None:
         began = time.monotonic()
-        paused, records, position = 0.0, 0, start
+        records, position = 0, start
         place = (located.source.topic, located.source.partition)
         for run, reached in reader.read(place, start, end):
             partition.count(cast("Sequence[Record]", run))
@@ -140,10 +144,9 @@ class Recount:
             position = min(reached, end)
             if self.rate and (ahead := records / self.rate - (time.monotonic() - began)) > 0:
                 time.sleep(ahead)
-                paused += ahead
+                self.tally.waited += ahead
         partition.advance(end)
         self.tally.records += records
-        self.tally.seconds += time.monotonic() - began - paused
 
     def _beyond(self, span: Span, begun: Mapping[int, int]) -> Iterator[Changes]:
         """Stored segments behind the end of a log that was cut back: all their cells go.

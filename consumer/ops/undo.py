@@ -8,7 +8,10 @@ from consumer.ops.stored import ask, run
 from consumer.source import SEGMENT_LENGTH
 from schemas.errors import ConfigurationError, Refused
 
-_SEGMENTS: Final = "(SELECT source_id, segment, generation FROM repairs FINAL WHERE why = %(name)s) AS s"
+_SEGMENTS: Final = (
+    "(SELECT source_id, segment, max(generation) AS generation FROM repairs FINAL WHERE why = %(name)s"
+    " GROUP BY source_id, segment) AS s"
+)
 _ON_SEGMENT: Final = "ON r.source_id = s.source_id AND r.segment = s.segment"
 _ON: Final = f"{_ON_SEGMENT} WHERE r.replay_id = %(id)s"
 _NEXT: Final = "bitShiftLeft(toUInt64(s.generation + 1), 48)"

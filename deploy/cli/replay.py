@@ -1,5 +1,6 @@
 """`orgstats replay`: see what the log gives against what is stored, and make the store hold it."""
 
+import gc
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -46,6 +47,7 @@ class _Options:
 
     def prepare(self, *, wait: bool) -> "Prepared":
         """Find what was asked for; raises BadParameter for options that do not go together."""
+        gc.set_threshold(100_000, 20, 50)  # millions of tuples and no cycles: looking for some doubles the time
         from consumer.ops.recount import Head
         from consumer.ops.replay import Asked, Range, prepare
 
@@ -80,7 +82,7 @@ def plan(
     head: HeadOption = "refuse",
     rewind: Rewind = False,
     rate: Rate = 0.0,
-    segments_at_once: AtOnce = 8,
+    segments_at_once: AtOnce = 4,
     as_json: ops.AsJson = False,
     diff_only: Annotated[bool, ops.option("--diff-only", help="Only the counts that would change.")] = False,
     cells: Annotated[bool, ops.option("--cells", help="With --json: each cell before and after.")] = False,
@@ -126,7 +128,7 @@ def apply(
     head: HeadOption = "refuse",
     rewind: Rewind = False,
     rate: Rate = 0.0,
-    segments_at_once: AtOnce = 8,
+    segments_at_once: AtOnce = 4,
     as_json: ops.AsJson = False,
 ) -> None:
     """Write what the log gives and the store lacks; with --repair also take back what the log does not give.
