@@ -1,6 +1,8 @@
 """What the daemon does when it cannot go on, or may not: it says so, ends as told, and nothing is lost."""
 
+import json
 import signal
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -8,9 +10,11 @@ import pytest
 
 from consumer.source import SEGMENT_LENGTH
 from schemas.connect import connect
+from schemas.rules_store import history, publish_file
 from tests.faults.conftest import Place
+from tests.faults.ledger import differences
 from tests.faults.round import Member, Round
-from tests.support import stored
+from tests.support import oracle, stored
 from tests.support.wait import wait_for
 
 
@@ -225,3 +229,35 @@ def test_it_leaves_in_time_when_kafka_is_away(place: Place, one: Round) -> None:
     assert code in (0, 69)
     one.drain()
     one.judge()
+
+
+def test_a_consumer_that_slept_reads_the_rules_before_it_judges(new_round: Callable[..., Round]) -> None:
+    """Stopped while rules were published and came into force, it judges nothing by the copy it went to sleep with."""
+    one = new_round(ORGSTATS_KAFKA__SESSION_TIMEOUT_MS="120000")
+
+    def produce() -> None:
+        for at in range(400):
+            event = {"timestamp": time.time(), "org_id": 1, "environment": ("dev", "live")[at % 2]}
+            one.traffic._plain.produce(one.topic, json.dumps(event).encode(), partition=at % 4)
+        one.traffic._plain.flush(30)
+
+    produce()
+    sleeper = one.start("a")
+    wait_for(lambda: one.progress() == one.ends(), 60, poll_seconds=0.1)
+    one._signal(sleeper, signal.SIGSTOP)
+    rules = one.site.directory / f"{one.topic}.toml"
+    rules.write_text('[[rule]]\noutcome = "filtered"\nreason = "dev"\nenvironment = ["dev"]\n')
+    client = connect(one.url, client_name="tests")
+    publish_file(client, rules)
+    (in_force,) = [round(row.effective_from.timestamp() * 1000) for row in history(client)]
+    client.disconnect()
+    wait_for(lambda: time.time() * 1000 > in_force, 60, poll_seconds=0.2)
+    produce()
+    one._signal(sleeper, signal.SIGCONT)
+    wait_for(lambda: one.progress() == one.ends(), 60, poll_seconds=0.1)
+    one.ledgers[-1].catch_up()
+
+    def judge(event: dict[str, Any], kafka_ms: int) -> tuple[int, str]:
+        return (1, "dev") if kafka_ms >= in_force and event["environment"] == "dev" else (0, "")
+
+    assert differences(one.url, [oracle.count(one.ledgers[-1].records, judge)]) == {}
