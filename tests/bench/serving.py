@@ -1,8 +1,8 @@
 """How fast the endpoint answers over many rows: `python -m tests.bench.serving --rows 50000000`.
 
 Counts of a heavy-tailed thousand organizations over 90 days are put into an engine of its own, the real server
-is started over it, and 64 connections ask as fast as they get answers, while a flush a second is written beside
-them. "The same" asks for one window again and again, as dashboards do: after each flush it is read once, then
+is started over it, and 64 connections ask as fast as they get answers, while the real consumer counts events
+of a real Kafka beside them. "The same" asks for one window again and again, as dashboards do: after each flush it is read once, then
 answered from memory. "Its own" asks for another window each time, which always reads.
 """
 
@@ -12,26 +12,30 @@ import json
 import os
 import random
 import statistics
+import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from deploy.local import chdb_server
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # not in its __all__
+
+from deploy.local import apache_kafka, chdb_server, processes
 from query.clickhouse import Database
 from query.directory import Directory
 from schemas.connect import connect
 from schemas.migrate import migrate
-from tests.query.seeding import Cell, Counted, insert_counts, insert_sources, make_token
+from tests.query.seeding import make_token
 from tests.query.serving import Api, running_api
+from tests.support.daemon import Daemon
 
 ORGANIZATIONS = 1_000
 DAYS = 90
 END = 1_700_006_400 // 86_400 * 86_400
 BUSIEST, MEDIAN = 1, 500
+EVENTS_A_SECOND = 5_000
 HOUR, DAY = 3_600, 86_400
 
 
@@ -78,29 +82,23 @@ def fill(url: str, rows: int) -> None:
 
 
 @contextmanager
-def flushes(url: str) -> Iterator[None]:
-    """A flush a second beside the block, as a consumer would write it: counts, then progress."""
-    ended = threading.Event()
-
-    def flush() -> None:
-        with Database(url, size=1, timeout_seconds=60) as database:
-            offset = 1
-            while not ended.wait(1.0):
-                offset += 5_000
-                now = int(time.time()) // 10 * 10
-                insert_counts(
-                    database,
-                    [Cell(1 + n % ORGANIZATIONS, now, n + 1, source_id=n % 4, version=offset) for n in range(5_000)],
-                )
-                insert_sources(database, [Counted(complete_until=time.time(), next_offset=offset)])
-
-    thread = threading.Thread(target=flush)
-    thread.start()
+def consuming(url: str, scratch: Path) -> Iterator[None]:
+    """A broker, EVENTS_A_SECOND made-up events, and the real consumer counting them into the same engine."""
+    broker = apache_kafka.start(scratch / "kafka")
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
+    admin.create_topics([NewTopic("outcomes", 4, 1)])["outcomes"].result(30)
+    daemon = Daemon("consume", scratch, broker.bootstrap_servers, "outcomes", url)
+    words = [f"--bootstrap-servers={broker.bootstrap_servers}", "--topic=outcomes", f"--rate={EVENTS_A_SECOND}"]
+    command = [str(Path(sys.executable).with_name("orgstats")), "generate", *words]
+    traffic = processes.start("generate", command, log=scratch / "generate.log")
     try:
         yield
+        if not (daemon.child.running and traffic.running):
+            raise SystemExit(f"the consumer or its traffic has ended:\n{daemon.child.tail()}\n{traffic.tail()}")
     finally:
-        ended.set()
-        thread.join()
+        for child in (traffic, daemon.child):
+            child.stop()
+        broker.kill()
 
 
 async def connection(host: str, port: int, token: str, path: Callable[[], str], until: float) -> list[float]:
@@ -161,7 +159,7 @@ def main() -> None:
 
 
 def measure(engine: chdb_server.Running, scratch: Path, arguments: argparse.Namespace) -> None:
-    """The load of each kind, then of all of them with flushes beside."""
+    """The load of each kind, then of all of them with the consumer beside."""
     with Database(engine.url, size=1) as database:
         directory = Directory(database)
         for org_id in (BUSIEST, MEDIAN):
@@ -185,7 +183,7 @@ def measure(engine: chdb_server.Running, scratch: Path, arguments: argparse.Name
             print(f"| {' | '.join(cells)} |", flush=True)
 
         same = [replace(kind, spread=0) for kind in KINDS]
-        with flushes(engine.url):
+        with consuming(engine.url, scratch):
             # Reading 90 days of the busiest costs 64 at once more than the time for one request.
             short = [kind for kind in KINDS if kind.seconds <= DAY]
             for windows, kinds in (("the same", same), ("its own", short)):
