@@ -2,8 +2,8 @@
 
 Counts of a heavy-tailed thousand organizations over 90 days are put into an engine of its own, the real server
 is started over it, and 64 connections ask as fast as they get answers, while the real consumer counts events
-of a real Kafka beside them. "The same" asks for one window again and again, as dashboards do: after each flush it is read once, then
-answered from memory. "Its own" asks for another window each time, which always reads.
+of a real Kafka beside them. "The same" asks for one window again and again, as dashboards do: after each flush
+it is read once, then answered from memory. "Its own" asks for another window each time, which always reads.
 """
 
 import argparse
