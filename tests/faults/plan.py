@@ -81,7 +81,7 @@ class Plan:
         began = toggled = stopped = time.monotonic()
         guests: list[Member] = []
         while time.monotonic() < began + seconds or not enough():
-            if time.monotonic() > began + 3 * seconds:
+            if time.monotonic() > began + 5 * seconds:
                 raise Unequal(f"not every fault has come up: {dict(self.done)}")
             one.tend(lambda: next(names))
             if time.monotonic() > toggled + 2.0:

@@ -17,7 +17,7 @@ def plan(place: Place) -> Plan:
     return Plan(place.site, place.broker, SEED, Counter())
 
 
-@pytest.mark.timeout(420)
+@pytest.mark.timeout(540)
 def test_a_storm_of_rebalances_kills_and_zombies_changes_no_count(plan: Plan) -> None:
     """For a minute members join and leave every two seconds, kill themselves at failpoints, are stopped and go on."""
     done = plan.done
