@@ -318,7 +318,10 @@ class World:
 
     def _a_change_is_unfinished(self) -> bool:
         progress = self.store.progress
-        return self.logic_changed and (progress is None or progress.logic != self.logic)
+        if progress is None:
+            return self.logic_changed
+        logics = {self.logic, *(repair.logic for repair in self.store.repairs.values())}
+        return logics != {progress.logic}
 
     def back_up(self) -> None:
         self.backup = self.store.copy()
