@@ -138,6 +138,7 @@ class Owner:
 
     partition: Partition
     logic: str
+    changes_a_headless_segment: bool = False
 
 
 class World:
@@ -159,7 +160,7 @@ class World:
         self.undecidable = False
         """Cells of two logics are mixed and the log has gone from which to tell them apart: a flush was torn and its
         log deleted before the logic changed, or retention (or an operator who set the commit ahead) came between
-        the beginning and the end of a change."""
+        the beginning and the end of a change, or before it, and the change's own first flush was torn."""
         self.grow(self.random.randint(5, 30))
 
     def play(self, steps: int) -> None:
@@ -215,6 +216,7 @@ class World:
         partition = Partition(
             SOURCE, start, BatchCounter(LOGICS[logic], RuleHistory(())), lambda first: attempt(first, found, logic)
         )
+        headless_change = start.load_stored and (found.progress is None or found.progress.logic != logic)
         if start.load_stored:
             first = segment_of(start.start)
             partition.segment.load(
@@ -225,7 +227,7 @@ class World:
             other_logic = found.progress is None or found.progress.logic != logic
             torn = partition.segment.skip_until > start.start
             self.undecidable |= self.logic_changed and (changed or (other_logic and torn))
-        self.owners.append(Owner(partition, logic))
+        self.owners.append(Owner(partition, logic, headless_change))
 
     def _highest_segment(self) -> int:
         progress = self.store.progress
@@ -278,6 +280,7 @@ class World:
         if owner.partition.quiet:
             return
         self._reconcile(owner.partition)
+        self.undecidable |= self.logic_changed and owner.changes_a_headless_segment
         changes = owner.partition.take()
         inserts = writes_of(changes, owner.logic)
         whole = self.random.randint(0, len(inserts) - 1)
