@@ -29,11 +29,7 @@ def project_counts(url: str) -> dict[ProjectCell, int]:
 
 def dead_letters(url: str) -> list[tuple[int, int, str]]:
     """(partition, offset, reason code), sorted, one entry for each row."""
-    return _ask(
-        url,
-        "SELECT partition, offset, toString(reason) FROM dead_letters FINAL WHERE NOT withdrawn"
-        " ORDER BY partition, offset",
-    )
+    return sorted(_ask(url, "SELECT partition, offset, toString(reason) FROM dead_letters FINAL WHERE NOT withdrawn"))
 
 
 def gaps(url: str) -> list[tuple[int, int, int]]:
