@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, Self, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
@@ -15,6 +16,8 @@ Origin = Literal["flag", "environment", "default"]
 _SECRET_KEY: Final = re.compile(
     r"password|secret|token|credential|\.key$|\.pem$|jaas|oauthbearer\.config", re.IGNORECASE
 )
+_IN_FILES: Final = ("PASSWORD", "SECRET")
+"""Ends of a dict's keys that may stand in a file; others that end in `.file` are properties themselves."""
 _URL_PASSWORD: Final = re.compile(r"(?<=://)([^/@\s:]*):[^/\s]*(?=@)")
 
 
@@ -22,7 +25,8 @@ class Settings(BaseModel):
     """Frozen settings; each field `x` is read from `ORGSTATS_X`, its description is the remedy in faults.
 
     A field that is a tuple or list reads a comma-separated text. A field that is a dict reads every variable
-    `ORGSTATS_X__<KEY>`, its key in lower case with `.` for `_`.
+    `ORGSTATS_X__<KEY>`, its key in lower case with `.` for `_`. Where a secret should stand in no environment,
+    `ORGSTATS_X_FILE` names a file that holds the text of `ORGSTATS_X`; keys ending in PASSWORD or SECRET too.
     """
 
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", validate_default=True)
@@ -35,12 +39,16 @@ class Settings(BaseModel):
         An empty variable counts as absent. Raises ConfigurationError with every fault: variable and remedy.
         """
         given = {name: value for name, value in overrides.items() if value is not None}
+        env, unread = cls._with_files(env)
         found = {name: value for name in cls.model_fields if (value := cls._read(name, env)) is not None}
+        faults = list(unread.values())
         try:
             settings = cls.model_validate({**found, **given})
         except ValidationError as error:
-            faults = [cls._fault(fault["loc"], fault["msg"]) for fault in error.errors()]
-            raise ConfigurationError("\n".join(dict.fromkeys(faults))) from None
+            told = [cls._fault(fault["loc"], fault["msg"]) for fault in error.errors()]
+            faults += [text for text in told if text.partition(":")[0] not in unread]
+        if faults:
+            raise ConfigurationError("\n".join(dict.fromkeys(faults)))
         settings._origins.update(dict.fromkeys(cls.model_fields, "default"))  # noqa: SLF001 - our own
         settings._origins.update(dict.fromkeys(found, "environment"))  # noqa: SLF001
         settings._origins.update(dict.fromkeys(given, "flag"))  # noqa: SLF001
@@ -68,6 +76,34 @@ class Settings(BaseModel):
     @classmethod
     def _variable(cls, name: str) -> str:
         return f"{PREFIX}{name.upper()}{'__' if _container(cls, name) is dict else ''}"
+
+    @classmethod
+    def _with_files(cls, env: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+        """The environment with the texts of files under the variables' own names, and each unread one's fault."""
+        texts, faults = dict(env), {}
+        for variable in cls._in_files(env):
+            path = texts.pop(f"{variable}_FILE")
+            if texts.get(variable):
+                continue
+            try:
+                texts[variable] = Path(path).read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                why = error.strerror if isinstance(error, OSError) else "not UTF-8"
+                faults[variable] = f"{variable}_FILE: {path} cannot be read: {why}"
+        return texts, faults
+
+    @classmethod
+    def _in_files(cls, env: Mapping[str, str]) -> list[str]:
+        """The variables that a variable ending in _FILE stands for; one that is a field itself stands for itself."""
+        named = [name.removesuffix("_FILE") for name in sorted(env) if name.endswith("_FILE") and env[name]]
+        known = cls.variables()
+        prefixes = tuple(variable for variable in known.values() if variable.endswith("__"))
+        return [
+            variable
+            for variable in named
+            if f"{variable}_FILE" not in known.values()
+            and (variable in known.values() or (variable.startswith(prefixes) and variable.endswith(_IN_FILES)))
+        ]
 
     @classmethod
     def _read(cls, name: str, env: Mapping[str, str]) -> Any:

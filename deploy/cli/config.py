@@ -90,7 +90,9 @@ def _misspelt() -> list[str]:
     known = {*OTHER_VARIABLES, *(name for command in Command for name in _settings(command).variables().values())}
     prefixes = tuple(name for name in known if name.endswith("__"))
     unknown = [
-        n for n in sorted(os.environ) if n.startswith("ORGSTATS_") and n not in known and not n.startswith(prefixes)
+        n
+        for n in sorted(os.environ)
+        if n.startswith("ORGSTATS_") and not {n, n.removesuffix("_FILE")} & known and not n.startswith(prefixes)
     ]
     near = {name: get_close_matches(name, known, n=1) for name in unknown}
     return [f"{name}: no such setting" + (f"; did you mean {near[name][0]}?" if near[name] else "") for name in unknown]

@@ -1,5 +1,7 @@
 """Settings: flags over environment over defaults, all faults at once, no secret ever shown."""
 
+from pathlib import Path
+
 import pytest
 from pydantic import Field, SecretStr, ValidationError, model_validator
 
@@ -55,6 +57,47 @@ def test_any_property_passes_through_a_dict() -> None:
     """ORGSTATS_KAFKA__FETCH_WAIT_MAX_MS becomes the property fetch.wait.max.ms."""
     env = {"ORGSTATS_KAFKA__FETCH_WAIT_MAX_MS": "7", "ORGSTATS_KAFKA__DEBUG": "", "ORGSTATS_KAFKA": "x"}
     assert Sample.from_env(env).kafka == {"fetch.wait.max.ms": "7"}
+
+
+def test_a_secret_may_stand_in_a_file(tmp_path: Path) -> None:
+    """ORGSTATS_X_FILE names a file with the text of ORGSTATS_X, which itself goes first; so do passwords of a dict."""
+    (secret := tmp_path / "secret").write_text("from-file\n")
+    file = str(secret)
+    env = {"ORGSTATS_CLICKHOUSE_URL_FILE": file, "ORGSTATS_GROUP_FILE": file, "ORGSTATS_GROUP": "g"}
+    env |= {"ORGSTATS_KAFKA__SASL_PASSWORD_FILE": file, "ORGSTATS_KAFKA__SASL_OAUTHBEARER_ASSERTION_FILE": "/x"}
+    settings = Sample.from_env(env)
+    assert (settings.clickhouse_url, settings.group) == ("from-file", "g")
+    assert settings.kafka == {"sasl.password": "from-file", "sasl.oauthbearer.assertion.file": "/x"}
+    assert settings.origins()["clickhouse_url"] == "environment"
+
+
+def test_a_field_that_names_a_file_stays_what_it_is() -> None:
+    """ORGSTATS_KEY_FILE is the field key_file where there is one, and not the text of key."""
+
+    class Keys(Settings):
+        """A key and a file of keys."""
+
+        key: str | None = None
+        key_file: Path | None = None
+
+    keys = Keys.from_env({"ORGSTATS_KEY_FILE": "/keys"})
+    assert (keys.key, keys.key_file) == (None, Path("/keys"))
+
+
+def test_a_file_that_cannot_be_read_is_one_fault_among_others(tmp_path: Path) -> None:
+    """The fault names the variable and the file; a missing value is not told a second time."""
+
+    class Needy(Settings):
+        """One field that must be given, one that must be a number."""
+
+        url: str
+        days: int = 1
+
+    with pytest.raises(ConfigurationError) as error:
+        Needy.from_env({"ORGSTATS_URL_FILE": f"{tmp_path}/absent", "ORGSTATS_DAYS": "x"})
+    first, second = str(error.value).splitlines()
+    assert first == f"ORGSTATS_URL_FILE: {tmp_path}/absent cannot be read: No such file or directory"
+    assert second.startswith("ORGSTATS_DAYS: ")
 
 
 def test_all_faults_come_together_with_variable_and_remedy() -> None:
