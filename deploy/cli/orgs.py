@@ -53,7 +53,10 @@ def add_organization(
 
 @orgs.command("ls")
 def list_organizations() -> None:
-    """List all organizations: id, slug, name."""
+    """List all organizations: id, slug, name.
+
+    Example: orgstats orgs ls
+    """
     with directory() as where:
         rows = where.organizations()
     show([(row.org_id, row.slug, row.name) for row in rows], ("id", "slug", "name"))
@@ -80,7 +83,10 @@ def add_project(
 
 @projects.command("ls")
 def list_projects(organization: Annotated[str, typer.Argument(help="The organization's slug or id.")]) -> None:
-    """List an organization's projects: id, slug, name."""
+    """List an organization's projects: id, slug, name.
+
+    Example: orgstats projects ls the-interstellar-jurisdiction
+    """
     with directory() as where:
         rows = where.projects(where.organization(organization).org_id)
     show([(row.project_id, row.slug, row.name) for row in rows], ("id", "slug", "name"))

@@ -46,7 +46,10 @@ def create(
 
 @tokens.command("ls")
 def list_tokens() -> None:
-    """List all tokens, without the tokens: id, organization, scopes, state, name."""
+    """List all tokens, without the tokens: id, organization, scopes, state, name.
+
+    Example: orgstats tokens ls
+    """
     from query.access import is_valid
     from schemas.times import format_time
 

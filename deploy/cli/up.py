@@ -24,6 +24,8 @@ def up(
 
     Listens on ORGSTATS_LISTEN [default: 127.0.0.1:8000, or another port when that is taken]. Data and logs are
     kept in .local/up. Ctrl-C stops all of it. For trying things out, not for production.
+
+    Example: orgstats up --kafka apache --rate 100
     """
     import signal
 
