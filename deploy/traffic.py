@@ -37,6 +37,8 @@ class Mix:
     """Events that are minutes or hours older than their record."""
     astray: float = 0.0002
     """Events so far from their record's time that they count there instead."""
+    spelled: float = 1 / 6
+    """Share of the others whose timestamp is not spelled as Relay spells it."""
     keyed: bool = True
     """Whether the organization is the record's key, and so decides the partition."""
 
@@ -293,13 +295,13 @@ def _address(random: Random) -> str:
 
 
 def _unusual(random: Random, mix: Mix) -> _Unusual | None:
-    """Some events are late, a few are astray, and one in six of the others is spelled otherwise."""
+    """Some events are late, a few are astray, and some of the others are spelled otherwise."""
     roll = random.random()
     if roll < mix.late:
         return _Unusual(lag=_late)
     if roll < mix.late + mix.astray:
         return _Unusual(lag=_astray)
-    return _Unusual(random.choice((*_SPELLINGS, None))) if random.random() < 1 / 6 else None
+    return _Unusual(random.choice((*_SPELLINGS, None))) if random.random() < mix.spelled else None
 
 
 def _late(random: Random) -> float:

@@ -30,7 +30,7 @@ class Spread(NamedTuple):
 
     def text(self, digits: int = 0) -> str:
         """As it stands in a table: the middle, and in brackets the ends."""
-        return f"{self.middle:,.{digits}f} ({self.low:,.{digits}f}–{self.high:,.{digits}f})"
+        return f"{self.middle:,.{digits}f} ({self.low:,.{digits}f} to {self.high:,.{digits}f})"
 
 
 def write_section(name: str, markdown: str) -> None:
