@@ -15,6 +15,7 @@ part of the counts may be stored: the next ones have higher versions. After it, 
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from consumer import metrics
 from consumer.failpoints import failpoint
@@ -32,6 +33,13 @@ class Assigned:
     uuid: str | None
     incarnation: str
     rewinds: int
+
+
+class Position(NamedTuple):
+    """What is stored of a partition, and the moment up to which its counts are complete, epoch seconds."""
+
+    next_offset: int
+    complete_until: float
 
 
 class StoreWentBack(Exception):
@@ -57,8 +65,8 @@ class Checkpoints:
         self._store = store
         self._isolation = isolation
 
-    def run(self, work: list[Work], logic: str) -> Mapping[Place, int]:
-        """Store; returns the ends of the logs.
+    def run(self, work: list[Work], logic: str) -> Mapping[Place, Position]:
+        """Store; returns what is stored now.
 
         Raises Unavailable (again later), StoreWentBack (open the partitions again) or Refused.
         """
@@ -86,7 +94,10 @@ class Checkpoints:
         failpoint("after_insert")
         metrics.flush_seconds.observe(time.monotonic() - started)
         metrics.last_flush_timestamp_seconds.set_to_current_time()
-        return ends
+        return {
+            one.place: Position(reached.next_offset, reached.complete_until_ms / 1000)
+            for one, reached in zip(work, flush.progress, strict=True)
+        }
 
     def _same_topics(self, work: list[Work]) -> dict[str, int]:
         """Partitions by topic; Refused when a topic is not the one that was assigned."""

@@ -14,6 +14,7 @@ from consumer import failpoints, log, metrics
 from consumer.audit import ContinuousAudit
 from consumer.settings import ConsumerSettings
 from consumer.store import Store
+from consumer.watch import Watch
 from consumer.worker import Worker
 from schemas.connect import connect
 from schemas.errors import Unavailable
@@ -57,14 +58,18 @@ def run(settings: ConsumerSettings) -> None:
     worker = _when_clickhouse_answers(lambda: _worker(settings, stopping), stopping)
     if worker is None:
         return
-    audit = ContinuousAudit(settings, worker.assigned_places) if settings.audit_seconds else None
-    if audit:
-        audit.start()
+    beside: list[Watch | ContinuousAudit] = []
+    if settings.metrics_listen:
+        beside.append(Watch(settings, worker.positions))
+    if settings.audit_seconds:
+        beside.append(ContinuousAudit(settings, worker.assigned_places))
+    for thread in beside:
+        thread.start()
     try:
         worker.run()
     finally:
-        if audit:
-            audit.stop()
+        for thread in beside:
+            thread.stop()
 
 
 def _worker(settings: ConsumerSettings, stopping: threading.Event) -> Worker:
@@ -76,10 +81,14 @@ def _when_clickhouse_answers(make: Callable[[], Worker], stopping: threading.Eve
     """What `make` makes as soon as ClickHouse answers; None when stopped before."""
     while not stopping.is_set():
         try:
-            return make()
+            made = make()
         except Unavailable as error:
+            metrics.paused.set(1)
             logger.warning("waiting for ClickHouse", error=str(error), retry_seconds=RETRY_SECONDS)
             stopping.wait(RETRY_SECONDS)
+        else:
+            metrics.paused.set(0)
+            return made
     return None
 
 

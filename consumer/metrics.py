@@ -1,10 +1,20 @@
-"""Every metric of the daemon, declared once: name, type, unit, meaning and remedy."""
+"""Every metric of the daemon, declared once: name, type, unit, meaning and remedy. docs/metrics.md shows them."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from collections.abc import Iterable
+from importlib.metadata import version
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector, start_http_server
 
 REGISTRY = CollectorRegistry()
+ProcessCollector(registry=REGISTRY)
 
-records = Counter("orgstats_records_total", "Records read and judged, recounts included.", ["topic"], registry=REGISTRY)
+build = Info("orgstats_build", "The program's version. Several at once: an upgrade is under way.", registry=REGISTRY)
+records = Counter(
+    "orgstats_records_total",
+    "Records read and judged, recounts included. 0 a second with a lag: look at the log.",
+    ["topic"],
+    registry=REGISTRY,
+)
 dead_letters = Counter(
     "orgstats_dead_letters_total",
     "Records that could not be decoded. Look at them with `orgstats dead-letters ls`.",
@@ -17,7 +27,12 @@ out_of_bounds = Counter(
     ["topic"],
     registry=REGISTRY,
 )
-rows_written = Counter("orgstats_rows_written_total", "Rows inserted into ClickHouse.", ["table"], registry=REGISTRY)
+rows_written = Counter(
+    "orgstats_rows_written_total",
+    "Rows inserted into ClickHouse. Nearly as many as records: raise ORGSTATS_FLUSH_SECONDS.",
+    ["table"],
+    registry=REGISTRY,
+)
 flush_seconds = Histogram(
     "orgstats_flush_seconds",
     "Time from the start of a flush until it is stored. Slow: look at ClickHouse's parts and merges.",
@@ -31,20 +46,47 @@ flush_failures = Counter(
 )
 paused = Gauge(
     "orgstats_paused",
-    "1 while consumption is paused because ClickHouse or the rules cannot be reached.",
+    "1 while consumption is paused because ClickHouse or the rules cannot be reached. Look at ClickHouse.",
     registry=REGISTRY,
 )
-assigned_partitions = Gauge("orgstats_assigned_partitions", "Partitions that this process counts.", registry=REGISTRY)
-next_offset = Gauge("orgstats_next_offset", "Position stored and committed.", ["topic", "partition"], registry=REGISTRY)
+assigned_partitions = Gauge(
+    "orgstats_assigned_partitions",
+    "Partitions that this process counts. 0 everywhere: nothing is counted, run `orgstats doctor`.",
+    registry=REGISTRY,
+)
+next_offset = Gauge(
+    "orgstats_next_offset",
+    "Position stored and committed. Standing still with a lag: look at the log for what is refused.",
+    ["topic", "partition"],
+    registry=REGISTRY,
+)
 lag_records = Gauge(
     "orgstats_lag_records",
     "Offsets between the stored position and the end of the log. Growing: add consumers or partitions.",
     ["topic", "partition"],
     registry=REGISTRY,
 )
+complete_until_timestamp_seconds = Gauge(
+    "orgstats_complete_until_timestamp_seconds",
+    "The moment up to which counts are complete, epoch seconds. Old: see `orgstats lag`.",
+    ["topic", "partition"],
+    registry=REGISTRY,
+)
+overtaken_timestamp_seconds = Gauge(
+    "orgstats_overtaken_timestamp_seconds",
+    "When retention would delete uncounted records if counting stood still, epoch seconds; absent: never. "
+    "Near: raise the topic's retention.",
+    ["topic", "partition"],
+    registry=REGISTRY,
+)
 last_flush_timestamp_seconds = Gauge(
     "orgstats_last_flush_timestamp_seconds",
     "When the last flush was stored, epoch seconds. Old: the process is stuck or ClickHouse is away.",
+    registry=REGISTRY,
+)
+rules_read_timestamp_seconds = Gauge(
+    "orgstats_rules_read_timestamp_seconds",
+    "When the rules were last read, epoch seconds. Older than 25 s: counting waits for ClickHouse.",
     registry=REGISTRY,
 )
 gap_offsets = Counter(
@@ -61,7 +103,7 @@ rebalances = Counter(
 )
 audited = Counter(
     "orgstats_audited_segments_total",
-    "Closed segments that the continuous audit has counted again.",
+    "Closed segments that the continuous audit has counted again. None: set ORGSTATS_AUDIT_SECONDS.",
     registry=REGISTRY,
 )
 mismatched = Counter(
@@ -69,16 +111,30 @@ mismatched = Counter(
     "Differences between the log and the stored counts. Above 0: look at the log, run `orgstats audit --recount`.",
     registry=REGISTRY,
 )
-live_cells = Gauge("orgstats_live_cells", "Cells held in memory, open segments of all partitions.", registry=REGISTRY)
+live_cells = Gauge(
+    "orgstats_live_cells",
+    "Cells held in memory, open segments of all partitions. Memory grows with it: spread over more processes.",
+    registry=REGISTRY,
+)
+
+_OF_PARTITIONS = (next_offset, lag_records, complete_until_timestamp_seconds, overtaken_timestamp_seconds)
 
 
 def forget_partitions() -> None:
     """The partitions are somebody else's now: what is known of them here would only grow old."""
     assigned_partitions.set(0)
-    next_offset.clear()
-    lag_records.clear()
+    for metric in _OF_PARTITIONS:
+        metric.clear()
+
+
+def forget(places: Iterable[tuple[str, int]]) -> None:
+    """The same for some (topic, partition)."""
+    for topic, partition in places:
+        for metric in _OF_PARTITIONS:
+            metric.remove(topic, partition)
 
 
 def serve(host: str, port: int) -> None:
     """Serve the metrics as Prometheus text on a port of their own."""
+    build.info({"version": version("orgstats")})
     start_http_server(port, addr=host, registry=REGISTRY)

@@ -137,6 +137,11 @@ class Partition:
         return self.next_offset < self.quiet_until
 
     @property
+    def live_cells(self) -> int:
+        """Cells held in memory, of organizations and of projects."""
+        return sum(len(segment.cells) + len(segment.project_cells or ()) for segment in (*self._closed, self.segment))
+
+    @property
     def unstored_cells(self) -> int:
         """Cells kept only because their closed segment is not stored yet."""
         return sum(len(segment.cells) for segment in self._closed)

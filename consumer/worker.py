@@ -13,7 +13,7 @@ from confluent_kafka import KafkaError
 from consumer import metrics
 from consumer.assignment import Counting, Opened, open_partitions
 from consumer.batch import BatchCounter
-from consumer.checkpoint import Assigned, Checkpoints, StoreWentBack, Work, commit, refuse_another_topic
+from consumer.checkpoint import Assigned, Checkpoints, Position, StoreWentBack, Work, commit, refuse_another_topic
 from consumer.classify import RuleHistory
 from consumer.failpoints import failpoint
 from consumer.kafka import Batch, Fenced, Log, Place, Topics
@@ -56,7 +56,7 @@ class Timers:
 class Flight:
     """A checkpoint under way, and what it stores."""
 
-    future: Future[Mapping[Place, int]]
+    future: Future[Mapping[Place, Position]]
     work: list[Work]
     logic: str
 
@@ -73,6 +73,7 @@ class Worker:
         self._store = store()
         self._topics = Topics(settings.kafka_properties())
         self._partitions: dict[Place, Opened] = {}
+        self._positions: dict[Place, Position] = {}
         self._unopened: list[Place] = []
         self._holds: set[str] = set()
         self._timer = Timers()
@@ -92,6 +93,10 @@ class Worker:
     def assigned_places(self) -> set[Place]:
         """What is being counted now; may be asked on any thread."""
         return set(self._partitions)
+
+    def positions(self) -> dict[Place, Position]:
+        """How far is stored what is being counted, where anything is yet; may be asked on any thread."""
+        return self._positions.copy()
 
     def run(self) -> None:
         """Count until stopped; then flush, commit and leave. Raises what an operator must decide."""
@@ -157,9 +162,10 @@ class Worker:
             if place not in self._partitions:
                 continue
             partition = self._partitions[place].partition
-            segment = partition.segment
+            segment, moved = partition.segment, partition.out_of_bounds
             partition.count(cast("Sequence[Record]", run))
             metrics.records.labels(place[0]).inc(len(run))
+            metrics.out_of_bounds.labels(place[0]).inc(partition.out_of_bounds - moved)
             if partition.segment is not segment:
                 failpoint("at_segment_boundary")
         if batch.runs:
@@ -223,7 +229,7 @@ class Worker:
             return
         flight, self._flight = self._flight, None
         try:
-            ends = flight.future.result()
+            positions = flight.future.result()
         except Unavailable as error:
             for one in flight.work:
                 if one.place in self._partitions:
@@ -239,9 +245,17 @@ class Worker:
         still_ours = [one for one in flight.work if one.place in self._partitions]
         for one in still_ours:
             self._partitions[one.place].partition.stored(one.changes)
-            _measure(one, ends[one.place])
+            self._measure(one, positions[one.place])
+        metrics.live_cells.set(sum(opened.partition.live_cells for opened in self._partitions.values()))
         if still_ours:
             self._commit(still_ours, flight.logic)
+
+    def _measure(self, work: Work, position: Position) -> None:
+        self._positions[work.place] = position
+        metrics.next_offset.labels(*work.place).set(position.next_offset)
+        metrics.complete_until_timestamp_seconds.labels(*work.place).set(position.complete_until)
+        for dead in work.changes.notes.dead_letters:
+            metrics.dead_letters.labels(work.place[0], dead.code).inc()
 
     def _commit(self, work: list[Work], logic: str) -> None:
         try:
@@ -299,6 +313,7 @@ class Worker:
 
     def _drop(self) -> None:
         self._partitions.clear()
+        self._positions.clear()
         self._was.clear()
         self._unopened = []
         self._reopening = False
@@ -375,6 +390,7 @@ class Worker:
             self._hold("rules", on=now > self._timer.rules_read + RULES_STALE_SECONDS)
             return
         self._timer.rules_read = now
+        metrics.rules_read_timestamp_seconds.set_to_current_time()
         self._hold("rules", on=False)
         if history.edition != self._counting.batch.rules.edition:
             logger.warning("a new edition of the rules: counting the open segments again", edition=history.edition)
@@ -398,14 +414,6 @@ class Worker:
 def _is_stored(opened: Opened) -> bool:
     partition = opened.partition
     return partition.quiet or partition.next_offset == partition.stored_offset
-
-
-def _measure(work: Work, end: int) -> None:
-    topic, partition = work.place
-    metrics.next_offset.labels(topic, partition).set(work.changes.next_offset)
-    metrics.lag_records.labels(topic, partition).set(end - work.changes.next_offset)
-    for dead in work.changes.notes.dead_letters:
-        metrics.dead_letters.labels(topic, dead.code).inc()
 
 
 def _kafka_error(error: KafkaError) -> None:

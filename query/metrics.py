@@ -1,9 +1,11 @@
-"""Every metric of the query side, declared once: name, type, unit, meaning and remedy."""
+"""Every metric of the query side, declared once: name, type, unit, meaning and remedy. docs/metrics.md shows them."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 
 REGISTRY = CollectorRegistry()
+ProcessCollector(registry=REGISTRY)
 
+build = Info("orgstats_build", "The program's version. Several at once: an upgrade is under way.", registry=REGISTRY)
 requests = Counter(
     "orgstats_requests_total",
     "Requests answered, by route and status. 503: look at ClickHouse; 429: a caller is over its rate.",

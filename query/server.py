@@ -4,6 +4,7 @@ import os
 import socket
 import time
 from collections.abc import Mapping
+from importlib.metadata import version
 from types import FrameType
 
 import structlog
@@ -24,6 +25,7 @@ def run(settings: QuerySettings) -> None:
     are taken, and requests under way are answered. A second signal ends the process at once.
     """
     log.configure(settings.log_level)
+    metrics.build.info({"version": version("orgstats")})
     listener = _listen("ORGSTATS_LISTEN", settings.listen)
     if settings.metrics_listen:
         _serve_metrics(settings.metrics_listen)

@@ -1,0 +1,85 @@
+"""Looks from Kafka's side at what is counted: how far behind it is, and when retention would overtake it.
+
+Failure semantics: a thread with clients of its own, which asks nothing of ClickHouse; so what it says stays true
+while counting waits for ClickHouse. What Kafka does not answer is left as it was, and it never ends the daemon.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import structlog
+
+from consumer import metrics
+from consumer.checkpoint import Position
+from consumer.kafka import Place, Topics
+from consumer.ops.broker import Broker
+from consumer.ops.lag import RATE_SECONDS, Retention, overtaken_at, retention_of
+from consumer.settings import ConsumerSettings
+from schemas.errors import OrgstatsError, Unavailable
+
+WATCH_SECONDS: Final = 5.0
+SETTINGS_SECONDS: Final = 300.0
+"""How old what is known of a topic's retention may be."""
+
+logger = structlog.get_logger("orgstats.consumer")
+
+
+class Watch(threading.Thread):
+    """Keeps the metrics about the logs of the partitions whose `positions` are known."""
+
+    def __init__(self, settings: ConsumerSettings, positions: Callable[[], Mapping[Place, Position]]) -> None:
+        super().__init__(name="watch", daemon=True)
+        self._settings = settings
+        self._positions = positions
+        self._topics = Topics(settings.kafka_properties())
+        self._broker = Broker(settings.kafka_properties())
+        self._retention: dict[str, Retention] = {}
+        self._ask_retention_at = 0.0
+        self._shown: set[Place] = set()
+        self._stopping = threading.Event()
+
+    def stop(self) -> None:
+        """Ask it to end; it may still be waiting for Kafka."""
+        self._stopping.set()
+
+    def run(self) -> None:
+        """One look every few seconds."""
+        while not self._stopping.wait(WATCH_SECONDS):
+            try:
+                self.look(time.time())
+            except OrgstatsError as error:
+                logger.warning("cannot look at the logs", error=str(error))
+
+    def look(self, now: float) -> None:
+        """Ask Kafka, and set the metrics. Raises Unavailable, or ConfigurationError when a right is missing."""
+        positions = self._positions()
+        metrics.forget(self._shown - positions.keys())
+        self._shown = set(positions)
+        starts = self._topics.starts(positions)
+        ends = self._topics.ends(positions, self._settings.isolation)
+        recent = self._broker.offsets_at(positions, round((now - RATE_SECONDS) * 1000))
+        self._ask_retention(now)
+        for place, position in positions.items():
+            metrics.lag_records.labels(*place).set(max(0, ends[place] - position.next_offset))
+            since = recent[place]
+            rate = 0.0 if since is None else (ends[place] - since) / RATE_SECONDS
+            headroom = position.next_offset - starts[place]
+            at = overtaken_at(self._retention[place[0]], position.complete_until, now, headroom, rate)
+            if at is None:
+                metrics.overtaken_timestamp_seconds.remove(*place)
+            else:
+                metrics.overtaken_timestamp_seconds.labels(*place).set(at)
+
+    def _ask_retention(self, now: float) -> None:
+        """A right to read a topic's settings is not needed to count; without it nothing is foretold."""
+        if now < self._ask_retention_at:
+            return
+        for topic in self._settings.topic:
+            try:
+                self._retention[topic] = retention_of(self._broker.topic_settings(topic))
+            except Unavailable as error:
+                logger.warning("cannot read the topic's retention", topic=topic, error=str(error))
+                self._retention.setdefault(topic, Retention(None, None))
+        self._ask_retention_at = now + SETTINGS_SECONDS

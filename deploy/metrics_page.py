@@ -1,0 +1,85 @@
+"""Renders docs/metrics.md from the declared metrics: python -m deploy.metrics_page > docs/metrics.md."""
+
+from collections.abc import Iterator
+from types import ModuleType
+from typing import NamedTuple
+
+from prometheus_client.metrics import MetricWrapperBase
+
+import consumer.metrics
+import query.metrics
+
+_UNITS = {
+    "_timestamp_seconds": "epoch seconds",
+    "_seconds": "seconds",
+    "_offset": "offset",
+    "_offsets_total": "offsets",
+    "_lag_records": "offsets",
+    "_info": "1",
+    "_paused": "0 or 1",
+}
+_PAGE = """\
+# Metrics
+
+Made of the declarations in `consumer/metrics.py` and `query/metrics.py` by `python -m deploy.metrics_page`.
+Dashboards are in `deploy/grafana`, alerts in `deploy/prometheus`; the alerts point to [operations.md](operations.md).
+
+## The consumer
+
+At `/metrics` of the address in `ORGSTATS_METRICS_LISTEN`; without one nothing is served.
+
+{consumer}
+
+## The API
+
+At `/metrics` beside the endpoint; with `ORGSTATS_METRICS_LISTEN` at that address instead.
+
+{query}
+
+Both also give the standard `process_` metrics: memory, CPU seconds, start time, open files.
+"""
+
+
+class Declared(NamedTuple):
+    """One metric as its declaration has it; `meaning` and `remedy` are one sentence or more each."""
+
+    name: str
+    kind: str
+    unit: str
+    labels: tuple[str, ...]
+    meaning: str
+    remedy: str
+
+
+def declared(module: ModuleType) -> Iterator[Declared]:
+    """The metrics of a module, in its order."""
+    for metric in vars(module).values():
+        if not isinstance(metric, MetricWrapperBase):
+            continue
+        (described,) = metric.describe()
+        kind = "gauge" if described.type == "info" else described.type
+        name = described.name + {"counter": "_total", "info": "_info"}.get(described.type, "")
+        meaning, _, remedy = described.documentation.partition(". ")
+        labels = metric._labelnames  # noqa: SLF001 - told nowhere else
+        yield Declared(name, kind, _unit(name), labels or ("version",) * (described.type == "info"), meaning, remedy)
+
+
+def _unit(name: str) -> str:
+    return next((unit for ending, unit in _UNITS.items() if name.endswith(ending)), "count")
+
+
+def page() -> str:
+    """The whole of docs/metrics.md."""
+    return _PAGE.format(consumer=_table(consumer.metrics), query=_table(query.metrics))
+
+
+def _table(module: ModuleType) -> str:
+    rows = (
+        f"| `{one.name}` | {one.kind} | {one.unit} | {', '.join(one.labels)} | {one.meaning} | {one.remedy} |"
+        for one in declared(module)
+    )
+    return "\n".join(("| name | type | unit | labels | meaning | remedy |", "|---|---|---|---|---|---|", *rows))
+
+
+if __name__ == "__main__":
+    print(page(), end="")
