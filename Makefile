@@ -45,5 +45,5 @@ clean:
 	touch $@
 
 .venv/.dev: .venv/.uv pyproject.toml requirements.lock
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -c requirements.lock -e '.[local,test,dev]'
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c requirements.lock -e '.[local,otel,test,dev]'
 	touch $@ .venv/.local

@@ -23,6 +23,7 @@ from consumer.kafka import Log, Place, Topics
 from consumer.partition import Changes
 from consumer.rows import Flush, Reached
 from consumer.store import Store
+from schemas import tracing
 from schemas.errors import Refused
 
 
@@ -70,6 +71,10 @@ class Checkpoints:
 
         Raises Unavailable (again later), StoreWentBack (open the partitions again) or Refused.
         """
+        with tracing.span("checkpoint", {"orgstats.partitions": len(work)}):
+            return self._run(work, logic)
+
+    def _run(self, work: list[Work], logic: str) -> Mapping[Place, Position]:
         started = time.monotonic()
         asked_ms = time.time_ns() // 1_000_000
         partitions = self._same_topics(work)
@@ -89,7 +94,9 @@ class Checkpoints:
             for one in work
         ]
         failpoint("before_insert")
-        for table, rows in self._store.write(flush).items():
+        with tracing.span("store"):
+            written = self._store.write(flush)
+        for table, rows in written.items():
             metrics.rows_written.labels(table).inc(rows)
         failpoint("after_insert")
         metrics.flush_seconds.observe(time.monotonic() - started)

@@ -16,6 +16,7 @@ from consumer.settings import ConsumerSettings
 from consumer.store import Store
 from consumer.watch import Watch
 from consumer.worker import Worker
+from schemas import tracing
 from schemas.connect import connect
 from schemas.errors import Unavailable
 from schemas.rules_store import publish_file
@@ -37,6 +38,7 @@ def run(settings: ConsumerSettings) -> None:
     Raises ConfigurationError, Refused or Unavailable with a text for the operator.
     """
     log.configure(settings.log_level)
+    tracing.configure("orgstats-consumer", os.environ)
     failpoints.arm(os.environ)
     if settings.metrics_listen:
         host, _, port = settings.metrics_listen.rpartition(":")

@@ -24,14 +24,17 @@ from query.limits import RateLimit
 from query.openapi import document
 from query.reader import Reader
 from query.settings import QuerySettings
+from schemas import tracing
 from schemas.errors import OrgstatsError
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-ORGANIZATION_STATS: Final = "/api/0/organizations/{organization}/stats"
-PROJECT_STATS: Final = "/api/0/projects/{organization}/{project}/stats"
+ROUTES: Final = {
+    "organization": "/api/0/organizations/{organization}/stats",
+    "project": "/api/0/projects/{organization}/{project}/stats",
+}
 
 _HEADERS: Final = {name.encode() for name in ("authorization", "if-none-match", GATEWAY_HEADER)}
 _SHOWN_PARAMETERS: Final = {"stat", "since", "until", "resolution", "group", "id", "projectID"}
@@ -77,7 +80,7 @@ def create_app(settings: QuerySettings, *, health: Health | None = None) -> Fast
         reader.close()
 
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, lifespan=lifespan)
-    for path, route in ((ORGANIZATION_STATS, "organization"), (PROJECT_STATS, "project")):
+    for route, path in ROUTES.items():
         for spelling in (path + "/", path):
             app.add_route(spelling, StatsRoute(endpoint, route))  # type: ignore[arg-type]  # an ASGI application
     _add_health(app, reader, health)
@@ -97,9 +100,11 @@ class StatsRoute:
 
     async def __call__(self, scope: Scope, _: Receive, send: Send) -> None:
         started, seen = time.perf_counter(), Seen()
-        answer = await self._answer(scope, seen)
-        await send({"type": "http.response.start", "status": answer.status, "headers": answer.raw_headers()})
-        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else answer.body})
+        with tracing.request(scope["method"], ROUTES[self._route], scope["headers"]):
+            answer = await self._answer(scope, seen)
+            await send({"type": "http.response.start", "status": answer.status, "headers": answer.raw_headers()})
+            await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else answer.body})
+            tracing.answered(answer.status)
         seconds = time.perf_counter() - started
         metrics.requests.labels(self._route, answer.status).inc()
         metrics.request_seconds.labels(self._route).observe(seconds)

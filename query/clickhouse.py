@@ -11,11 +11,12 @@ from clickhouse_driver import errors as driver_errors
 from query import metrics
 from query.params import InvalidQuery
 from query.sql import Statement
-from schemas import tables
+from schemas import tables, tracing
 from schemas.connect import INSERT_SETTINGS, connect, translate
 from schemas.errors import Unavailable
 
 _TOO_MUCH: Final = frozenset({158, 307, 396})  # TOO_MANY_ROWS, TOO_MANY_BYTES, TOO_MANY_ROWS_OR_BYTES
+_CLICKHOUSE: Final = {"db.system.name": "clickhouse"}
 
 
 class Database:
@@ -67,7 +68,7 @@ class Database:
         Raises Unavailable, InvalidQuery when it would read more rows than the limit, OrgstatsError for a
         fault of ours.
         """
-        with self._client() as client, metrics.read_seconds.time():
+        with tracing.span("read " + statement.name, _CLICKHOUSE), self._client() as client, metrics.read_seconds.time():
             rows: list[tuple[Any, ...]] = client.execute(
                 statement.text, dict(statement.parameters), settings=dict(statement.settings)
             )

@@ -14,6 +14,7 @@ from query.completeness import CountedState, SourceState, counted_state
 from query.http import Body, body_of_projects, body_of_series
 from query.params import StatsQuery
 from query.stats import read_series
+from schemas import tracing
 from schemas.errors import Unavailable
 
 FOUND_SECONDS: Final = 30.0
@@ -92,7 +93,7 @@ class Reader:
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 await self._idle_threads.acquire()
-                future = self._threads.submit(function, *args, **kwargs)
+                future = self._threads.submit(tracing.carried(function), *args, **kwargs)
                 future.add_done_callback(partial(self._thread_is_idle, asyncio.get_running_loop()))
                 return await asyncio.wrap_future(future)
         except TimeoutError:

@@ -15,6 +15,7 @@ from consumer import log
 from query import metrics
 from query.app import Health, create_app
 from query.settings import QuerySettings, split_address
+from schemas import tracing
 from schemas.errors import ConfigurationError
 
 logger = structlog.get_logger("orgstats.query")
@@ -25,6 +26,7 @@ def run(settings: QuerySettings) -> None:
     are taken, and requests under way are answered. A second signal ends the process at once.
     """
     log.configure(settings.log_level)
+    tracing.configure("orgstats-api", os.environ)
     metrics.build.info({"version": version("orgstats")})
     listener = _listen("ORGSTATS_LISTEN", settings.listen)
     if settings.metrics_listen:

@@ -18,11 +18,12 @@ _LARGEST_ID: Final = 2**64 - 1
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """Text with `{name:Type}` places, the values for them, and settings for this statement only."""
+    """Text with `{name:Type}` places, the values for them, settings for this statement only, a name for traces."""
 
     text: str
     parameters: Mapping[str, int | str | Sequence[int]] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
+    name: str = "statement"
 
 
 def _filter(stat: Stat) -> str:
@@ -75,20 +76,20 @@ def series(query: StatsQuery) -> Statement:
         most_rows *= max(1, len(query.projects))
     # The key begins with the bucket's month, so no cell has rows in two partitions.
     settings = {"max_result_rows": most_rows, "do_not_merge_across_partitions_select_final": 1}
-    return Statement(text, parameters, settings)
+    return Statement(text, parameters, settings, "series")
 
 
 def organization(name: str) -> Statement:
     """The row (org_id, slug, name) of the organization with this slug or numeric id, if there is one."""
     if name.isascii() and name.isdigit() and len(name) <= 20 and int(name) <= _LARGEST_ID:
         text = "SELECT org_id, slug, name FROM organizations FINAL WHERE org_id = {org:UInt64}"
-        return Statement(text, {"org": int(name)})
+        return Statement(text, {"org": int(name)}, name="organization")
     # The slug is no key column, so the newest row of each organization is taken by hand.
     text = (
         "SELECT org_id, argMax(slug, updated_at) AS newest, argMax(name, updated_at) FROM organizations"
         " GROUP BY org_id HAVING newest = {slug:String} ORDER BY org_id LIMIT 1"
     )
-    return Statement(text, {"slug": name})
+    return Statement(text, {"slug": name}, name="organization")
 
 
 def organizations() -> Statement:
@@ -104,7 +105,7 @@ def projects(org_id: int) -> Statement:
         "SELECT project_id, slug, name, toUnixTimestamp64Milli(updated_at) FROM projects FINAL"
         " WHERE org_id = {org:UInt64} ORDER BY project_id"
     )
-    return Statement(text, {"org": org_id})
+    return Statement(text, {"org": org_id}, name="projects")
 
 
 _TOKENS: Final = (
@@ -115,7 +116,7 @@ _TOKENS: Final = (
 
 def token(digest: str) -> Statement:
     """The row of the token with this SHA-256 in hexadecimal, if there is one."""
-    return Statement(_TOKENS + " WHERE token_sha256 = {digest:String}", {"digest": digest})
+    return Statement(_TOKENS + " WHERE token_sha256 = {digest:String}", {"digest": digest}, name="token")
 
 
 def tokens() -> Statement:
@@ -131,4 +132,5 @@ def sources() -> Statement:
         " FROM (SELECT * FROM sources FINAL) AS s"
         " LEFT JOIN (SELECT * FROM progress FINAL) AS p ON p.source_id = s.source_id",
         settings={"join_use_nulls": 0},
+        name="progress",
     )
