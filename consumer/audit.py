@@ -24,6 +24,7 @@ from consumer.plain import Cell, Plain, PlainCounter, ProjectCell
 from consumer.resume import counted_with
 from consumer.settings import ConsumerSettings
 from consumer.source import SEGMENT_LENGTH, Source, segment_end, segment_of
+from schemas.cluster import read
 from schemas.errors import OrgstatsError, Refused, Unavailable
 from schemas.migrate import retained_days
 from schemas.rule_history import RuleHistory
@@ -211,10 +212,13 @@ def _accounted(source: Source, segment: int) -> Callable[[Client], int]:
     values = {"source": source.source_id, "segment": segment, "end": segment_end(segment)}
 
     def ask(client: Client) -> int:
-        events = client.execute(
-            "SELECT sum(events) FROM counts FINAL WHERE source_id = %(source)s AND segment = %(segment)s", values
+        events = read(
+            client,
+            "SELECT sum(events) FROM counts FINAL WHERE source_id = %(source)s AND segment = %(segment)s",
+            values,
         )[0][0]
-        dead = client.execute(
+        dead = read(
+            client,
             "SELECT count() FROM dead_letters FINAL WHERE source_id = %(source)s AND offset >= %(segment)s"
             " AND offset < %(end)s AND NOT withdrawn",
             values,
@@ -228,17 +232,20 @@ def _held(source: Source, segment: int, *, projects: bool) -> Callable[[Client],
     values = {"source": source.source_id, "segment": segment, "end": segment_end(segment)}
 
     def ask(client: Client) -> Held:
-        cells = client.execute(
+        cells = read(
+            client,
             "SELECT org_id, toUnixTimestamp(bucket), category, toInt8(outcome), toString(reason), quantity, events"
             " FROM counts FINAL WHERE source_id = %(source)s AND segment = %(segment)s",
             values,
         )
-        project_cells = client.execute(
+        project_cells = read(
+            client,
             "SELECT org_id, project_id, toUnixTimestamp(bucket), category, toInt8(outcome), quantity"
             " FROM project_counts FINAL WHERE source_id = %(source)s AND segment = %(segment)s",
             values,
         )
-        dead = client.execute(
+        dead = read(
+            client,
             "SELECT offset, toString(reason) FROM dead_letters FINAL WHERE source_id = %(source)s"
             " AND offset >= %(segment)s AND offset < %(end)s AND NOT withdrawn",
             values,

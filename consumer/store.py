@@ -16,6 +16,7 @@ from consumer.partition import StoredSegment
 from consumer.resume import LOGIC_CHANGED, Progress, Registration, Repair
 from consumer.segment import CellKey, ProjectKey, Stored
 from consumer.source import SEGMENT_LENGTH, Source, generation_of, segment_end
+from schemas.cluster import read
 from schemas.connect import INSERT_SETTINGS, translate
 from schemas.tables import insert
 
@@ -148,7 +149,7 @@ class Store:
         return self._run(sql, {"ids": ids, **values}) if ids else []
 
     def _run(self, sql: str, values: dict[str, Any]) -> list[Any]:
-        return self.run(lambda client: list(client.execute(sql, values)))
+        return self.run(lambda client: read(client, sql, values))
 
     def _insert(self, table: str, columns: rows.Columns) -> int:
         if not columns or not columns[0]:

@@ -12,8 +12,22 @@ from schemas.errors import ConfigurationError, OrgstatsError, Unavailable
 INSERT_SETTINGS: Final[dict[str, Any]] = {
     "async_insert": 0,  # the answer must mean "stored", or a commit could pass uncounted records
     "max_partitions_per_insert_block": 0,  # late events of many months are still one flush
-    "insert_deduplicate": 0,  # the version decides; a deduplication window would only be a second opinion
+    "insert_deduplicate": 0,  # a window would drop a row that is needed again: a partition restored, a zero undone
+    # The rest is for clusters; a single server has nothing to do with it.
+    "insert_distributed_sync": 1,  # stored on the shards, not on its way there
+    "insert_quorum": "auto",  # what a majority of the replicas has, the loss of one server does not lose
+    "insert_quorum_parallel": 1,  # or each consumer would wait for all others
+    "insert_quorum_timeout": 20_000,  # ms, before the client's own time is over
 }
+
+READ_SETTINGS: Final[dict[str, Any]] = {
+    "skip_unavailable_shards": 0,  # a part of an answer is none
+    "max_replica_delay_for_distributed_queries": 10,
+    "fallback_to_stale_replicas_for_distributed_queries": 0,
+    "distributed_product_mode": "deny",  # a join of two split tables would miss what is on other shards
+    "optimize_skip_unused_shards": 1,  # an organization's series is asked of its shard alone
+}
+"""For clusters; a single server has nothing to do with them."""
 
 RETRYABLE_CODES: Final = frozenset(
     {
@@ -33,6 +47,8 @@ RETRYABLE_CODES: Final = frozenset(
         285,  # TOO_FEW_LIVE_REPLICAS
         286,  # UNSATISFIED_QUORUM_FOR_PREVIOUS_WRITE
         319,  # UNKNOWN_STATUS_OF_INSERT
+        341,  # UNFINISHED: a server of the cluster has not yet done its part
+        369,  # ALL_REPLICAS_ARE_STALE
         173,  # CANNOT_ALLOCATE_MEMORY
         198,  # DNS_ERROR
         236,  # ABORTED: the server is shutting down
@@ -97,7 +113,7 @@ def connect(url: str, *, client_name: str, timeout_seconds: float = 30.0, **sett
         send_receive_timeout=timeout_seconds,
         sync_request_timeout=5.0,
         tcp_keepalive=True,
-        settings={"max_execution_time": max(1, int(timeout_seconds)), **settings},
+        settings={**READ_SETTINGS, "max_execution_time": max(1, int(timeout_seconds)), **settings},
     )
 
 

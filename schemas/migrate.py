@@ -11,7 +11,6 @@ Files define tables and columns only; moving data is not repeatable and does not
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from enum import StrEnum
 from hashlib import sha256
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -21,12 +20,20 @@ from clickhouse_driver import Client
 from clickhouse_driver import errors as driver_errors
 from pydantic import Field
 
-from schemas.connect import connect, translate
+from schemas.cluster import LOCAL, Cluster, look_up, read, spread
+from schemas.connect import INSERT_SETTINGS, connect, translate
 from schemas.errors import ConfigurationError, Refused
 from schemas.settings import ClickHouseSettings
 
 FOLDER: Final = Path(__file__).parent / "clickhouse"
-RETAINED_TABLES: Final = ("counts", "project_counts")
+RETAINED: Final = {
+    "counts": "bucket",
+    "project_counts": "bucket",
+    "replaced_counts": "bucket",
+    "replaced_project_counts": "bucket",
+    "replaced_dead_letters": "replaced_at",
+}
+"""Tables whose rows live as long as the retention says, and since when a row lives."""
 MAX_RETENTION_DAYS: Final = 3650
 """A DateTime ends in 2106: a bucket plus more days than this could pass it, wrap to 1970, and be deleted."""
 
@@ -48,12 +55,9 @@ class MigrateSettings(ClickHouseSettings):
     retention_days: int = Field(
         default=90, ge=0, le=MAX_RETENTION_DAYS, description="days that counts are kept; 0 keeps them for ever"
     )
-
-
-class Form(StrEnum):
-    """What the tables are made for; a cluster would be another form."""
-
-    single = "single"
+    cluster: str = Field(
+        default="", description="the cluster of ClickHouse servers to make the tables on; empty for a single server"
+    )
 
 
 class Migration(NamedTuple):
@@ -99,10 +103,8 @@ def split(sql: str) -> tuple[str, ...]:
     return tuple(statement.strip() for statement in statements if statement.strip())
 
 
-def render(statement: str, form: Form = Form.single) -> str:
-    """A statement of a file as it is run: repeatable, and in the given form. Raises ValueError if it cannot be."""
-    if form is not Form.single:
-        raise ValueError(f"no tables can be made for {form}")
+def render(statement: str) -> str:
+    """A statement of a file as it is run, repeatable. Raises ValueError if it cannot be."""
     for pattern, replacement in _REPEATABLE:
         repeatable, count = re.subn(pattern, replacement, statement, flags=re.IGNORECASE)
         if count:
@@ -156,7 +158,7 @@ def retention_statements(current_days: Mapping[str, int], retention_days: int) -
     changes: dict[str, tuple[str, ...]] = {}
     for table, days in current_days.items():
         if retention_days and days != retention_days:
-            lifetime = f"bucket + toIntervalDay({retention_days})"
+            lifetime = f"{RETAINED[table]} + toIntervalDay({retention_days})"
             define = f"ALTER TABLE {table} MODIFY TTL {lifetime} SETTINGS materialize_ttl_after_modify = 0"
             changes[table] = (define, f"ALTER TABLE {table} MATERIALIZE TTL")
         elif days and not retention_days:
@@ -166,28 +168,40 @@ def retention_statements(current_days: Mapping[str, int], retention_days: int) -
     return changes
 
 
-def migrate(url: str, *, retention_days: int, plan_only: bool = False) -> list[Step]:
+def migrate(
+    url: str, *, retention_days: int, plan_only: bool = False, cluster: str = "", again: bool = False
+) -> list[Step]:
     """Bring the database at `url` up to date, making it when it is missing; what was done (or would be).
 
-    Raises Unavailable when ClickHouse does not answer (run it again), Refused and ConfigurationError as
-    `pending` and `retention_statements` do; then nothing was changed.
+    With the name of a `cluster` everything is done on all of its servers; `again` does what was done before, for
+    servers that have joined since. Raises Unavailable when ClickHouse does not answer (run it again), Refused and
+    ConfigurationError as `pending`, `look_up` and `retention_statements` do; then nothing was changed.
     """
     retention_statements({}, retention_days)
     database = unquote(urlsplit(url).path.lstrip("/")) or "default"
     client = connect(url, client_name="orgstats-migrate")
     try:
-        if not _database_exists(client):
-            create = Step(f"database {database}", (f"CREATE DATABASE IF NOT EXISTS `{database}`",))
-            if plan_only:
-                return [create, *_steps(load(), {}, retention_days)]
+        steps = []
+        missing = not _database_exists(client)
+        if missing or (again and cluster):
             with connect(urlsplit(url)._replace(path="/default").geturl(), client_name="orgstats-migrate") as other:
-                _run(other, create)
-            return [create, *_migrate(client, retention_days, plan_only=False)]
-        return _migrate(client, retention_days, plan_only=plan_only)
+                place = look_up(other, cluster, database) if cluster else None
+                steps = [_database(database, place)]
+                if missing and plan_only:
+                    return [*steps, *_steps(load(), {}, retention_days, place)]
+                if not plan_only:
+                    _run(other, steps[0])
+        place = look_up(client, cluster, database) if cluster else None
+        return [*steps, *_migrate(client, retention_days, place, plan_only=plan_only, again=again)]
     except (driver_errors.Error, OSError, EOFError) as error:
         raise translate(error) from error
     finally:
         client.disconnect()
+
+
+def _database(database: str, place: Cluster | None) -> Step:
+    where = f" ON CLUSTER '{place.name}'" if place else ""
+    return Step(f"database {database}", (f"CREATE DATABASE IF NOT EXISTS `{database}`{where}",))
 
 
 def _database_exists(client: Client) -> bool:
@@ -200,23 +214,48 @@ def _database_exists(client: Client) -> bool:
     return True
 
 
-def _migrate(client: Client, retention_days: int, *, plan_only: bool) -> list[Step]:
+def _migrate(client: Client, retention_days: int, place: Cluster | None, *, plan_only: bool, again: bool) -> list[Step]:
+    _refuse_another_form(client, place)
     if not plan_only:
-        client.execute(render(_MIGRATIONS))
-    steps = _steps(pending(load(), applied(client)), retained_days(client), retention_days)
+        _run(client, Step("migrations", _placed([render(_MIGRATIONS)], place)))
+    known = load()
+    missing = pending(known, applied(client))
+    days = retained_days(client, retention_days, place)
+    steps = _steps(known if again else missing, days, retention_days, place)
     for step in steps if not plan_only else ():
         _run(client, step)
     return steps
 
 
-def _steps(migrations: Iterable[Migration], current_days: Mapping[str, int], retention_days: int) -> list[Step]:
+def _refuse_another_form(client: Client, place: Cluster | None) -> None:
+    rows = client.execute(
+        "SELECT engine_full FROM system.tables WHERE database = currentDatabase() AND name = 'counts'"
+    )
+    made_for = re.match(r"Distributed\('(\w+)'", rows[0][0]) if rows else None
+    before, now = made_for[1] if made_for else "", place.name if place else ""
+    if rows and before != now:
+        raise Refused(
+            f"the tables were made for {f'the cluster {before}' if before else 'a single server'}, and "
+            f"ORGSTATS_CLUSTER is {now or 'empty'}: set it as it was, or move to a new database"
+        )
+
+
+def _placed(statements: Iterable[str], place: Cluster | None) -> tuple[str, ...]:
+    """Statements as they are run on one server, or on all of a cluster."""
+    return tuple(one for statement in statements for one in (spread(statement, place) if place else (statement,)))
+
+
+def _steps(
+    migrations: Iterable[Migration], current_days: Mapping[str, int], retention_days: int, place: Cluster | None
+) -> list[Step]:
     """What is to be done; tables that a migration is about to make have no retention yet."""
     steps = [
-        Step(f"{m.version:04}_{m.name}", tuple(render(statement) for statement in m.statements), m) for m in migrations
+        Step(f"{m.version:04}_{m.name}", _placed((render(statement) for statement in m.statements), place), m)
+        for m in migrations
     ]
-    days = dict.fromkeys(RETAINED_TABLES, 0) | dict(current_days)
+    days = dict.fromkeys(RETAINED, 0) | dict(current_days)
     for table, statements in retention_statements(days, retention_days).items():
-        steps.append(Step(f"retention of {table}: {retention_days or 'unlimited'} days", statements))
+        steps.append(Step(f"retention of {table}: {retention_days or 'unlimited'} days", _placed(statements, place)))
     return steps
 
 
@@ -228,6 +267,7 @@ def _run(client: Client, step: Step) -> None:
             "INSERT INTO migrations (version, name, sha256, applied_at) "
             "SELECT %(version)s, %(name)s, %(sha256)s, now64(3, 'UTC')",
             {"version": step.migration.version, "name": step.migration.name, "sha256": step.migration.sha256},
+            settings=INSERT_SETTINGS,
         )
 
 
@@ -235,15 +275,25 @@ def applied(client: Client) -> list[Applied]:
     """The migrations that the database records, in order; none when it records none."""
     if not client.execute("EXISTS TABLE migrations")[0][0]:
         return []
-    rows = client.execute("SELECT DISTINCT version, name, sha256 FROM migrations ORDER BY version")
+    rows = read(client, "SELECT DISTINCT version, name, sha256 FROM migrations ORDER BY version")
     return [Applied(*row) for row in rows]
 
 
-def retained_days(client: Client) -> dict[str, int]:
-    """Days that rows of the retained tables live, 0 meaning for ever; only tables that exist."""
+def retained_days(client: Client, wanted: int = 0, place: Cluster | None = None) -> dict[str, int]:
+    """Days that rows of the retained tables live, 0 meaning for ever; only tables that exist.
+
+    Where servers of a cluster differ, one that is not `wanted` is told.
+    """
+    tables = f"clusterAllReplicas('{place.name}', system.tables)" if place else "system.tables"
+    database = f"'{place.database}'" if place else "currentDatabase()"  # which is another one on other servers
     rows = client.execute(
-        "SELECT name, toUInt32OrZero(extract(engine_full, 'TTL bucket \\\\+ toIntervalDay\\\\((\\\\d+)\\\\)')) "
-        "FROM system.tables WHERE database = currentDatabase() AND name IN %(tables)s",
-        {"tables": RETAINED_TABLES},
+        "SELECT name, toUInt32OrZero(extract(engine_full, 'TTL \\\\w+ \\\\+ toIntervalDay\\\\((\\\\d+)\\\\)')) "  # noqa: S608 - names that were checked
+        f"FROM {tables} WHERE database = {database} AND name IN %(tables)s AND engine != 'Distributed'",
+        {"tables": [*RETAINED, *(table + LOCAL for table in RETAINED)]},
     )
-    return dict(rows)
+    found: dict[str, int] = {}
+    for name, days in rows:
+        table = name.removesuffix(LOCAL)
+        if found.get(table, wanted) == wanted:
+            found[table] = days
+    return found

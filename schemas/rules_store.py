@@ -19,6 +19,8 @@ from typing import Any, Final, NamedTuple
 
 from clickhouse_driver import Client
 
+from schemas.cluster import read
+from schemas.connect import INSERT_SETTINGS
 from schemas.errors import ConfigurationError, Refused
 from schemas.rule_history import RuleHistory, RulesEntry
 from schemas.rules import RulesError, parse
@@ -55,7 +57,8 @@ def load_history(client: Client) -> RuleHistory:
 
 def history(client: Client, edition: int | None = None) -> list[RulesRow]:
     """Every entry of an edition (default: the highest), voided ones too, in the order they come into force."""
-    rows = client.execute(
+    rows = read(
+        client,
         f"SELECT {_COLUMNS} FROM rules FINAL "  # noqa: S608 - names of ours
         f"WHERE edition = {_EDITION if edition is None else '%(edition)s'} "
         "ORDER BY effective_from, version, published_at",
@@ -143,6 +146,7 @@ def _append(client: Client, toml: str, published_by: str, note: str, effective_f
         f"SELECT {_EDITION}, (SELECT max(version) + 1 FROM rules WHERE edition = {_EDITION}), {starts}, "
         f"%(toml)s, %(published_by)s, now64(3, 'UTC'), %(note)s, false WHERE {starts} >= {soonest}",
         {"toml": toml, "published_by": published_by, "note": note, "milliseconds": milliseconds},
+        settings=INSERT_SETTINGS,
     )
 
 
@@ -171,6 +175,7 @@ def void(client: Client, version: int, *, note: str = "") -> int:
         "if(version = %(version)s, %(note)s, note), voided OR version = %(version)s "
         f"FROM rules FINAL WHERE edition = %(old)s AND {_EDITION} = %(old)s",
         {"version": version, "old": old, "note": note},
+        settings=INSERT_SETTINGS,
     )
     copied = [row for row in history(client) if row.version <= highest]
     stamps = {row.published_at for row in copied}

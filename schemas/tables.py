@@ -229,6 +229,7 @@ class ReplacedDeadLetterRow(NamedTuple):
     reason: Word
     error: Text
     withdrawn: Boolean
+    replaced_at: Annotated[datetime, "DateTime('UTC')"]
 
 
 class DeadLetterActionRow(NamedTuple):

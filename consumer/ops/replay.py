@@ -232,13 +232,13 @@ def _parts(
 def _write(site: Site, replay: jobs.Replay, span: Span, changes: list[Changes], begun: set[int]) -> None:
     store = site.store
     writing = [c for c in changes if c.count]
+    at = now()
     if replay.action != "fill":
         fresh = [c for c in writing if c.counted.segment not in begun]
-        stored.write_replaced(store, replay.replay_id, fresh)
+        stored.write_replaced(store, replay.replay_id, fresh, at)
         failpoint("replay_replaced")
         jobs.record(store, replay, fresh, jobs.SegmentStep.begun)
         failpoint("replay_begun")
-    at = now()
     to_record = [
         c
         for c in changes

@@ -12,6 +12,7 @@ from consumer.rows import dead_letter
 from consumer.segment import CellKey, ProjectKey, Stored
 from consumer.source import Source, segment_of
 from consumer.store import Store
+from schemas.cluster import catch_up, read, tables_read
 from schemas.connect import INSERT_SETTINGS
 from schemas.tables import TABLES, columns, insert
 
@@ -55,7 +56,7 @@ def segments(store: Store, source: Source, first: int, end: int) -> dict[int, St
     }
 
 
-def write_replaced(store: Store, replay_id: str, changes: Sequence[Changes]) -> None:
+def write_replaced(store: Store, replay_id: str, changes: Sequence[Changes], at: Any) -> None:
     """Keep what a repair is about to replace; the same rows when it is done again."""
     places = [((replay_id, c.counted.source.source_id, c.counted.segment), c) for c in changes]
     insert_rows(store, "replaced_counts", [(*p, *key, *was) for p, c in places for key, (was, _) in c.cells.items()])
@@ -70,7 +71,7 @@ def write_replaced(store: Store, replay_id: str, changes: Sequence[Changes]) -> 
         for offset, (was, found) in c.dead.items()
     ]
     dead += [(*place, o, was.code, was.text, False) for place, c in places for o, was in c.withdrawn.items()]
-    insert_rows(store, "replaced_dead_letters", dead)
+    insert_rows(store, "replaced_dead_letters", [(*row, at) for row in dead])
 
 
 def write_repairs(store: Store, changes: Sequence[Changes], logic: str, why: str, at: Any) -> None:
@@ -137,12 +138,17 @@ def _withdraw(store: Store, c: Changes) -> None:
 
 def run(store: Store, sql: str, values: dict[str, Any]) -> None:
     """A statement that answers nothing, with the settings that inserts need."""
-    store.run(lambda client: client.execute(sql, values, settings=INSERT_SETTINGS))
+
+    def call(client: Client) -> None:
+        catch_up(client, *tables_read(sql))
+        client.execute(sql, values, settings=INSERT_SETTINGS)
+
+    store.run(call)
 
 
 def ask(store: Store, sql: str, values: dict[str, Any]) -> list[Any]:
     """The rows of an answer."""
-    return store.run(lambda client: list(client.execute(sql, values)))
+    return store.run(lambda client: read(client, sql, values))
 
 
 def insert_rows(store: Store, table: str, rows: Sequence[tuple[Any, ...]]) -> None:

@@ -11,6 +11,13 @@ def migrate(
     retention_days: Annotated[
         int | None, typer.Option(help="Days that counts are kept, 0 for ever [default: 90].", show_default=False)
     ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(help="Make the tables on every server of this cluster [default: one server].", show_default=False),
+    ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Also what was done before: for servers that joined the cluster since.")
+    ] = False,
 ) -> None:
     """Make or bring up to date ClickHouse's tables and how long counts are kept.
 
@@ -22,8 +29,14 @@ def migrate(
     from schemas.migrate import MigrateSettings
     from schemas.migrate import migrate as bring_up_to_date
 
-    settings = MigrateSettings.from_env(os.environ, retention_days=retention_days)
-    steps = bring_up_to_date(settings.clickhouse_url, retention_days=settings.retention_days, plan_only=plan)
+    settings = MigrateSettings.from_env(os.environ, retention_days=retention_days, cluster=cluster)
+    steps = bring_up_to_date(
+        settings.clickhouse_url,
+        retention_days=settings.retention_days,
+        plan_only=plan,
+        cluster=settings.cluster,
+        again=again,
+    )
     for step in steps:
         if plan:
             print(f"-- {step.title}", *(f"{statement};" for statement in step.statements), sep="\n", end="\n\n")

@@ -15,7 +15,7 @@ from clickhouse_driver import Client
 from schemas import migrate as migrations
 from schemas.connect import connect
 from schemas.errors import ConfigurationError, Refused, Unavailable
-from schemas.migrate import Applied, Migration, load, migrate, pending, render, retained_days, split
+from schemas.migrate import RETAINED, Applied, Migration, load, migrate, pending, render, retained_days, split
 from schemas.tables import TABLES
 
 FILES = [f"{m.version:04}_{m.name}" for m in load()]
@@ -44,7 +44,7 @@ def tables(url: str) -> set[str]:
 def test_a_missing_database_is_made_with_every_table(missing_url: str) -> None:
     """One run makes the database, every table and the retention, in the order of the files; a second, nothing."""
     titles = [step.title for step in migrate(missing_url, retention_days=90)]
-    assert titles[1:-2] == FILES
+    assert titles[1 : -len(RETAINED)] == FILES
     assert tables(missing_url) == set(TABLES)
     assert migrate(missing_url, retention_days=90) == []
 
@@ -110,11 +110,11 @@ def test_a_newer_database_is_refused(clickhouse_url: str) -> None:
 
 
 def test_retention_is_set_changed_and_removed(clickhouse_url: str) -> None:
-    """Rows of both count tables live as long as the setting says, 0 meaning for ever."""
+    """Counts, and what repairs keep of them for undo, live as long as the setting says, 0 meaning for ever."""
     for days in (90, 30, 0, 0, 1):
         migrate(clickhouse_url, retention_days=days)
         with connect(clickhouse_url, client_name="tests") as client:
-            assert retained_days(client) == {"counts": days, "project_counts": days}
+            assert retained_days(client) == dict.fromkeys(RETAINED, days)
 
 
 def test_retention_deletes_old_rows(clickhouse_url: str) -> None:
@@ -127,6 +127,18 @@ def test_retention_deletes_old_rows(clickhouse_url: str) -> None:
     migrate(clickhouse_url, retention_days=10)
     ask(clickhouse_url, "OPTIMIZE TABLE counts FINAL")
     assert ask(clickhouse_url, "SELECT quantity FROM counts FINAL") == [(1,)]
+
+
+def test_what_is_kept_for_undo_is_deleted_with_age(clickhouse_url: str) -> None:
+    """A dead letter that a repair replaced is kept for undo as long as counts are, and no longer."""
+    ask(
+        clickhouse_url,
+        "INSERT INTO replaced_dead_letters SELECT 'r', 1, 0, n, 'empty', '', false, now() - INTERVAL n DAY "
+        "FROM (SELECT arrayJoin([1, 20]) AS n)",
+    )
+    migrate(clickhouse_url, retention_days=10)
+    ask(clickhouse_url, "OPTIMIZE TABLE replaced_dead_letters FINAL")
+    assert ask(clickhouse_url, "SELECT offset FROM replaced_dead_letters FINAL") == [(1,)]
 
 
 @pytest.mark.parametrize("days", [-1, 3651])

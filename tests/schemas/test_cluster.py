@@ -1,0 +1,110 @@
+"""The cluster form of every statement: what it becomes, and that ClickHouse can read it."""
+
+import pytest
+
+from schemas.cluster import SHARDED_BY, Cluster, spread
+from schemas.connect import connect
+from schemas.errors import ConfigurationError
+from schemas.migrate import MAX_RETENTION_DAYS, RETAINED, load, migrate, render, retention_statements
+from schemas.tables import TABLES
+
+PLACE = Cluster("counters", "orgstats", 3)
+SINGLE = [render(statement) for migration in load() for statement in migration.statements] + [
+    statement
+    for now, wanted in ((0, MAX_RETENTION_DAYS), (90, 0))
+    for statements in retention_statements(dict.fromkeys(RETAINED, now), wanted).values()
+    for statement in statements
+]
+
+
+def test_the_engine_reads_every_statement_in_both_forms(clickhouse_server: str) -> None:
+    """Whatever a migration runs, on one server or on a cluster, is a statement that ClickHouse parses."""
+    statements = SINGLE + [one for statement in SINGLE for one in spread(statement, PLACE)]
+    assert len(statements) > 2 * len(TABLES)
+    with connect(clickhouse_server, client_name="tests") as client:
+        for statement in statements:
+            client.execute("SELECT formatQuery(%(text)s)", {"text": statement})
+
+
+def test_a_large_table_is_split_by_the_key_of_its_cells() -> None:
+    """`counts` is replicated within each shard and shown by a table that sends an organization to one shard."""
+    stored, shown = spread(
+        "CREATE TABLE IF NOT EXISTS counts\n(\n a UInt8\n)\nENGINE = ReplacingMergeTree(v)\nX", PLACE
+    )
+    assert stored == (
+        "CREATE TABLE IF NOT EXISTS counts_local ON CLUSTER 'counters'\n(\n a UInt8\n)\n"
+        "ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/orgstats/counts_local', '{replica}', v)\nX"
+    )
+    assert shown == (
+        "CREATE TABLE IF NOT EXISTS counts ON CLUSTER 'counters' AS orgstats.counts_local\n"
+        "ENGINE = Distributed('counters', 'orgstats', 'counts_local', sipHash64(org_id) % 3)"
+    )
+
+
+def test_a_small_table_is_whole_on_every_server() -> None:
+    """`progress` has one path in Keeper for all shards, so each server is a replica of all of it."""
+    (made,) = spread("CREATE TABLE IF NOT EXISTS progress\n(a UInt8)\nENGINE = ReplacingMergeTree\nX", PLACE)
+    assert made == (
+        "CREATE TABLE IF NOT EXISTS progress ON CLUSTER 'counters'\n(a UInt8)\n"
+        "ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/all/orgstats/progress', '{shard}-{replica}')\nX"
+    )
+
+
+def test_a_split_table_is_split_by_a_column_of_its_key() -> None:
+    """Rows of one key are always on one shard, or its highest version could not be told there."""
+    keys = {s.split()[5]: s.split("ORDER BY ")[1] for s in SINGLE if s.startswith("CREATE")}
+    assert all(column in keys[table].strip("()").split(", ") for table, column in SHARDED_BY.items())
+
+
+@pytest.mark.parametrize(
+    ("statement", "wanted"),
+    [
+        (
+            "ALTER TABLE counts ADD COLUMN IF NOT EXISTS a UInt8",
+            [
+                "ALTER TABLE counts_local ON CLUSTER 'counters' ADD COLUMN IF NOT EXISTS a UInt8",
+                "ALTER TABLE counts ON CLUSTER 'counters' ADD COLUMN IF NOT EXISTS a UInt8",
+            ],
+        ),
+        (
+            "ALTER TABLE counts DROP COLUMN IF EXISTS a",
+            [
+                "ALTER TABLE counts ON CLUSTER 'counters' DROP COLUMN IF EXISTS a",
+                "ALTER TABLE counts_local ON CLUSTER 'counters' DROP COLUMN IF EXISTS a",
+            ],
+        ),
+        ("ALTER TABLE counts REMOVE TTL", ["ALTER TABLE counts_local ON CLUSTER 'counters' REMOVE TTL"]),
+        ("ALTER TABLE rules REMOVE TTL", ["ALTER TABLE rules REMOVE TTL"]),
+        (
+            "DROP TABLE IF EXISTS counts",
+            [
+                "DROP TABLE IF EXISTS counts ON CLUSTER 'counters' SYNC",
+                "DROP TABLE IF EXISTS counts_local ON CLUSTER 'counters' SYNC",
+            ],
+        ),
+        ("DROP TABLE IF EXISTS rules", ["DROP TABLE IF EXISTS rules ON CLUSTER 'counters' SYNC"]),
+        (
+            "KILL MUTATION WHERE database = currentDatabase() AND table = 'counts' AND x",
+            ["KILL MUTATION ON CLUSTER 'counters' WHERE database = 'orgstats' AND table = 'counts_local' AND x"],
+        ),
+    ],
+)
+def test_a_change_reaches_what_is_stored_and_what_is_shown(statement: str, wanted: list[str]) -> None:
+    """Changes of split tables go to every shard; a column is never shown where it is not stored."""
+    assert list(spread(statement, PLACE)) == wanted
+
+
+@pytest.mark.parametrize("statement", ["OPTIMIZE TABLE counts", "CREATE TABLE IF NOT EXISTS a (b UInt8) ENGINE = Log"])
+def test_what_has_no_cluster_form_is_refused(statement: str) -> None:
+    """A statement nobody has thought about on a cluster is not run there."""
+    with pytest.raises(ValueError, match="no form for a cluster"):
+        spread(statement, PLACE)
+
+
+def test_a_cluster_that_the_server_does_not_know_is_refused(clickhouse_url: str) -> None:
+    """Every fault of the server's configuration is told at once, before anything is made."""
+    with pytest.raises(ConfigurationError) as refused:
+        migrate(clickhouse_url, retention_days=0, cluster="counters")
+    assert "knows no cluster counters" in str(refused.value)
+    with pytest.raises(ConfigurationError, match="letters, digits"):
+        migrate(clickhouse_url, retention_days=0, cluster="a'b")
