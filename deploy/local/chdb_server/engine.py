@@ -28,6 +28,10 @@ UNKNOWN_SETTING: Final = 115
 CANCELLED: Final = 394
 UNKNOWN_EXCEPTION: Final = 1002
 MAX_HEADERS: Final = 256
+UNSETTABLE: Final = ("log_comment", "run_query_in_background")
+"""The first marks our queries; the second, which other servers send with theirs, no SET may change."""
+CONFIG_NAME: Final = "config.xml"
+"""A file of this name in the directory is the engine's configuration: clusters, macros."""
 
 
 class EngineError(Exception):
@@ -124,7 +128,7 @@ class EngineConnection:
         for name, setting in wanted.items():
             if setting.important and name not in names:
                 raise EngineError(UNKNOWN_SETTING, f"DB::Exception: Unknown setting {name}")
-        self._set({k: s.value for k, s in wanted.items() if k in names and k != "log_comment"})
+        self._set({k: s.value for k, s in wanted.items() if k in names and k not in UNSETTABLE})
 
     def _set(self, target: dict[str, str]) -> None:
         if target == self._settings:
@@ -250,8 +254,9 @@ def _lock(path: Path) -> TextIO:
 
 
 def _connect(path: Path) -> Any:
+    config = path / CONFIG_NAME
     try:
-        return chdb.connect(str(path))
+        return chdb.connect(f"{path}?config-file={config}" if config.exists() else str(path))
     except RuntimeError as error:
         raise _engine_error(error) from None
 

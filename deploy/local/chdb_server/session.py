@@ -23,7 +23,7 @@ from deploy.local.chdb_server.engine import (
     Statistics,
     without_comments,
 )
-from deploy.local.chdb_server.wire import REVISION, Inbox, Outbox, ProtocolError, Query, progress_packet
+from deploy.local.chdb_server.wire import REVISION, SCALAR, Inbox, Outbox, ProtocolError, Query, progress_packet
 
 DISPLAY_NAME: Final = "orgstats on chDB (for laptops and tests, not for production)"
 HELLO_SECONDS: Final = 10.0
@@ -148,6 +148,9 @@ class Session:
         if packet == ClientPacketTypes.PING:
             self._outbox.pong()
             self._outbox.flush()
+        elif packet == ClientPacketTypes.TABLES_STATUS_REQUEST:  # another server, before its part of a query
+            self._outbox.tables_status(self._inbox.tables())
+            self._outbox.flush()
         elif packet == ClientPacketTypes.QUERY:
             with self._lock:
                 self._answering, self._cancelled, self._statement_since = True, False, monotonic()
@@ -232,9 +235,11 @@ class Session:
             self._outbox.flush()
 
     def _data(self, compressed: bool, out: list[native.Piece]) -> int:
-        if (packet := self._inbox.packet_type()) != ClientPacketTypes.DATA:
-            raise ProtocolError(f"packet {packet} where data was expected")
         try:
+            while (packet := self._inbox.packet_type()) == SCALAR:
+                self._inbox.data(compressed, [])
+            if packet != ClientPacketTypes.DATA:
+                raise ProtocolError(f"packet {packet} where data was expected")
             return self._inbox.data(compressed, out)
         except UNREADABLE as error:
             raise ProtocolError(f"unreadable data: {error!r}") from None

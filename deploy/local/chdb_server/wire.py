@@ -22,11 +22,13 @@ from deploy.local.chdb_server.engine import EngineError, Setting, Statistics
 from deploy.local.chdb_server.native import Piece, ReaderSource, encode_string, encode_varint, read_block
 
 REVISION: Final = 54459
+SCALAR: Final = 7  # a packet of constants that another server sends with its part of a query; unused here
 READ_BUFFER_BYTES: Final = 1 << 18
 SEND_BYTES: Final = 1 << 20
 MAX_TEXT_BYTES: Final = 1 << 28  # ClickHouse's own bound on a query is of this order
 MAX_HELLO_BYTES: Final = 1 << 12
 _CUSTOM_SETTING: Final = 0x2
+_OVER_TCP: Final = 1  # the interface of clients; another embedded engine has another one, and says less of itself
 _IMPORTANT_SETTING: Final = 0x1
 _BLOCK_INFO: Final = b"\x01\x00\x02\xff\xff\xff\xff\x00"  # no overflow row; bucket -1
 
@@ -82,6 +84,10 @@ class Inbox:
         """What follows the answered hello: a quota key, unused."""
         self._text(MAX_HELLO_BYTES)
 
+    def tables(self) -> list[tuple[str, str]]:
+        """Database and name of the tables whose status is asked for."""
+        return [(self._text(), self._text()) for _ in range(read_varint(self._fin))]
+
     def query(self) -> Query:
         query_id = self._text()
         self._client_info()
@@ -110,14 +116,15 @@ class Inbox:
         for _ in range(3):
             self._text()  # initial user, query id and address
         read_binary_uint64(fin)  # start time
-        read_binary_uint8(fin)  # interface
-        for _ in range(3):
+        over_tcp = read_binary_uint8(fin) == _OVER_TCP
+        for _ in range(3 if over_tcp else 0):
             self._text()  # system user, host and client name
-        for _ in range(3):
+        for _ in range(3 if over_tcp else 0):
             read_varint(fin)  # client version and revision
         self._text()  # quota key
         read_varint(fin)  # distributed depth
-        read_varint(fin)  # client's patch version
+        if over_tcp:
+            read_varint(fin)  # client's patch version
         if read_binary_uint8(fin):  # a trace context
             fin.read(24)
             self._text()
@@ -171,6 +178,14 @@ class Outbox:
 
     def progress(self, added: Statistics) -> None:
         self._pending += progress_packet(added)
+
+    def tables_status(self, tables: list[tuple[str, str]]) -> None:
+        """That none of these tables is a replica, which could lag."""
+        self._start(ServerPacketTypes.TABLES_STATUS_RESPONSE)
+        self._numbers(len(tables))
+        for database, table in tables:
+            self._texts(database, table)
+            self._pending += b"\0"
 
     def end_of_stream(self) -> None:
         self._start(ServerPacketTypes.END_OF_STREAM)
