@@ -7,17 +7,15 @@ it is read once, then answered from memory. "Its own" asks for another window ea
 """
 
 import argparse
-import asyncio
 import json
-import os
 import random
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # not in its __all__
@@ -27,8 +25,9 @@ from query.clickhouse import Database
 from query.directory import Directory
 from schemas.connect import connect
 from schemas.migrate import migrate
+from tests.bench.query.asking import DAY, HOUR, Kind, cpu_seconds, load
 from tests.query.seeding import make_token
-from tests.query.serving import Api, running_api
+from tests.query.serving import running_api
 from tests.support.daemon import Daemon
 
 ORGANIZATIONS = 1_000
@@ -36,27 +35,10 @@ DAYS = 90
 END = 1_700_006_400 // 86_400 * 86_400
 BUSIEST, MEDIAN = 1, 500
 EVENTS_A_SECOND = 5_000
-HOUR, DAY = 3_600, 86_400
-
-
-@dataclass(frozen=True)
-class Kind:
-    """Requests of one kind; `spread` are the seconds by which their windows may differ."""
-
-    name: str
-    org_id: int
-    seconds: int
-    resolution: str
-    spread: int
-
-    def path(self) -> str:
-        until = END - 1 - random.randrange(self.spread + 1) // 10 * 10
-        window = f"since={until - self.seconds + 1}&until={until}&resolution={self.resolution}"
-        return f"/api/0/organizations/{self.org_id}/stats/?{window}"
 
 
 KINDS = [
-    Kind(f"{length}, {who} organization", org_id, seconds, resolution, spread)
+    Kind(f"{length}, {who} organization", org_id, seconds, resolution, END - 1, spread)
     for length, seconds, resolution, spread in (
         ("24 h at 1 h", DAY, "1h", 60 * DAY),
         ("1 h at 10 s", HOUR, "10s", 80 * DAY),
@@ -101,41 +83,6 @@ def consuming(url: str, scratch: Path) -> Iterator[None]:
         broker.kill()
 
 
-async def connection(host: str, port: int, token: str, path: Callable[[], str], until: float) -> list[float]:
-    """Ask on one connection until the time is over; the seconds that each answer took."""
-    reader, writer = await asyncio.open_connection(host, port)
-    took = []
-    while time.perf_counter() < until:
-        started = time.perf_counter()
-        writer.write(f"GET {path()} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n".encode())
-        head = (await reader.readuntil(b"\r\n\r\n")).decode()
-        length = int(head.lower().split("content-length: ")[1].split("\r\n")[0])
-        body = await reader.readexactly(length)
-        if not head.startswith("HTTP/1.1 200 "):
-            raise SystemExit(f"{head.splitlines()[0]}: {body.decode()}")
-        took.append(time.perf_counter() - started)
-    writer.close()
-    return took
-
-
-async def load(api: Api, token: str, kinds: list[Kind], connections: int, seconds: float) -> list[float]:
-    """The times of all answers on so many connections."""
-    host, port = api.url.removeprefix("http://").split(":")
-    until = time.perf_counter() + seconds
-    path = lambda: random.choice(kinds).path()  # noqa: E731
-    results = await asyncio.gather(*(connection(host, int(port), token, path, until) for _ in range(connections)))
-    return [one for some in results for one in some]
-
-
-def cpu_seconds(pid: int) -> float:
-    """Processor time that a process has used; 0 where the system does not tell."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def main() -> None:
     """Fill, serve, ask, and print the figures as a table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -171,7 +118,7 @@ def measure(engine: chdb_server.Running, scratch: Path, arguments: argparse.Name
         def run(name: str, kinds: list[Kind], connections: int) -> None:
             pids = (api.child.pid, engine.pid)
             before = [cpu_seconds(pid) for pid in pids]
-            took = asyncio.run(load(api, token, kinds, connections, arguments.seconds))
+            took = load(api.url, token, lambda: random.choice(kinds).path(), connections, arguments.seconds)
             used = [cpu_seconds(pid) - earlier for pid, earlier in zip(pids, before, strict=True)]
             cuts = statistics.quantiles(took, n=100)
             cells = [

@@ -1,0 +1,48 @@
+"""How fast questions are answered, at 10 million, 100 million and a billion events, beside raw rows."""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import median
+
+from deploy.local import chdb_server
+from tests.bench.query import page
+from tests.bench.query.measure import Size, busy, measure, prepare
+from tests.bench.query.traffic import RATE, partitions
+
+PARTITIONS = 4
+SIZES = {10_000_000: True, 100_000_000: True, 1_000_000_000: False}
+"""Events, and whether raw rows of them are measured too: a billion of them would take twenty gigabytes."""
+QUICK_SIZES = {1_000_000: False, 10_000_000: True}
+
+
+def run(*, quick: bool, data: Path | None = None) -> dict[str, float]:
+    """The ratios, and unless `quick` the page; `data` is a directory to keep filled tables in, for another run."""
+    traffic = partitions(PARTITIONS, RATE)
+    sizes: dict[int, Size] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        engine = chdb_server.start(data or Path(scratch) / "engine", wait_seconds=300)
+        try:
+            asked = QUICK_SIZES if quick else SIZES
+            urls = {size: prepare(engine.url, size // RATE, traffic, raw=raw) for size, raw in asked.items()}
+            for size, raw in asked.items():
+                times = 40 if quick else 200
+                sizes[size] = measure(urls[size], size // RATE, traffic, Path(scratch), times=times, raw=raw)
+            if not quick:
+                largest = max(asked)
+                answered = busy(urls[largest], largest // RATE, traffic, Path(scratch), for_seconds=20)
+                page.write(sizes, answered)
+        finally:
+            engine.stop()
+    return ratios(sizes)
+
+
+def ratios(sizes: Mapping[int, Size]) -> dict[str, float]:
+    """Growth of the middle request from the smallest size to the largest, and the gain over raw rows."""
+    smallest, largest = sizes[min(sizes)], sizes[max(sizes)]
+    beside_raw = sizes[max(size for size, found in sizes.items() if found.raw)]
+    return {
+        "query_growth": median(largest.http[kind].p50 / smallest.http[kind].p50 for kind in smallest.http),
+        "query_times_raw": max(raw.p50 / beside_raw.engine[kind].p50 for kind, raw in beside_raw.raw.items()),
+        "disk_raw_per_ours": beside_raw.weights["raw"].bytes / beside_raw.ours,
+    }

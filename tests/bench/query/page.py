@@ -1,0 +1,62 @@
+"""What was measured of queries, as tables of docs/performance.md."""
+
+from collections.abc import Mapping
+
+from tests.bench import report
+from tests.bench.query.measure import CONNECTIONS, Size, Times
+
+
+def write(sizes: Mapping[int, Size], answered: Mapping[str, tuple[float, Times]]) -> None:
+    """Put the tables in their places on the page."""
+    report.write_section("query-times", _times(sizes))
+    report.write_section("query-peers", _peers(sizes))
+    report.write_section("query-disk", _disk(sizes))
+    report.write_section("query-load", _load(answered))
+
+
+def _events(count: int) -> str:
+    return f"{count // 1_000_000:,} M events"
+
+
+def _of(times: Times) -> str:
+    return f"{times.p50:.1f} / {times.p99:.1f}"
+
+
+def _times(sizes: Mapping[int, Size]) -> str:
+    smallest, largest = sizes[min(sizes)], sizes[max(sizes)]
+    rows = []
+    for kind in smallest.http:
+        growth = largest.http[kind].p50 / smallest.http[kind].p50
+        over_http = [_of(size.http[kind]) for size in sizes.values()]
+        rows.append([kind, *over_http, f"{growth:.2f}", _of(largest.engine[kind])])
+    names = ["p50 / p99, ms over HTTP", *map(_events, sizes), "growth of p50", f"in the engine, {_events(max(sizes))}"]
+    return f"{report.machine()}\n\n{report.table(names, rows)}"
+
+
+def _peers(sizes: Mapping[int, Size]) -> str:
+    rows = []
+    for events, size in sizes.items():
+        for kind, raw in size.raw.items():
+            ours, hourly = size.engine[kind], size.hourly.get(kind)
+            gain = f"{raw.p50 / ours.p50:.1f}"
+            rows.append([f"{kind}; {_events(events)}", _of(ours), _of(raw), gain, _of(hourly) if hourly else "none"])
+    return report.table(["p50 / p99, ms in the engine", "orgstats", "raw rows", "times", "sums by hour"], rows)
+
+
+def _disk(sizes: Mapping[int, Size]) -> str:
+    rows = []
+    for events, size in sizes.items():
+        for name in ("counts", "project_counts", "hourly", "raw"):
+            if name in size.weights:
+                weight = size.weights[name]
+                per_event = f"{weight.bytes / events:.2f}"
+                rows.append([f"{name}; {_events(events)}", per_event, f"{weight.rows:,}", str(weight.parts)])
+    return report.table(["table", "bytes per event", "rows", "parts"], rows)
+
+
+def _load(answered: Mapping[str, tuple[float, Times]]) -> str:
+    rows = [
+        [f"{CONNECTIONS} connections, {name}", f"{rate:,.0f}", f"{times.p50:.1f}", f"{times.p99:.1f}"]
+        for name, (rate, times) in answered.items()
+    ]
+    return report.table(["requests", "a second", "p50, ms", "p99, ms"], rows)

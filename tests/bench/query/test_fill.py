@@ -1,0 +1,115 @@
+"""The rows that the benchmark queries are those that the consumer would have written for the same events."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from clickhouse_driver import Client
+
+from consumer import rows
+from consumer.batch import BatchCounter
+from consumer.decode import AgeLimits
+from consumer.partition import Changes, Partition
+from consumer.resume import Attempt, Resume
+from consumer.source import SEGMENT_LENGTH
+from schemas.connect import connect
+from schemas.rule_history import RuleHistory
+from schemas.tables import TABLES as ROW_TYPES
+from schemas.tables import columns
+from tests.bench.query import fill, traffic
+
+SECONDS = 12
+RATE = SEGMENT_LENGTH // 10
+"""Events a second: the one partition goes into its second segment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A record of Kafka as the consumer reads it."""
+
+    at: int
+    payload: bytes
+    second: int
+
+    def offset(self) -> int:
+        return self.at
+
+    def value(self) -> bytes:
+        return self.payload
+
+    def key(self) -> None:
+        return None
+
+    def timestamp(self) -> tuple[int, int]:
+        return 1, self.second * 1000
+
+    def headers(self) -> None:
+        return None
+
+
+@pytest.fixture
+def client(clickhouse_url: str) -> Client:
+    with connect(clickhouse_url, client_name="test") as client:
+        for statement in traffic.TABLES:
+            client.execute(statement)
+        yield client
+
+
+def counted(client: Client, one: traffic.Partition) -> list[Changes]:
+    """What the consumer stores of the partition's events when it flushes once a second."""
+    partition = Partition(
+        one.source, Resume(0, 0), BatchCounter(AgeLimits(), RuleHistory()), lambda _: Attempt(0), projects=True
+    )
+    flushes = []
+    for second in range(SECONDS):
+        events = client.execute(one.events(second * one.rate, (second + 1) * one.rate) + " ORDER BY offset")
+        partition.count([_record(one, *event) for event in events])
+        flushes.append(partition.take())
+        partition.stored(flushes[-1])
+    return flushes
+
+
+def _record(one: traffic.Partition, offset: int, template: int, second: int) -> Sent:
+    event = one.templates[template]._asdict() | {"timestamp": second}
+    return Sent(offset, json.dumps(event).encode(), traffic.BEGIN + offset // one.rate)
+
+
+def stored(client: Client, table: str) -> list[tuple[Any, ...]]:
+    """Every row of a table, also those that a higher version beats."""
+    names = ", ".join(_AS_NUMBERS.get(name, name) for name in columns(ROW_TYPES[table]))
+    return sorted(client.execute(f"SELECT {names} FROM {table}"))
+
+
+_AS_NUMBERS = {"bucket": "toUnixTimestamp(bucket)", "outcome": "toInt8(outcome)", "reason": "toString(reason)"}
+
+
+def test_the_rows_are_the_consumers(client: Client) -> None:
+    """Written second by second each row is the consumer's; written together each is what a merge leaves of them."""
+    (one,) = traffic.partitions(1, RATE)
+    traffic.load_templates(client, [one])
+    flushes = counted(client, one)
+    written = {"counts": _rows(rows.counts(flushes)), "project_counts": _rows(rows.project_counts(flushes))}
+    assert {row[6] for row in written["counts"]} == {0, SEGMENT_LENGTH}, "two segments"
+    assert any(row[1] < traffic.BEGIN for row in written["counts"]), "late events"
+
+    client.execute("SYSTEM STOP MERGES")
+    for second in range(SECONDS):
+        fill.write_counts(client, [one], second, second + 1)
+    assert {table: stored(client, table) for table in written} == written
+
+    for table in written:
+        client.execute(f"TRUNCATE TABLE {table}")
+    fill.write_counts(client, [one], 0, SECONDS)
+    assert {table: stored(client, table) for table in written} == {
+        table: _highest_versions(found) for table, found in written.items()
+    }
+
+
+def _rows(columns: rows.Columns) -> list[tuple[Any, ...]]:
+    return sorted(zip(*columns, strict=True))
+
+
+def _highest_versions(found: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Of the rows of each cell, whose key is all but what is counted and the version, the last one."""
+    return sorted({row[:7]: row for row in sorted(found, key=lambda row: row[-1])}.values())
