@@ -1,0 +1,56 @@
+"""Traces are asked for by the standard variables; what cannot be done is said, and nothing is done unasked."""
+
+import subprocess
+import sys
+
+import pytest
+
+from schemas import tracing
+from schemas.errors import ConfigurationError
+
+ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}
+
+
+UNASKED = [
+    {},
+    {"OTEL_SERVICE_NAME": "orgstats"},
+    {**ENDPOINT, "OTEL_TRACES_EXPORTER": "none"},
+    {**ENDPOINT, "OTEL_SDK_DISABLED": "true"},
+]
+
+
+def test_nothing_is_imported_unless_it_is_asked_for() -> None:
+    """Without a wish for traces the SDK and its exporter are not loaded, and spans do nothing.
+
+    Of the API alone, which FastAPI loads by itself, nothing is said.
+    """
+    program = f"""
+import sys, query.app, consumer.daemon
+from schemas import tracing
+for env in {UNASKED!r}:
+    tracing.configure("test", env)
+    with tracing.request("GET", "/", []), tracing.span("x"):
+        tracing.answered(200)
+print([name for name in sys.modules if name.startswith(("opentelemetry.sdk", "opentelemetry.exporter"))])
+"""
+    assert subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("env", "named"),
+    [
+        ({"OTEL_TRACES_EXPORTER": "zipkin"}, "OTEL_TRACES_EXPORTER"),
+        ({**ENDPOINT, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, "OTEL_EXPORTER_OTLP_PROTOCOL"),
+    ],
+)
+def test_what_is_not_supported_is_named(env: dict[str, str], named: str) -> None:
+    """Another exporter or protocol is an error of that variable, not silence."""
+    with pytest.raises(ConfigurationError, match=named):
+        tracing.configure("test", env)
+
+
+def test_without_the_extra_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked for and not installed, it names the extra and the variable that takes the wish back."""
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
+    with pytest.raises(ConfigurationError, match=r"orgstats\[otel\].*OTEL_TRACES_EXPORTER=none"):
+        tracing.configure("test", ENDPOINT)
