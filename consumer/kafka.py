@@ -6,6 +6,7 @@ reconnects by itself. What it will never answer otherwise (fenced, no rights) is
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Final
 
 from confluent_kafka import (
@@ -150,17 +151,14 @@ class Log:
         return Batch(self._runs(messages), ends, lost, troubles)
 
     def _runs(self, messages: Sequence[Message]) -> list[tuple[Place, Sequence[Message]]]:
-        """Records by place; a place may come up several times."""
+        """Records by place."""
         by_place: dict[Any, list[Message]] = {}
         if self._several_topics:
-            for message in messages:
-                by_place.setdefault((message.topic(), message.partition()), []).append(message)
+            for topic_partition, run in groupby(messages, lambda message: (message.topic(), message.partition())):
+                by_place.setdefault(topic_partition, []).extend(run)
             return list(by_place.items())
-        for partition, message in zip(map(Message.partition, messages), messages, strict=True):
-            if partition in by_place:
-                by_place[partition].append(message)
-            else:
-                by_place[partition] = [message]
+        for partition, run in groupby(messages, Message.partition):  # no Python per record
+            by_place.setdefault(partition, []).extend(run)
         return [((self._topic, partition), run) for partition, run in by_place.items()]
 
     def _without_errors(
