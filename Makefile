@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: soak help up test check bench lock clean
+.PHONY: help up test check bench bench-quick soak lock clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /: /'
@@ -11,15 +11,18 @@ up: .venv/.local  ## the whole product on embedded Kafka and ClickHouse
 	@$(BIN)/orgstats up
 
 test: .venv/.dev  ## every test, on the real Kafka where Java and Maven are there; ARGS= go to pytest
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n auto --dist loadfile $(ARGS)
 
 check: .venv/.dev  ## formatting, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: .venv/.dev  ## speed, as ratios measured in one run
+bench: .venv/.bench  ## speed beside that of others, in one run of about an hour; writes docs/performance.md
 	$(BIN)/python -m tests.bench
+
+bench-quick: .venv/.bench  ## the main ratios, in three minutes
+	@$(BIN)/python -m tests.bench --quick
 
 MINUTES ?= 60
 SEED ?= 7
@@ -47,3 +50,7 @@ clean:
 .venv/.dev: .venv/.uv pyproject.toml requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -c requirements.lock -e '.[local,otel,test,dev]'
 	touch $@ .venv/.local
+
+.venv/.bench: .venv/.dev
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c requirements.lock -e '.[bench,local,test,dev]'
+	touch $@

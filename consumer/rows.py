@@ -49,8 +49,9 @@ def instant(epoch_ms: int) -> datetime:
 def counts(changes: Iterable[Changes]) -> Columns:
     """Columns of `counts`, whole counts of the cells that changed."""
     return _columns(
-        (*key, change.source.source_id, part.segment.first_offset, quantity, events, part.version)
+        (*key, source_id, part.segment.first_offset, quantity, events, part.version)
         for change in changes
+        for source_id in [change.source.source_id]  # a hash, taken once
         for part in change.segments
         for key, quantity, events in part.cells
     )
@@ -59,8 +60,9 @@ def counts(changes: Iterable[Changes]) -> Columns:
 def project_counts(changes: Iterable[Changes]) -> Columns:
     """Columns of `project_counts`."""
     return _columns(
-        (*key, change.source.source_id, part.segment.first_offset, quantity, part.version)
+        (*key, source_id, part.segment.first_offset, quantity, part.version)
         for change in changes
+        for source_id in [change.source.source_id]
         for part in change.segments
         for key, quantity in part.project_cells
     )

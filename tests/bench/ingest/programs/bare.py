@@ -1,0 +1,107 @@
+"""Our own loop without the promise: the same reading, decoding and tallying into cells that are added up by the
+server, no segments, versions, positions or fingerprints. What the daemon costs more than this is what the promise
+costs.
+"""
+
+import time
+from collections import Counter
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from confluent_kafka import Consumer, Message
+
+from consumer.batch import BatchCounter, Pending
+from consumer.classify import RuleHistory
+from consumer.decode import AgeLimits
+from consumer.kafka import DEFAULTS
+from consumer.settings import ConsumerSettings
+from schemas.connect import connect
+from tests.bench.ingest.programs.job import Job
+
+CELLS = "INSERT INTO bare_counts (org_id, bucket, category, outcome, reason, quantity, events) VALUES"
+PROJECTS = "INSERT INTO bare_project_counts (org_id, project_id, bucket, category, outcome, quantity) VALUES"
+
+
+class Bare:
+    """Cells since the last insert; an insert is made beside the reading, as the daemon makes its own."""
+
+    def __init__(self, job: Job) -> None:
+        self._batch = BatchCounter(AgeLimits(), RuleHistory([]))
+        self._client = connect(job.clickhouse_url, client_name="bare")
+        self._thread = ThreadPoolExecutor(1)
+        self._pending: Pending = Counter()
+        self.cells: dict[tuple[Any, ...], list[int]] = {}
+        self.projects: dict[tuple[Any, ...], list[int]] = {}
+        self._flight: Future[None] | None = None
+
+    def count(self, messages: list[Message]) -> None:
+        """Tally a batch; dead letters are only left out."""
+        values = list(map(Message.value, messages))
+        timestamps_ms = [timestamp_ms for _, timestamp_ms in map(Message.timestamp, messages)]
+        self._batch.count(values, timestamps_ms, self._pending)
+
+    def begin_insert(self) -> None:
+        """Hand the cells to the inserting thread."""
+        for tally, events in self._batch.fold(self._pending):
+            quantity = events * (1 if tally.quantity is None else tally.quantity)
+            org, category = tally.org_id or 0, 1 if tally.category is None else tally.category
+            cell = self.cells.setdefault(
+                (org, tally.bucket, category, tally.outcome, (tally.reason or "")[:64]), [0, 0]
+            )
+            cell[0] += quantity
+            cell[1] += events
+            key = (org, tally.project_id or 0, tally.bucket, category, tally.outcome)
+            self.projects.setdefault(key, [0])[0] += quantity
+        self._pending.clear()
+        rows = [(*key, *cell) for key, cell in self.cells.items()]
+        project_rows = [(*key, *cell) for key, cell in self.projects.items()]
+        self.cells, self.projects = {}, {}
+        self._flight = self._thread.submit(self._insert, rows, project_rows)
+
+    @property
+    def inserting(self) -> bool:
+        """Whether an insert is under way."""
+        return self._flight is not None and not self._flight.done()
+
+    def inserted(self) -> bool:
+        """Wait for the insert under way, if any; whether there was one. Raises what went wrong."""
+        flight, self._flight = self._flight, None
+        if flight is not None:
+            flight.result()
+        return flight is not None
+
+    def _insert(self, rows: list[tuple[Any, ...]], project_rows: list[tuple[Any, ...]]) -> None:
+        for statement, some in ((CELLS, rows), (PROJECTS, project_rows)):
+            if some:
+                self._client.execute(statement, list(zip(*some, strict=True)), columnar=True)
+
+
+def main() -> None:
+    """Read, tally and insert all records."""
+    job = Job()
+    bare = Bare(job)
+    size: int = ConsumerSettings.model_fields["batch_size"].default
+    consumer = Consumer({**DEFAULTS, **job.properties()})
+    consumer.subscribe([job.topic])
+    due = time.monotonic() + 1
+    finished = False
+    while not finished:
+        messages = consumer.consume(size, 0.1)
+        if messages:
+            bare.count(messages)
+            finished = job.take(len(messages))
+        if not bare.inserting and time.monotonic() > due:
+            if bare.inserted():
+                consumer.commit(asynchronous=True)
+            bare.begin_insert()
+            due = time.monotonic() + 1
+    bare.inserted()
+    bare.begin_insert()
+    bare.inserted()
+    consumer.commit(asynchronous=False)
+    job.done()
+    consumer.close()
+
+
+if __name__ == "__main__":
+    main()

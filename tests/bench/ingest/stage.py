@@ -1,0 +1,263 @@
+"""A broker with a filled topic, an engine, and a way to run programs on them one after the other."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event
+from typing import Final
+
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # not in its __all__
+
+from deploy.generate import GenerateSettings, send
+from deploy.local import apache_kafka, chdb_server, processes
+from deploy.local.paths import free_ports
+from deploy.traffic import Mix, Slot, records
+from schemas.connect import connect
+from schemas.migrate import migrate, split
+from tests.support.wait import wait_for
+
+ROOT: Final = Path(__file__).parents[3]
+PROGRAMS: Final = Path(__file__).with_name("programs")
+PER_SECOND: Final = 20_000
+"""Events of one second of the topic's time: a backlog of five minutes is 6 million."""
+OUTCOMES: Final = Mix(organizations=1_000, broken=0.0, raw=0.0, late=0.005, astray=0.0, spelled=0.0)
+RAW: Final = Mix(organizations=1_000, broken=0.0, raw=1.0, late=0.005, astray=0.0, spelled=0.0)
+LOOK_SECONDS: Final = 0.1
+TICKS: Final = os.sysconf("SC_CLK_TCK")
+
+TABLES: Final = Path(__file__).with_name("tables.sql")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one program did: wall and processor seconds, the latter by who spent them."""
+
+    records: int
+    seconds: float
+    cpu_seconds: float
+    broker_cpu_seconds: float
+    engine_cpu_seconds: float
+    rows: int = 0
+    memory_mib: float = 0.0
+    cells: int = 0
+    steadiness: float = 0.0
+    """The rate over the whole run, as a share of that of its best second."""
+
+    @property
+    def per_second(self) -> float:
+        """Records a second."""
+        return self.records / self.seconds
+
+    @property
+    def cpu_us(self) -> float:
+        """Microseconds of processor time per record in the program alone."""
+        return self.cpu_seconds / self.records * 1e6
+
+    @property
+    def all_cpu_us(self) -> float:
+        """The same with broker and engine."""
+        spent = self.cpu_seconds + self.broker_cpu_seconds + self.engine_cpu_seconds
+        return spent / self.records * 1e6
+
+
+@dataclass
+class Stage:
+    """Broker and engine; a topic is filled once and read by every program in a group of its own."""
+
+    directory: Path
+    broker: apache_kafka.Running
+    engine: chdb_server.Running
+    topics: dict[str, int] = field(default_factory=dict)
+    """Records by topic."""
+
+    def topic(self, count: int, mix: Mix = OUTCOMES, *, partitions: int = 4, per_second: int = PER_SECOND) -> str:
+        """A topic with so many records that end now, lz4."""
+        name = f"bench-{uuid.uuid4().hex[:8]}"
+        admin = AdminClient({"bootstrap.servers": self.broker.bootstrap_servers})
+        admin.create_topics([NewTopic(name, num_partitions=partitions, replication_factor=1)])[name].result(30)
+        wait_for(lambda: len(admin.list_topics(name, timeout=10).topics[name].partitions) == partitions, 30)
+        span_ms = count * 1000 // per_second
+        start_ms = int(time.time() * 1000) - span_ms
+        steps = max(1, span_ms // 1000)
+        slots = (
+            Slot(start_ms + span_ms * n // steps, span_ms // steps, count * (n + 1) // steps - count * n // steps)
+            for n in range(steps)
+        )
+        settings = GenerateSettings(bootstrap_servers=self.broker.bootstrap_servers, topic=(name,))
+        summary = send(records(7, slots, mix), settings, stop=Event())
+        if summary.sent != count:
+            raise RuntimeError(f"only {summary.sent} of {count} records were taken")
+        self.topics[name] = count
+        return name
+
+    def database(self) -> str:
+        """The URL of a fresh, migrated database; the one before is dropped."""
+        name = f"bench_{uuid.uuid4().hex[:8]}"
+        with connect(self.engine.url, client_name="bench") as client:
+            for (old,) in client.execute("SELECT name FROM system.databases WHERE name LIKE 'bench_%%'"):
+                client.execute(f"DROP DATABASE `{old}`")
+        url = self.engine.url.rsplit("/", 1)[0] + f"/{name}"
+        migrate(url, retention_days=0)
+        with connect(url, client_name="bench") as client:
+            for statement in split(TABLES.read_text(encoding="utf-8")):
+                client.execute(statement)
+        return url
+
+    def run(self, program: str, topic: str, *arguments: str, insert: bool = True) -> Run:
+        """Run one of `programs/` over the whole topic: with its own environment when it names one."""
+        path = PROGRAMS / f"{program}.py"
+        own = "# /// script" in path.read_text(encoding="utf-8")
+        uv = str(Path(sys.executable).with_name("uv"))
+        start = [uv, "run", "--quiet", "--python", sys.executable, "--script"] if own else [sys.executable]
+        env = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "BENCH_BOOTSTRAP_SERVERS": self.broker.bootstrap_servers,
+            "BENCH_TOPIC": topic,
+            "BENCH_GROUP": f"{program}-{uuid.uuid4().hex[:8]}",
+            "BENCH_RECORDS": str(self.topics[topic]),
+            "BENCH_CLICKHOUSE_URL": self.database() if insert else "",
+        }
+        before = self._others()
+        ended = subprocess.run(
+            [*start, str(path), *arguments], env=env, cwd=self.directory, capture_output=True, check=False, timeout=600
+        )
+        after = self._others()
+        lines = ended.stdout.decode().splitlines()
+        if ended.returncode or not lines:
+            raise RuntimeError(f"{program} ended with {ended.returncode}:\n{ended.stderr.decode()[-2000:]}")
+        told = json.loads(lines[-1])
+        return Run(told["records"], told["seconds"], told["cpu_seconds"], after[0] - before[0], after[1] - before[1])
+
+    def _others(self) -> tuple[float, float]:
+        """Processor seconds that broker and engine have used so far."""
+        return cpu_seconds(self.broker.pid), cpu_seconds(self.engine.pid)
+
+    def consume(
+        self,
+        topic: str,
+        *,
+        consumers: int = 1,
+        env: Mapping[str, str] | None = None,
+        prepare: Callable[[str], None] = lambda _url: None,
+    ) -> Run:
+        """The real daemons over the whole topic: from the first record counted to all of them stored.
+
+        Raises RuntimeError when the counts are not what the topic holds. `prepare` is given the database's URL.
+        """
+        url = self.database()
+        prepare(url)
+        daemons = [self.daemon(topic, url, f"consumer-{n}", env) for n in range(consumers)]
+        total = self.topics[topic]
+        try:
+            for daemon in daemons:
+                wait_for(lambda daemon=daemon: daemon.counted() > 0, 60, poll_seconds=0.01)  # type: ignore[misc]
+            # What was counted until the last one began is not part of what is measured.
+            marks = [(time.perf_counter(), sum(daemon.counted() for daemon in daemons))]
+            cpu, before = sum(cpu_seconds(d.child.pid) for d in daemons), self._others()
+            cells = 0.0
+            while sum(daemon.metric("orgstats_next_offset") for daemon in daemons) < total:
+                time.sleep(LOOK_SECONDS)
+                marks.append((time.perf_counter(), sum(daemon.counted() for daemon in daemons)))
+                cells = max(cells, sum(daemon.metric("orgstats_live_cells") for daemon in daemons))
+            after = self._others()
+            cpu = sum(cpu_seconds(d.child.pid) for d in daemons) - cpu
+            rows = sum(daemon.metric("orgstats_rows_written_total") for daemon in daemons)
+            memory = max(memory_mib(d.child.pid) for d in daemons)
+        finally:
+            for daemon in daemons:
+                daemon.child.stop(30)
+        with connect(url, client_name="bench") as client:
+            if client.execute("SELECT sum(events) FROM counts FINAL") != [(total,)]:
+                raise RuntimeError("the counts are wrong")
+        (began, begun), (ended, _) = marks[0], marks[-1]
+        spent = (ended - began, cpu, after[0] - before[0], after[1] - before[1])
+        return Run(total - int(begun), *spent, int(rows), memory, int(cells), _steadiness(marks))
+
+    def daemon(self, topic: str, url: str, name: str, env: Mapping[str, str] | None = None) -> "Daemon":
+        """Start `orgstats consume` on a topic."""
+        (port,) = free_ports(1)
+        child = processes.start(
+            name,
+            [str(Path(sys.executable).with_name("orgstats")), "consume"],
+            log=self.directory / f"{name}.log",
+            env={
+                **os.environ,
+                "ORGSTATS_BOOTSTRAP_SERVERS": self.broker.bootstrap_servers,
+                "ORGSTATS_TOPIC": topic,
+                "ORGSTATS_GROUP": url.rsplit("/", 1)[1],
+                "ORGSTATS_CLICKHOUSE_URL": url,
+                "ORGSTATS_METRICS_LISTEN": f"127.0.0.1:{port}",
+                **(env or {}),
+            },
+        )
+        return Daemon(child, port)
+
+
+@dataclass(frozen=True)
+class Daemon:
+    """A running `orgstats consume` and where it tells its metrics."""
+
+    child: processes.Child
+    port: int
+
+    def metric(self, name: str) -> float:
+        """Sum of a metric over its labels; 0 while it does not answer."""
+        if not self.child.running:
+            raise RuntimeError(f"the consumer ended:\n{self.child.tail()}")
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as answer:
+                lines = answer.read().decode().splitlines()
+        except OSError:
+            return 0.0
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith((f"{name}{{", f"{name} ")))
+
+    def counted(self) -> float:
+        """Records read and judged so far."""
+        return self.metric("orgstats_records_total")
+
+
+def _steadiness(marks: Sequence[tuple[float, float]]) -> float:
+    """From (time, records so far) marks."""
+    (began, begun), (ended, done) = marks[0], marks[-1]
+    best = 0.0
+    for at, so_far in marks:
+        later = next((mark for mark in marks if mark[0] >= at + 1), None)
+        best = max(best, (later[1] - so_far) / (later[0] - at)) if later else best
+    return (done - begun) / (ended - began) / best if best else 1.0
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time, user and system, that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def memory_mib(pid: int) -> float:
+    """The most resident memory that a process had."""
+    (line,) = [one for one in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines() if "VmHWM" in one]
+    return int(line.split()[1]) / 1024
+
+
+@contextmanager
+def running(directory: Path) -> Iterator[Stage]:
+    """Broker and engine until the block ends; what they hold is deleted then."""
+    broker = apache_kafka.start(directory / "kafka", heap_mb=1024)
+    try:
+        engine = chdb_server.start(directory / "engine", password=uuid.uuid4().hex)
+        try:
+            yield Stage(directory, broker, engine)
+        finally:
+            engine.stop()
+    finally:
+        broker.kill()
+        shutil.rmtree(directory, ignore_errors=True)
