@@ -2,7 +2,8 @@
 
 import argparse
 
-from tests.bench import ingest, query
+from tests.bench import query
+from tests.bench.ingest import run as ingest
 
 PARTS = {"ingest": ingest.run, "query": query.run}
 

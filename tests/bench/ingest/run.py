@@ -1,0 +1,155 @@
+"""How fast events become counts, beside what else does that job: ratios of one run, on one broker and one engine.
+
+Every program reads the same topics in a group of its own, in turn, several times. Peers get a smaller topic, since
+they take minutes for what takes seconds here, and their rates do not depend on its length.
+"""
+
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from tests.bench.ingest import freshness, rules
+from tests.bench.ingest.parts import parts
+from tests.bench.ingest.stage import RAW, Run, Stage, running
+from tests.bench.report import DOCS, Spread, bar_chart, machine, table, write_section
+
+COMMAND: Final = "python -m tests.bench ingest"
+PEERS: Final = {
+    "sentry-arroyo": "arroyo_rows",
+    "quixstreams": "quix_rows",
+    "bytewax": "bytewax_rows",
+    "aiokafka": "aiokafka_rows",
+    "plain script": "plain",
+}
+FLOOR, DECODING, BARE, OURS, TWO = "consume() alone", "and decoding", "without the promise", "orgstats", "orgstats, two"
+Runs = dict[str, list[Run]]
+
+
+def run(*, quick: bool) -> dict[str, float]:
+    """Measure, print to stderr as it goes, and write docs/performance.md unless `quick`; the main ratios by name."""
+    with tempfile.TemporaryDirectory() as directory, running(Path(directory)) as stage:
+        _say("filling the topics")
+        large = stage.topic(2_000_000 if quick else 10_000_000)
+        small = stage.topic(300_000 if quick else 1_000_000)
+        found = _in_turn(_own(stage, large, quick=quick), rounds=2 if quick else 5)
+        peers = _in_turn(_peers(stage, small, quick=quick), rounds=1 if quick else 3)
+        if not quick:
+            raw = _in_turn(_raw(stage), rounds=3)
+            memory = _consume_with_many_cells(stage)
+            fresh = freshness.measure(stage)
+            _write(found, peers, raw, memory, fresh, parts(stage, large))
+    return {
+        "ingest_share_of_floor": _rate(found[OURS]) / _rate(found[FLOOR]),
+        "ingest_times_arroyo": _rate(found[OURS]) / _rate(peers["sentry-arroyo"]),
+        "ingest_times_plain_script": _rate(found[OURS]) / _rate(peers["plain script"]),
+    }
+
+
+def _own(stage: Stage, topic: str, *, quick: bool) -> dict[str, Callable[[], Run]]:
+    programs: dict[str, Callable[[], Run]] = {
+        FLOOR: partial(stage.run, "floor", topic, insert=False),
+        OURS: partial(stage.consume, topic),
+    }
+    if not quick:
+        programs |= {
+            DECODING: partial(stage.run, "floor", topic, "--decode", insert=False),
+            BARE: partial(stage.run, "bare", topic),
+            TWO: partial(stage.consume, topic, consumers=2),
+        }
+    return programs
+
+
+def _peers(stage: Stage, topic: str, *, quick: bool) -> dict[str, Callable[[], Run]]:
+    programs: dict[str, Callable[[], Run]] = {}
+    for name, program in PEERS.items():
+        if not quick or name in ("sentry-arroyo", "plain script"):
+            programs[name] = partial(stage.run, program, topic)
+        if not quick:
+            programs[f"{name}, no inserts"] = partial(stage.run, program, topic, insert=False)
+    return programs
+
+
+def _raw(stage: Stage) -> dict[str, Callable[[], Run]]:
+    topic = stage.topic(2_000_000, RAW)
+    return {
+        "events to judge, no rules": partial(stage.consume, topic),
+        f"events to judge, {rules.COUNT} rules": partial(stage.consume, topic, prepare=rules.put_in_force),
+    }
+
+
+def _consume_with_many_cells(stage: Stage) -> Run:
+    """64 partitions whose open segments hold over 100,000 cells together: what that takes of memory."""
+    return stage.consume(stage.topic(4_000_000, partitions=64), env={"ORGSTATS_GROUP": "many-cells"})
+
+
+def _in_turn(programs: dict[str, Callable[[], Run]], rounds: int) -> Runs:
+    found: Runs = defaultdict(list)
+    for _ in range(rounds):
+        for name, program in programs.items():
+            one = program()
+            found[name].append(one)
+            _say(f"{name}: {one.per_second:,.0f} records/s, {one.cpu_us:.2f} µs, {one.all_cpu_us:.2f} µs with the rest")
+    return found
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _rate(runs: list[Run]) -> float:
+    return Spread.of(one.per_second for one in runs).middle
+
+
+def _write(found: Runs, peers: Runs, raw: Runs, memory: Run, fresh: freshness.Fresh, profile: str) -> None:
+    groups = {**found, **raw, **peers}
+    rates = [(name, Spread.of(one.per_second for one in runs)) for name, runs in groups.items()]
+    bar_chart(DOCS / "images" / "ingest.svg", "Records a second, one topic, one machine", "records a second", rates)
+    ours, floor = _rate(found[OURS]), _rate(found[FLOOR])
+    rows = [
+        (
+            name,
+            Spread.of(one.per_second for one in runs).text(),
+            Spread.of(one.cpu_us for one in runs).text(2),
+            Spread.of(one.all_cpu_us for one in runs).text(2),
+            f"{ours / _rate(runs):.2f}",
+        )
+        for name, runs in groups.items()
+    ]
+    last = found[OURS][-1]
+    goals = table(
+        ("goal", "wanted", "measured"),
+        (
+            ("share of the floor", "≥ 0.6", f"{ours / floor:.2f}"),
+            ("records a second, one process", "≥ 600,000", f"{ours:,.0f}"),
+            ("times sentry-arroyo", "≥ 5", f"{ours / _rate(peers['sentry-arroyo']):.1f}"),
+            (
+                "processor time per record, the process",
+                "≤ 2 µs",
+                f"{Spread.of(o.cpu_us for o in found[OURS]).middle:.2f} µs",
+            ),
+            ("two processes over one", "≥ 1.3", f"{_rate(found[TWO]) / ours:.2f}"),
+            ("the promise's machinery, processor time", "≤ 3 %", f"{_more(found):.1f} %"),
+            ("a backlog of 10 million, over the best second", "≥ 80 %", f"{100 * last.steadiness:.0f} %"),
+            ("rows written per record, catching up", "≤ 0.1", f"{last.rows / last.records:.3f}"),
+            (f"memory, 64 partitions, {memory.cells:,.0f} cells", "≤ 300 MB", f"{memory.memory_mib * 1.048576:.0f} MB"),
+            (f"produced to visible at {fresh.rate:,.0f} records/s, p99", "≤ 2 s", f"{fresh.visible_p99:.2f} s"),
+            ("SIGKILL to fresh counts, 64 partitions", "≤ session timeout + 20 s", fresh.recovered_text()),
+        ),
+    )
+    names = ("", "records/s", "µs per record, the process", "with broker and engine", "orgstats is faster by")
+    text = (
+        f"```\n{COMMAND}\n```\n\n{machine()} Middle value, and in brackets the smallest and largest.\n\n"
+        f"{table(names, rows)}\n\n![Records a second]({'images/ingest.svg'})\n\n{goals}\n"
+    )
+    write_section("ingest", text)
+    write_section("parts", profile)
+
+
+def _more(found: Runs) -> float:
+    """Per cent of processor time that the whole daemon takes more than the same loop without the promise."""
+    whole, bare = (Spread.of(one.cpu_us for one in found[name]).middle for name in (OURS, BARE))
+    return 100 * (whole / bare - 1)
