@@ -1,23 +1,31 @@
 """`python -m tests.bench [ingest|query] [--quick]`: measures, and prints the main ratios, one `name value` a line."""
 
-import argparse
+from enum import StrEnum
+from typing import Annotated
+
+import typer
 
 from tests.bench import query
 from tests.bench.ingest import run as ingest
 
-PARTS = {"ingest": ingest.run, "query": query.run}
+
+class Part(StrEnum):
+    """What can be measured by itself."""
+
+    ingest = "ingest"
+    query = "query"
 
 
-def main() -> None:
-    """Run what was asked for; everything when nothing was."""
-    parser = argparse.ArgumentParser(description="Speed, as ratios of one run.")
-    parser.add_argument("parts", nargs="*", choices=[[], *PARTS], help="what to measure; everything by default")
-    parser.add_argument("--quick", action="store_true", help="the main ratios within three minutes; no page is written")
-    options = parser.parse_args()
-    for name in options.parts or PARTS:
-        for ratio, value in PARTS[name](quick=options.quick).items():
-            print(f"{ratio} {value:.3g}", flush=True)
+def main(
+    parts: Annotated[list[Part] | None, typer.Argument(help="What to measure [default: everything].")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Only the main ratios, in three minutes; no page.")] = False,
+) -> None:
+    """Measure speed as ratios of one run; without --quick, write docs/performance.md too."""
+    runs = {Part.ingest: ingest.run, Part.query: query.run}
+    for part in parts or Part:
+        for ratio, value in runs[part](quick=quick).items():
+            typer.echo(f"{ratio} {value:.3g}")
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)
