@@ -227,7 +227,8 @@ class Partition:
         else:
             self._count_run(run, values, timestamps_ms, self._pending)
         self.last_timestamp_ms = timestamps_ms[-1]
-        self.kafka_timestamp_ms = max(self.kafka_timestamp_ms, *timestamps_ms)
+        latest_ms = max(timestamps_ms)
+        self.kafka_timestamp_ms = max(self.kafka_timestamp_ms, latest_ms)
         self.segment.next_offset = run[-1].offset() + 1
 
     def _count_run(
