@@ -1,0 +1,34 @@
+"""What deployments may refer to: commands of the program and variables of its settings."""
+
+from typing import Any
+
+import typer
+
+from consumer.settings import ConsumerSettings
+from deploy.cli.main import app
+from deploy.generate import GenerateSettings
+from query.settings import QuerySettings
+from schemas.migrate import MigrateSettings
+
+SETTINGS = {
+    "consume": ConsumerSettings,
+    "serve": QuerySettings,
+    "migrate": MigrateSettings,
+    "orgs": MigrateSettings,
+    "generate": GenerateSettings,
+}
+
+
+def understood(words: list[str]) -> None:
+    """Raises when the program does not understand a command line, the program's name left out."""
+    command: Any = typer.main.get_command(app)
+    while hasattr(command, "commands"):
+        command, words = command.commands[words[0]], words[1:]
+    command.make_context("orgstats", words)
+
+
+def unknown_variables(names: set[str]) -> set[str]:
+    """Those of the ORGSTATS_ variables that are no setting of any command."""
+    known = {variable for settings in SETTINGS.values() for variable in settings.variables().values()}
+    prefixes = tuple(variable for variable in known if variable.endswith("__"))
+    return {n for n in names if not {n, n.removesuffix("_FILE")} & known and not n.startswith(prefixes)}
