@@ -9,8 +9,9 @@ from deploy.cli.main import app
 from deploy.generate import GenerateSettings
 from query.settings import QuerySettings
 from schemas.migrate import MigrateSettings
+from schemas.settings import Settings
 
-SETTINGS = {
+SETTINGS: dict[str, type[Settings]] = {
     "consume": ConsumerSettings,
     "serve": QuerySettings,
     "migrate": MigrateSettings,
