@@ -37,6 +37,13 @@ At `/metrics` beside the endpoint; with `ORGSTATS_METRICS_LISTEN` at that addres
 {query}
 
 Both also give the standard `process_` metrics: memory, CPU seconds, start time, open files.
+
+## Traces
+
+With the extra `orgstats[otel]`, both send OpenTelemetry traces where the standard variables ask for it, as in
+`OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4318`; only OTLP over HTTP is supported. A request and the statements
+asked for it are spans of the trace that a gateway's `traceparent` names, a checkpoint and its store are spans of the
+consumer. No span holds a token, an organization, a parameter or SQL. Without such variables nothing is loaded.
 """
 
 
