@@ -4,6 +4,9 @@ import subprocess
 import sys
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from schemas import tracing
 from schemas.errors import ConfigurationError
@@ -54,3 +57,15 @@ def test_without_the_extra_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
     with pytest.raises(ConfigurationError, match=r"orgstats\[otel\].*OTEL_TRACES_EXPORTER=none"):
         tracing.configure("test", ENDPOINT)
+
+
+def test_an_error_is_told_by_its_type_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The text of an exception may quote values, so no span holds it."""
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(tracing, "_tracer", provider.get_tracer("test"))
+    with pytest.raises(ValueError), tracing.span("read series"):
+        raise ValueError("hunter2")
+    (span,) = exporter.get_finished_spans()
+    assert span.status.description == "ValueError"
+    assert "hunter2" not in span.to_json()

@@ -1,0 +1,54 @@
+"""What is measured at Kafka alone: lag and retention stay true while ClickHouse cannot be reached."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from confluent_kafka import Producer
+
+from consumer import metrics
+from consumer.checkpoint import Position
+from consumer.kafka import Place
+from consumer.settings import ConsumerSettings
+from consumer.watch import Watch
+from tests.support.servers import Kafka
+
+NOW = 2_000_000_000.0
+HOUR = 3_600.0
+
+
+def value(name: str, topic: str, partition: int) -> float | None:
+    """A metric of one partition; None when it is not told."""
+    return metrics.REGISTRY.get_sample_value(name, {"topic": topic, "partition": str(partition)})
+
+
+@pytest.fixture
+def topic(real_kafka: Kafka, make_topic: Callable[..., str]) -> Iterator[str]:
+    """Two partitions of 100 records each, which Kafka keeps for an hour."""
+    name = make_topic(2, {"retention.ms": str(int(HOUR * 1000))})
+    producer = Producer({"bootstrap.servers": real_kafka.bootstrap_servers})
+    for i in range(200):
+        producer.produce(name, b"{}", partition=i % 2)
+    assert producer.flush(30) == 0
+    yield name
+    metrics.forget_partitions()
+
+
+def test_lag_and_retention_need_no_clickhouse(real_kafka: Kafka, topic: str) -> None:
+    """The lag is measured from what is stored; retention overtakes an hour after counts were complete."""
+    positions: dict[Place, Position] = {(topic, 0): Position(30, NOW - 60), (topic, 1): Position(100, NOW)}
+    watch = Watch(
+        ConsumerSettings(
+            bootstrap_servers=real_kafka.bootstrap_servers,
+            topic=(topic,),
+            clickhouse_url="clickhouse://nobody@127.0.0.1:9/nowhere",
+        ),
+        lambda: positions,
+    )
+    watch.look(NOW)
+    assert [value("orgstats_lag_records", topic, n) for n in (0, 1)] == [70, 0]
+    assert value("orgstats_overtaken_timestamp_seconds", topic, 0) == NOW - 60 + HOUR
+
+    del positions[topic, 0]
+    watch.look(NOW)
+    assert [value("orgstats_lag_records", topic, n) for n in (0, 1)] == [None, 0]
+    assert value("orgstats_overtaken_timestamp_seconds", topic, 0) is None
