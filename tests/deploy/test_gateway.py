@@ -255,11 +255,11 @@ def test_nginx_answers_head_and_compresses(nginx: Gateway, site: Site) -> None:
 
 @contextmanager
 def identity_service() -> Iterator[str]:
-    """Somebody else's login: knows the cookies `org=1` and `org=2`, refuses `org=0`; its host:port."""
+    """Somebody else's login: knows `X-Login: 1` and `2`, refuses `0`; its host:port."""
 
     class Identity(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            org = self.headers.get("Cookie", "").partition("=")[2]
+            org = self.headers.get("X-Login", "")
             self.send_response(401 if org == "0" else 200)
             if org in ("1", "2"):
                 self.send_header("X-Orgstats-Gateway", signed(org))
@@ -286,9 +286,9 @@ def test_nginx_hands_on_who_is_logged_in(site: Site, tmp_path: Path) -> None:
         )
         changes = {"# include /etc/nginx/identity.conf": f"include {tmp_path}/identity.conf"}
         with running("nginx", site.address, tmp_path, changes) as gateway:
-            for cookie, path, status in (("1", ONE, 200), ("2", ONE, 403), ("2", TWO, 200), ("1", TWO, 403)):
-                assert gateway.get(path, Cookie=f"org={cookie}").status_code == status
-            refused = gateway.get(ONE, site.tokens["one"], Cookie="org=0")
+            for login, path, status in (("1", ONE, 200), ("2", ONE, 403), ("2", TWO, 200), ("1", TWO, 403)):
+                assert gateway.get(path, X_Login=login).status_code == status
+            refused = gateway.get(ONE, site.tokens["one"], X_Login="0")
             assert (refused.status_code, refused.json()) == (401, NO_CREDENTIALS)
             assert gateway.get(ONE, X_Orgstats_Gateway=signed("*")).json() == NO_CREDENTIALS
             assert gateway.get(ONE, site.tokens["one"]).status_code == 200
