@@ -1,0 +1,143 @@
+"""`python -m deploy.capacity.measure`: some of the model's figures, measured on this machine, as TOML for --figures.
+
+The real counting code over made-up traffic, its flushes stored in chDB's engine by the real client; times are
+processor times, so what else runs beside disturbs them little.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+import tracemalloc
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from consumer.rows import Flush
+from consumer.store import Store
+from deploy.capacity.simulation import Counted, Traffic, flushes, simulate
+from deploy.local import chdb_server
+from schemas.connect import connect
+from schemas.migrate import migrate
+
+LOGIC = "measured"
+TABLES = ("counts", "project_counts")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m deploy.capacity.measure", description=__doc__)
+    parser.add_argument("--events-per-second", type=int, default=10_000)
+    parser.add_argument("--orgs", type=int, default=1_000)
+    parser.add_argument("--seconds", type=int, default=30)
+    asked = parser.parse_args(arguments)
+    traffic = Traffic(asked.events_per_second, asked.seconds, asked.orgs, 4, keyed=False)
+    found = {
+        "count_us_per_record": count_us(traffic._replace(seconds=5)),
+        "record_bytes": _record_bytes(traffic),
+        "cell_bytes": cell_bytes(traffic),
+        **stored(traffic),
+    }
+    for name, value in found.items():
+        print(f"[{name}]\nvalue = {value:.3g}\n")
+    return 0
+
+
+def _record_bytes(traffic: Traffic) -> float:
+    counted = simulate(traffic._replace(seconds=1))
+    return counted.record_bytes / counted.records
+
+
+def cell_bytes(traffic: Traffic) -> float:
+    """Memory of a cell or project cell in an open segment."""
+    tracemalloc.start()
+    kept = [changes.segments for _, changes in flushes(traffic._replace(seconds=5, flush_seconds=5), Counted())]
+    segments = [part.segment for some in kept for part in some]
+    cells = sum(len(segment.cells) + len(segment.project_cells or ()) for segment in segments)
+    kept.clear()
+    used = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    return used / cells
+
+
+def count_us(traffic: Traffic) -> float:
+    """Processor time to decode, classify and count a record; reading it from Kafka comes on top."""
+    counted = Counted()
+    for _ in flushes(traffic, counted):
+        pass
+    return counted.seconds / counted.records * 1e6
+
+
+class Spent(NamedTuple):
+    """What storing took: rows, inserts, and processor time of the client and the server."""
+
+    rows: int
+    inserts: int
+    client_seconds: float
+    server_seconds: float
+
+
+def stored(traffic: Traffic) -> dict[str, float]:
+    """What rows and inserts cost the client and the server, merges included, and how large rows are on disk.
+
+    Two lengths of flushes tell what is paid by row and what by insert.
+    """
+    with tempfile.TemporaryDirectory() as directory:
+        engine = chdb_server.start(Path(directory))
+        store = Store(lambda: connect(engine.url, client_name="capacity"))
+        try:
+            migrate(engine.url, retention_days=0)
+            many, few = (_stored(engine, store, traffic._replace(flush_seconds=length)) for length in (1, 10))
+            sizes = {f"{table}_bytes_per_row": _bytes_per_row(store, table) for table in TABLES}
+        finally:
+            store.close()
+            engine.stop()
+    client_row, client_insert = _solve(many, few, "client_seconds")
+    server_row, server_insert = _solve(many, few, "server_seconds")
+    return {
+        "store_us_per_row": client_row * 1e6,
+        "store_ms_per_insert": client_insert * 1e3,
+        "server_us_per_row": server_row * 1e6,
+        "server_ms_per_insert": server_insert * 1e3,
+        **sizes,
+    }
+
+
+def _stored(engine: chdb_server.Running, store: Store, traffic: Traffic) -> Spent:
+    rows, inserts, spent, before = 0, 0, 0.0, _cpu_seconds(engine.pid)
+    made = [changes for _, changes in flushes(traffic, Counted())]
+    for first in range(0, len(made), traffic.partitions):  # one consumer stores all partitions together
+        began = time.process_time()
+        written = store.write(Flush(made[first : first + traffic.partitions], LOGIC, 0))
+        spent += time.process_time() - began
+        rows += sum(written[table] for table in TABLES)
+        inserts += len(TABLES)
+    for table in TABLES:
+        store.run(lambda client, table=table: client.execute(f"OPTIMIZE TABLE {table} FINAL"))  # type: ignore[misc]
+    return Spent(rows, inserts, spent, _cpu_seconds(engine.pid) - before)
+
+
+def _solve(many: Spent, few: Spent, what: str) -> tuple[float, float]:
+    """Seconds by row and by insert from two runs."""
+    first, second = getattr(many, what), getattr(few, what)
+    determinant = many.rows * few.inserts - few.rows * many.inserts
+    by_row = (first * few.inserts - second * many.inserts) / determinant
+    return by_row, (first - by_row * many.rows) / many.inserts
+
+
+def _bytes_per_row(store: Store, table: str) -> float:
+    sql = (
+        "SELECT sum(data_compressed_bytes) / sum(rows) FROM system.parts"
+        " WHERE active AND table = %(table)s AND database = currentDatabase()"
+    )
+    return float(store.run(lambda client: client.execute(sql, {"table": table}))[0][0])
+
+
+def _cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""The real counting code over made-up traffic, without Kafka and ClickHouse: how many cells, how many rows."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+from zlib import crc32
+
+from consumer.batch import BatchCounter
+from consumer.classify import RuleHistory
+from consumer.decode import AgeLimits
+from consumer.partition import Changes, Partition
+from consumer.resume import Attempt, Resume
+from consumer.segment import CellKey, ProjectKey
+from consumer.source import Source
+from deploy.traffic import Mix, Slot, records
+
+START_SECONDS = 1_700_000_000
+"""The start of a bucket."""
+
+
+class Read(NamedTuple):
+    """A record as a consumer reads it."""
+
+    at: int
+    body: bytes | None
+    kafka_ms: int
+
+    def offset(self) -> int:
+        """Its offset."""
+        return self.at
+
+    def value(self) -> bytes | None:
+        """Its bytes."""
+        return self.body
+
+    def key(self) -> bytes | None:
+        """No key: the partition is decided."""
+        return None
+
+    def timestamp(self) -> tuple[int, int]:
+        """Set by the producer."""
+        return 1, self.kafka_ms
+
+    def headers(self) -> list[tuple[str, bytes | None]] | None:
+        """None."""
+        return None
+
+
+class Traffic(NamedTuple):
+    """So many events a second, for so many seconds, on so many partitions; `keyed` by organization or by turns."""
+
+    events_per_second: int
+    seconds: int
+    organizations: int
+    partitions: int
+    keyed: bool = True
+    flush_seconds: int = 1
+
+
+@dataclass(slots=True)
+class Counted:
+    """What came of it: records and their bytes, rows that flushes wrote, cells that are there in the end.
+
+    `seconds` is the processor time of counting, which no result depends on.
+    """
+
+    seconds: float = 0.0
+    records: int = 0
+    record_bytes: int = 0
+    rows: int = 0
+    project_rows: int = 0
+    cells: set[tuple[int, int, CellKey]] = field(default_factory=set)
+    project_cells: set[tuple[int, int, ProjectKey]] = field(default_factory=set)
+
+
+def simulate(traffic: Traffic, seed: int = 1) -> Counted:
+    """Count traffic as consumers do; but for `seconds` a pure function of the traffic and the seed."""
+    counted = Counted()
+    for number, changes in flushes(traffic, counted, seed):
+        for part in changes.segments:
+            counted.rows += len(part.cells)
+            counted.project_rows += len(part.project_cells)
+            counted.cells.update((number, part.segment.first_offset, key) for key in part.keys)
+            counted.project_cells.update((number, part.segment.first_offset, key) for key in part.project_keys)
+    return counted
+
+
+def flushes(traffic: Traffic, counted: Counted, seed: int = 1) -> Iterator[tuple[int, Changes]]:
+    """What each partition stores with each flush: (partition, changes)."""
+    batch = BatchCounter(AgeLimits(), RuleHistory())
+    partitions = [_partition(number, batch) for number in range(traffic.partitions)]
+    mix = Mix(organizations=traffic.organizations, broken=0, astray=0, keyed=traffic.keyed)
+    ends = [0] * traffic.partitions
+    for first in range(0, traffic.seconds, traffic.flush_seconds):
+        length = min(traffic.flush_seconds, traffic.seconds - first)
+        slot = Slot((START_SECONDS + first) * 1000, length * 1000, length * traffic.events_per_second)
+        read: list[list[Read]] = [[] for _ in partitions]
+        for turn, (key, body, kafka_ms) in enumerate(records(seed + first, [slot], mix)):
+            number = (turn if key is None else crc32(key)) % traffic.partitions
+            read[number].append(Read(ends[number], body, kafka_ms))
+            ends[number] += 1
+            counted.records += 1
+            counted.record_bytes += len(body or b"") + len(key or b"")
+        yield from _flush(partitions, read, counted)
+
+
+def _flush(
+    partitions: Sequence[Partition], read: Sequence[Sequence[Read]], counted: Counted
+) -> Iterator[tuple[int, Changes]]:
+    for number, (partition, run) in enumerate(zip(partitions, read, strict=True)):
+        began = time.process_time()
+        for start in range(0, len(run), 10_000):
+            partition.count(run[start : start + 10_000])
+        changes = partition.take()
+        counted.seconds += time.process_time() - began
+        yield number, changes
+        partition.stored(changes)
+
+
+def _partition(number: int, batch: BatchCounter) -> Partition:
+    source = Source("simulated", "one", number)
+    return Partition(source, Resume(start=0, quiet_until=0), batch, lambda _: Attempt())
