@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, Final, NamedTuple, TextIO, cast
 import chdb
 
 _TAGS: Final = count(1)
-_CODE: Final = re.compile(r"Code: (\d+)\. (DB::Exception: .*)", re.DOTALL)
+_CODE: Final = re.compile(r"Code: (\d+)\. (DB::\w*Exception: .*)", re.DOTALL)
 _STREAMED: Final = re.compile(r"\s*[(\s]*(SELECT|WITH|FROM)\b", re.IGNORECASE)
 _LISTING: Final = re.compile(r"\s*(SHOW|DESCRIBE|DESC|EXPLAIN|EXISTS)\b", re.IGNORECASE)
 _FORMAT: Final = re.compile(r"\s+FORMAT\s+\w+\s*;?\s*$", re.IGNORECASE)  # formats are the client's affair
@@ -108,8 +108,9 @@ class EngineConnection:
         self._settings: dict[str, str] = {}
         try:
             # log_comment marks this connection's queries for kill(); without implicit_select a typing error
-            # is a syntax error, as on a server
-            self._run(f"SET log_comment = {_quote(self.tag)}, implicit_select = 0")
+            # is a syntax error, as on a server; LZ4 is what a shard behind this same protocol can read
+            own = "implicit_select = 0, network_compression_method = 'LZ4'"
+            self._run(f"SET log_comment = {_quote(self.tag)}, {own}")
             self._run(f"USE {_quote(self._database, '`')}")
         except EngineError:
             self.close()
