@@ -54,7 +54,7 @@ FULL: Final = {
         "autoscaling": {"enabled": True},
         "affinity": {"nodeAffinity": {}},
     },
-    "migrate": {"secret": {"name": "orgstats-ddl"}},
+    "migrate": {"secret": {"name": "orgstats-ddl"}, "settings": {"CLUSTER": "counting"}},
     "env": {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"},
     "extraVolumes": [{"name": "ca", "configMap": {"name": "ca"}}],
     "extraVolumeMounts": [{"name": "ca", "mountPath": "/etc/ca"}],
@@ -370,6 +370,7 @@ def test_autoscaling_is_bounded_by_partitions(render: Render) -> None:
             "serve",
             {"clickhouse_url", "listen", "metrics_listen", "retention_days", "gateway_key", "gateway_key_file"},
         ),
+        ("migrate", "migrate", {"clickhouse_url", "retention_days"}),
     ],
 )
 def test_the_schema_knows_every_setting(part: str, command: str, elsewhere: set[str]) -> None:
