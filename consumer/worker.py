@@ -317,6 +317,8 @@ class Worker:
         self._was.clear()
         self._unopened = []
         self._reopening = False
+        for why in ("not stored", "not opened"):
+            self._hold(why, on=False)  # it is the next owner's trouble now
         metrics.forget_partitions()
 
     def _lose_position(self) -> None:
@@ -345,6 +347,7 @@ class Worker:
             opened = open_partitions(self._unopened, self._log, self._topics, self._store, self._counting)
         except Unavailable as error:
             self._timer.open = now + 1.0
+            self._hold("not opened", on=True)
             logger.warning("cannot open the partitions yet", error=str(error))
             return
         for place, before in self._was.items():
@@ -355,6 +358,7 @@ class Worker:
         self._log.start({place: one.partition.next_offset for place, one in opened.items()})
         self._failures = 0  # ClickHouse has just answered; and what is quiet has to be read before it can be stored
         self._hold("not stored", on=False)
+        self._hold("not opened", on=False)
         (self._log.pause if self._holds else self._log.resume)(self._partitions)
         metrics.assigned_partitions.set(len(opened))
 
@@ -366,7 +370,8 @@ class Worker:
         (self._holds.add if on else self._holds.discard)(why)
         if bool(self._holds) == before:
             return
-        (self._log.pause if self._holds else self._log.resume)(self._partitions)
+        if self._partitions:
+            (self._log.pause if self._holds else self._log.resume)(self._partitions)
         metrics.paused.set(bool(self._holds))
         logger.info("paused" if self._holds else "resumed", why=sorted(self._holds) or why)
 
