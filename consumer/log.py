@@ -8,8 +8,6 @@ import structlog
 
 def configure(level: str = "info") -> None:
     """One line per event, keys and values, times in UTC; never payloads or secrets."""
-    # The driver logs a stack trace with each failure that it also raises; ours is one line, and says what follows.
-    logging.getLogger("clickhouse_driver").setLevel(logging.CRITICAL)
     renderer: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
     )

@@ -1,5 +1,6 @@
 """The one way to a ClickHouse server: URL in, client out, failures as this project's errors."""
 
+import logging
 import re
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
@@ -8,6 +9,9 @@ from clickhouse_driver import Client
 from clickhouse_driver import errors as driver_errors
 
 from schemas.errors import ConfigurationError, OrgstatsError, Unavailable
+
+# The driver logs a stack trace with each failure that it also raises; ours is one line, and says what follows.
+logging.getLogger("clickhouse_driver").setLevel(logging.CRITICAL)
 
 INSERT_SETTINGS: Final[dict[str, Any]] = {
     "async_insert": 0,  # the answer must mean "stored", or a commit could pass uncounted records
