@@ -145,8 +145,14 @@ def _log(scope: Scope, answer: Answer, seen: Seen, seconds: float) -> None:
         caller=seen.caller,
         org_id=seen.org_id,
         client=client[0] if client else None,
-        **({"error": seen.error} if seen.error else {}),
+        **{name: text for name, text in (("error", seen.error), ("request_id", _request_id(scope))) if text},
     )
+
+
+def _request_id(scope: Scope) -> str:
+    """The name that a gateway gave the request, to be found in both logs."""
+    named = (value for name, value in scope["headers"] if name == b"x-request-id")
+    return _masked(next(named, b"").decode("latin-1"))[:64]
 
 
 def _masked(text: str) -> str:

@@ -39,6 +39,7 @@ class Site:
     """A running API behind no gateway, its store, and a token for each organization and for `all`."""
 
     url: str
+    log: Path
     database: Database
     tokens: dict[str, str]
 
@@ -64,7 +65,7 @@ def site(clickhouse_server: str, tmp_path_factory: pytest.TempPathFactory) -> It
         insert_counts(database, [Cell(org_id, FIRST + n * 3_600, org_id * 10 + n + 1) for n in range(2)])
     insert_sources(database, [Counted(complete_until=FIRST + 7_200.0)])
     with running_api(url, tmp_path_factory.mktemp("serve"), RETENTION_DAYS="0", GATEWAY_KEY=KEY) as api:
-        yield Site(api.url, database, tokens)
+        yield Site(api.url, api.child.log, database, tokens)
     database.close()
     client.execute(f"DROP DATABASE {name} SYNC")
     client.disconnect()
@@ -105,7 +106,9 @@ def test_the_answer_comes_through(gateway: Gateway, site: Site) -> None:
     assert (answer.status_code, answer.json()) == (200, [[FIRST, 11], [FIRST + 3_600, 12]])
     own = {"x-request-id", "x-cache-status", "strict-transport-security", "date", "server", "connection"}
     timing = {"x-envoy-upstream-service-time", "transfer-encoding", "content-length"}
-    assert dict(direct.headers.items() - answer.headers.items()).keys() <= own | timing
+    counting = {"x-stats-complete-until"}  # another test goes on counting
+    assert dict(direct.headers.items() - answer.headers.items()).keys() <= own | timing | counting
+    assert direct.headers.keys() - answer.headers.keys() <= timing
     assert answer.headers.keys() - direct.headers.keys() <= own | timing
     assert answer.headers["Strict-Transport-Security"]
 
@@ -154,13 +157,16 @@ def test_what_is_for_those_inside_stays_inside(gateway: Gateway) -> None:
 
 
 def test_each_request_has_an_id_and_no_token_is_logged(gateway: Gateway, site: Site) -> None:
-    """The id in the answer is the gateway's own, not the client's; its line in the log has no credentials."""
-    answer = gateway.get(ONE, site.tokens["one"], X_Request_Id="mine")
+    """The id in the answer is the gateway's own, not the client's; both logs have it, and no credentials."""
+    answer = gateway.get(f"{ONE}&nobody=has_asked_{uuid.uuid4()}", site.tokens["one"], X_Request_Id="mine")
     number = answer.headers["X-Request-Id"]
     assert number != "mine"
     lines = wait_for(lambda: [line for line in gateway.log.read_text().splitlines() if number in line], 20)
     assert (json.loads(lines[0])["status"], json.loads(lines[0])["uri"]) == (200, urlsplit(ONE).path)
-    assert site.tokens["one"] not in gateway.log.read_text()
+    (behind,) = [line for line in site.log.read_text().splitlines() if number in line]
+    assert json.loads(behind)["request_id"] == number
+    for log in (gateway.log, site.log):
+        assert site.tokens["one"] not in log.read_text()
 
 
 @pytest.mark.parametrize(
@@ -209,26 +215,33 @@ def cached(gateway: Gateway, path: str, token: str) -> httpx.Response:
 
 
 def test_nginx_keeps_answers(nginx: Gateway, site: Site) -> None:
-    """The same caller's next request is answered by nginx; after a second it asks by the ETag whether it holds."""
+    """The same caller's next request is answered by nginx, with 304 if it has the answer; after a second by the API."""
     first = nginx.get(ONE, site.tokens["one"])
     again = cached(nginx, ONE, site.tokens["one"])
     assert (again.json(), again.headers["ETag"]) == (first.json(), first.headers["ETag"])
 
-    def status() -> str:
-        answer = nginx.get(ONE, site.tokens["one"])
-        assert (answer.status_code, answer.json()) == (200, first.json())
-        return answer.headers["X-Cache-Status"]
+    def asked(**headers: str) -> tuple[int, str]:
+        answer = nginx.get(ONE, site.tokens["one"], **headers)
+        return answer.status_code, answer.headers["X-Cache-Status"]
 
-    wait_for(lambda: status() == "REVALIDATED", 20)
+    wait_for(lambda: asked(If_None_Match=first.headers["ETag"]) == (304, "HIT"), 20)
+    wait_for(lambda: asked() == (200, "EXPIRED"), 20)
 
 
 def test_nginx_shows_what_is_new(nginx: Gateway, site: Site) -> None:
-    """An event that is counted shows through the cache."""
+    """What was counted since shows through the cache, and so does how far counts are complete when nothing changed."""
     path = ONE.replace(f"{FIRST + 7_199}", f"{FIRST + 10_799}")
     assert cached(nginx, path, site.tokens["one"]).json()[-1] == [FIRST + 7_200, 0]
     insert_counts(site.database, [Cell(1, FIRST + 7_200, 5)])
     insert_sources(site.database, [Counted(complete_until=FIRST + 7_300.0, next_offset=2)])
     wait_for(lambda: nginx.get(path, site.tokens["one"]).json()[-1] == [FIRST + 7_200, 5], 30)
+
+    def complete_until() -> float:
+        return float(nginx.get(TWO, site.tokens["two"]).headers["X-Stats-Complete-Until"])
+
+    wait_for(lambda: complete_until() == FIRST + 7_300, 30)
+    insert_sources(site.database, [Counted(complete_until=FIRST + 7_400.0, next_offset=3)])
+    wait_for(lambda: complete_until() == FIRST + 7_400, 30)
 
 
 def test_nginx_gives_nobody_anothers_answer(nginx: Gateway, site: Site) -> None:
