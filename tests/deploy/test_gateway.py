@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -97,6 +97,24 @@ def signed(org: str) -> str:
     now = time.time()
     claims = {"sub": "somebody", "org": org, "scope": "org:read", "aud": "orgstats", "iat": now, "exp": now + 300}
     return jwt.encode(claims, KEY, "HS256")
+
+
+class Quiet(BaseHTTPRequestHandler):
+    """A server of the tests, which says nothing."""
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+@contextmanager
+def serving(kind: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """A server until the block ends; its host:port."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), kind) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
 
 
 def test_the_answer_comes_through(gateway: Gateway, site: Site) -> None:
@@ -202,6 +220,40 @@ def test_the_api_is_away(tmp_path: Path, kind: str) -> None:
     assert answer.headers["Content-Type"] == "application/json"
 
 
+@pytest.mark.parametrize("kind", ["nginx", "envoy"])
+def test_the_api_is_slow(tmp_path: Path, kind: str) -> None:
+    """An API that is well and does not answer in time is told as one that is away."""
+    over = Event()
+
+    class Slow(Quiet):
+        def do_GET(self) -> None:
+            if self.path.startswith("/api/"):
+                over.wait(60)
+            self.send_response(200)
+            self.end_headers()
+
+    changes = {"nginx": {"proxy_read_timeout 15s": "proxy_read_timeout 1s"}, "envoy": {"timeout: 15s": "timeout: 1s"}}
+    with serving(Slow) as upstream, running(kind, upstream, tmp_path, changes[kind]) as gateway:
+        answer = gateway.get(ONE)
+        over.set()
+    assert (answer.status_code, answer.headers["Retry-After"], list(answer.json())) == (503, "5", ["detail"])
+
+
+def test_envoy_hands_on_what_its_filters_know(site: Site, tmp_path: Path) -> None:
+    """A filter that knows the caller can set the header that clients cannot."""
+    router = "- name: envoy.filters.http.router"
+    own = f"""- name: envoy.filters.http.header_mutation
+                    typed_config:
+                      "@type": type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation
+                      mutations:
+                        request_mutations:
+                          - append: {{header: {{key: x-orgstats-gateway, value: {signed("1")}}}}}
+                  """
+    with running("envoy", site.address, tmp_path, {router: own + router}) as gateway:
+        assert gateway.get(ONE, X_Orgstats_Gateway="forged").status_code == 200
+        assert gateway.get(TWO, X_Orgstats_Gateway=signed("2")).status_code == 403
+
+
 def cached(gateway: Gateway, path: str, token: str) -> httpx.Response:
     """An answer that nginx had already; it keeps one for a second, so the first try may be too late."""
     found: list[httpx.Response] = []
@@ -266,34 +318,22 @@ def test_nginx_answers_head_and_compresses(nginx: Gateway, site: Site) -> None:
     assert nginx.get(day, site.tokens["one"]).headers["Content-Encoding"] == "gzip"
 
 
-@contextmanager
-def identity_service() -> Iterator[str]:
-    """Somebody else's login: knows `X-Login: 1` and `2`, refuses `0`; its host:port."""
+class Identity(Quiet):
+    """Somebody else's login: knows `X-Login: 1` and `2`, refuses `0`."""
 
-    class Identity(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            org = self.headers.get("X-Login", "")
-            self.send_response(401 if org == "0" else 200)
-            if org in ("1", "2"):
-                self.send_header("X-Orgstats-Gateway", signed(org))
-            if "X-Orgstats-Gateway" in self.headers:
-                self.send_header("X-Orgstats-Gateway", signed("*"))
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            """Says nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Identity) as server:
-        thread = Thread(target=server.serve_forever)
-        thread.start()
-        yield f"127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    def do_GET(self) -> None:
+        org = self.headers.get("X-Login", "")
+        self.send_response(401 if org == "0" else 200)
+        if org in ("1", "2"):
+            self.send_header("X-Orgstats-Gateway", signed(org))
+        if "X-Orgstats-Gateway" in self.headers:
+            self.send_header("X-Orgstats-Gateway", signed("*"))
+        self.end_headers()
 
 
 def test_nginx_hands_on_who_is_logged_in(site: Site, tmp_path: Path) -> None:
     """With identity.conf a login elsewhere is enough; it is for its organization only, and cannot be forged."""
-    with identity_service() as identity:
+    with serving(Identity) as identity:
         (tmp_path / "identity.conf").write_text(
             (FOLDER / "identity.conf").read_text().replace("http://identity:8080", f"http://{identity}")
         )
