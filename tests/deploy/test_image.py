@@ -1,0 +1,141 @@
+"""The image: what its Dockerfile refers to exists, and where a Docker engine answers it is built and run."""
+
+import json
+import re
+import shutil
+import subprocess
+import time
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Producer
+
+from deploy.local.paths import free_ports
+from deploy.traffic import Slot, records
+from schemas.connect import connect
+from tests.deploy.commands import unknown_variables
+from tests.support.servers import Kafka, docker_answers
+from tests.support.wait import wait_for
+
+ROOT = Path(__file__).parents[2]
+DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text(encoding="utf-8")
+STEPS = re.findall(r"^([A-Z]+) (.+)$", DOCKERFILE.replace("\\\n", " "), re.MULTILINE)
+BASE = dict(re.findall(r"^ARG (\w+)=(\S+)$", DOCKERFILE, re.MULTILINE))["PYTHON"]
+NAME = "orgstats:test"
+
+
+def arguments(step: str) -> list[str]:
+    """What stands behind each step of a kind."""
+    return [text for kind, text in STEPS if kind == step]
+
+
+def test_the_base_is_pinned_and_the_same_for_building_and_running() -> None:
+    """A venv works only on the Python that made it, so both stages have one base, of one exact version."""
+    assert re.fullmatch(r"python:3\.\d+\.\d+-slim-\w+", BASE)
+    assert [text.split()[0] for text in arguments("FROM")] == ["${PYTHON}", "${PYTHON}"]
+    assert "PIP_CONSTRAINT=/src/requirements.lock" in DOCKERFILE
+
+
+def test_what_is_copied_exists_and_is_not_ignored() -> None:
+    """Each source of a COPY is here, and .dockerignore lets it through."""
+    let_through = re.findall(r"^!(\S+)$", (ROOT / ".dockerignore").read_text(encoding="utf-8"), re.MULTILINE)
+    sources = [source for text in arguments("COPY") if "--from" not in text for source in text.split()[:-1]]
+    assert sources
+    for source in sources:
+        assert (ROOT / source).exists()
+        assert source in let_through
+
+
+def test_it_is_no_root_and_its_variables_are_settings() -> None:
+    """The user is a number that is not 0; what the image sets, the program knows."""
+    assert all(re.fullmatch(r"[1-9]\d+:[1-9]\d+", user) for user in arguments("USER"))
+    names = {word.partition("=")[0] for text in arguments("ENV") for word in text.split()}
+    assert {"ORGSTATS_LISTEN", "ORGSTATS_METRICS_LISTEN"} <= names
+    assert not unknown_variables({name for name in names if name.startswith("ORGSTATS_")})
+
+
+def test_it_says_which_version_it_is() -> None:
+    """The label has the version of the package."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert f"ARG VERSION={project['version']}" in DOCKERFILE
+    assert 'org.opencontainers.image.version="${VERSION}"' in DOCKERFILE
+    assert f'org.opencontainers.image.licenses="{project["license"]}"' in DOCKERFILE
+
+
+def test_the_health_check_is_a_program() -> None:
+    """Its one line compiles; the test that runs the image sees it succeed."""
+    (text,) = arguments("HEALTHCHECK")
+    python, flag, program = json.loads(text.partition("CMD ")[2])
+    assert (python, flag) == ("python", "-c")
+    compile(program, "HEALTHCHECK", "exec")
+
+
+def docker(*words: str, seconds: float = 60, check: bool = True) -> str:
+    """What docker prints."""
+    done = subprocess.run(["docker", *words], capture_output=True, text=True, timeout=seconds, check=False)
+    assert not check or done.returncode == 0, done.stderr[-2000:]
+    return done.stdout.strip()
+
+
+@pytest.fixture(scope="session")
+def image() -> str:
+    """The image, built; the test is skipped where that cannot be, and the reason says what is missing."""
+    if not docker_answers() or shutil.which("docker") is None:
+        pytest.skip("needs a Docker engine and its client")
+    if not docker("images", "-q", BASE) and subprocess.run(["docker", "pull", "-q", BASE], check=False).returncode:
+        pytest.skip(f"needs the base image {BASE}: it is not here, and no registry gives it")
+    docker("build", "--network=host", "-f", "deploy/Dockerfile", "-t", NAME, str(ROOT), seconds=280)
+    return NAME
+
+
+@pytest.fixture
+def start(image: str) -> Iterator[Callable[..., str]]:
+    """Starts locked-in containers on this machine's network: `start("consume", ORGSTATS_TOPIC="t")` gives the id."""
+    started: list[str] = []
+
+    def run(*command: str, **environment: str) -> str:
+        variables = [word for name, value in environment.items() for word in ("-e", f"{name}={value}")]
+        fences = ["--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--stop-timeout=30"]
+        started.append(docker("run", "-d", "--network=host", *fences, *variables, image, *command))
+        return started[-1]
+
+    yield run
+    for container in started:
+        docker("rm", "-f", container, check=False)
+
+
+@pytest.mark.timeout(600)  # building takes minutes
+@pytest.mark.usefixtures("image")  # before the servers are started: without it they are not needed
+def test_the_image_counts_and_answers(start: Callable[..., str], kafka: Kafka, topic: str, clickhouse_url: str) -> None:
+    """Made-up events are counted and health checks succeed on a read-only root; SIGTERM ends with 0."""
+    producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
+    for key, value, timestamp in records(7, [Slot(time.time_ns() // 1_000_000, 1000, 500)]):
+        producer.produce(topic, value, key, timestamp=timestamp)
+    assert producer.flush(30) == 0
+    consumer_port, api_port, metrics_port = free_ports(3)
+    common = {"ORGSTATS_CLICKHOUSE_URL": clickhouse_url, "ORGSTATS_BOOTSTRAP_SERVERS": kafka.bootstrap_servers}
+    common |= {"ORGSTATS_TOPIC": topic, "ORGSTATS_GROUP": topic, "ORGSTATS_INCARNATION": "" if kafka.real else "1"}
+    consumer = start("consume", ORGSTATS_METRICS_LISTEN=f"127.0.0.1:{consumer_port}", **common)
+    listening = {"ORGSTATS_LISTEN": f"127.0.0.1:{api_port}", "ORGSTATS_METRICS_LISTEN": f"127.0.0.1:{metrics_port}"}
+    api = start("serve", **listening, **common)
+
+    with connect(clickhouse_url, client_name="tests") as client:
+        counted = "SELECT (SELECT sum(events) FROM counts FINAL) + (SELECT count() FROM dead_letters FINAL)"
+        wait_for(lambda: client.execute(counted) == [(500,)], 60, poll_seconds=0.5)
+    for container in (consumer, api):
+        healthy = ["inspect", "-f", "{{.State.Health.Status}}", container]
+        wait_for(lambda healthy=healthy: docker(*healthy) == "healthy", 60, poll_seconds=0.5)  # type: ignore[misc]
+        docker("stop", container)
+        assert docker("inspect", "-f", "{{.State.ExitCode}}", container) == "0", docker("logs", container)
+
+
+@pytest.mark.timeout(600)
+def test_the_image_holds_what_production_needs_only(image: str) -> None:
+    """The extra for traces is in it; the embedded engine, the tests and what they need are not."""
+    program = "import importlib.metadata as m; print(*(d.name.lower() for d in m.distributions()))"
+    installed = set(docker("run", "--rm", "--entrypoint=python", image, "-c", program).split())
+    assert {"orgstats", "opentelemetry-sdk"} <= installed
+    assert not {"chdb-core", "pytest", "mypy", "testcontainers", "setuptools"} & installed
+    assert docker("run", "--rm", "--entrypoint=id", image, "-u") == "10001"
