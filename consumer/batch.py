@@ -6,7 +6,7 @@ which nothing is odd, which is nearly all of them.
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import filterfalse
 from operator import itemgetter
@@ -23,14 +23,17 @@ from schemas.outcomes import BUCKET_SECONDS
 PLAIN_LENGTH: Final = 1000
 """A longer value may be nested too deep, which only the careful decoder decides."""
 
-PendingKey = tuple[int | None, int | None, str | int, int | None, int, str | None, int | None]
+PendingKey = tuple[int | None, int | None, int, int | None, int, str | None, int | None]
 Pending = Counter[PendingKey]
-"""Tallies not folded yet: as Tally, but in the bucket's place may stand a timestamp cut to 10 s."""
+"""Tallies not folded yet, as plain tuples in the order of Tally, which hash and compare faster."""
 
 _PART: Final = 512
 """Records counted at once: so many stay in the processor's cache from step to step."""
 _CHUNK: Final = 64
 """A part that holds something odd is counted in chunks of this size, so that only its neighbours are slow too."""
+
+_REMEMBERED: Final = 10_000
+"""Buckets of so many spellings are remembered: a day has 8,640."""
 
 _decode_event: Final[Callable[[bytes], Event]] = msgspec.json.Decoder(Event).decode
 _DIGITS_TO_ZERO: Final = bytes(ord("0") if chr(i).isdigit() and i < 128 else i for i in range(256))
@@ -71,30 +74,17 @@ class BatchCounter:
                 self._count_mixed(values[part], timestamps_ms[part], pending, start, counted)
         return counted
 
-    def bucket(self, ten_seconds: str | int) -> int:
-        """Bucket of a key of `Pending`: as it is, or from `2020-03-22T00:00:0`."""
-        if isinstance(ten_seconds, int):
-            return ten_seconds
-        bucket = self._buckets.get(ten_seconds)
-        if bucket is None:
-            if len(self._buckets) >= 10_000:
-                self._buckets.clear()
-            bucket = self._buckets[ten_seconds] = event_second(f"{ten_seconds}0Z")
-        return bucket
-
     def fold(self, pending: Pending) -> list[tuple[Tally, int]]:
-        """Tallies with their buckets, first seen first."""
-        bucket = self.bucket
-        return [
-            (Tally(org, project, bucket(when), category, outcome, reason, quantity), events)
-            for (org, project, when, category, outcome, reason, quantity), events in pending.items()
-        ]
+        """Tallies, first seen first."""
+        return [(Tally(*key), events) for key, events in pending.items()]
 
     def _count_plain(self, values: Sequence[bytes | None], timestamps_ms: Sequence[int], pending: Pending) -> bool:
         """Count a run in which every record is short, valid, judged, in one spelling of UTC, and in bounds.
 
         False, and nothing counted, when anything is else: then the careful way decides record by record.
         """
+        if len(self._buckets) > _REMEMBERED:
+            self._buckets.clear()
         try:
             if max(map(len, values)) > PLAIN_LENGTH:  # type: ignore[arg-type]
                 return False
@@ -111,13 +101,14 @@ class BatchCounter:
         tens: list[str] = list(map(_ten_seconds, when))  # type: ignore[arg-type]  # all are strings
         if not self._in_bounds(set(tens), min(timestamps_ms), max(timestamps_ms)):
             return False
+        buckets = map(self._buckets.__getitem__, tens)  # one object for all of a bucket: tuples compare faster
         keys: list[PendingKey]
         if None in [event.outcome for event in events]:
-            keys = self._judged_keys(events, tens, timestamps_ms)
+            keys = self._judged_keys(events, buckets, timestamps_ms)
         else:
             keys = [
-                (e.org_id, e.project_id, ten, e.category, e.outcome, e.reason, e.quantity)  # type: ignore[misc]
-                for e, ten in zip(events, tens, strict=True)
+                (e.org_id, e.project_id, bucket, e.category, e.outcome, e.reason, e.quantity)  # type: ignore[misc]
+                for e, bucket in zip(events, buckets, strict=True)
             ]
         pending.update(keys)
         return True
@@ -140,18 +131,25 @@ class BatchCounter:
         lowest = max(latest_ms // 1000 - self._limits.max_age_seconds + 1, 0)
         highest = min(earliest_ms // 1000 + self._limits.max_ahead_seconds - BUCKET_SECONDS, LAST_BUCKET)
         try:
-            return all(ten[-1] < "6" and lowest <= self.bucket(ten) <= highest for ten in tens)
+            return all(ten[-1] < "6" and lowest <= self._bucket(ten) <= highest for ten in tens)
         except DeadLetter:  # 31 February; leap seconds, :60, are for the careful way too
             return False
 
+    def _bucket(self, ten_seconds: str) -> int:
+        """Bucket of a time like `2020-03-22T00:00:0`, remembered."""
+        bucket = self._buckets.get(ten_seconds)
+        if bucket is None:
+            bucket = self._buckets[ten_seconds] = event_second(f"{ten_seconds}0Z")
+        return bucket
+
     def _judged_keys(
-        self, events: Sequence[Event], tens: Sequence[str], timestamps_ms: Sequence[int]
+        self, events: Sequence[Event], buckets: Iterable[int], timestamps_ms: Sequence[int]
     ) -> list[PendingKey]:
         judge = self.rules.judge
         keys: list[PendingKey] = []
-        for e, ten, timestamp_ms in zip(events, tens, timestamps_ms, strict=True):
+        for e, bucket, timestamp_ms in zip(events, buckets, timestamps_ms, strict=True):
             outcome, reason = (e.outcome, e.reason) if e.outcome is not None else judge(e, timestamp_ms)
-            keys.append((e.org_id, e.project_id, ten, e.category, outcome, reason, e.quantity))
+            keys.append((e.org_id, e.project_id, bucket, e.category, outcome, reason, e.quantity))
         return keys
 
     def _count_each(

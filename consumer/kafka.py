@@ -31,8 +31,8 @@ ANSWER_SECONDS: Final = 10.0
 
 DEFAULTS: Final[Mapping[str, Any]] = {
     "fetch.queue.backoff.ms": 10,  # the default, 1000, cuts catch-up 4 to 20 times
-    "queued.min.messages": 200_000,
-    "queued.max.messages.kbytes": 65_536,
+    "queued.min.messages": 50_000,
+    "queued.max.messages.kbytes": 4_096,  # per partition: the default, 64 MiB, is 4 GiB with 64 of them
     "fetch.wait.max.ms": 100,
     "session.timeout.ms": 30_000,
     "topic.metadata.refresh.interval.ms": 10_000,  # new partitions are noticed within this time

@@ -15,7 +15,7 @@ from tests.bench.report import table
 from tests.support.wait import wait_for
 
 SECONDS: Final = 6
-PER_SECOND: Final = 400
+PER_SECOND: Final = 200
 LINES: Final = 30
 _FRAME: Final = re.compile(r"(?P<function>\S+) \((?P<file>[^:]+):(?P<line>\d+)\)")
 
@@ -55,7 +55,7 @@ def _source(file: str, line: int) -> str:
 def _look(pid: int, output: Path) -> list[str]:
     """Stacks as `frame;frame;… samples`; a thread that waits is not looked at."""
     spy = str(Path(sys.executable).with_name("py-spy"))
-    command = [spy, "record", "--pid", str(pid), "--duration", str(SECONDS), "--rate", str(PER_SECOND)]
+    command = [spy, "record", "--pid", str(pid), "--duration", str(SECONDS), "--rate", str(PER_SECOND), "--nonblocking"]
     subprocess.run([*command, "--format", "raw", "--output", str(output)], check=True, capture_output=True)
     return output.read_text(encoding="utf-8").splitlines()
 

@@ -31,7 +31,8 @@ PER_SECOND: Final = 20_000
 """Events of one second of the topic's time: a backlog of five minutes is 6 million."""
 OUTCOMES: Final = Mix(organizations=1_000, broken=0.0, raw=0.0, late=0.005, astray=0.0, spelled=0.0)
 RAW: Final = Mix(organizations=1_000, broken=0.0, raw=1.0, late=0.005, astray=0.0, spelled=0.0)
-LOOK_SECONDS: Final = 0.1
+LOOK_SECONDS: Final = 0.2
+LIVE: Final = "orgstats_live_cells"
 TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 TABLES: Final = Path(__file__).with_name("tables.sql")
@@ -165,10 +166,13 @@ class Stage:
             marks = [(time.perf_counter(), sum(daemon.counted() for daemon in daemons))]
             cpu, before = sum(cpu_seconds(d.child.pid) for d in daemons), self._others()
             cells = 0.0
-            while sum(daemon.metric("orgstats_next_offset") for daemon in daemons) < total:
+            stored = 0.0
+            while stored < total:
                 time.sleep(LOOK_SECONDS)
-                marks.append((time.perf_counter(), sum(daemon.counted() for daemon in daemons)))
-                cells = max(cells, sum(daemon.metric("orgstats_live_cells") for daemon in daemons))
+                told = [daemon.metrics("orgstats_next_offset", "orgstats_records_total", LIVE) for daemon in daemons]
+                stored, counted, live = (sum(one) for one in zip(*told, strict=True))
+                marks.append((time.perf_counter(), counted))
+                cells = max(cells, live)
             after = self._others()
             cpu = sum(cpu_seconds(d.child.pid) for d in daemons) - cpu
             rows = sum(daemon.metric("orgstats_rows_written_total") for daemon in daemons)
@@ -211,15 +215,22 @@ class Daemon:
     port: int
 
     def metric(self, name: str) -> float:
-        """Sum of a metric over its labels; 0 while it does not answer."""
+        """One of `metrics`."""
+        return self.metrics(name)[0]
+
+    def metrics(self, *names: str) -> list[float]:
+        """Sums of metrics over their labels, of one moment; 0 while the daemon does not answer."""
         if not self.child.running:
             raise RuntimeError(f"the consumer ended:\n{self.child.tail()}")
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as answer:
                 lines = answer.read().decode().splitlines()
         except OSError:
-            return 0.0
-        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith((f"{name}{{", f"{name} ")))
+            lines = []
+        return [
+            sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith((f"{name}{{", f"{name} ")))
+            for name in names
+        ]
 
     def counted(self) -> float:
         """Records read and judged so far."""

@@ -98,7 +98,6 @@ def main() -> None:
     bare.inserted()
     bare.begin_insert()
     bare.inserted()
-    consumer.commit(asynchronous=False)
     job.done()
     consumer.close()
 

@@ -17,8 +17,8 @@ CONSUMER = {
     "enable.auto.commit": False,
     "auto.offset.reset": "earliest",
     "fetch.queue.backoff.ms": 10,
-    "queued.min.messages": 200_000,
-    "queued.max.messages.kbytes": 65_536,
+    "queued.min.messages": 50_000,
+    "queued.max.messages.kbytes": 4_096,
 }
 """librdkafka as the daemon has it, so that no peer is slower for its settings."""
 
