@@ -6,6 +6,7 @@ each server of the cluster holds all of it. `docs/scaling.md` says why.
 """
 
 import re
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from clickhouse_driver import Client
@@ -134,32 +135,38 @@ def _stored_in(table: str) -> str:
     return table + LOCAL if table in SHARDED_BY else table
 
 
-def read(client: Client, sql: str, values: dict[str, Any] | None = None) -> list[Any]:
+def read(
+    client: Client, sql: str, values: dict[str, Any] | None = None, settings: dict[str, Any] | None = None
+) -> list[Any]:
     """The rows of a SELECT that must not miss anything that any server has acknowledged."""
-    catch_up(client, *tables_read(sql))
-    return list(client.execute(sql, values))
+    catch_up(client, sql)
+    return list(client.execute(sql, values, settings=settings))
 
 
-def tables_read(sql: str) -> set[str]:
-    """Names after FROM and JOIN."""
-    return set(_READ.findall(sql))
-
-
-def catch_up(client: Client, *tables: str) -> None:
-    """Wait until whatever server answers next for these tables holds all that was acknowledged so far.
+def catch_up(client: Client, sql: str) -> None:
+    """Wait until whatever server answers for the tables of a statement has all that was acknowledged so far.
 
     An insert is acknowledged once a majority of the replicas has it; the one that is asked next may be of the
-    others. A table that is no replica has nothing to wait for. Raises the driver's errors: for a table that is
-    split over shards also when any server of the cluster does not answer.
+    others. A table that is no replica has nothing to wait for. Raises the driver's errors: for a statement that
+    reads a split table also when any server of the cluster does not answer.
     """
-    found = client.execute(
-        "SELECT name, engine_full FROM system.tables WHERE database = currentDatabase() AND name IN %(tables)s"
+    tables = client.execute(
+        "SELECT name, engine_full FROM system.tables WHERE database = currentDatabase() AND name IN %(names)s"
         " AND (engine = 'Distributed' OR startsWith(engine, 'Replicated')) ORDER BY name",
-        {"tables": [*sorted(tables), ""]},
+        {"names": [*sorted(set(_READ.findall(sql))), ""]},
     )
-    for name, definition in found:
-        if split := _PINNED.match(definition):
-            cluster, database, stored, _ = split.groups()
-            client.execute(f"SYSTEM SYNC REPLICA ON CLUSTER '{cluster}' {database}.{stored} LIGHTWEIGHT")
-        else:
-            client.execute(f"SYSTEM SYNC REPLICA {name} LIGHTWEIGHT")
+    for statement in waits(tables):
+        client.execute(statement)
+
+
+def waits(tables: Sequence[tuple[str, str]]) -> list[str]:
+    """What to wait for before these tables (name, engine) are read; a split one is read on all servers.
+
+    So then is what it is joined with.
+    """
+    split = {name: found for name, engine in tables if (found := _PINNED.match(engine))}
+    if not split:
+        return [f"SYSTEM SYNC REPLICA {name} LIGHTWEIGHT" for name, _ in tables]
+    cluster, database, *_ = next(iter(split.values())).groups()
+    stored = [split[name][3] if name in split else name for name, _ in tables]
+    return [f"SYSTEM SYNC REPLICA ON CLUSTER '{cluster}' {database}.{name} LIGHTWEIGHT" for name in stored]

@@ -21,6 +21,7 @@ INSERT_SETTINGS: Final[dict[str, Any]] = {
     "insert_distributed_sync": 1,  # stored on the shards, not on its way there
     "insert_quorum": "auto",  # what a majority of the replicas has, the loss of one server does not lose
     "insert_quorum_parallel": 1,  # or each consumer would wait for all others
+    "parallel_distributed_insert_select": 0,  # each row goes where its key says, whatever it was read from
     "insert_quorum_timeout": 20_000,  # ms, before the client's own time is over
 }
 

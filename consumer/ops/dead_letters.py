@@ -8,6 +8,7 @@ from typing import Any, Final
 from consumer.ops.site import now
 from consumer.ops.stored import ask, insert_rows
 from consumer.store import Store
+from schemas.cluster import read
 from schemas.times import format_time
 
 HANDLED: Final = ("redriven", "dropped")
@@ -145,7 +146,8 @@ def find(store: Store, which: Filter, limit: int, after: DeadLetter | None = Non
         where += " AND (toString(d.topic), d.partition, d.offset, d.source_id) > %(after)s"
         values["after"] = (after.topic, after.partition, after.offset, after.source_id)
     rows = store.run(
-        lambda client: client.execute(
+        lambda client: read(
+            client,
             "SELECT d.source_id, d.offset, toString(d.topic), d.partition, d.kafka_timestamp, d.key, d.headers,"
             " d.payload, d.payload_bytes, toString(d.reason), d.error, toString(a.action), toString(a.target),"
             f" a.target_ends{_FROM}{where}"

@@ -12,7 +12,7 @@ from consumer.rows import dead_letter
 from consumer.segment import CellKey, ProjectKey, Stored
 from consumer.source import Source, segment_of
 from consumer.store import Store
-from schemas.cluster import catch_up, read, tables_read
+from schemas.cluster import catch_up, read
 from schemas.connect import INSERT_SETTINGS
 from schemas.tables import TABLES, columns, insert
 
@@ -140,7 +140,7 @@ def run(store: Store, sql: str, values: dict[str, Any]) -> None:
     """A statement that answers nothing, with the settings that inserts need."""
 
     def call(client: Client) -> None:
-        catch_up(client, *tables_read(sql))
+        catch_up(client, sql)
         client.execute(sql, values, settings=INSERT_SETTINGS)
 
     store.run(call)

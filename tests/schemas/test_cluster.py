@@ -1,8 +1,10 @@
 """The cluster form of every statement: what it becomes, and that ClickHouse can read it."""
 
+import re
+
 import pytest
 
-from schemas.cluster import SHARDED_BY, Cluster, spread
+from schemas.cluster import SHARDED_BY, Cluster, spread, waits
 from schemas.connect import connect
 from schemas.errors import ConfigurationError
 from schemas.migrate import MAX_RETENTION_DAYS, RETAINED, load, migrate, render, retention_statements
@@ -99,6 +101,21 @@ def test_what_has_no_cluster_form_is_refused(statement: str) -> None:
     """A statement nobody has thought about on a cluster is not run there."""
     with pytest.raises(ValueError, match="no form for a cluster"):
         spread(statement, PLACE)
+
+
+def test_what_is_read_has_caught_up_on_whatever_server_is_asked(clickhouse_server: str) -> None:
+    """A whole table is waited for where it is read; with a split one among them, each of them on all servers."""
+    (engine,) = re.findall(r"ENGINE = (Distributed.*)", spread(SINGLE[0], PLACE)[1])
+    whole = ("repairs", "ReplicatedReplacingMergeTree('/x', 'a', at)")
+    alone, both = waits([whole]), waits([("counts", engine), whole])
+    assert alone == ["SYSTEM SYNC REPLICA repairs LIGHTWEIGHT"]
+    assert both == [
+        "SYSTEM SYNC REPLICA ON CLUSTER 'counters' orgstats.counts_local LIGHTWEIGHT",
+        "SYSTEM SYNC REPLICA ON CLUSTER 'counters' orgstats.repairs LIGHTWEIGHT",
+    ]
+    with connect(clickhouse_server, client_name="tests") as client:
+        for statement in alone + both:
+            client.execute("SELECT formatQuery(%(text)s)", {"text": statement})
 
 
 def test_a_cluster_that_the_server_does_not_know_is_refused(clickhouse_url: str) -> None:
