@@ -10,6 +10,7 @@ from pathlib import Path
 from consumer.source import SEGMENT_LENGTH
 from deploy.capacity.figures import Figures, load, sources
 from deploy.capacity.model import Load, Need, need
+from deploy.traffic import Mix
 from schemas.errors import OrgstatsError
 
 LADDER = ((1_000, 100), (10_000, 1_000), (100_000, 1_000), (1_000_000, 10_000), (10_000_000, 100_000))
@@ -52,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     keyed.add_argument("--unkeyed", action="store_false", dest="keyed", help="each partition has all [default]")
     parser.add_argument("--flush-seconds", type=_positive, default=0, help="between inserts [default: what fits]")
     parser.add_argument("--replicas", type=_positive, default=0, help="of each shard [default: what fits]")
+    parser.add_argument("--late", type=_share, default=Mix().late, help="share of events that are half an hour late")
     parser.add_argument("--segment-length", type=_positive, default=SEGMENT_LENGTH, help="another grid, to compare")
     parser.add_argument("--figures", type=Path, help="a TOML file with figures measured elsewhere")
     parser.add_argument("--sources", action="store_true", help="print the figures and where they come from")
@@ -67,6 +69,13 @@ def _positive(text: str) -> int:
     return number
 
 
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 <= share < 1:
+        raise ValueError
+    return share
+
+
 def _load(asked: argparse.Namespace, events_per_second: float, organizations: int) -> Load:
     return Load(
         events_per_second=events_per_second,
@@ -77,6 +86,7 @@ def _load(asked: argparse.Namespace, events_per_second: float, organizations: in
         flush_seconds=asked.flush_seconds,
         replicas=asked.replicas,
         segment_length=asked.segment_length,
+        late=asked.late,
     )
 
 

@@ -16,7 +16,6 @@ class Figures:
 
     count_us_per_record: float
     store_us_per_row: float
-    store_ms_per_insert: float
     record_bytes: float
     counts_bytes_per_row: float
     project_counts_bytes_per_row: float

@@ -34,7 +34,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     traffic = Traffic(asked.events_per_second, asked.seconds, asked.orgs, 4, keyed=False)
     found = {
-        "count_us_per_record": count_us(traffic._replace(seconds=5)),
         "record_bytes": _record_bytes(traffic),
         "cell_bytes": cell_bytes(traffic),
         **stored(traffic),
@@ -61,27 +60,21 @@ def cell_bytes(traffic: Traffic) -> float:
     return used / cells
 
 
-def count_us(traffic: Traffic) -> float:
-    """Processor time to decode, classify and count a record; reading it from Kafka comes on top."""
-    counted = Counted()
-    for _ in flushes(traffic, counted):
-        pass
-    return counted.seconds / counted.records * 1e6
-
-
 class Spent(NamedTuple):
-    """What storing took: rows, inserts, and processor time of the client and the server."""
+    """What it took: records, rows, inserts, and processor time of counting, of the client and of the server."""
 
+    records: int
     rows: int
     inserts: int
+    count_seconds: float
     client_seconds: float
     server_seconds: float
 
 
 def stored(traffic: Traffic) -> dict[str, float]:
-    """What rows and inserts cost the client and the server, merges included, and how large rows are on disk.
+    """What records, rows and inserts cost, merges included, and how large rows are on disk.
 
-    Two lengths of flushes tell what is paid by row and what by insert.
+    Two lengths of flushes tell what is paid by record, what by row and what by insert.
     """
     with tempfile.TemporaryDirectory() as directory:
         engine = chdb_server.start(Path(directory))
@@ -93,11 +86,11 @@ def stored(traffic: Traffic) -> dict[str, float]:
         finally:
             store.close()
             engine.stop()
-    client_row, client_insert = _solve(many, few, "client_seconds")
-    server_row, server_insert = _solve(many, few, "server_seconds")
+    count_row, count_record = _solve(many, few, "count_seconds", "records")
+    server_row, server_insert = _solve(many, few, "server_seconds", "inserts")
     return {
-        "store_us_per_row": client_row * 1e6,
-        "store_ms_per_insert": client_insert * 1e3,
+        "count_us_per_record": count_record * 1e6,
+        "store_us_per_row": (count_row + many.client_seconds / many.rows) * 1e6,
         "server_us_per_row": server_row * 1e6,
         "server_ms_per_insert": server_insert * 1e3,
         **sizes,
@@ -106,7 +99,8 @@ def stored(traffic: Traffic) -> dict[str, float]:
 
 def _stored(engine: chdb_server.Running, store: Store, traffic: Traffic) -> Spent:
     rows, inserts, spent, before = 0, 0, 0.0, _cpu_seconds(engine.pid)
-    made = [changes for _, changes in flushes(traffic, Counted())]
+    counted = Counted()
+    made = [changes for _, changes in flushes(traffic, counted)]
     for first in range(0, len(made), traffic.partitions):  # one consumer stores all partitions together
         began = time.process_time()
         written = store.write(Flush(made[first : first + traffic.partitions], LOGIC, 0))
@@ -115,15 +109,16 @@ def _stored(engine: chdb_server.Running, store: Store, traffic: Traffic) -> Spen
         inserts += len(TABLES)
     for table in TABLES:
         store.run(lambda client, table=table: client.execute(f"OPTIMIZE TABLE {table} FINAL"))  # type: ignore[misc]
-    return Spent(rows, inserts, spent, _cpu_seconds(engine.pid) - before)
+    server = _cpu_seconds(engine.pid) - before
+    return Spent(counted.records, rows, inserts, counted.seconds, spent, server)
 
 
-def _solve(many: Spent, few: Spent, what: str) -> tuple[float, float]:
-    """Seconds by row and by insert from two runs."""
+def _solve(many: Spent, few: Spent, what: str, other: str) -> tuple[float, float]:
+    """Seconds by row, and by record or insert, from two runs."""
     first, second = getattr(many, what), getattr(few, what)
-    determinant = many.rows * few.inserts - few.rows * many.inserts
-    by_row = (first * few.inserts - second * many.inserts) / determinant
-    return by_row, (first - by_row * many.rows) / many.inserts
+    some, others = getattr(many, other), getattr(few, other)
+    by_row = (first * others - second * some) / (many.rows * others - few.rows * some)
+    return by_row, (first - by_row * many.rows) / some
 
 
 def _bytes_per_row(store: Store, table: str) -> float:

@@ -7,6 +7,7 @@ from typing import Final
 from consumer.source import SEGMENT_LENGTH
 from deploy.capacity.figures import Figures
 from deploy.capacity.shape import Groups, Shape
+from deploy.traffic import Mix
 from schemas.outcomes import BUCKET_SECONDS
 
 DAY: Final = 86_400
@@ -29,6 +30,7 @@ class Load:
     flush_seconds: int = 0
     replicas: int = 0
     segment_length: int = SEGMENT_LENGTH
+    late: float = Mix().late
 
 
 @dataclass(frozen=True)
@@ -68,13 +70,12 @@ class Need:
 
 def need(load: Load, figures: Figures) -> Need:
     """The model. The number of consumers depends on the rows, and these on flushes and partitions."""
-    shape = Shape(load.organizations)
+    shape = Shape(load.organizations, load.late)
     consumers, flush_seconds = 1, load.flush_seconds or 1
     for _ in range(20):
         partitions = load.partitions or _round_up(consumers * 2)
         rows = _rows_per_second(load, shape, partitions, flush_seconds)
         cores = (load.events_per_second * figures.count_us_per_record + rows * figures.store_us_per_row) / 1e6
-        cores += consumers * len(TABLES) / flush_seconds * figures.store_ms_per_insert / 1e3
         wanted = max(1, math.ceil(cores * figures.spare))
         slower = load.flush_seconds or _flush_seconds(min(wanted, partitions), figures)
         if wanted <= consumers and slower <= flush_seconds:
@@ -136,14 +137,14 @@ def kept_per_second(load: Load, shape: Shape, partitions: int) -> tuple[float, f
     A cell belongs to one bucket and one segment, so time is cut at the ends of both; the pieces are as long as
     the two together leave them on average.
     """
-    piece = _piece_seconds(load, partitions)
+    piece = _piece_seconds(load, load.events_per_second / partitions)
     counts, project_counts = rows_per_flush(load, shape, partitions, piece)
     return counts / piece, project_counts / piece
 
 
-def _piece_seconds(load: Load, partitions: int) -> float:
-    segment_seconds = load.segment_length / (load.events_per_second / partitions)
-    return 1 / (1 / BUCKET_SECONDS + 1 / segment_seconds)
+def _piece_seconds(load: Load, events_per_second: float) -> float:
+    """Between two ends of a bucket or a segment of a partition with so many events."""
+    return 1 / (1 / BUCKET_SECONDS + events_per_second / load.segment_length)
 
 
 def _touched(load: Load, shape: Shape, groups: Groups, partitions: int, seconds: float) -> float:
@@ -176,7 +177,9 @@ def _rows_of_a_day(load: Load, shape: Shape, partitions: int, rank: int) -> floa
     """Rows of `counts` of one organization and one day."""
     alone = Shape(1, shape.late, shape.raw)
     its = Load(load.events_per_second * shape.share(rank), 1, partitions, keyed=load.keyed)
-    piece = _piece_seconds(load, partitions)  # segments are filled by everybody
+    # Segments are filled by all who are in the partition: keyed, by this one and its part of the others.
+    own = shape.share(rank) if load.keyed else 0.0
+    piece = _piece_seconds(load, load.events_per_second * (own + (1 - own) / partitions))
     return _touched(its, alone, alone.cells, partitions, piece) / piece * DAY
 
 

@@ -90,7 +90,7 @@ def flushes(traffic: Traffic, counted: Counted, seed: int = 1) -> Iterator[tuple
     """What each partition stores with each flush: (partition, changes)."""
     batch = BatchCounter(AgeLimits(), RuleHistory())
     partitions = [_partition(number, batch) for number in range(traffic.partitions)]
-    mix = Mix(organizations=traffic.organizations, broken=0, astray=0, keyed=traffic.keyed)
+    mix = Mix(organizations=traffic.organizations, broken=0, astray=0, spelled=0, keyed=traffic.keyed)
     ends = [0] * traffic.partitions
     for first in range(0, traffic.seconds, traffic.flush_seconds):
         length = min(traffic.flush_seconds, traffic.seconds - first)
