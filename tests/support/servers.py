@@ -131,8 +131,11 @@ def running_clickhouse(kind: str, directory: Path) -> Iterator[str]:
 def _kafka_container() -> Iterator[str]:
     with _imported_quietly():
         from testcontainers.kafka import KafkaContainer
-    with KafkaContainer(KAFKA_IMAGE).with_kraft() as container:
-        yield container.get_bootstrap_server()
+    container = KafkaContainer(KAFKA_IMAGE).with_kraft()
+    for name, value in apache_kafka.BROKER_PROPERTIES.items():  # start() sets roles and listeners over these
+        container.with_env(f"KAFKA_{name.replace('.', '_').upper()}", value)
+    with container as started:
+        yield started.get_bootstrap_server()
 
 
 @contextmanager
