@@ -189,5 +189,6 @@ def test_config_show_masks_and_names_origins(offline: Orgstats, monkeypatch: pyt
         "[migrate]\n"
         "ORGSTATS_CLICKHOUSE_URL=clickhouse://me:****@host/db  # environment\n"
         "ORGSTATS_RETENTION_DAYS=90  # default\n"
+        "ORGSTATS_CLUSTER=  # default\n"
     )
     assert offline("config", "check", "migrate").out == "no faults\n"
