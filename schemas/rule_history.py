@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from schemas.event import REASON_CHARACTERS, Event
+from schemas.first_match import FirstMatch
 from schemas.outcomes import Outcome
 from schemas.rules import Rule
 
@@ -27,18 +28,20 @@ class RuleHistory:
         self.entries = tuple(sorted(entries, key=lambda entry: entry[:2]))
         self.edition = edition
         self._starts = [entry.effective_from_ms for entry in self.entries]
+        self._first_match = [FirstMatch(entry.rules) for entry in self.entries]
 
     def in_force(self, kafka_timestamp_ms: int) -> RulesEntry | None:
         """The entry with the latest `effective_from_ms` that is not after the timestamp."""
-        index = bisect_right(self._starts, kafka_timestamp_ms)
-        return self.entries[index - 1] if index else None
+        place = self._place(kafka_timestamp_ms)
+        return self.entries[place] if place >= 0 else None
 
     def judge(self, event: Event, kafka_timestamp_ms: int) -> tuple[int, str]:
         """(outcome, reason) of an event: its own, or those of the first rule that matches, or accepted."""
         if event.outcome is not None:
             return event.outcome, (event.reason or "")[:REASON_CHARACTERS]
-        entry = self.in_force(kafka_timestamp_ms)
-        for rule in entry.rules if entry else ():
-            if rule.matches(event):
-                return int(rule.outcome), rule.reason
-        return int(Outcome.accepted), ""
+        place = self._place(kafka_timestamp_ms)
+        rule = self._first_match[place].of(event) if place >= 0 else None
+        return (int(Outcome.accepted), "") if rule is None else (int(rule.outcome), rule.reason)
+
+    def _place(self, kafka_timestamp_ms: int) -> int:
+        return bisect_right(self._starts, kafka_timestamp_ms) - 1

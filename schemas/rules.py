@@ -244,3 +244,5 @@ _CONDITIONS: Final[dict[str, tuple[type, Callable[[str, Any], Callable[[Event], 
     "url": (str, _globs),
     "error_message": (str, _globs),
 }
+CONDITION_FIELDS: Final = tuple(_CONDITIONS)
+"""Fields that conditions may ask for, the cheapest first."""
