@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from query.params import StatsQuery
+from query.params import MAX_POINTS, StatsQuery
 from schemas.outcomes import BUCKET_SECONDS, STAT_CATEGORIES, STAT_OUTCOMES, STATS, Stat
 
 _LAST_BUCKET: Final = 4_294_967_290
@@ -58,6 +58,12 @@ _PROJECT_SERIES: Final = {
     for stat in STATS
 }
 
+# The key begins with the bucket's month, so no cell has rows in two partitions. The same for every series: a server
+# that keeps the settings of a connection need not set any from one to the next.
+_SERIES_SETTINGS: Final = {"max_result_rows": MAX_POINTS, "do_not_merge_across_partitions_select_final": 1}
+# Under FINAL each thread opens every part, which for a short range is most of the work.
+_SHORT_SERIES_SETTINGS: Final = {**_SERIES_SETTINGS, "max_threads": 1}
+
 
 def series(query: StatsQuery) -> Statement:
     """Rows (project id or 0, start of bucket, count) of the buckets that have any, in no order."""
@@ -68,14 +74,11 @@ def series(query: StatsQuery) -> Statement:
         "first": max(0, buckets.first),
         "last": max(0, min(buckets.last + buckets.width - BUCKET_SECONDS, _LAST_BUCKET)),
     }
-    most_rows = buckets.length
     text = _ORGANIZATION_SERIES[query.stat]
     if query.projects is not None:
         text = _PROJECT_SERIES[query.stat]
         parameters["projects"] = list(query.projects)
-        most_rows *= max(1, len(query.projects))
-    # The key begins with the bucket's month, so no cell has rows in two partitions.
-    settings = {"max_result_rows": most_rows, "do_not_merge_across_partitions_select_final": 1}
+    settings = _SHORT_SERIES_SETTINGS if buckets.width == BUCKET_SECONDS else _SERIES_SETTINGS
     return Statement(text, parameters, settings, "series")
 
 

@@ -93,6 +93,8 @@ def measure(url: str, seconds: int, traffic: Sequence[Partition], scratch: Path,
         *kinds(organizations[0], "busiest", last),
         *kinds(organizations[len(organizations) // 2], "median", last),
     ]
+    with connect(url, client_name="bench") as client:
+        client.execute("TRUNCATE TABLE progress")  # of a run before
     with Database(url, size=1, timeout_seconds=300) as database:
         size.weights = _weights(database)
         for kind in asked:
