@@ -1,1 +1,1 @@
-"""The contracts that the consumer, the query side and the operators share: no I/O but `connect`, `cluster` and `migrate`."""
+"""The contracts that consumer, query side and operators share; I/O only in `connect`, `cluster` and `migrate`."""
