@@ -11,7 +11,7 @@ up: .venv/.local  ## the whole product on embedded Kafka and ClickHouse
 	@$(BIN)/orgstats up
 
 test: .venv/.dev  ## every test, on the real Kafka where Java and Maven are there; ARGS= go to pytest
-	$(BIN)/pytest -n auto --dist loadfile $(ARGS)
+	$(BIN)/pytest -n auto --dist worksteal $(ARGS)
 
 check: .venv/.dev  ## formatting, lint, types
 	$(BIN)/ruff format --check .
