@@ -111,6 +111,8 @@ class Log:
     ) -> None:
         self._several_topics = len(topics) > 1
         self._topic = topics[0]
+        # Of one topic the partition is enough, and takes no Python per record.
+        self._place_of: Callable[[Message], Any] = _place_of if self._several_topics else Message.partition
         self._fatal: KafkaError | None = None
 
         def heard(error: KafkaError) -> None:
@@ -153,12 +155,10 @@ class Log:
     def _runs(self, messages: Sequence[Message]) -> list[tuple[Place, Sequence[Message]]]:
         """Records by place."""
         by_place: dict[Any, list[Message]] = {}
+        for place, run in groupby(messages, self._place_of):
+            by_place.setdefault(place, []).extend(run)
         if self._several_topics:
-            for topic_partition, run in groupby(messages, lambda message: (message.topic(), message.partition())):
-                by_place.setdefault(topic_partition, []).extend(run)
             return list(by_place.items())
-        for partition, run in groupby(messages, Message.partition):  # no Python per record
-            by_place.setdefault(partition, []).extend(run)
         return [((self._topic, partition), run) for partition, run in by_place.items()]
 
     def _without_errors(
@@ -284,6 +284,10 @@ class Topics:
             raise _translate(error.args[0]) from error
         except TimeoutError as error:
             raise Unavailable("Kafka does not answer: list offsets timed out") from error
+
+
+def _place_of(message: Message) -> tuple[str | None, int | None]:
+    return message.topic(), message.partition()
 
 
 def _places(partitions: Iterable[TopicPartition]) -> list[Place]:

@@ -117,10 +117,11 @@ class Inbox:
             self._text()  # initial user, query id and address
         read_binary_uint64(fin)  # start time
         over_tcp = read_binary_uint8(fin) == _OVER_TCP
-        for _ in range(3 if over_tcp else 0):
-            self._text()  # system user, host and client name
-        for _ in range(3 if over_tcp else 0):
-            read_varint(fin)  # client version and revision
+        if over_tcp:
+            for _ in range(3):
+                self._text()  # system user, host and client name
+            for _ in range(3):
+                read_varint(fin)  # client version and revision
         self._text()  # quota key
         read_varint(fin)  # distributed depth
         if over_tcp:
