@@ -25,7 +25,8 @@ from query.clickhouse import Database
 from query.directory import Directory
 from schemas.connect import connect
 from schemas.migrate import migrate
-from tests.bench.query.asking import DAY, HOUR, Kind, cpu_seconds, load
+from tests.bench.query.asking import DAY, HOUR, Kind, load
+from tests.bench.usage import cpu_seconds
 from tests.query.seeding import make_token
 from tests.query.serving import running_api
 from tests.support.daemon import Daemon

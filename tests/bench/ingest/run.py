@@ -4,7 +4,6 @@ Every program reads the same topics in a group of its own, in turn, several time
 they take minutes for what takes seconds here, and their rates do not depend on its length.
 """
 
-import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from tests.bench.ingest import freshness, rules
 from tests.bench.ingest.parts import parts
 from tests.bench.ingest.stage import RAW, Run, Stage, running
 from tests.bench.report import DOCS, Spread, bar_chart, machine, table, write_section
+from tests.bench.usage import say
 
 COMMAND: Final = "python -m tests.bench ingest"
 PEERS: Final = {
@@ -41,7 +41,7 @@ class Rest(NamedTuple):
 def run(*, quick: bool) -> dict[str, float]:
     """Measure, print to stderr as it goes, and write docs/performance.md unless `quick`; the main ratios by name."""
     with tempfile.TemporaryDirectory() as directory, running(Path(directory)) as stage:
-        _say("filling the topics")
+        say("filling the topics")
         large = stage.topic(2_000_000 if quick else 5_000_000)
         small = stage.topic(300_000 if quick else 500_000)
         found = _in_turn(_own(stage, large, quick=quick), rounds=2 if quick else 3)
@@ -96,7 +96,7 @@ def _raw(stage: Stage) -> dict[str, Callable[[], Run]]:
 
 def _consume_with_many_cells(stage: Stage) -> Run:
     """64 partitions whose open segments hold over 100,000 cells together: what that takes of memory."""
-    return stage.consume(stage.topic(4_000_000, partitions=64), env={"ORGSTATS_GROUP": "many-cells"})
+    return stage.consume(stage.topic(4_000_000, partitions=64))
 
 
 def _in_turn(programs: dict[str, Callable[[], Run]], rounds: int) -> Runs:
@@ -105,12 +105,8 @@ def _in_turn(programs: dict[str, Callable[[], Run]], rounds: int) -> Runs:
         for name, program in programs.items():
             one = program()
             found[name].append(one)
-            _say(f"{name}: {one.per_second:,.0f} records/s, {one.cpu_us:.2f} µs, {one.all_cpu_us:.2f} µs with the rest")
+            say(f"{name}: {one.per_second:,.0f} records/s, {one.cpu_us:.2f} µs, {one.all_cpu_us:.2f} µs with the rest")
     return found
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def _rate(runs: list[Run]) -> float:

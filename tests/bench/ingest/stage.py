@@ -17,12 +17,14 @@ from typing import Final
 
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # not in its __all__
 
+from consumer.kafka import DEFAULTS
 from deploy.generate import GenerateSettings, send
 from deploy.local import apache_kafka, chdb_server, processes
 from deploy.local.paths import free_ports
 from deploy.traffic import Mix, Slot, records
 from schemas.connect import connect
 from schemas.migrate import migrate, split
+from tests.bench.usage import cpu_seconds, memory_mib
 from tests.support.wait import wait_for
 
 ROOT: Final = Path(__file__).parents[3]
@@ -31,9 +33,9 @@ PER_SECOND: Final = 20_000
 """Events of one second of the topic's time: a backlog of five minutes is 6 million."""
 OUTCOMES: Final = Mix(organizations=1_000, broken=0.0, raw=0.0, late=0.005, astray=0.0, spelled=0.0)
 RAW: Final = Mix(organizations=1_000, broken=0.0, raw=1.0, late=0.005, astray=0.0, spelled=0.0)
+FETCHING: Final = ("fetch.queue.backoff.ms", "queued.min.messages", "queued.max.messages.kbytes")
 LOOK_SECONDS: Final = 0.2
 LIVE: Final = "orgstats_live_cells"
-TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 TABLES: Final = Path(__file__).with_name("tables.sql")
 
@@ -126,6 +128,7 @@ class Stage:
             "BENCH_TOPIC": topic,
             "BENCH_GROUP": f"{program}-{uuid.uuid4().hex[:8]}",
             "BENCH_RECORDS": str(self.topics[topic]),
+            "BENCH_FETCHING": json.dumps({name: DEFAULTS[name] for name in FETCHING}),
             "BENCH_CLICKHOUSE_URL": self.database() if insert else "",
         }
         before = self._others()
@@ -148,7 +151,6 @@ class Stage:
         topic: str,
         *,
         consumers: int = 1,
-        env: Mapping[str, str] | None = None,
         prepare: Callable[[str], None] = lambda _url: None,
     ) -> Run:
         """The real daemons over the whole topic: from the first record counted to all of them stored.
@@ -157,7 +159,7 @@ class Stage:
         """
         url = self.database()
         prepare(url)
-        daemons = [self.daemon(topic, url, f"consumer-{n}", env) for n in range(consumers)]
+        daemons = [self.daemon(topic, url, f"consumer-{n}") for n in range(consumers)]
         total = self.topics[topic]
         try:
             for daemon in daemons:
@@ -245,18 +247,6 @@ def _steadiness(marks: Sequence[tuple[float, float]]) -> float:
         later = next((mark for mark in marks if mark[0] >= at + 1), None)
         best = max(best, (later[1] - so_far) / (later[0] - at)) if later else best
     return (done - begun) / (ended - began) / best if best else 1.0
-
-
-def cpu_seconds(pid: int) -> float:
-    """Processor time, user and system, that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
-
-
-def memory_mib(pid: int) -> float:
-    """The most resident memory that a process had."""
-    (line,) = [one for one in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines() if "VmHWM" in one]
-    return int(line.split()[1]) / 1024
 
 
 @contextmanager

@@ -1,12 +1,10 @@
 """What is asked, in the engine and over HTTP, and how long each answer took."""
 
 import asyncio
-import os
 import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from query import sql
 from query.params import StatsQuery, window
@@ -108,12 +106,3 @@ async def _load(
     host, port = url.removeprefix("http://").split(":")
     each = [_connection(host, int(port), token, paths, go_on) for _ in range(connections)]
     return [one for some in await asyncio.gather(*each) for one in some]
-
-
-def cpu_seconds(pid: int) -> float:
-    """Processor time that a process has used; 0 where the system does not tell."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

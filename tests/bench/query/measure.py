@@ -1,6 +1,5 @@
 """One size of the traffic: filled into a database of its own, asked every kind of question, and weighed."""
 
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +22,7 @@ from schemas.tables import OrganizationRow
 from tests.bench.query.asking import Kind, hourly_series, kinds, load, raw_series, seconds_over_http
 from tests.bench.query.fill import fill
 from tests.bench.query.traffic import BEGIN, TOPIC, Partition, shares
+from tests.bench.usage import say
 from tests.query.seeding import Counted, insert_sources, make_token
 from tests.query.serving import running_api
 
@@ -180,8 +180,3 @@ def _flushes(database: Database) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
-
-
-def say(what: str) -> None:
-    """How far it is, for who waits."""
-    print(what, file=sys.stderr, flush=True)

@@ -6,20 +6,10 @@
 
 import asyncio
 
-import msgspec
 from aiokafka import AIOKafkaConsumer
 
-from tests.bench.ingest.programs.job import BATCH, Job, Row, row_of
-
-decode = msgspec.json.Decoder().decode
-
-
-def row(value: bytes | None) -> Row | None:
-    """The row of a record; None for what is not an event."""
-    try:
-        return row_of(decode(value or b""))
-    except (msgspec.DecodeError, KeyError, TypeError, ValueError, AttributeError):
-        return None
+from tests.bench.ingest.programs.job import BATCH, Job, Row
+from tests.bench.ingest.programs.rows import row
 
 
 async def main() -> None:

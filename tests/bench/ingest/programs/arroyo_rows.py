@@ -4,7 +4,6 @@
 # ///
 """sentry-arroyo in the shape of Snuba's Python consumer: a task decodes, a reduce step batches, a task inserts."""
 
-import msgspec
 from arroyo.backends.kafka import KafkaConsumer, KafkaPayload
 from arroyo.backends.kafka.configuration import build_kafka_consumer_configuration
 from arroyo.processing.processor import StreamProcessor
@@ -17,17 +16,8 @@ from arroyo.processing.strategies import (
 )
 from arroyo.types import BaseValue, Commit, FilteredPayload, Message, Partition, Topic
 
-from tests.bench.ingest.programs.job import BATCH, BATCH_SECONDS, CONSUMER, Job, Row, row_of
-
-decode = msgspec.json.Decoder().decode
-
-
-def row(message: Message[KafkaPayload]) -> Row | None:
-    """The row of a record; None for what is not an event."""
-    try:
-        return row_of(decode(message.payload.value))
-    except (msgspec.DecodeError, KeyError, TypeError, ValueError, AttributeError):
-        return None
+from tests.bench.ingest.programs.job import BATCH, BATCH_SECONDS, Job, Row
+from tests.bench.ingest.programs.rows import row
 
 
 def collect(rows: list[Row | None], value: BaseValue[Row | None]) -> list[Row | None]:
@@ -55,7 +45,7 @@ class Chain(ProcessingStrategyFactory[KafkaPayload]):
     def _row(self, message: Message[KafkaPayload]) -> Row | None:
         if self._job.taken == 0:
             self._job.take(0)
-        return row(message)
+        return row(message.payload.value)
 
     def _insert(self, message: Message[list[Row | None]]) -> None:
         self._inserter.insert([one for one in message.payload if one is not None])
@@ -67,7 +57,7 @@ def main() -> None:
     """Run until all records were inserted."""
     job = Job()
     configuration = build_kafka_consumer_configuration(
-        {name: value for name, value in CONSUMER.items() if name.startswith(("fetch", "queued"))},
+        job.fetching,
         bootstrap_servers=[job.bootstrap_servers],
         group_id=job.group,
         auto_offset_reset="earliest",

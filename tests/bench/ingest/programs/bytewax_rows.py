@@ -4,26 +4,14 @@
 # ///
 """bytewax: a Kafka source that ends with the log, a map, and a sink that inserts when it has enough rows."""
 
-from typing import Any
-
 import bytewax.operators as op
-import msgspec
-from bytewax.connectors.kafka import KafkaSource, KafkaSourceMessage
+from bytewax.connectors.kafka import KafkaSource
 from bytewax.dataflow import Dataflow
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
 from bytewax.testing import cluster_main
 
-from tests.bench.ingest.programs.job import BATCH, CONSUMER, Job, Row, row_of
-
-decode = msgspec.json.Decoder().decode
-
-
-def row(message: KafkaSourceMessage[Any, Any]) -> Row | None:
-    """The row of a record; None for what is not an event."""
-    try:
-        return row_of(decode(message.value or b""))
-    except (msgspec.DecodeError, KeyError, TypeError, ValueError, AttributeError):
-        return None
+from tests.bench.ingest.programs.job import BATCH, Job, Row
+from tests.bench.ingest.programs.rows import row
 
 
 class Rows(StatelessSinkPartition[Row | None]):
@@ -64,11 +52,11 @@ class Sink(DynamicSink[Row | None]):
 def main() -> None:
     """Run until the log ends."""
     job = Job()
-    extra = {name: str(value) for name, value in CONSUMER.items() if name.startswith(("fetch", "queued"))}
+    extra = {name: str(value) for name, value in job.fetching.items()}
     source = KafkaSource([job.bootstrap_servers], [job.topic], tail=False, batch_size=10_000, add_config=extra)
     flow = Dataflow("rows")
     stream = op.input("read", flow, source)
-    op.output("write", op.map("decode", stream, row), Sink(job))
+    op.output("write", op.map("decode", stream, lambda message: row(message.value)), Sink(job))
     cluster_main(flow, [], 0)
     job.done()
 

@@ -13,15 +13,6 @@ BATCH = 50_000
 """Rows per insert, and 2 s at most: Snuba's defaults, which every peer gets."""
 BATCH_SECONDS = 2.0
 
-CONSUMER = {
-    "enable.auto.commit": False,
-    "auto.offset.reset": "earliest",
-    "fetch.queue.backoff.ms": 10,
-    "queued.min.messages": 50_000,
-    "queued.max.messages.kbytes": 4_096,
-}
-"""librdkafka as the daemon has it, so that no peer is slower for its settings."""
-
 COLUMNS = ("org_id", "project_id", "key_id", "timestamp", "outcome", "reason", "category", "quantity")
 Row = tuple[int, int, int, datetime, int, str, int, int]
 
@@ -35,14 +26,16 @@ class Job:
         self.group = os.environ["BENCH_GROUP"]
         self.records = int(os.environ["BENCH_RECORDS"])
         self.clickhouse_url = os.environ.get("BENCH_CLICKHOUSE_URL", "")
-        self.rules = os.environ.get("BENCH_RULES", "")
+        self.fetching: dict[str, Any] = json.loads(os.environ["BENCH_FETCHING"])
+        """librdkafka's properties as the daemon has them, so that no peer is slower for its settings."""
         self.taken = 0
         self._began = 0.0
         self._began_cpu = 0.0
 
     def properties(self) -> dict[str, Any]:
         """For confluent-kafka."""
-        return {**CONSUMER, "bootstrap.servers": self.bootstrap_servers, "group.id": self.group}
+        own = {"bootstrap.servers": self.bootstrap_servers, "group.id": self.group}
+        return {**self.fetching, **own, "enable.auto.commit": False, "auto.offset.reset": "earliest"}
 
     def take(self, records: int) -> bool:
         """Note that so many came; true when these were the last."""

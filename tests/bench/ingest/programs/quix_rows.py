@@ -6,21 +6,11 @@
 
 from typing import Any
 
-import msgspec
 from quixstreams import Application
 from quixstreams.sinks import BatchingSink, SinkBatch
 
-from tests.bench.ingest.programs.job import BATCH, BATCH_SECONDS, CONSUMER, Job, Row, row_of
-
-decode = msgspec.json.Decoder().decode
-
-
-def row(value: bytes | None) -> Row | None:
-    """The row of a record; None for what is not an event."""
-    try:
-        return row_of(decode(value or b""))
-    except (msgspec.DecodeError, KeyError, TypeError, ValueError, AttributeError):
-        return None
+from tests.bench.ingest.programs.job import BATCH, BATCH_SECONDS, Job
+from tests.bench.ingest.programs.rows import row
 
 
 class Rows(BatchingSink):
@@ -56,7 +46,7 @@ def main() -> None:
         commit_every=BATCH,
         use_changelog_topics=False,
         loglevel="WARNING",
-        consumer_extra_config={k: v for k, v in CONSUMER.items() if k.startswith(("fetch", "queued"))},
+        consumer_extra_config=job.fetching,
     )
     topic = app.topic(job.topic, key_deserializer="bytes", value_deserializer="bytes")
     app.dataframe(topic).apply(row).sink(Rows(job))
