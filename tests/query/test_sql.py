@@ -30,7 +30,7 @@ def test_a_series_binds_its_organization_and_range() -> None:
 def test_every_series_is_filtered(stat: Stat, outcomes: str, projects: tuple[int, ...] | None) -> None:
     """Each kind of series names the organization, the range, the error categories and the stat's outcomes."""
     text = sql.series(StatsQuery(7, stat, HOURS, projects)).text
-    assert "PREWHERE org_id = {org:UInt64}\n  AND bucket BETWEEN toDateTime({first:UInt32}" in text
+    assert "WHERE org_id = {org:UInt64}\n  AND bucket BETWEEN toDateTime({first:UInt32}" in text
     assert "category IN (0, 1, 3)" in text
     assert outcomes in text
     assert "FINAL" in text
