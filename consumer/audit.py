@@ -22,6 +22,7 @@ from consumer.ops.reading import LogReader
 from consumer.ops.site import Located, Site, locate, open_site
 from consumer.plain import Cell, Plain, PlainCounter, ProjectCell
 from consumer.resume import counted_with
+from consumer.segment import HourKey
 from consumer.settings import ConsumerSettings
 from consumer.source import SEGMENT_LENGTH, Source, segment_end, segment_of
 from schemas.cluster import read
@@ -244,6 +245,12 @@ def _held(source: Source, segment: int, *, projects: bool) -> Callable[[Client],
             " FROM project_counts FINAL WHERE source_id = %(source)s AND segment = %(segment)s",
             values,
         )
+        hours = read(
+            client,
+            "SELECT org_id, toUnixTimestamp(bucket), accepted, filtered, rate_limited"
+            " FROM hour_counts FINAL WHERE source_id = %(source)s AND segment = %(segment)s",
+            values,
+        )
         dead = read(
             client,
             "SELECT offset, toString(reason) FROM dead_letters FINAL WHERE source_id = %(source)s"
@@ -253,6 +260,7 @@ def _held(source: Source, segment: int, *, projects: bool) -> Callable[[Client],
         return Held(
             {Cell(*row[:5]): (row[5], row[6]) for row in cells},
             {ProjectCell(*row[:5]): row[5] for row in project_cells} if projects else {},
+            {HourKey(*row[:2]): row[2:] for row in hours},
             dict(dead),
         )
 

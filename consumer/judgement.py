@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from consumer.plain import Cell, Plain, ProjectCell
+from consumer.segment import CellKey, HourKey, hour_sums
 
 Gap = tuple[int, int]
 """Offsets [from, to) that are listed as never counted."""
@@ -29,6 +30,7 @@ class Held:
 
     cells: Mapping[Cell, tuple[int, int]]
     project_cells: Mapping[ProjectCell, int]
+    hours: Mapping[HourKey, tuple[int, ...]]
     dead: Mapping[int, str]
 
 
@@ -80,11 +82,21 @@ def cells(extent: Extent, held: Held, surely: Plain, at_most: Plain) -> Iterator
             least, most = surely.project_cells.get(project, 0), at_most.project_cells.get(project, 0)
             stored = held.project_cells.get(project, 0)
             yield from _outside("project_counts", project, (stored,), (least,), (most,) if extent.whole else None)
+    yield from _hours(extent, held)
     for offset in sorted(held.dead.keys() | at_most.dead.keys()):
         if offset >= extent.readable:
             found = held.dead.get(offset)
             if found != at_most.dead.get(offset) and not (found is None and offset not in surely.dead):
                 yield Difference("dead_letters", f"offset={offset}", str(found), str(at_most.dead.get(offset)))
+
+
+def _hours(extent: Extent, held: Held) -> Iterator[Difference]:
+    """Every hour whose sums are not those of the stored cells."""
+    sums = hour_sums((CellKey(*cell), quantity) for cell, (quantity, _) in held.cells.items())
+    for hour in sorted(sums.keys() | held.hours.keys()):
+        wanted, found = tuple(sums.get(hour, (0, 0, 0))), held.hours.get(hour, (0, 0, 0))
+        if hour.bucket >= extent.expired_before and found != wanted:
+            yield from _outside("hour_counts", hour, found, wanted, wanted)
 
 
 def _outside(

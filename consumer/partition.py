@@ -9,7 +9,7 @@ from typing import Protocol
 from consumer.batch import BatchCounter, Pending
 from consumer.limits import DeadLetterLimits, DeadLetterWatch
 from consumer.resume import Attempt, Resume
-from consumer.segment import CellKey, ProjectKey, Segment, Stored
+from consumer.segment import CellKey, HourCount, ProjectKey, Segment, Stored
 from consumer.source import Source, segment_of
 from schemas.errors import Refused
 
@@ -56,6 +56,7 @@ class SegmentChanges:
     project_keys: frozenset[ProjectKey]
     cells: list[tuple[CellKey, int, int]]
     project_cells: list[tuple[ProjectKey, int]]
+    hours: list[HourCount]
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +200,7 @@ class Partition:
             self.next_offset,
             self.kafka_timestamp_ms,
             self._start.logic_before if self.next_offset < self._start.logic_before_until else "",
-            [_changes(s) for s in (*self._closed, self.segment) if s.changed or s.changed_projects],
+            [_changes(s) for s in (*self._closed, self.segment) if s.changed or s.changed_projects or s.changed_hours],
             notes,
         )
 
@@ -213,6 +214,7 @@ class Partition:
         for part in changes.segments:
             part.segment.changed |= part.keys
             part.segment.changed_projects |= part.project_keys
+            part.segment.changed_hours.update(hour.key for hour in part.hours)
         notes = self._notes
         notes.dead_letters[:0] = changes.notes.dead_letters
         notes.withdrawn[:0] = changes.notes.withdrawn
@@ -294,4 +296,5 @@ def _changes(segment: Segment) -> SegmentChanges:
         project_keys,
         [(key, *segment.cells[key].row_values()) for key in keys],
         [(key, project_cells[key].row_values()[0]) for key in project_keys],
+        segment.take_hours(keys),
     )

@@ -68,6 +68,16 @@ def project_counts(changes: Iterable[Changes]) -> Columns:
     )
 
 
+def hour_counts(changes: Iterable[Changes]) -> Columns:
+    """Columns of `hour_counts`."""
+    return _columns(
+        (*hour.key, change.source.source_id, part.segment.first_offset, *hour[1:], part.version)
+        for change in changes
+        for part in change.segments
+        for hour in part.hours
+    )
+
+
 def _columns(rows: Iterable[tuple[Any, ...]]) -> Columns:
     return list(zip(*rows, strict=True))
 

@@ -4,13 +4,16 @@ from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple, TypeVar
 
 from consumer.source import SEGMENT_LENGTH, generation_of, next_offset_of, version_of
-from schemas.outcomes import DEFAULT_CATEGORY
+from schemas.outcomes import DEFAULT_CATEGORY, STAT_CATEGORIES, STAT_OUTCOMES
 
 MAX_REASONS: Final = 1000
 """Distinct reasons that a segment keeps, in offset order; later ones become `other`."""
 MAX_REASON_LENGTH: Final = 64
 OTHER_REASON: Final = "other"
 _UINT64_MAX: Final = (1 << 64) - 1
+_HOUR: Final = 3600
+_SUMMED: Final = STAT_OUTCOMES["received"]
+"""Outcomes 0, 1 and 2: the columns of `hour_counts`."""
 
 Key = TypeVar("Key")
 
@@ -50,19 +53,45 @@ class ProjectKey(NamedTuple):
     outcome: int
 
 
-class Count:
-    """Whole count of one cell; events below `counted_to` are already in it and are skipped."""
+class HourKey(NamedTuple):
+    """Key of a row of `hour_counts` within one segment of one source; `bucket` is the start of the hour."""
 
-    __slots__ = ("counted_to", "events", "quantity")
+    org_id: int
+    bucket: int
+
+
+class HourCount(NamedTuple):
+    """Whole sums over the cells of an hour, of the outcomes and categories that the endpoint shows."""
+
+    key: HourKey
+    accepted: int
+    filtered: int
+    rate_limited: int
+
+
+class Count:
+    """Whole count of one cell; events below `counted_to` are already in it and are skipped.
+
+    `summed` is what the sum of its hour holds of the quantity.
+    """
+
+    __slots__ = ("counted_to", "events", "quantity", "summed")
 
     def __init__(self, quantity: int = 0, events: int = 0, counted_to: int = 0) -> None:
         self.quantity = quantity
         self.events = events
         self.counted_to = counted_to
+        self.summed = 0
 
     def row_values(self) -> tuple[int, int]:
         """(quantity, events), quantity held at UInt64's maximum instead of wrapping."""
         return min(self.quantity, _UINT64_MAX), self.events
+
+    def unsummed(self) -> int:
+        """What the quantity, as it is stored, has more than it had when this was last asked."""
+        quantity = min(self.quantity, _UINT64_MAX)
+        more, self.summed = quantity - self.summed, quantity
+        return more
 
 
 class Stored(NamedTuple):
@@ -90,6 +119,8 @@ class Segment:
         self.project_cells: dict[ProjectKey, Count] | None = {} if projects else None
         self.changed: set[CellKey] = set()
         self.changed_projects: set[ProjectKey] = set()
+        self.changed_hours: set[HourKey] = set()
+        self._hours: dict[HourKey, list[int]] = {}
         self._reasons: set[str] = {""}
 
     @property
@@ -106,7 +137,8 @@ class Segment:
         """Start from stored cells, because retention has deleted the head of the segment.
 
         For each cell, events below the position that its stored version holds are skipped afterwards; this is
-        exact also after a torn flush, when the cells were stored up to different positions.
+        exact also after a torn flush, when the cells were stored up to different positions. The hours are
+        stored again, since their sums are written after the cells.
         """
         versions = [stored.version for stored in (*cells.values(), *project_cells.values())]
         self.generation = max([self.generation, *map(generation_of, versions)])
@@ -119,6 +151,7 @@ class Segment:
             for project_key, stored in project_cells.items():
                 counted_to = next_offset_of(stored.version)
                 self.project_cells[project_key] = Count(stored.quantity, stored.events, counted_to)
+        self._sum_hours(cells)
 
     def add(self, tallies: Iterable[tuple[Tally, int]]) -> None:
         """Count events: (what they have in common, how many), first seen first.
@@ -151,6 +184,23 @@ class Segment:
             for project_key in project_cells:
                 _bump(self.project_cells, self.changed_projects, project_key, 0, 0)
 
+    def take_hours(self, changed: Iterable[CellKey]) -> list[HourCount]:
+        """Whole sums of the hours to be stored again, now that these cells have changed.
+
+        Below `skip_until` none: a sum over cells that were stored up to different positions has no version.
+        """
+        self._sum_hours(changed)
+        if self.next_offset < self.skip_until:
+            return []
+        hours, self.changed_hours = self.changed_hours, set()
+        return [HourCount(hour, *self._hours[hour]) for hour in hours]
+
+    def _sum_hours(self, changed: Iterable[CellKey]) -> None:
+        for hour, more in hour_sums((key, self.cells[key].unsummed()) for key in changed).items():
+            sums = self._hours.setdefault(hour, [0] * len(_SUMMED))
+            sums[:] = map(int.__add__, sums, more)
+            self.changed_hours.add(hour)
+
     def _keys(self, tally: Tally) -> tuple[CellKey, ProjectKey]:
         org_id = tally.org_id or 0
         category = DEFAULT_CATEGORY if tally.category is None else tally.category
@@ -170,6 +220,16 @@ class Segment:
                 return OTHER_REASON
             self._reasons.add(reason)
         return reason
+
+
+def hour_sums(cells: Iterable[tuple[CellKey, int]]) -> dict[HourKey, list[int]]:
+    """Accepted, filtered and rate limited quantities by hour, of the categories that the endpoint shows."""
+    sums: dict[HourKey, list[int]] = {}
+    for key, quantity in cells:
+        if key.category in STAT_CATEGORIES and key.outcome in _SUMMED:
+            hour = HourKey(key.org_id, key.bucket - key.bucket % _HOUR)
+            sums.setdefault(hour, [0] * len(_SUMMED))[key.outcome] += quantity
+    return sums
 
 
 def _bump(cells: dict[Key, Count], changed: set[Key], key: Key, quantity: int, events: int) -> None:

@@ -31,7 +31,8 @@ class Store:
         self._client: Client | None = None
 
     def write(self, flush: rows.Flush) -> dict[str, int]:
-        """Store a flush: 1. begun repairs and gaps, 2. dead letters, 3. counts, 4. project counts, 5. progress.
+        """Store a flush: 1. begun repairs and gaps, 2. dead letters, 3. counts, 4. project counts,
+        5. sums by hour, 6. progress.
 
         In this order, because each is the ground of the next: a row of a new generation must never be there
         without its repair, and progress never without the counts below it. Returns rows by table.
@@ -45,6 +46,7 @@ class Store:
                 ("dead_letters", rows.dead_letters(changes)),
                 ("counts", rows.counts(changes)),
                 ("project_counts", rows.project_counts(changes)),
+                ("hour_counts", rows.hour_counts(changes)),
                 ("progress", rows.progress(flush)),
             )
         }

@@ -48,6 +48,17 @@ _ORGANIZATION_SERIES: Final = {
     stat: _SERIES.format(table="counts", project="0", filter=_filter(stat), projects="", group="start")
     for stat in STATS
 }
+_HOUR: Final = 3_600
+_HOUR_TEXT: Final = """\
+SELECT 0, toUInt32(toStartOfInterval(bucket, INTERVAL {{width:UInt32}} SECOND)) AS start, sum({outcomes}) AS total
+FROM hour_counts FINAL
+WHERE org_id = {{org:UInt64}}
+  AND bucket BETWEEN toDateTime({{first:UInt32}}, 'UTC') AND toDateTime({{last:UInt32}}, 'UTC')
+GROUP BY start"""
+_HOUR_SERIES: Final = {
+    stat: _HOUR_TEXT.format(outcomes=" + ".join(outcome.name for outcome in STAT_OUTCOMES[stat])) for stat in STATS
+}
+"""Of whole hours: a row of `hour_counts` stands for hundreds of `counts`."""
 _PROJECT_SERIES: Final = {
     stat: _SERIES.format(
         table="project_counts",
@@ -79,11 +90,12 @@ def series(query: StatsQuery) -> Statement:
         "first": max(0, buckets.first),
         "last": max(0, min(buckets.last + buckets.width - BUCKET_SECONDS, _LAST_BUCKET)),
     }
-    text = _ORGANIZATION_SERIES[query.stat]
+    text = (_ORGANIZATION_SERIES if buckets.width < _HOUR else _HOUR_SERIES)[query.stat]
     if query.projects is not None:
         text = _PROJECT_SERIES[query.stat]
         parameters["projects"] = list(query.projects)
-    settings = _SHORT_SERIES_SETTINGS if buckets.width == BUCKET_SECONDS else _SERIES_SETTINGS
+    short = query.projects is None or buckets.width < _HOUR
+    settings = _SHORT_SERIES_SETTINGS if short else _SERIES_SETTINGS
     return Statement(text, parameters, settings, "series")
 
 

@@ -17,6 +17,7 @@ LOCAL: Final = "_local"
 SHARDED_BY: Final = {
     "counts": "org_id",
     "project_counts": "org_id",
+    "hour_counts": "org_id",
     "replaced_counts": "org_id",
     "replaced_project_counts": "org_id",
     "dead_letters": "source_id",

@@ -29,6 +29,7 @@ FOLDER: Final = Path(__file__).parent / "clickhouse"
 RETAINED: Final = {
     "counts": "bucket",
     "project_counts": "bucket",
+    "hour_counts": "bucket",
     "replaced_counts": "bucket",
     "replaced_project_counts": "bucket",
     "replaced_dead_letters": "replaced_at",

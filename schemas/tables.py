@@ -10,6 +10,7 @@ UInt8 = Annotated[int, "UInt8"]
 UInt16 = Annotated[int, "UInt16"]
 UInt32 = Annotated[int, "UInt32"]
 UInt64 = Annotated[int, "UInt64"]
+UInt128 = Annotated[int, "UInt128"]
 Boolean = Annotated[bool, "Bool"]
 Text = Annotated[str, "String"]
 Bytes = Annotated[bytes | str, "String"]
@@ -50,6 +51,19 @@ class ProjectCountRow(NamedTuple):
     source_id: UInt64
     segment: UInt64
     quantity: UInt64
+    version: UInt64
+
+
+class HourCountRow(NamedTuple):
+    """`hour_counts`: sums of one organization and hour."""
+
+    org_id: UInt64
+    bucket: Bucket
+    source_id: UInt64
+    segment: UInt64
+    accepted: UInt128
+    filtered: UInt128
+    rate_limited: UInt128
     version: UInt64
 
 
@@ -256,6 +270,7 @@ class MigrationRow(NamedTuple):
 TABLES: dict[str, type[tuple[Any, ...]]] = {
     "counts": CountRow,
     "project_counts": ProjectCountRow,
+    "hour_counts": HourCountRow,
     "sources": SourceRow,
     "progress": ProgressRow,
     "gaps": GapRow,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple, TypeVar
 
 from consumer.partition import DeadRecord
-from consumer.segment import CellKey, Count, ProjectKey, Stored
+from consumer.segment import CellKey, Count, HourCount, ProjectKey, Stored, hour_sums
 from consumer.source import Source, generation_of, version_of
 from schemas.outcomes import STAT_CATEGORIES, STAT_OUTCOMES, Stat
 
@@ -89,6 +89,12 @@ class Changes:
         if offset < self.counted.next_offset:
             return version_of(self.generation, offset)
         return version_of(self.generation - 1, _LAST_OFFSET)
+
+    def hours(self) -> list[HourCount]:
+        """Whole sums, as counted, of the hours that hold a cell that differs."""
+        sums = hour_sums((key, count.row_values()[0]) for key, count in self.counted.cells.items())
+        touched = hour_sums((key, 0) for key in self.cells)
+        return [HourCount(hour, *sums.get(hour, zeros)) for hour, zeros in touched.items()]
 
     def by_stat(self) -> Iterator[tuple[int, Stat, int, int]]:
         """(org_id, stat, bucket, how much more) of the cells that a stat of the endpoint sums."""

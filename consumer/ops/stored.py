@@ -1,7 +1,7 @@
 """What a replay asks of the store and tells it: whole segments of a source, several at once."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from clickhouse_driver import Client
@@ -81,7 +81,9 @@ def write_repairs(store: Store, changes: Sequence[Changes], logic: str, why: str
 
 
 def write_changes(store: Store, changes: Sequence[Changes]) -> None:
-    """Write what differs: dead letters, counts, project counts.
+    """Write what differs: dead letters, sums by hour, counts, project counts.
+
+    The sums come before the counts, by whose differences an interrupted run knows what is left to do.
 
     Failure semantics: as a flush, it may be repeated in part or whole; a row of one version is always the same.
     """
@@ -92,6 +94,7 @@ def write_changes(store: Store, changes: Sequence[Changes]) -> None:
     )
     for c in changes:
         _withdraw(store, c)
+    insert_rows(store, "hour_counts", [row for c in changes for row in _hours(c)])
     insert_rows(store, "counts", [_cell(c, key, after) for c in changes for key, (_, after) in c.cells.items()])
     failpoint("replay_torn")
     insert_rows(
@@ -107,6 +110,12 @@ def write_changes(store: Store, changes: Sequence[Changes]) -> None:
 
 def _cell(c: Changes, key: CellKey, after: Value) -> tuple[Any, ...]:
     return (*key, c.counted.source.source_id, c.counted.segment, *after, c.version)
+
+
+def _hours(c: Changes) -> Iterator[tuple[Any, ...]]:
+    """Rows of the hours that hold a cell that differs: whole sums over all cells of the segment."""
+    for hour in c.hours():
+        yield (*hour.key, c.counted.source.source_id, c.counted.segment, *hour[1:], c.version)
 
 
 _DEAD_LETTER_COLUMNS = [name for name in columns(TABLES["dead_letters"]) if name not in ("withdrawn", "version")]

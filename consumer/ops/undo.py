@@ -7,6 +7,7 @@ from consumer.ops.site import Site
 from consumer.ops.stored import ask, run
 from consumer.source import SEGMENT_LENGTH
 from schemas.errors import ConfigurationError, Refused
+from schemas.outcomes import STAT_CATEGORIES, STAT_OUTCOMES
 
 _SEGMENTS: Final = (
     "(SELECT source_id, segment, max(generation) AS generation FROM repairs FINAL WHERE why = %(name)s"
@@ -38,6 +39,18 @@ _UNDO_PROJECT_COUNTS: Final = f"""
     FROM replaced_project_counts AS r FINAL INNER JOIN {_SEGMENTS} {_ON}"""
 
 
+_SUMMED: Final = tuple(outcome.name for outcome in STAT_OUTCOMES["received"])
+# After the counts, of which these are the sums.
+_UNDO_HOUR_COUNTS: Final = f"""
+    INSERT INTO hour_counts (org_id, bucket, source_id, segment, accepted, filtered, rate_limited, version)
+    SELECT r.org_id, toStartOfHour(r.bucket) AS hour, r.source_id, r.segment,
+           {", ".join(f"sumIf(toUInt128(r.quantity), r.outcome = '{name}')" for name in _SUMMED)},
+           any({_VERSION})
+    FROM counts AS r FINAL INNER JOIN {_SEGMENTS} {_ON_SEGMENT}
+    WHERE r.category IN {STAT_CATEGORIES} AND r.outcome IN {_SUMMED}
+    GROUP BY r.org_id, hour, r.source_id, r.segment"""
+
+
 def undo(site: Site, replay_id: str | None, *, execute: bool) -> tuple[jobs.Replay, int]:
     """Take back the last repair, or the one named; which one it is, and how many segments it changed.
 
@@ -59,7 +72,7 @@ def undo(site: Site, replay_id: str | None, *, execute: bool) -> tuple[jobs.Repl
             "first, or see what the log gives now with orgstats replay plan --repair"
         )
     if execute:
-        for statement in (_UNDO_REPAIRS, _UNDO_DEAD_LETTERS, _UNDO_COUNTS, _UNDO_PROJECT_COUNTS):
+        for statement in (_UNDO_REPAIRS, _UNDO_DEAD_LETTERS, _UNDO_COUNTS, _UNDO_PROJECT_COUNTS, _UNDO_HOUR_COUNTS):
             run(site.store, statement, values)
         jobs.finish(site.store, replay, jobs.Step.undone)
     return replay, int(ask(site.store, f"SELECT count() FROM {_SEGMENTS}", values)[0][0])

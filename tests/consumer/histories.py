@@ -10,7 +10,7 @@ import random
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from consumer.batch import BatchCounter
 from consumer.classify import RuleHistory
@@ -27,7 +27,7 @@ from consumer.resume import (
     counted_below,
     resume,
 )
-from consumer.segment import CellKey, ProjectKey, Stored
+from consumer.segment import CellKey, HourKey, ProjectKey, Stored, hour_sums
 from consumer.source import SEGMENT_LENGTH, Source, segment_of, version_of
 
 SOURCE = Source("events", "incarnation", 0)
@@ -61,12 +61,20 @@ class Fake:
         return None
 
 
+class HourStored(NamedTuple):
+    """Sums of an hour as ClickHouse holds them."""
+
+    sums: tuple[int, ...]
+    version: int
+
+
 @dataclass
 class ModelStore:
     """ClickHouse as the promise sees it: of the rows of a key the one with the highest version is kept."""
 
     cells: dict[tuple[int, CellKey], Stored] = field(default_factory=dict)
     project_cells: dict[tuple[int, ProjectKey], Stored] = field(default_factory=dict)
+    hours: dict[tuple[int, HourKey], HourStored] = field(default_factory=dict)
     dead: dict[int, tuple[int, bool]] = field(default_factory=dict)
     """(version, withdrawn) by offset."""
     progress: Progress | None = None
@@ -78,6 +86,7 @@ class ModelStore:
         return ModelStore(
             dict(self.cells),
             dict(self.project_cells),
+            dict(self.hours),
             dict(self.dead),
             self.progress,
             self.registration,
@@ -91,6 +100,8 @@ class ModelStore:
                 _keep(self.cells, (segment, key), stored)
             case "project", segment, key, stored:
                 _keep(self.project_cells, (segment, key), stored)
+            case "hour", segment, key, stored:
+                _keep(self.hours, (segment, key), stored)
             case "dead", offset, *dead:
                 self.dead[offset] = max(tuple(dead), self.dead.get(offset, (0, False)))
             case "gap", gap:
@@ -105,7 +116,7 @@ class ModelStore:
                     self.progress = progress
 
 
-def _keep(cells: dict[Any, Stored], key: Any, stored: Stored) -> None:
+def _keep(cells: dict[Any, Any], key: Any, stored: Stored | HourStored) -> None:
     if key not in cells or stored.version >= cells[key].version:
         cells[key] = stored
 
@@ -114,9 +125,11 @@ def writes_of(changes: Changes, logic: str) -> list[list[tuple[Any, ...]]]:
     """A checkpoint's rows in the order of `Store.write`: one list for each insert."""
     cells: list[tuple[Any, ...]] = []
     projects: list[tuple[Any, ...]] = []
+    hours: list[tuple[Any, ...]] = []
     for part in changes.segments:
         first = part.segment.first_offset
         cells += [("cell", first, k, Stored(q, e, part.version)) for k, q, e in part.cells]
+        hours += [("hour", first, hour.key, HourStored(hour[1:], part.version)) for hour in part.hours]
         projects += [("project", first, k, Stored(q, 0, part.version)) for k, q in part.project_cells]
     return [
         [("repair", segment, generation, logic, why) for segment, generation, why in changes.notes.begun],
@@ -128,6 +141,7 @@ def writes_of(changes: Changes, logic: str) -> list[list[tuple[Any, ...]]]:
         + [("dead", offset, version_of(generation, offset), True) for offset, generation in changes.notes.withdrawn],
         cells,
         projects,
+        hours,
         [("progress", Progress(changes.next_offset, changes.logic_before or logic))],
     ]
 
@@ -383,6 +397,16 @@ def project_totals(store: ModelStore) -> Counter[Any]:
     for (_, key), stored in store.project_cells.items():
         counts[key.org_id, key.bucket, key.outcome] += stored.quantity
     return counts
+
+
+def wrong_hours(store: ModelStore) -> dict[tuple[int, HourKey], tuple[Any, Any]]:
+    """Hours of segments whose stored sums are not those of the stored cells: (stored, sums of the cells)."""
+    sums: dict[tuple[int, HourKey], tuple[int, ...]] = {}
+    for segment in {segment for segment, _ in store.cells}:
+        cells = [(key, stored.quantity) for (at, key), stored in store.cells.items() if at == segment]
+        sums |= {(segment, hour): tuple(found) for hour, found in hour_sums(cells).items()}
+    stored = {key: hour.sums for key, hour in store.hours.items()}
+    return {key: (stored.get(key), sums.get(key)) for key in sums | stored if stored.get(key) != sums.get(key)}
 
 
 def without_buckets(counts: Counter[Any]) -> Counter[Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.consumer.histories import World, expected, project_totals, stored_counts, without_buckets
+from tests.consumer.histories import World, expected, project_totals, stored_counts, without_buckets, wrong_hours
 
 HISTORIES = int(os.environ.get("ORGSTATS_TEST_HISTORIES", "2000"))
 CHUNK = 100
@@ -45,6 +45,7 @@ def check(world: World, seed: int, *, by_time: bool) -> None:
         by_org[org, bucket, outcome] += quantity
     if not gone:
         assert +by_project == +by_org, f"seed {seed}"
+        assert not wrong_hours(world.store), f"seed {seed}"
 
 
 def listed(world: World, offset: int) -> bool:

@@ -1,6 +1,6 @@
 """Cells hold whole counts, reasons are capped in offset order, stored cells are gone on from exactly."""
 
-from consumer.segment import MAX_REASONS, CellKey, ProjectKey, Segment, Stored, Tally
+from consumer.segment import MAX_REASONS, CellKey, HourKey, ProjectKey, Segment, Stored, Tally
 from consumer.source import Source, generation_of, next_offset_of, segment_end, segment_of, version_of
 
 
@@ -90,3 +90,42 @@ def test_a_source_is_its_topic_incarnation_and_partition() -> None:
     """The id is stable for ever: it is part of stored keys."""
     assert Source("outcomes", "abc", 0).source_id == 9_670_702_045_387_799_494
     assert len({Source(*it).source_id for it in (("a", "u", 0), ("a", "u", 1), ("a", "v", 0), ("b", "u", 0))}) == 4
+
+
+HOUR = HourKey(1, 1_700_000_000 // 3600 * 3600)
+
+
+def test_an_hour_holds_the_whole_sum_of_what_the_endpoint_shows() -> None:
+    """Accepted, filtered and rate limited quantities of the error categories; other cells touch no hour."""
+    segment = Segment(0)
+    events = [(0, 1, 5), (0, 3, 2), (1, None, 1), (2, 0, 7), (3, 1, 9), (0, 2, 9)]
+    for outcome, category, quantity in events:
+        segment.add([(Tally(1, 7, 1_700_000_000 + 10 * outcome, category, outcome, None, quantity), 1)])
+    assert segment.take_hours(segment.cells) == [(HOUR, 7, 1, 7)]
+    segment.add([(tally(quantity=1), 1)])
+    assert segment.take_hours([CellKey(1, 1_700_000_000, 1, 0, "")]) == [(HOUR, 8, 1, 7)]
+    assert segment.take_hours([]) == []
+
+
+def test_an_hour_sums_what_its_cells_store() -> None:
+    """A cell that stays at UInt64's maximum adds no more than that; the hour has room for many of them."""
+    segment = Segment(0)
+    segment.add([(tally("a", 2**63 - 1), 3), (tally("b", 2**63 - 1), 3)])
+    assert segment.take_hours(segment.cells) == [(HOUR, 2 * (2**64 - 1), 0, 0)]
+
+
+def test_a_phantom_leaves_its_hour() -> None:
+    """Where a recount does not produce a stored cell, the hour is stored again without it."""
+    segment = Segment(0, 1)
+    segment.overwrite([CellKey(1, 1_700_000_000, 1, 0, "")], [])
+    assert segment.take_hours(segment.changed) == [(HOUR, 0, 0, 0)]
+
+
+def test_hours_of_stored_cells_wait_until_all_of_them_have_one_position() -> None:
+    """Begun with cells of a torn flush, the sums are stored again, but not below the furthest of the cells."""
+    segment = Segment(0)
+    segment.load({CellKey(1, 1_700_000_000, 1, 0, ""): Stored(10, 10, 100)}, {})
+    segment.next_offset = 99
+    assert segment.take_hours([]) == []
+    segment.next_offset = 100
+    assert segment.take_hours([]) == [(HOUR, 10, 0, 0)]

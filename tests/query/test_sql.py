@@ -10,6 +10,7 @@ from query.sql import Statement
 from schemas.outcomes import STATS, Stat
 
 HOURS = Buckets(7_200, 3_600, 3)
+TENS = Buckets(7_200, 10, 3)
 
 
 def test_a_series_binds_its_organization_and_range() -> None:
@@ -29,11 +30,25 @@ def test_a_series_binds_its_organization_and_range() -> None:
 @pytest.mark.parametrize("projects", [None, (1, 2)])
 def test_every_series_is_filtered(stat: Stat, outcomes: str, projects: tuple[int, ...] | None) -> None:
     """Each kind of series names the organization, the range, the error categories and the stat's outcomes."""
-    text = sql.series(StatsQuery(7, stat, HOURS, projects)).text
+    text = sql.series(StatsQuery(7, stat, TENS, projects)).text
     assert "WHERE org_id = {org:UInt64}\n  AND bucket BETWEEN toDateTime({first:UInt32}" in text
     assert "category IN (0, 1, 3)" in text
     assert outcomes in text
     assert "FINAL" in text
+
+
+@pytest.mark.parametrize(
+    ("stat", "total"),
+    [
+        ("received", "sum(accepted + filtered + rate_limited)"),
+        ("rejected", "sum(rate_limited)"),
+        ("blacklisted", "sum(filtered)"),
+    ],
+)
+def test_whole_hours_are_read_from_sums(stat: Stat, total: str) -> None:
+    """From an hour on an organization's series is read from the sums of the stat's outcomes by hour."""
+    text = sql.series(StatsQuery(7, stat, HOURS)).text
+    assert f"{total} AS total\nFROM hour_counts FINAL\nWHERE org_id = {{org:UInt64}}\n  AND bucket BETWEEN" in text
 
 
 def test_projects_are_bound() -> None:

@@ -6,7 +6,7 @@ from typing import Final
 from clickhouse_driver import Client
 
 from consumer.source import SEGMENT_LENGTH, segment_of
-from schemas.outcomes import BUCKET_SECONDS
+from schemas.outcomes import BUCKET_SECONDS, STAT_CATEGORIES, STAT_OUTCOMES
 from tests.bench.query.traffic import TABLES, Partition, load_templates
 
 UNMERGED_SECONDS: Final = 10
@@ -55,8 +55,8 @@ def fill(client: Client, traffic: Iterable[Partition], seconds: int, *, raw: boo
         write_counts(client, traffic, first, end)
         if raw:
             write_raw(client, traffic, first, end)
-    client.execute("SYSTEM STOP MERGES counts")
-    client.execute("SYSTEM STOP MERGES project_counts")
+    for table in ("counts", "project_counts", "hour_counts"):
+        client.execute(f"SYSTEM STOP MERGES {table}")
     for second in range(history, seconds):
         write_counts(client, traffic, second, second + 1)
     if raw:
@@ -74,8 +74,17 @@ def write_counts(client: Client, traffic: Iterable[Partition], first: int, end: 
         client.execute(f"INSERT INTO groups {_groups(one, first * one.rate, end * one.rate)}")
     client.execute(_CELLS.format("counts", "org_id, bucket, category, outcome, reason", "sum(events),"))
     client.execute(_CELLS.format("project_counts", "org_id, project_id, bucket, category, outcome", ""))
+    client.execute(_HOURS)
 
 
+_SUMMED: Final = tuple(map(int, STAT_OUTCOMES["received"]))
+_HOURS: Final = f"""
+INSERT INTO hour_counts
+SELECT org_id, toStartOfHour(bucket) AS hour, source_id, segment,
+       {", ".join(f"sumIf(toUInt128(events * quantity), outcome = {outcome})" for outcome in _SUMMED)}, max(version)
+FROM groups INNER JOIN templates USING (partition, number)
+WHERE category IN {STAT_CATEGORIES} AND outcome IN {_SUMMED}
+GROUP BY org_id, hour, source_id, segment HAVING max(changed)"""
 _CELLS: Final = """
 INSERT INTO {0}
 SELECT {1}, source_id, segment, sum(events * quantity), {2} max(version)

@@ -63,8 +63,8 @@ class Size:
 
     @property
     def ours(self) -> int:
-        """Bytes of both tables of counts."""
-        return self.weights["counts"].bytes + self.weights["project_counts"].bytes
+        """Bytes of the tables of counts."""
+        return sum(self.weights[table].bytes for table in ("counts", "project_counts", "hour_counts"))
 
 
 def prepare(server_url: str, seconds: int, traffic: Sequence[Partition], *, raw: bool) -> str:

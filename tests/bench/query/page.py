@@ -46,7 +46,7 @@ def _peers(sizes: Mapping[int, Size]) -> str:
 def _disk(sizes: Mapping[int, Size]) -> str:
     rows = []
     for events, size in sizes.items():
-        for name in ("counts", "project_counts", "hourly", "raw"):
+        for name in ("counts", "project_counts", "hour_counts", "hourly", "raw"):
             if name in size.weights:
                 weight = size.weights[name]
                 per_event = f"{weight.bytes / events:.2f}"

@@ -1,0 +1,17 @@
+-- The sums by hour of what the endpoint shows, so that days and months are read from few rows. One row holds the
+-- whole sum over the cells of one organization and hour in one segment, up to `version`: the rule of `counts`, by
+-- the same consumer. 128 bits, because each of the cells may hold 2^64 - 1.
+CREATE TABLE hour_counts
+(
+    org_id       UInt64 CODEC(Delta, ZSTD),
+    bucket       DateTime('UTC') CODEC(DoubleDelta, ZSTD),  -- start of the hour
+    source_id    UInt64 CODEC(ZSTD),
+    segment      UInt64 CODEC(Delta, ZSTD),
+    accepted     UInt128 CODEC(ZSTD),                       -- quantities of the categories that the endpoint shows
+    filtered     UInt128 CODEC(ZSTD),
+    rate_limited UInt128 CODEC(ZSTD),
+    version      UInt64 CODEC(Delta, ZSTD)
+)
+ENGINE = ReplacingMergeTree(version)
+PARTITION BY toYYYYMM(bucket)
+ORDER BY (org_id, bucket, source_id, segment);
