@@ -6,10 +6,12 @@ Two counts bound what may be stored: `surely` of the records that must be counte
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from consumer.plain import Cell, Plain, ProjectCell
 from consumer.segment import CellKey, HourKey, hour_sums
+
+_NONE: Final = (0, 0, 0)
 
 Gap = tuple[int, int]
 """Offsets [from, to) that are listed as never counted."""
@@ -82,7 +84,7 @@ def cells(extent: Extent, held: Held, surely: Plain, at_most: Plain) -> Iterator
             least, most = surely.project_cells.get(project, 0), at_most.project_cells.get(project, 0)
             stored = held.project_cells.get(project, 0)
             yield from _outside("project_counts", project, (stored,), (least,), (most,) if extent.whole else None)
-    yield from _hours(extent, held)
+    yield from _hours(extent, held, surely, at_most)
     for offset in sorted(held.dead.keys() | at_most.dead.keys()):
         if offset >= extent.readable:
             found = held.dead.get(offset)
@@ -90,13 +92,19 @@ def cells(extent: Extent, held: Held, surely: Plain, at_most: Plain) -> Iterator
                 yield Difference("dead_letters", f"offset={offset}", str(found), str(at_most.dead.get(offset)))
 
 
-def _hours(extent: Extent, held: Held) -> Iterator[Difference]:
-    """Every hour whose sums are not those of the stored cells."""
-    sums = hour_sums((CellKey(*cell), quantity) for cell, (quantity, _) in held.cells.items())
-    for hour in sorted(sums.keys() | held.hours.keys()):
-        wanted, found = tuple(sums.get(hour, (0, 0, 0))), held.hours.get(hour, (0, 0, 0))
-        if hour.bucket >= extent.expired_before and found != wanted:
-            yield from _outside("hour_counts", hour, found, wanted, wanted)
+def _hours(extent: Extent, held: Held, surely: Plain, at_most: Plain) -> Iterator[Difference]:
+    """Every hour whose sums are not between the bounds."""
+    least, most = (
+        {
+            hour: tuple(sums)
+            for hour, sums in hour_sums((CellKey(*cell), q) for cell, (q, _) in plain.cells.items()).items()
+        }
+        for plain in (surely, at_most)
+    )
+    for hour in sorted(held.hours.keys() | most.keys()):
+        if hour.bucket >= extent.expired_before:
+            bounds = least.get(hour, _NONE), most.get(hour, _NONE) if extent.whole else None
+            yield from _outside("hour_counts", hour, held.hours.get(hour, _NONE), *bounds)
 
 
 def _outside(
