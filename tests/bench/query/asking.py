@@ -59,6 +59,12 @@ def hourly_series(query: StatsQuery) -> Statement:
     return _peer_series(query, "hourly")
 
 
+def cells_series(query: StatsQuery) -> Statement:
+    """The same series from the cells, also where there are sums by hour."""
+    ours = sql.series(query)
+    return Statement(sql._ORGANIZATION_SERIES[query.stat], ours.parameters, ours.settings)
+
+
 def _peer_series(query: StatsQuery, table: str) -> Statement:
     ours = sql.series(query)
     text = f"""

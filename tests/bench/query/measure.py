@@ -19,7 +19,7 @@ from query.sql import Statement
 from schemas.connect import connect
 from schemas.migrate import migrate
 from schemas.tables import OrganizationRow
-from tests.bench.query.asking import Kind, hourly_series, kinds, load, raw_series, seconds_over_http
+from tests.bench.query.asking import Kind, cells_series, hourly_series, kinds, load, raw_series, seconds_over_http
 from tests.bench.query.fill import fill
 from tests.bench.query.traffic import BEGIN, TOPIC, Partition, shares
 from tests.bench.usage import say
@@ -58,6 +58,8 @@ class Size:
     weights: dict[str, Weight] = field(default_factory=dict)
     http: dict[str, Times] = field(default_factory=dict)
     engine: dict[str, Times] = field(default_factory=dict)
+    cells: dict[str, Times] = field(default_factory=dict)
+    """Where there are sums by hour: without them."""
     raw: dict[str, Times] = field(default_factory=dict)
     hourly: dict[str, Times] = field(default_factory=dict)
 
@@ -100,6 +102,8 @@ def measure(url: str, seconds: int, traffic: Sequence[Partition], scratch: Path,
         for kind in asked:
             say(f"{seconds:,} s: {kind.name}")
             size.engine[kind.name] = _in_engine(database, sql.series, kind, times // 2)
+            if kind.resolution != "10s":
+                size.cells[kind.name] = _in_engine(database, cells_series, kind, times // 10)
             if raw:
                 size.raw[kind.name] = _in_engine(database, raw_series, kind, times // 10)
             if raw and kind.resolution != "10s":

@@ -28,8 +28,9 @@ def _times(sizes: Mapping[int, Size]) -> str:
     for kind in smallest.http:
         growth = largest.http[kind].p50 / smallest.http[kind].p50
         over_http = [_of(size.http[kind]) for size in sizes.values()]
-        rows.append([kind, *over_http, f"{growth:.2f}", _of(largest.engine[kind])])
-    names = ["p50 / p99, ms over HTTP", *map(_events, sizes), "growth of p50", f"in the engine, {_events(max(sizes))}"]
+        cells = _of(largest.cells[kind]) if kind in largest.cells else "the same"
+        rows.append([kind, *over_http, f"{growth:.2f}", _of(largest.engine[kind]), cells])
+    names = ["p50 / p99, ms over HTTP", *map(_events, sizes), "growth of p50", "largest, in the engine", "from cells"]
     return f"{report.machine()}\n\n{report.table(names, rows)}"
 
 
