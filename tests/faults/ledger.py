@@ -86,6 +86,7 @@ def differences(url: str, truths: list[oracle.Truth]) -> dict[str, Any]:
     found: dict[str, Any] = {
         "counts": stored._differing(stored.counts(url), wanted),
         "project_counts": stored._differing(stored.project_counts(url), wanted_projects),
+        "hour_counts": stored._differing(stored.hour_counts(url), stored.by_hour(whole.quantity)),
         "dead_letters": {} if found_dead == sorted(dead) else {"stored": found_dead, "wanted": sorted(dead)},
     }
     return {table: wrong for table, wrong in found.items() if wrong}

@@ -1,10 +1,11 @@
 """What the store holds, in the oracle's words, and the comparison of every cell with it."""
 
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
 from schemas.connect import connect
-from tests.support.oracle import Cell, ProjectCell, Truth
+from tests.support.oracle import SHOWN_CATEGORIES, SUMMED_OUTCOMES, Cell, ProjectCell, Truth
 
 
 def counts(url: str) -> dict[Cell, tuple[int, int]]:
@@ -25,6 +26,25 @@ def project_counts(url: str) -> dict[ProjectCell, int]:
         " FROM project_counts FINAL GROUP BY org_id, project_id, b, category, o HAVING q > 0",
     )
     return {ProjectCell(*row[:5]): row[5] for row in rows}
+
+
+def hour_counts(url: str) -> dict[tuple[int, int], tuple[int, int, int]]:
+    """(accepted, filtered, rate limited) of each organization and hour that has any."""
+    rows = _ask(
+        url,
+        "SELECT org_id, toUnixTimestamp(bucket) AS b, sum(accepted) AS a, sum(filtered) AS f, sum(rate_limited) AS r"
+        " FROM hour_counts FINAL GROUP BY org_id, b HAVING a + f + r > 0",
+    )
+    return {row[:2]: row[2:] for row in rows}
+
+
+def by_hour(quantities: Mapping[Cell, int]) -> dict[tuple[int, int], tuple[int, int, int]]:
+    """What `hour_counts` must hold for these cells."""
+    sums: defaultdict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0, 0])
+    for cell, quantity in quantities.items():
+        if cell.category in SHOWN_CATEGORIES and cell.outcome in SUMMED_OUTCOMES["received"]:
+            sums[cell.org_id, cell.bucket // 3600 * 3600][cell.outcome] += quantity
+    return {hour: (a, f, r) for hour, (a, f, r) in sums.items() if a + f + r}
 
 
 def dead_letters(url: str) -> list[tuple[int, int, str]]:
@@ -53,7 +73,7 @@ def progress(url: str) -> dict[int, int]:
 
 
 def differences(url: str, truth: Truth) -> dict[str, Mapping[Any, Any]]:
-    """Every cell, project cell and dead letter in which the store differs from the truth, by table."""
+    """Every cell, project cell, hour and dead letter in which the store differs from the truth, by table."""
     wanted = {cell: (truth.quantity[cell], events) for cell, events in truth.events.items()}
     wanted_projects = {cell: quantity for cell, quantity in truth.project_quantity.items() if quantity}
     found_dead, wanted_dead = dead_letters(url), sorted(truth.dead_letters)
@@ -62,6 +82,7 @@ def differences(url: str, truth: Truth) -> dict[str, Mapping[Any, Any]]:
         for table, wrong in (
             ("counts", _differing(counts(url), wanted)),
             ("project_counts", _differing(project_counts(url), wanted_projects)),
+            ("hour_counts", _differing(hour_counts(url), by_hour(truth.quantity))),
             ("dead_letters", {"stored": found_dead, "wanted": wanted_dead} if found_dead != wanted_dead else {}),
         )
         if wrong
