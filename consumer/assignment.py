@@ -49,7 +49,8 @@ def open_partitions(
 ) -> dict[Place, Opened]:
     """Partitions ready to be read from their `next_offset`.
 
-    Failure semantics: nothing is stored but the registration of new sources, which may be repeated. Raises
+    Failure semantics: nothing is stored but the registration of new sources, and sums of what cannot be counted
+    again, both of which may be repeated. Raises
     Unavailable (again later), Refused or ConfigurationError (an operator decides).
     """
     uuids = topic_uuids(sorted({topic for topic, _ in places}), topics, counting.incarnation)
@@ -93,7 +94,7 @@ def _found(sources: dict[Place, Source], log: Log, topics: Topics, store: Store,
     registrations = store.registrations(sources.values())
     repairs = store.repairs(sources.values())
     other_logic = [s for s in sources.values() if s.source_id not in progress or progress[s.source_id].logic != logic]
-    highest = store.highest_segments(other_logic)
+    highest, gaps = store.highest_segments(other_logic), store.recent_gaps(sources.values())
     return {
         place: Found(
             lows[place],
@@ -103,6 +104,7 @@ def _found(sources: dict[Place, Source], log: Log, topics: Topics, store: Store,
             registrations.get(source.source_id),
             repairs.get(source.source_id, {}),
             highest.get(source.source_id, -1),
+            gaps.get(source.source_id, ()),
         )
         for place, source in sources.items()
     }
@@ -128,6 +130,8 @@ def _register(sources: dict[Place, Source], found: dict[Place, Found], store: St
 def _open(source: Source, found: Found, store: Store, counting: Counting) -> Partition:
     start = resume.resume(source, found, counting.isolation, accept_skip=counting.accept_skip)
     _report(source, found, start)
+    for first, end in resume.left_behind(found, start):
+        store.sum_hours(source, first, end)
 
     def attempt(first_offset: int) -> resume.Attempt:
         return resume.attempt(first_offset, found, counting.logic)

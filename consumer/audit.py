@@ -25,6 +25,7 @@ from consumer.resume import counted_with
 from consumer.segment import HourKey
 from consumer.settings import ConsumerSettings
 from consumer.source import SEGMENT_LENGTH, Source, segment_end, segment_of
+from schemas import hours
 from schemas.cluster import read
 from schemas.errors import OrgstatsError, Refused, Unavailable
 from schemas.migrate import retained_days
@@ -85,6 +86,7 @@ class Auditor:
         extent = Extent(max(segment, one.first_offset), end, low, self._gaps(one.source), self._expired_before())
         log = "whole" if extent.whole else "head gone" if extent.readable < end else "gone"
         checked = Checked(*place, segment, self.site.store.run(_accounted(one.source, segment)), log)
+        checked.differences += judgement.hours(extent, self.site.store.run(_differing_hours(one.source, segment)))
         if checked.accounted == end - extent.first and extent.whole and not extent.gaps and not recount:
             return checked  # every offset is a record and counted: the log has nothing to add
         counts = self._read(one, extent, recount=recount)
@@ -229,6 +231,19 @@ def _accounted(source: Source, segment: int) -> Callable[[Client], int]:
     return ask
 
 
+def _differing_hours(
+    source: Source, segment: int
+) -> Callable[[Client], list[tuple[HourKey, tuple[int, ...], tuple[int, ...]]]]:
+    """(hour, stored sums, sums of the stored cells) of the hours where these are not the same."""
+    sql = hours.differing("source_id = %(source)s AND segment = %(segment)s")
+    values = {"source": source.source_id, "segment": segment}
+
+    def ask(client: Client) -> list[tuple[HourKey, tuple[int, ...], tuple[int, ...]]]:
+        return [(HourKey(row[0], int(row[1].timestamp())), row[7:10], row[4:7]) for row in read(client, sql, values)]
+
+    return ask
+
+
 def _held(source: Source, segment: int, *, projects: bool) -> Callable[[Client], Held]:
     values = {"source": source.source_id, "segment": segment, "end": segment_end(segment)}
 
@@ -245,12 +260,6 @@ def _held(source: Source, segment: int, *, projects: bool) -> Callable[[Client],
             " FROM project_counts FINAL WHERE source_id = %(source)s AND segment = %(segment)s",
             values,
         )
-        hours = read(
-            client,
-            "SELECT org_id, toUnixTimestamp(bucket), accepted, filtered, rate_limited"
-            " FROM hour_counts FINAL WHERE source_id = %(source)s AND segment = %(segment)s",
-            values,
-        )
         dead = read(
             client,
             "SELECT offset, toString(reason) FROM dead_letters FINAL WHERE source_id = %(source)s"
@@ -260,7 +269,6 @@ def _held(source: Source, segment: int, *, projects: bool) -> Callable[[Client],
         return Held(
             {Cell(*row[:5]): (row[5], row[6]) for row in cells},
             {ProjectCell(*row[:5]): row[5] for row in project_cells} if projects else {},
-            {HourKey(*row[:2]): row[2:] for row in hours},
             dict(dead),
         )
 

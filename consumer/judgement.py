@@ -4,14 +4,12 @@ Two counts bound what may be stored: `surely` of the records that must be counte
 (records in a listed gap may be or not). Where the log has lost the segment's head there is no upper bound.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from consumer.plain import Cell, Plain, ProjectCell
-from consumer.segment import CellKey, HourKey, hour_sums
-
-_NONE: Final = (0, 0, 0)
+from consumer.segment import HourKey
 
 Gap = tuple[int, int]
 """Offsets [from, to) that are listed as never counted."""
@@ -32,7 +30,6 @@ class Held:
 
     cells: Mapping[Cell, tuple[int, int]]
     project_cells: Mapping[ProjectCell, int]
-    hours: Mapping[HourKey, tuple[int, ...]]
     dead: Mapping[int, str]
 
 
@@ -84,7 +81,6 @@ def cells(extent: Extent, held: Held, surely: Plain, at_most: Plain) -> Iterator
             least, most = surely.project_cells.get(project, 0), at_most.project_cells.get(project, 0)
             stored = held.project_cells.get(project, 0)
             yield from _outside("project_counts", project, (stored,), (least,), (most,) if extent.whole else None)
-    yield from _hours(extent, held, surely, at_most)
     for offset in sorted(held.dead.keys() | at_most.dead.keys()):
         if offset >= extent.readable:
             found = held.dead.get(offset)
@@ -92,19 +88,13 @@ def cells(extent: Extent, held: Held, surely: Plain, at_most: Plain) -> Iterator
                 yield Difference("dead_letters", f"offset={offset}", str(found), str(at_most.dead.get(offset)))
 
 
-def _hours(extent: Extent, held: Held, surely: Plain, at_most: Plain) -> Iterator[Difference]:
-    """Every hour whose sums are not between the bounds."""
-    least, most = (
-        {
-            hour: tuple(sums)
-            for hour, sums in hour_sums((CellKey(*cell), q) for cell, (q, _) in plain.cells.items()).items()
-        }
-        for plain in (surely, at_most)
-    )
-    for hour in sorted(held.hours.keys() | most.keys()):
+def hours(
+    extent: Extent, differing: Iterable[tuple[HourKey, tuple[int, ...], tuple[int, ...]]]
+) -> Iterator[Difference]:
+    """Every hour whose sums, as stored, are not those of its cells: (hour, stored, wanted)."""
+    for hour, stored, wanted in differing:
         if hour.bucket >= extent.expired_before:
-            bounds = least.get(hour, _NONE), most.get(hour, _NONE) if extent.whole else None
-            yield from _outside("hour_counts", hour, held.hours.get(hour, _NONE), *bounds)
+            yield from _outside("hour_counts", hour, stored, wanted, wanted)
 
 
 def _outside(

@@ -1,6 +1,6 @@
 """Where to go on after a restart or a rebalance: a pure decision from what the broker and the store say."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -49,7 +49,7 @@ class Found:
 
     `low` and `end` are the log's; `committed` is None when the group has no commit for this incarnation.
     `highest_segment` is the last one with stored cells, -1 for none; only known where `progress` is not of the
-    logic that counts now: a torn flush may have stored more than `progress` tells of.
+    logic that counts now: a torn flush may have stored more than `progress` tells of. `gaps` are those listed lately.
     """
 
     low: int
@@ -59,6 +59,7 @@ class Found:
     registration: Registration | None = None
     repairs: Mapping[int, Repair] = field(default_factory=dict)
     highest_segment: int = -1
+    gaps: Collection[tuple[int, int]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +129,21 @@ def counted_below(found: Found) -> int:
     if found.registration is not None:
         return found.registration.first_offset
     return found.low if found.committed is None else 0  # the first start; or a store that has lost everything
+
+
+def left_behind(found: Found, start: Resume) -> list[tuple[int, int]]:
+    """Ranges of segments that nobody can count again, and whose cells may be stored without their sums by hour.
+
+    That is what lies between what is surely stored or was counted again, and where counting goes on: a flush may
+    have been torn there.
+    And what a gap reaches into: who was cut off before the records were deleted may still have stored counts of
+    them, whole or torn, after the gap was listed.
+    """
+    stored, end = counted_below(found), segment_of(start.start)
+    if found.committed is not None:
+        stored = min(stored, found.committed)
+    gone = [(stored, end), *((first, min(segment_end(after - 1), end)) for first, after in found.gaps)]
+    return [(segment_of(first), after) for first, after in gone if segment_of(first) < after]
 
 
 def _target(found: Found, counted: int, *, accept_skip: bool) -> tuple[int, tuple[int, int] | None, str]:

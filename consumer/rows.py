@@ -68,6 +68,10 @@ def project_counts(changes: Iterable[Changes]) -> Columns:
     )
 
 
+def _columns(rows: Iterable[tuple[Any, ...]]) -> Columns:
+    return list(zip(*rows, strict=True))
+
+
 def hour_counts(changes: Iterable[Changes]) -> Columns:
     """Columns of `hour_counts`."""
     return _columns(
@@ -76,10 +80,6 @@ def hour_counts(changes: Iterable[Changes]) -> Columns:
         for part in change.segments
         for hour in part.hours
     )
-
-
-def _columns(rows: Iterable[tuple[Any, ...]]) -> Columns:
-    return list(zip(*rows, strict=True))
 
 
 def gaps(flush: Flush) -> Columns:

@@ -33,6 +33,13 @@ class Tally(NamedTuple):
     quantity: int | None
 
 
+class HourKey(NamedTuple):
+    """Key of a row of `hour_counts` within one segment of one source; `bucket` is the start of the hour."""
+
+    org_id: int
+    bucket: int
+
+
 class CellKey(NamedTuple):
     """Key of a row of `counts` within one segment of one source."""
 
@@ -41,6 +48,11 @@ class CellKey(NamedTuple):
     category: int
     outcome: int
     reason: str
+
+    @property
+    def hour(self) -> HourKey:
+        """The hour in whose sums the cell is, if it is in any."""
+        return HourKey(self.org_id, self.bucket - self.bucket % _HOUR)
 
 
 class ProjectKey(NamedTuple):
@@ -51,13 +63,6 @@ class ProjectKey(NamedTuple):
     bucket: int
     category: int
     outcome: int
-
-
-class HourKey(NamedTuple):
-    """Key of a row of `hour_counts` within one segment of one source; `bucket` is the start of the hour."""
-
-    org_id: int
-    bucket: int
 
 
 class HourCount(NamedTuple):
@@ -227,8 +232,7 @@ def hour_sums(cells: Iterable[tuple[CellKey, int]]) -> dict[HourKey, list[int]]:
     sums: dict[HourKey, list[int]] = {}
     for key, quantity in cells:
         if key.category in STAT_CATEGORIES and key.outcome in _SUMMED:
-            hour = HourKey(key.org_id, key.bucket - key.bucket % _HOUR)
-            sums.setdefault(hour, [0] * len(_SUMMED))[key.outcome] += quantity
+            sums.setdefault(key.hour, [0] * len(_SUMMED))[key.outcome] += quantity
     return sums
 
 

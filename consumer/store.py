@@ -16,7 +16,8 @@ from consumer.partition import StoredSegment
 from consumer.resume import LOGIC_CHANGED, Progress, Registration, Repair
 from consumer.segment import CellKey, ProjectKey, Stored
 from consumer.source import SEGMENT_LENGTH, Source, generation_of, segment_end
-from schemas.cluster import read
+from schemas import hours
+from schemas.cluster import read, write
 from schemas.connect import INSERT_SETTINGS, translate
 from schemas.tables import insert
 
@@ -93,6 +94,23 @@ class Store:
         for source_id, segment, *repair in found:
             repairs.setdefault(source_id, {})[segment] = Repair(*repair)
         return repairs
+
+    def recent_gaps(self, sources: Iterable[Source]) -> dict[int, list[tuple[int, int]]]:
+        """Offsets [from, to) that were listed as never counted within the last day, by source id."""
+        gaps: dict[int, list[tuple[int, int]]] = {}
+        for source_id, *gap in self._ask(
+            "SELECT source_id, from_offset, to_offset FROM gaps FINAL WHERE source_id IN %(ids)s"
+            " AND seen_at > now64(3) - INTERVAL 1 DAY",
+            sources,
+        ):
+            gaps.setdefault(source_id, []).append((gap[0], gap[1]))
+        return gaps
+
+    def sum_hours(self, source: Source, first: int, end: int) -> None:
+        """Make the sums by hour of the segments that begin in [first, end) those of their stored cells."""
+        sql = hours.mend("source_id = %(source)s AND segment >= %(first)s AND segment < %(end)s")
+        values = {"source": source.source_id, "first": first, "end": end}
+        self.run(lambda client: write(client, sql, values))
 
     def highest_segments(self, sources: Iterable[Source]) -> dict[int, int]:
         """The last segment with stored cells, by source id; sources without any are absent."""

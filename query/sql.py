@@ -52,7 +52,7 @@ _HOUR: Final = 3_600
 _HOUR_TEXT: Final = """\
 SELECT 0, toUInt32(toStartOfInterval(bucket, INTERVAL {{width:UInt32}} SECOND)) AS start, sum({outcomes}) AS total
 FROM hour_counts FINAL
-WHERE org_id = {{org:UInt64}}
+PREWHERE org_id = {{org:UInt64}}
   AND bucket BETWEEN toDateTime({{first:UInt32}}, 'UTC') AND toDateTime({{last:UInt32}}, 'UTC')
 GROUP BY start"""
 _HOUR_SERIES: Final = {

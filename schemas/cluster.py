@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from clickhouse_driver import Client
 
+from schemas.connect import INSERT_SETTINGS
 from schemas.errors import ConfigurationError
 
 LOCAL: Final = "_local"
@@ -142,6 +143,12 @@ def read(
     """The rows of a SELECT that must not miss anything that any server has acknowledged."""
     catch_up(client, sql)
     return list(client.execute(sql, values, settings=settings))
+
+
+def write(client: Client, sql: str, values: dict[str, Any]) -> None:
+    """Run an INSERT of what it reads, which must not miss anything that any server has acknowledged."""
+    catch_up(client, sql)
+    client.execute(sql, values, settings=INSERT_SETTINGS)
 
 
 def catch_up(client: Client, sql: str) -> None:

@@ -1,11 +1,11 @@
 """What a recount of a segment changes in the store, and whether only a new generation may do it; pure."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, TypeVar
 
 from consumer.partition import DeadRecord
-from consumer.segment import CellKey, Count, HourCount, ProjectKey, Stored, hour_sums
+from consumer.segment import CellKey, Count, HourKey, ProjectKey, Stored, hour_sums
 from consumer.source import Source, generation_of, version_of
 from schemas.outcomes import STAT_CATEGORIES, STAT_OUTCOMES, Stat
 
@@ -37,6 +37,7 @@ class StoredCells:
     cells: Mapping[CellKey, Stored] = field(default_factory=dict)
     project_cells: Mapping[ProjectKey, Stored] = field(default_factory=dict)
     dead: Mapping[int, StoredDead] = field(default_factory=dict)
+    hours: Mapping[HourKey, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def generation(self) -> int:
@@ -72,12 +73,13 @@ class Changes:
     project_cells: Mapping[ProjectKey, tuple[Value, Value]]
     dead: Mapping[int, tuple[StoredDead | None, DeadRecord]]
     withdrawn: Mapping[int, StoredDead]
+    hours: Mapping[HourKey, tuple[tuple[int, ...], tuple[int, ...]]]
     conflicts: Mapping[str, int]
 
     @property
     def count(self) -> int:
-        """Cells and dead letters that change."""
-        return len(self.cells) + len(self.project_cells) + len(self.dead) + len(self.withdrawn)
+        """Cells and dead letters that change, and sums by hour that do so on their own."""
+        return len(self.cells) + len(self.project_cells) + len(self.dead) + len(self.withdrawn) + len(self.hours)
 
     @property
     def version(self) -> int:
@@ -90,12 +92,6 @@ class Changes:
             return version_of(self.generation, offset)
         return version_of(self.generation - 1, _LAST_OFFSET)
 
-    def hours(self) -> list[HourCount]:
-        """Whole sums, as counted, of the hours that hold a cell that differs."""
-        sums = hour_sums((key, count.row_values()[0]) for key, count in self.counted.cells.items())
-        touched = hour_sums((key, 0) for key in self.cells)
-        return [HourCount(hour, *sums.get(hour, zeros)) for hour, zeros in touched.items()]
-
     def by_stat(self) -> Iterator[tuple[int, Stat, int, int]]:
         """(org_id, stat, bucket, how much more) of the cells that a stat of the endpoint sums."""
         for key, (before, after) in self.cells.items():
@@ -105,6 +101,7 @@ class Changes:
 
 
 _NOTHING: Final = Value(0, 0)
+_NO_SUMS: Final = (0, 0, 0)
 
 
 def compare(counted: Counted, stored: StoredCells, generation: int) -> Changes:
@@ -127,7 +124,25 @@ def compare(counted: Counted, stored: StoredCells, generation: int) -> Changes:
     withdrawn = {o: one for o, one in stored.dead.items() if not one.withdrawn and o not in counted.dead}
     if withdrawn:
         conflicts["dead letters that can be decoded"] = len(withdrawn)
-    return Changes(counted, generation, cells, projects, dead, withdrawn, conflicts)
+    return Changes(
+        counted, generation, cells, projects, dead, withdrawn, _compare_hours(counted, stored, cells), conflicts
+    )
+
+
+def _compare_hours(
+    counted: Counted, stored: StoredCells, changed: Iterable[CellKey]
+) -> dict[HourKey, tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Hours whose sums differ although none of their cells does: (before, after).
+
+    Sums follow from cells: they are written again with them, and writing them is never a conflict.
+    """
+    expected = {key.hour for key in changed}
+    sums = hour_sums((key, count.row_values()[0]) for key, count in counted.cells.items())
+    return {
+        hour: (before, after)
+        for hour in (stored.hours.keys() | sums.keys()) - expected
+        if (before := tuple(stored.hours.get(hour, _NO_SUMS))) != (after := tuple(sums.get(hour, _NO_SUMS)))
+    }
 
 
 def _compare_cells(

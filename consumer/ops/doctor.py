@@ -136,7 +136,7 @@ def _tables(site: Site) -> Iterator[Finding]:
 
 
 def _rights(site: Site) -> Iterator[Finding]:
-    tables = ("counts", "project_counts", "progress", "repairs", "dead_letters", "sources")
+    tables = ("counts", "project_counts", "hour_counts", "progress", "repairs", "dead_letters", "sources")
     lacking = []
     for right in ("SELECT", "INSERT"):
         for table in tables:

@@ -173,7 +173,7 @@ def apply(prepared: Prepared, by: str, stopping: Callable[[], bool], **how: Any)
     """Do it, or go on doing it; ends early, resumably, when `stopping`.
 
     Rows of a few segments at a time, in this order: what is replaced, the segments as begun, their generation,
-    dead letters, counts, project counts, the segments as done.
+    dead letters, counts, project counts, sums by hour, the segments as done.
     """
     site, asked = prepared.site, prepared.asked
     replay, prepared = _begin(prepared, by)

@@ -1,7 +1,7 @@
 """What a replay asks of the store and tells it: whole segments of a source, several at once."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from clickhouse_driver import Client
@@ -9,10 +9,10 @@ from clickhouse_driver import Client
 from consumer.failpoints import failpoint
 from consumer.ops.compare import Changes, StoredCells, StoredDead, Value
 from consumer.rows import dead_letter
-from consumer.segment import CellKey, ProjectKey, Stored
+from consumer.segment import CellKey, HourKey, ProjectKey, Stored
 from consumer.source import Source, segment_of
 from consumer.store import Store
-from schemas.cluster import catch_up, read
+from schemas.cluster import read, write
 from schemas.connect import INSERT_SETTINGS
 from schemas.tables import TABLES, columns, insert
 
@@ -26,6 +26,7 @@ def segments(store: Store, source: Source, first: int, end: int) -> dict[int, St
     cells: dict[int, dict[CellKey, Stored]] = defaultdict(dict)
     project_cells: dict[int, dict[ProjectKey, Stored]] = defaultdict(dict)
     dead: dict[int, dict[int, StoredDead]] = defaultdict(dict)
+    hours: dict[int, dict[HourKey, tuple[int, ...]]] = defaultdict(dict)
     where = "source_id = %(source)s AND segment >= %(first)s AND segment < %(end)s"
     for segment, *row in ask(
         store,
@@ -43,6 +44,13 @@ def segments(store: Store, source: Source, first: int, end: int) -> dict[int, St
         values,
     ):
         project_cells[segment][ProjectKey(*row[:5])] = Stored(row[5], 0, row[6])
+    for segment, *row in ask(
+        store,
+        "SELECT segment, org_id, toUnixTimestamp(bucket), accepted, filtered, rate_limited FROM hour_counts FINAL"
+        f" WHERE {where}",
+        values,
+    ):
+        hours[segment][HourKey(*row[:2])] = tuple(row[2:])
     for offset, *row in ask(
         store,
         "SELECT offset, toString(reason), error, withdrawn, version FROM dead_letters FINAL"
@@ -51,8 +59,8 @@ def segments(store: Store, source: Source, first: int, end: int) -> dict[int, St
     ):
         dead[segment_of(offset)][offset] = StoredDead(*row)
     return {
-        segment: StoredCells(cells[segment], project_cells[segment], dead[segment])
-        for segment in sorted({*cells, *project_cells, *dead})
+        segment: StoredCells(cells[segment], project_cells[segment], dead[segment], hours[segment])
+        for segment in sorted({*cells, *project_cells, *dead, *hours})
     }
 
 
@@ -81,9 +89,7 @@ def write_repairs(store: Store, changes: Sequence[Changes], logic: str, why: str
 
 
 def write_changes(store: Store, changes: Sequence[Changes]) -> None:
-    """Write what differs: dead letters, sums by hour, counts, project counts.
-
-    The sums come before the counts, by whose differences an interrupted run knows what is left to do.
+    """Write what differs of segments of one source: dead letters, counts, project counts, sums by hour.
 
     Failure semantics: as a flush, it may be repeated in part or whole; a row of one version is always the same.
     """
@@ -94,7 +100,6 @@ def write_changes(store: Store, changes: Sequence[Changes]) -> None:
     )
     for c in changes:
         _withdraw(store, c)
-    insert_rows(store, "hour_counts", [row for c in changes for row in _hours(c)])
     insert_rows(store, "counts", [_cell(c, key, after) for c in changes for key, (_, after) in c.cells.items()])
     failpoint("replay_torn")
     insert_rows(
@@ -106,16 +111,13 @@ def write_changes(store: Store, changes: Sequence[Changes]) -> None:
             for key, (_, after) in c.project_cells.items()
         ],
     )
+    if changes:
+        found = [c.counted.segment for c in changes]
+        store.sum_hours(changes[0].counted.source, min(found), max(found) + 1)
 
 
 def _cell(c: Changes, key: CellKey, after: Value) -> tuple[Any, ...]:
     return (*key, c.counted.source.source_id, c.counted.segment, *after, c.version)
-
-
-def _hours(c: Changes) -> Iterator[tuple[Any, ...]]:
-    """Rows of the hours that hold a cell that differs: whole sums over all cells of the segment."""
-    for hour in c.hours():
-        yield (*hour.key, c.counted.source.source_id, c.counted.segment, *hour[1:], c.version)
 
 
 _DEAD_LETTER_COLUMNS = [name for name in columns(TABLES["dead_letters"]) if name not in ("withdrawn", "version")]
@@ -147,12 +149,7 @@ def _withdraw(store: Store, c: Changes) -> None:
 
 def run(store: Store, sql: str, values: dict[str, Any]) -> None:
     """A statement that answers nothing, with the settings that inserts need."""
-
-    def call(client: Client) -> None:
-        catch_up(client, sql)
-        client.execute(sql, values, settings=INSERT_SETTINGS)
-
-    store.run(call)
+    store.run(lambda client: write(client, sql, values))
 
 
 def ask(store: Store, sql: str, values: dict[str, Any]) -> list[Any]:

@@ -6,8 +6,8 @@ from consumer.ops import jobs
 from consumer.ops.site import Site
 from consumer.ops.stored import ask, run
 from consumer.source import SEGMENT_LENGTH
+from schemas import hours
 from schemas.errors import ConfigurationError, Refused
-from schemas.outcomes import STAT_CATEGORIES, STAT_OUTCOMES
 
 _SEGMENTS: Final = (
     "(SELECT source_id, segment, max(generation) AS generation FROM repairs FINAL WHERE why = %(name)s"
@@ -39,16 +39,10 @@ _UNDO_PROJECT_COUNTS: Final = f"""
     FROM replaced_project_counts AS r FINAL INNER JOIN {_SEGMENTS} {_ON}"""
 
 
-_SUMMED: Final = tuple(outcome.name for outcome in STAT_OUTCOMES["received"])
 # After the counts, of which these are the sums.
-_UNDO_HOUR_COUNTS: Final = f"""
-    INSERT INTO hour_counts (org_id, bucket, source_id, segment, accepted, filtered, rate_limited, version)
-    SELECT r.org_id, toStartOfHour(r.bucket) AS hour, r.source_id, r.segment,
-           {", ".join(f"sumIf(toUInt128(r.quantity), r.outcome = '{name}')" for name in _SUMMED)},
-           any({_VERSION})
-    FROM counts AS r FINAL INNER JOIN {_SEGMENTS} {_ON_SEGMENT}
-    WHERE r.category IN {STAT_CATEGORIES} AND r.outcome IN {_SUMMED}
-    GROUP BY r.org_id, hour, r.source_id, r.segment"""
+_UNDO_HOUR_COUNTS: Final = hours.mend(
+    "(source_id, segment) IN (SELECT source_id, segment FROM repairs FINAL WHERE why = %(name)s)"
+)
 
 
 def undo(site: Site, replay_id: str | None, *, execute: bool) -> tuple[jobs.Replay, int]:

@@ -216,6 +216,10 @@ def _cells(changes: "Changes") -> list[dict[str, Any]]:
     ]
     found += [{**place, "dead_letter": offset, "after": dead.code} for offset, (_, dead) in changes.dead.items()]
     found += [{**place, "dead_letter": offset, "after": None} for offset in changes.withdrawn]
+    found += [
+        {**place, "hour_counts": hour._asdict(), "before": list(before), "after": list(after)}
+        for hour, (before, after) in changes.hours.items()
+    ]
     return found
 
 
@@ -282,7 +286,7 @@ def _difference(summary: "Summary", *, would: bool) -> None:
             "since they were counted. Look at it with: orgstats replay plan --repair"
         )
     if would and summary.changes:
-        raise DifferenceFound(f"{summary.changes:,} cells and dead letters would change")
+        raise DifferenceFound(f"{summary.changes:,} cells, dead letters and sums by hour would change")
 
 
 def register(app: typer.Typer) -> None:

@@ -25,6 +25,7 @@ from consumer.resume import (
     Resume,
     attempt,
     counted_below,
+    left_behind,
     resume,
 )
 from consumer.segment import CellKey, HourKey, ProjectKey, Stored, hour_sums
@@ -33,6 +34,7 @@ from consumer.source import SEGMENT_LENGTH, Source, segment_of, version_of
 SOURCE = Source("events", "incarnation", 0)
 ISOLATION = "read_committed"
 T0 = 1_700_000_000
+NONE = (0, 0, 0)
 LOGICS = {"logic-1": AgeLimits(), "logic-2": AgeLimits(max_age_seconds=20), "logic-3": AgeLimits(200 * 86_400)}
 """Logics that put the same event into different buckets."""
 
@@ -114,6 +116,14 @@ class ModelStore:
             case "progress", progress:
                 if self.progress is None or progress.next_offset >= self.progress.next_offset:
                     self.progress = progress
+
+    def sum_hours(self, first: int, end: int) -> None:
+        """As `Store.sum_hours`: sums of the stored cells, with the highest version of those and of what is there."""
+        for place, (_, wanted) in wrong_hours(self).items():
+            if first <= place[0] < end:
+                reached = [cell.version for (segment, key), cell in self.cells.items() if (segment, key.hour) == place]
+                before = self.hours.get(place, HourStored(wanted, 0))
+                self.hours[place] = HourStored(wanted, max(*reached, before.version))
 
 
 def _keep(cells: dict[Any, Any], key: Any, stored: Stored | HourStored) -> None:
@@ -220,12 +230,15 @@ class World:
             self.store.registration,
             dict(self.store.repairs),
             self._highest_segment(),
+            set(self.store.gaps),
         )
         if found.registration is None:
             self.store.registration = Registration(SEGMENT_LENGTH, ISOLATION, counted_below(found))
             if found.committed is None and found.progress is None:
                 self.before_start = self.low
         start: Resume = resume(SOURCE, found, ISOLATION)
+        for first, end in left_behind(found, start):
+            self.store.sum_hours(first, end)
         logic = self.logic
         partition = Partition(
             SOURCE, start, BatchCounter(LOGICS[logic], RuleHistory(())), lambda first: attempt(first, found, logic)
@@ -399,14 +412,18 @@ def project_totals(store: ModelStore) -> Counter[Any]:
     return counts
 
 
-def wrong_hours(store: ModelStore) -> dict[tuple[int, HourKey], tuple[Any, Any]]:
+def wrong_hours(store: ModelStore) -> dict[tuple[int, HourKey], tuple[tuple[int, ...], tuple[int, ...]]]:
     """Hours of segments whose stored sums are not those of the stored cells: (stored, sums of the cells)."""
     sums: dict[tuple[int, HourKey], tuple[int, ...]] = {}
     for segment in {segment for segment, _ in store.cells}:
         cells = [(key, stored.quantity) for (at, key), stored in store.cells.items() if at == segment]
         sums |= {(segment, hour): tuple(found) for hour, found in hour_sums(cells).items()}
     stored = {key: hour.sums for key, hour in store.hours.items()}
-    return {key: (stored.get(key), sums.get(key)) for key in sums | stored if stored.get(key) != sums.get(key)}
+    return {
+        key: (stored.get(key, NONE), sums.get(key, NONE))
+        for key in sums | stored
+        if stored.get(key, NONE) != sums.get(key, NONE)
+    }
 
 
 def without_buckets(counts: Counter[Any]) -> Counter[Any]:

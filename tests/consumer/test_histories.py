@@ -39,13 +39,13 @@ def check(world: World, seed: int, *, by_time: bool) -> None:
     assert not wrong, f"seed {seed}"
     dead = {offset for offset, (_, withdrawn) in world.store.dead.items() if not withdrawn}
     assert surely_dead <= dead <= at_most_dead, f"seed {seed}"
+    assert not wrong_hours(world.store), f"seed {seed}"
     by_project = project_totals(world.store)
     by_org: Counter[tuple[int, ...]] = Counter()
     for (org, bucket, outcome, _), quantity in stored.items():
         by_org[org, bucket, outcome] += quantity
     if not gone:
         assert +by_project == +by_org, f"seed {seed}"
-        assert not wrong_hours(world.store), f"seed {seed}"
 
 
 def listed(world: World, offset: int) -> bool:

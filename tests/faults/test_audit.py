@@ -98,6 +98,15 @@ def test_a_corrupted_cell_is_found_and_named(one: Round) -> None:
     assert stored == wanted + 1
 
 
+def test_a_sum_by_hour_that_was_lost_is_found(one: Round) -> None:
+    """Where only the sums were deleted, each hour that has any is named, with and without a recount."""
+    close_a_segment(one)
+    execute(one, "TRUNCATE TABLE hour_counts")
+    for flags in ((), ("--recount",)):
+        code, found = audit(one, *flags)
+        assert (code, {difference["table"] for difference in found[0]["differences"]}) == (1, {"hour_counts"})
+
+
 def test_retention_and_gaps_are_no_differences(one: Round) -> None:
     """A head that retention took, and a listed gap, leave less to compare, and nothing to complain of."""
     one.traffic._partitions = 1

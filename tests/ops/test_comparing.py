@@ -10,7 +10,7 @@ from consumer.ops.site import Located
 from consumer.ops.spans import Wanted, closed_span, whole_span, without
 from consumer.partition import DeadRecord
 from consumer.resume import Progress, Registration, Repair
-from consumer.segment import CellKey, Count, Stored
+from consumer.segment import CellKey, Count, Stored, hour_sums
 from consumer.source import SEGMENT_LENGTH as SEGMENT
 from consumer.source import Source, version_of
 from schemas.errors import Refused
@@ -23,7 +23,9 @@ def changes(count: tuple[int, int] | None, stored: Stored | None, generation: in
     """One cell, counted and stored."""
     cells = {} if count is None else {KEY: Count(*count)}
     counted = Counted(SOURCE, 0, SEGMENT, cells, {}, more.get("dead", {}))
-    return compare(counted, StoredCells({} if stored is None else {KEY: stored}, {}, more.get("held", {})), generation)
+    held = {} if stored is None else {KEY: stored}
+    hours = more.get("hours", hour_sums((key, cell.quantity) for key, cell in held.items()))
+    return compare(counted, StoredCells(held, {}, more.get("held", {}), hours), generation)
 
 
 @pytest.mark.parametrize(
@@ -51,6 +53,13 @@ def test_only_what_is_missing_is_written_without_a_repair(counted: Any, stored: 
 def test_what_is_right_is_left_alone(counted: Any, stored: Any) -> None:
     """The same count at an older version, and a zero for what the log does not give, are no difference."""
     assert changes(counted, stored).count == 0
+
+
+@pytest.mark.parametrize(("hours", "lost"), [({}, 1), ({KEY.hour: (5, 0, 0)}, 0), ({KEY.hour: (5, 1, 0)}, 1)])
+def test_sums_that_are_not_those_of_the_cells_are_a_difference(hours: Any, lost: int) -> None:
+    """Where every cell is right and a sum by hour is not, that is what changes, without a repair."""
+    found = changes((5, 5), Stored(5, 5, 900), hours=hours)
+    assert (found.count, len(found.hours), found.conflicts) == (lost, lost, {})
 
 
 def test_a_repair_writes_in_its_own_generation() -> None:

@@ -15,6 +15,7 @@ from consumer.ops.replay import Asked, Prepared, Range, apply, plan, prepare
 from consumer.ops.site import Site
 from consumer.ops.summary import Summary, counts_now
 from consumer.ops.undo import undo
+from schemas import hours
 from schemas.connect import connect
 from schemas.errors import Refused
 from schemas.rules_store import void
@@ -27,7 +28,16 @@ from tests.support.servers import Kafka
 from tests.support.wait import wait_for
 
 Ask = Callable[..., list[tuple[Any, ...]]]
-TABLES = ("counts", "project_counts", "dead_letters", "repairs", "progress", "replays", "replaced_counts")
+TABLES = (
+    "counts",
+    "project_counts",
+    "hour_counts",
+    "dead_letters",
+    "repairs",
+    "progress",
+    "replays",
+    "replaced_counts",
+)
 
 
 def look(site: Site, **asked: Any) -> tuple[Summary, list[Changes]]:
@@ -86,6 +96,21 @@ def test_an_emptied_day_comes_back(world: World, site: Site, url: str, ask: Ask)
     assert stored.differences(url, world.truth) == {}
     assert counts_now(site.store, planned.touched) == {w: now[w] + planned.by_hour[w] for w in planned.touched}
     assert ask("SELECT count() FROM repairs") == [(0,)]
+
+
+def test_sums_that_alone_were_lost_or_spoilt_come_back(world: World, site: Site, url: str, ask: Ask) -> None:
+    """Where every cell is right and sums by hour are gone or wrong, a replay without repair finds and mends them."""
+    ask("ALTER TABLE hour_counts DELETE WHERE segment = 0 SETTINGS mutations_sync = 1")
+    ask(
+        "INSERT INTO hour_counts SELECT * REPLACE (filtered + 1 AS filtered)"
+        f" FROM hour_counts WHERE segment = {SEGMENT}"
+    )
+    assert set(stored.differences(url, world.truth)) == {"hour_counts"}
+    planned, changes = look(site)
+    assert planned.changes == sum(len(one.hours) for one in changes) > 0
+    assert act(site).changes == planned.changes
+    assert stored.differences(url, world.truth) == {}
+    assert look(site)[0].changes == 0
 
 
 @pytest.mark.parametrize("repair", [False, True])
@@ -197,6 +222,7 @@ def test_undo_takes_back_the_last_repair(world: World, site: Site, ask: Ask) -> 
     for _ in range(2):  # an undo whose answer was lost is asked again
         undo(site, done.replay_id, execute=True)
         assert cells(ask) == before
+        assert ask(hours.differing("1")) == []
         ask("ALTER TABLE replays DELETE WHERE step = 2 SETTINGS mutations_sync = 1")
     act(site, repair=True)
     assert cells(ask) == after

@@ -48,7 +48,7 @@ def test_every_series_is_filtered(stat: Stat, outcomes: str, projects: tuple[int
 def test_whole_hours_are_read_from_sums(stat: Stat, total: str) -> None:
     """From an hour on an organization's series is read from the sums of the stat's outcomes by hour."""
     text = sql.series(StatsQuery(7, stat, HOURS)).text
-    assert f"{total} AS total\nFROM hour_counts FINAL\nWHERE org_id = {{org:UInt64}}\n  AND bucket BETWEEN" in text
+    assert f"{total} AS total\nFROM hour_counts FINAL\nPREWHERE org_id = {{org:UInt64}}\n  AND bucket BETWEEN" in text
 
 
 def test_projects_are_bound() -> None:

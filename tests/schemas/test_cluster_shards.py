@@ -85,7 +85,7 @@ def test_two_shards_hold_what_one_server_holds(shards: Shards, made: list[Flush]
     """Flushes, repeated and in another order, give the same cells and series, each organization on one shard."""
     write(clickhouse_url, made)
     write(shards.url, [*made, *reversed(made), *made[::3]])
-    for table in ("counts", "project_counts"):
+    for table in ("counts", "project_counts", "hour_counts"):
         assert shards_hold(shards, table) == cells(table, clickhouse_url) != []
         split = [ask(one.url, f"SELECT DISTINCT org_id FROM {table}_local") for one in shards.servers]
         assert all(split)

@@ -24,6 +24,7 @@ def test_every_table_is_declared(clickhouse_url: str) -> None:
     [
         ("counts", "version", "org_id, bucket, category, outcome, reason, source_id, segment"),
         ("project_counts", "version", "org_id, project_id, bucket, category, outcome, source_id, segment"),
+        ("hour_counts", "version", "org_id, bucket, source_id, segment"),
         ("progress", "version", "source_id"),
         ("dead_letters", "version", "source_id, offset"),
         ("repairs", "at", "source_id, segment, generation"),
@@ -45,7 +46,7 @@ def test_every_column_of_counts_is_compressed_as_declared(clickhouse_url: str) -
     with connect(clickhouse_url, client_name="tests") as client:
         bare = client.execute(
             "SELECT table, name FROM system.columns WHERE database = currentDatabase() "
-            "AND table IN ('counts', 'project_counts') AND compression_codec NOT LIKE '%ZSTD%'"
+            "AND table IN ('counts', 'project_counts', 'hour_counts') AND compression_codec NOT LIKE '%ZSTD%'"
         )
     assert bare == []
 
