@@ -39,6 +39,11 @@ class StatsQuery:
     projects: tuple[int, ...] | None = None  # of these projects; None: the organization's own
     grouped: bool = False  # a series for each project, by its id, instead of the one of the only project
 
+    @property
+    def keys(self) -> tuple[int, ...]:
+        """Whose series these are: ids of projects, or the organization's own."""
+        return (self.org_id,) if self.projects is None else self.projects
+
 
 class Parameters(NamedTuple):
     """The checked stat and window of a request."""

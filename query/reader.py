@@ -1,21 +1,24 @@
 """What requests need from ClickHouse, for one event loop: asked once for all who wait, kept for seconds."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final, ParamSpec, TypeVar
 
 from query import sql
 from query.access import Organization, Project, Token, token_of
+from query.batch import Batch
 from query.cache import Cache
 from query.clickhouse import Database
 from query.completeness import CountedState, SourceState, counted_state
 from query.http import Body, body_of_projects, body_of_series
-from query.params import StatsQuery
-from query.stats import read_series
+from query.params import InvalidQuery, StatsQuery
+from query.stats import read_together
 from schemas import tracing
 from schemas.errors import Unavailable
+from schemas.outcomes import Stat
 
 FOUND_SECONDS: Final = 30.0
 MISSING_SECONDS: Final = 1.0
@@ -51,6 +54,8 @@ class Reader:
         )
         self._states = Cache(self._load_state, lambda *_: 1.0, size=1)
         self._series = Cache(self._load_series, _kept_seconds, size=512)
+        self._batches = Cache(self._load_batch, lambda *_: 0.0, size=0)  # only while they are read
+        self._waiting: dict[tuple[Stat, int], Batch] = {}
 
     async def organization(self, name: str) -> Organization | None:
         """The organization with this slug or numeric id; at most 30 s old."""
@@ -89,15 +94,26 @@ class Reader:
     async def _call(
         self, function: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
     ) -> Result:
-        """Run a blocking call in a thread of its own; while all are busy callers wait here, where they time out."""
+        """Run a blocking call in a thread of its own."""
+        async with self._idle_thread():
+            return await self._in_thread(function, *args, **kwargs)
+
+    @asynccontextmanager
+    async def _idle_thread(self) -> AsyncIterator[None]:
+        """Wait until a thread is idle; whoever enters must call `_in_thread` at once. Waiting and call time out."""
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 await self._idle_threads.acquire()
-                future = self._threads.submit(tracing.carried(function), *args, **kwargs)
-                future.add_done_callback(partial(self._thread_is_idle, asyncio.get_running_loop()))
-                return await asyncio.wrap_future(future)
+                yield
         except TimeoutError:
             raise Unavailable("ClickHouse did not answer in time") from None
+
+    def _in_thread(
+        self, function: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
+    ) -> asyncio.Future[Result]:
+        future = self._threads.submit(tracing.carried(function), *args, **kwargs)
+        future.add_done_callback(partial(self._thread_is_idle, asyncio.get_running_loop()))
+        return asyncio.wrap_future(future)
 
     def _thread_is_idle(self, loop: asyncio.AbstractEventLoop, _: object) -> None:
         """Called in the thread: a call that nobody waits for any more still occupies it until here."""
@@ -121,11 +137,42 @@ class Reader:
         return counted_state(SourceState(*row) for row in rows)
 
     async def _load_series(self, key: SeriesKey) -> Body:
-        return await self._call(self._read_body, key[0])
+        batch = self._joined(key[0])
+        try:
+            return (await self._batches.get(batch))[key[0]]
+        except InvalidQuery:  # more rows than one request may read, which this one alone may not need
+            if len(batch.queries) == 1:
+                raise
+            return (await self._batches.get(Batch(key[0])))[key[0]]
 
-    def _read_body(self, query: StatsQuery) -> Body:
-        series = read_series(self.database, query)
-        return body_of_projects(series) if query.grouped else body_of_series(*series.values())
+    def _joined(self, query: StatsQuery) -> Batch:
+        """The batch that a query is read with: a waiting one of its kind, or one that others may join."""
+        if query.projects is not None:
+            return Batch(query)
+        kind = query.stat, query.buckets.width
+        waiting = self._waiting.get(kind)
+        if waiting is None or not waiting.join(query):
+            waiting = self._waiting[kind] = Batch(query)
+        return waiting
+
+    async def _load_batch(self, batch: Batch) -> dict[StatsQuery, Body]:
+        try:
+            async with self._idle_thread():
+                self._close(batch)
+                return await self._in_thread(self._read_bodies, batch.queries)
+        finally:
+            self._close(batch)
+
+    def _close(self, batch: Batch) -> None:
+        """From here on nobody joins it."""
+        self._waiting = {kind: waiting for kind, waiting in self._waiting.items() if waiting is not batch}
+
+    def _read_bodies(self, queries: Sequence[StatsQuery]) -> dict[StatsQuery, Body]:
+        read = read_together(self.database, queries)
+        return {
+            query: body_of_projects(series) if query.grouped else body_of_series(*series.values())
+            for query, series in read.items()
+        }
 
 
 def _kept_seconds(key: SeriesKey, body: Body) -> float:

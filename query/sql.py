@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from query.params import MAX_POINTS, StatsQuery
-from schemas.outcomes import BUCKET_SECONDS, STAT_CATEGORIES, STAT_OUTCOMES, STATS, Stat
+from schemas.outcomes import BUCKET_SECONDS, STAT_CATEGORIES, STAT_OUTCOMES, Stat
 
 _LAST_BUCKET: Final = 4_294_967_290
 _LARGEST_ID: Final = 2**64 - 1
@@ -36,39 +36,34 @@ def _filter(stat: Stat) -> str:
 # then merges only rows that pass. The sum is taken in 128 bits because one quantity may already be 2^63 - 1, and a
 # sum of UInt64 wraps around without a word.
 _SERIES: Final = """\
-SELECT {project}, toUInt32(toStartOfInterval(bucket, INTERVAL {{width:UInt32}} SECOND)) AS start,
+SELECT {key}, toUInt32(toStartOfInterval(bucket, INTERVAL {{width:UInt32}} SECOND)) AS start,
        sum(toUInt128(quantity)) AS total
 FROM {table} FINAL
-PREWHERE org_id = {{org:UInt64}}
+PREWHERE org_id {orgs}
   AND bucket BETWEEN toDateTime({{first:UInt32}}, 'UTC') AND toDateTime({{last:UInt32}}, 'UTC')
   AND {filter}{projects}
-GROUP BY {group}"""
-
-_ORGANIZATION_SERIES: Final = {
-    stat: _SERIES.format(table="counts", project="0", filter=_filter(stat), projects="", group="start")
-    for stat in STATS
-}
+GROUP BY {key}, start"""
 _HOUR: Final = 3_600
-_HOUR_TEXT: Final = """\
-SELECT 0, toUInt32(toStartOfInterval(bucket, INTERVAL {{width:UInt32}} SECOND)) AS start, sum({outcomes}) AS total
+_HOUR_SERIES: Final = """\
+SELECT org_id, toUInt32(toStartOfInterval(bucket, INTERVAL {{width:UInt32}} SECOND)) AS start, sum({outcomes}) AS total
 FROM hour_counts FINAL
-PREWHERE org_id = {{org:UInt64}}
+PREWHERE org_id {orgs}
   AND bucket BETWEEN toDateTime({{first:UInt32}}, 'UTC') AND toDateTime({{last:UInt32}}, 'UTC')
-GROUP BY start"""
-_HOUR_SERIES: Final = {
-    stat: _HOUR_TEXT.format(outcomes=" + ".join(outcome.name for outcome in STAT_OUTCOMES[stat])) for stat in STATS
-}
+GROUP BY org_id, start"""
 """Of whole hours: a row of `hour_counts` stands for hundreds of `counts`."""
-_PROJECT_SERIES: Final = {
-    stat: _SERIES.format(
-        table="project_counts",
-        project="project_id",
-        filter=_filter(stat),
-        projects="\n  AND project_id IN {projects:Array(UInt64)}",
-        group="project_id, start",
-    )
-    for stat in STATS
-}
+_ONE, _SEVERAL = "= {org:UInt64}", "IN {orgs:Array(UInt64)}"
+
+
+def _text(query: StatsQuery, orgs: str) -> str:
+    if query.projects is not None:
+        projects = "\n  AND project_id IN {projects:Array(UInt64)}"
+        return _SERIES.format(
+            key="project_id", table="project_counts", orgs=orgs, filter=_filter(query.stat), projects=projects
+        )
+    if query.buckets.width < _HOUR:
+        return _SERIES.format(key="org_id", table="counts", orgs=orgs, filter=_filter(query.stat), projects="")
+    return _HOUR_SERIES.format(orgs=orgs, outcomes=" + ".join(outcome.name for outcome in STAT_OUTCOMES[query.stat]))
+
 
 # The key begins with the bucket's month, so no cell has rows in two partitions. The same for every series: a server
 # that keeps the settings of a connection need not set any from one to the next.
@@ -81,22 +76,29 @@ _SERIES_SETTINGS: Final = {
 _SHORT_SERIES_SETTINGS: Final = {**_SERIES_SETTINGS, "max_threads": 1}
 
 
-def series(query: StatsQuery) -> Statement:
-    """Rows (project id or 0, start of bucket, count) of the buckets that have any, in no order."""
-    buckets = query.buckets
+def series(query: StatsQuery, *others: StatsQuery) -> Statement:
+    """Rows (organization or project id, start of bucket, count) of the buckets that have any, in no order.
+
+    Others must have the stat and width of the first and, as it, be for no projects. Then the rows are of every
+    organization of them, from the first bucket of all to the last.
+    """
+    windows = [one.buckets for one in (query, *others)]
     parameters: dict[str, int | str | Sequence[int]] = {
-        "org": query.org_id,
-        "width": buckets.width,
-        "first": max(0, buckets.first),
-        "last": max(0, min(buckets.last + buckets.width - BUCKET_SECONDS, _LAST_BUCKET)),
+        "width": query.buckets.width,
+        "first": max(0, min(window.first for window in windows)),
+        "last": max(
+            0, min(max(window.last for window in windows) + query.buckets.width - BUCKET_SECONDS, _LAST_BUCKET)
+        ),
     }
-    text = (_ORGANIZATION_SERIES if buckets.width < _HOUR else _HOUR_SERIES)[query.stat]
+    if others:
+        parameters["orgs"] = sorted({one.org_id for one in (query, *others)})
+    else:
+        parameters["org"] = query.org_id
     if query.projects is not None:
-        text = _PROJECT_SERIES[query.stat]
         parameters["projects"] = list(query.projects)
-    short = query.projects is None or buckets.width < _HOUR
+    short = query.projects is None or query.buckets.width < _HOUR
     settings = _SHORT_SERIES_SETTINGS if short else _SERIES_SETTINGS
-    return Statement(text, parameters, settings, "series")
+    return Statement(_text(query, _SEVERAL if others else _ONE), parameters, settings, "series")
 
 
 def organization(name: str) -> Statement:

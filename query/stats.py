@@ -2,6 +2,7 @@
 
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 
 from query import sql
 from query.clickhouse import Database
@@ -32,16 +33,17 @@ def organization_stats(
         raise InvalidQuery("Invalid resolution")
     width = RESOLUTIONS[resolution] if resolution else None
     query = StatsQuery(org_id, parse_stat(stat), window(since, until, width))
-    return read_series(database, query)[0]
+    return read_series(database, query)[org_id]
 
 
 def read_series(database: Database, query: StatsQuery) -> dict[int, list[Point]]:
-    """The series of each project asked for, by its id, or the organization's own under 0.
+    """The series of each project asked for, or the organization's own, by its id; raises as organization_stats does."""
+    return read_together(database, [query])[query]
 
-    Raises as organization_stats does.
-    """
+
+def read_together(database: Database, queries: Sequence[StatsQuery]) -> dict[StatsQuery, dict[int, list[Point]]]:
+    """What read_series gives for each query, by one statement; several must be such as sql.series takes together."""
     counts: defaultdict[int, dict[int, int]] = defaultdict(dict)
-    for project, start, total in database.read(sql.series(query)):
-        counts[project][start] = total
-    keys = (0,) if query.projects is None else query.projects
-    return {key: filled(query.buckets, counts[key]) for key in keys}
+    for key, start, total in database.read(sql.series(*queries)):
+        counts[key][start] = total
+    return {query: {key: filled(query.buckets, counts[key]) for key in query.keys} for query in queries}
