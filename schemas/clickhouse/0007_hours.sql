@@ -1,6 +1,9 @@
 -- The sums by hour of what the endpoint shows, so that days and months are read from few rows. One row holds the
 -- whole sum over the cells of one organization and hour in one segment, up to `version`: the rule of `counts`, by
 -- the same consumer. 128 bits, because each of the cells may hold 2^64 - 1.
+--
+-- A small granularity: an organization has few rows here, and those of the last flushes, not yet merged, are read
+-- part by part; of each only a granule, not what other organizations have in it.
 CREATE TABLE hour_counts
 (
     org_id       UInt64 CODEC(Delta, ZSTD),
@@ -14,4 +17,5 @@ CREATE TABLE hour_counts
 )
 ENGINE = ReplacingMergeTree(version)
 PARTITION BY toYYYYMM(bucket)
-ORDER BY (org_id, bucket, source_id, segment);
+ORDER BY (org_id, bucket, source_id, segment)
+SETTINGS index_granularity = 256;
