@@ -10,7 +10,7 @@ from typing import Final
 
 import structlog
 
-from consumer import failpoints, log, metrics
+from consumer import batch, failpoints, log, metrics
 from consumer.audit import ContinuousAudit
 from consumer.settings import ConsumerSettings
 from consumer.store import Store
@@ -57,6 +57,8 @@ def run(settings: ConsumerSettings) -> None:
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, stop)
     logger.info("started", **settings.masked())
+    if not batch.COMPILED:
+        logger.warning("counting without compiled code, at half the speed: install with a C compiler at hand")
     worker = _when_clickhouse_answers(lambda: _worker(settings, stopping), stopping)
     if worker is None:
         return

@@ -1,27 +1,15 @@
 """One assigned partition: its open segment, the closed ones not stored yet, and what to store next."""
 
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
-from consumer.batch import BatchCounter, Pending
+from consumer.batch import BatchCounter, Pending, Record
 from consumer.limits import DeadLetterLimits, DeadLetterWatch
 from consumer.resume import Attempt, Resume
 from consumer.segment import CellKey, HourCount, ProjectKey, Segment, Stored
 from consumer.source import Source, segment_of
 from schemas.errors import Refused
-
-
-class Record(Protocol):
-    """What is needed of a Kafka record; confluent-kafka's Message has it."""
-
-    def offset(self) -> int: ...
-    def value(self) -> bytes | None: ...
-    def key(self) -> bytes | None: ...
-    def timestamp(self) -> tuple[int, int]: ...
-    def headers(self) -> list[tuple[str, bytes | None]] | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +104,7 @@ class Partition:
         self._attempt = attempt
         self._projects = projects
         self._watch = DeadLetterWatch(limits)
-        self._pending: Pending = Counter()
+        self._pending = batch.pending()
         self._closed: list[Segment] = []
         self._reconcile: dict[int, set[int]] = {}
         self._notes = Notes(gap=(*start.gap, start.gap_why) if start.gap else None)
@@ -222,21 +210,16 @@ class Partition:
         notes.gap = changes.notes.gap
 
     def _count_within(self, run: Sequence[Record]) -> None:
-        values = [record.value() for record in run]
-        timestamps_ms = [record.timestamp()[1] for record in run]
         if run[0].offset() < self.segment.skip_until:
-            self._count_unheld(run, values, timestamps_ms)
+            self._count_unheld(run)
         else:
-            self._count_run(run, values, timestamps_ms, self._pending)
-        self.last_timestamp_ms = timestamps_ms[-1]
-        latest_ms = max(timestamps_ms)
-        self.kafka_timestamp_ms = max(self.kafka_timestamp_ms, latest_ms)
+            self._count_run(run, self._pending)
+        self.last_timestamp_ms = run[-1].timestamp()[1]
         self.segment.next_offset = run[-1].offset() + 1
 
-    def _count_run(
-        self, run: Sequence[Record], values: list[bytes | None], timestamps_ms: list[int], pending: Pending
-    ) -> None:
-        counted = self._batch.count(values, timestamps_ms, pending)
+    def _count_run(self, run: Sequence[Record], pending: Pending) -> None:
+        counted = self._batch.count(run, pending)
+        self.kafka_timestamp_ms = max(self.kafka_timestamp_ms, counted.highest_ms)
         self.out_of_bounds += counted.out_of_bounds
         dead = [DeadRecord(run[at], code, text, self.segment.generation) for at, code, text in counted.refusals]
         self._notes.dead_letters += dead
@@ -251,19 +234,17 @@ class Partition:
                 "it as dead letters and go on, start with the limit raised, or at 0"
             )
 
-    def _count_unheld(self, run: Sequence[Record], values: list[bytes | None], timestamps_ms: list[int]) -> None:
+    def _count_unheld(self, run: Sequence[Record]) -> None:
         """Record by record, since stored cells already hold some of these events."""
         self._fold()
-        for record, value, timestamp_ms in zip(run, values, timestamps_ms, strict=True):
-            one: Pending = Counter()
-            self._count_run([record], [value], [timestamp_ms], one)
+        one = Pending()
+        for record in run:
+            self._count_run([record], one)
             for tally, _ in self._batch.fold(one):
                 self.segment.add_one(tally, record.offset())
 
     def _fold(self) -> None:
-        if self._pending:
-            self.segment.add(self._batch.fold(self._pending))
-            self._pending.clear()
+        self.segment.add(self._batch.fold(self._pending))
 
     def _close(self, next_offset: int) -> None:
         """Finish the open segment and open the one that holds `next_offset`."""

@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any, Final
 
-from consumer.partition import Changes, DeadRecord
+from consumer.partition import Changes, DeadRecord, SegmentChanges
 from consumer.source import Source, version_of
 
 PAYLOAD_BYTES: Final = 64 * 1024
@@ -48,38 +49,36 @@ def instant(epoch_ms: int) -> datetime:
 
 def counts(changes: Iterable[Changes]) -> Columns:
     """Columns of `counts`, whole counts of the cells that changed."""
-    return _columns(
-        (*key, source_id, part.segment.first_offset, quantity, events, part.version)
-        for change in changes
-        for source_id in [change.source.source_id]  # a hash, taken once
-        for part in change.segments
-        for key, quantity, events in part.cells
-    )
+    return _stacked(_cells(change, part, part.cells) for change in changes for part in change.segments if part.cells)
 
 
 def project_counts(changes: Iterable[Changes]) -> Columns:
     """Columns of `project_counts`."""
-    return _columns(
-        (*key, source_id, part.segment.first_offset, quantity, part.version)
-        for change in changes
-        for source_id in [change.source.source_id]
-        for part in change.segments
-        for key, quantity in part.project_cells
+    return _stacked(
+        _cells(change, part, part.project_cells) for change in changes for part in change.segments if part.project_cells
     )
-
-
-def _columns(rows: Iterable[tuple[Any, ...]]) -> Columns:
-    return list(zip(*rows, strict=True))
 
 
 def hour_counts(changes: Iterable[Changes]) -> Columns:
     """Columns of `hour_counts`."""
-    return _columns(
-        (*hour.key, change.source.source_id, part.segment.first_offset, *hour[1:], part.version)
-        for change in changes
-        for part in change.segments
-        for hour in part.hours
+    return _stacked(_cells(change, part, part.hours) for change in changes for part in change.segments if part.hours)
+
+
+def _cells(change: Changes, part: SegmentChanges, cells: Iterable[tuple[Any, ...]]) -> Columns:
+    """Columns of cells (key, what is counted…) of one segment; made by the column, since there are many."""
+    keys, *counted = zip(*cells, strict=True)
+    source_id, segment, version = (
+        [one] * len(keys) for one in (change.source.source_id, part.segment.first_offset, part.version)
     )
+    return [*zip(*keys, strict=True), source_id, segment, *counted, version]
+
+
+def _stacked(parts: Iterable[Columns]) -> Columns:
+    return [list(chain.from_iterable(columns)) for columns in zip(*parts, strict=True)]
+
+
+def _columns(rows: Iterable[tuple[Any, ...]]) -> Columns:
+    return list(zip(*rows, strict=True))
 
 
 def gaps(flush: Flush) -> Columns:

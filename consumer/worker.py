@@ -12,13 +12,13 @@ from confluent_kafka import KafkaError
 
 from consumer import metrics
 from consumer.assignment import Counting, Opened, open_partitions
-from consumer.batch import BatchCounter
+from consumer.batch import BatchCounter, Record
 from consumer.checkpoint import Assigned, Checkpoints, Position, StoreWentBack, Work, commit, refuse_another_topic
 from consumer.classify import RuleHistory
 from consumer.failpoints import failpoint
 from consumer.kafka import Batch, Fenced, Log, Place, Topics
 from consumer.logic import fingerprint
-from consumer.partition import Partition, Record
+from consumer.partition import Partition
 from consumer.settings import ConsumerSettings
 from consumer.store import Store
 from schemas.errors import OrgstatsError, Unavailable

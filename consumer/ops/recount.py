@@ -6,12 +6,12 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final, cast
 
-from consumer.batch import BatchCounter
+from consumer.batch import BatchCounter, Record
 from consumer.ops import stored
 from consumer.ops.compare import Changes, Counted, StoredCells, compare
 from consumer.ops.reading import LogReader
 from consumer.ops.site import Located, Site
-from consumer.partition import DeadRecord, Partition, Record
+from consumer.partition import DeadRecord, Partition
 from consumer.resume import Attempt, Resume
 from consumer.segment import Segment
 from consumer.source import SEGMENT_LENGTH, Source, segment_end, segment_of

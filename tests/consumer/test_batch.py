@@ -1,16 +1,21 @@
-"""The quick way of counting a run gives what the careful way gives, record for record."""
+"""The quick ways of counting a run give what the careful way gives, record for record."""
 
 import json
+import random
 from collections import Counter
 from collections.abc import Sequence
+from typing import cast
 
+import pytest
+from confluent_kafka import Message
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consumer.batch import BatchCounter, Counted, Pending
+from consumer.alike import Alike
+from consumer.batch import BatchCounter, Counted, Pending, PendingKey, Record, Tallies
 from consumer.classify import RuleHistory
 from consumer.decode import AgeLimits
-from consumer.segment import Segment
+from consumer.segment import MAX_REASONS, Segment
 
 T0 = 1_700_000_000
 STAMPS = st.sampled_from([T0 * 1000, T0 * 1000 + 999, (T0 + 86_400) * 1000, (T0 + 100 * 86_400) * 1000, -1])
@@ -61,27 +66,51 @@ PLAIN = st.builds(
 )
 
 
-def counted(values: Sequence[bytes | None], stamps: Sequence[int], *, at_once: bool) -> tuple[object, ...]:
-    """Cells in order, dead letters and how many were out of bounds; a run at once, or one record at a time."""
+PLAIN_TIME = "2023-11-14T22:13:20.5Z"
+
+
+def spelled(**fields: object) -> bytes:
+    """A record without spaces, as most producers write it."""
+    return json.dumps({"timestamp": PLAIN_TIME, "outcome": 0, **fields}, separators=(",", ":")).encode()
+
+
+def messages(values: Sequence[bytes | None], stamps: Sequence[int]) -> Sequence[Record]:
+    """A run as a consumer gets it."""
+    run = [
+        Message(offset=at, value=value, timestamp=(1, ms))
+        for at, (value, ms) in enumerate(zip(values, stamps, strict=True))
+    ]
+    return cast("Sequence[Record]", run)
+
+
+def counted(values: Sequence[bytes | None], stamps: Sequence[int], way: str) -> tuple[object, ...]:
+    """Cells, dead letters, how many were out of bounds and the highest Kafka timestamp of a run."""
     batch = BatchCounter(AgeLimits(), RuleHistory(()))
-    pending: Pending = Counter()
-    if at_once:
-        result = batch.count(values, stamps, pending)
+    pending = batch.pending() if way == "by kind" else Pending()
+    if way == "each":
+        result = Counted(highest_ms=max(stamps))
+        batch._count_each(values, stamps, range(len(values)), pending.tallies, result)
     else:
-        result = Counted()
-        batch._count_each(values, stamps, pending, 0, result)
+        result = batch.count(messages(values, stamps), pending)
     segment = Segment(0)
     segment.add(batch.fold(pending))
     cells = {key: count.row_values() for key, count in segment.cells.items()}
     projects = {key: count.row_values() for key, count in (segment.project_cells or {}).items()}
-    return cells, projects, result.refusals, result.out_of_bounds
+    return cells, projects, result.refusals, result.out_of_bounds, result.highest_ms
+
+
+def check(values: Sequence[bytes | None], stamps: Sequence[int]) -> None:
+    """Each way gives the same."""
+    each = counted(values, stamps, "each")
+    assert counted(values, stamps, "by kind") == each
+    assert counted(values, stamps, "in parts") == each
 
 
 @given(st.lists(st.tuples(VALUES, STAMPS), min_size=1, max_size=30))
 def test_quick_equals_careful_on_odd_records(records: list[tuple[bytes | None, int]]) -> None:
     """Whatever a run holds, counting it at once or record by record comes to the same."""
     values, stamps = zip(*records, strict=True)
-    assert counted(values, stamps, at_once=True) == counted(values, stamps, at_once=False)
+    check(values, stamps)
 
 
 @settings(max_examples=50)
@@ -91,13 +120,154 @@ def test_quick_equals_careful_among_plain_records(plain: list[bytes], odd: list[
     values: list[bytes | None] = list(plain)
     for at, value in odd:
         values.insert(at, value)
-    stamps = [T0 * 1000] * len(values)
-    assert counted(values, stamps, at_once=True) == counted(values, stamps, at_once=False)
+    check(values, [T0 * 1000] * len(values))
+
+
+BASES = [
+    spelled(org_id=1, project_id=10, key_id=100, outcome=1, reason="a", event_id="0f" * 16, category=1, quantity=1),
+    spelled(org_id=12, reason=None, remote_addr="10.0.0.1", quantity=999_999_999_999_999_999, x=0, url="/?a=1"),
+    b'{"outcome": 2, "org_id": 1 , "timestamp": "2023-11-14T22:13:59Z", "reason":"b"}',
+]
+PIECES = [
+    b'"',
+    b"\\",
+    b"{",
+    b"}",
+    b"[1]",
+    b":",
+    b",",
+    b" ",
+    b"0",
+    b"9",
+    b"-",
+    b".",
+    b"e",
+    b"null",
+    b"true",
+    b"\0",
+    b"\n",
+]
+PIECES += [
+    b"\x7f",
+    b"\xff",
+    "ü".encode(),
+    b'"org_id":2,',
+    b'"timestamp":1,',
+    b'"category":256,',
+    b'"quantity":1e3,',
+    b'"x":"',
+]
+
+
+def broken(rng: random.Random) -> bytes:
+    """A record with up to three places where something was put in, taken out or doubled."""
+    text = rng.choice(BASES)
+    for _ in range(rng.randrange(4)):
+        start = rng.randrange(len(text) + 1)
+        end = min(start + rng.choice((0, 0, 1, 1, 2, 20)), len(text))
+        text = text[:start] + rng.choice([*PIECES, b"", text[start:end] * 2]) + text[end:]
+    return text
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_quick_equals_careful_on_broken_text(seed: int) -> None:
+    """However a record is broken, it is of no kind, or all of its kind are alike."""
+    rng = random.Random(seed)
+    for _ in range(150):
+        check([broken(rng) for _ in range(40)], rng.choices([T0 * 1000, (T0 + 595) * 1000, -1], k=40))
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        (b'"key_id":1', b'"key_id":01'),
+        (b'"key_id":1', b'"key_id":"1"'),
+        (b'"url":"/"', b'"url":1'),
+        (b'"x":10', b'"x":010'),
+        (b'"timestamp":"2016-12-31T23:59:60Z"', b'"timestamp":"2016-12-31T23:59:61Z"'),
+    ],
+)
+def test_the_first_speaks_for_none_that_is_broken(right: bytes, wrong: bytes) -> None:
+    """A record that differs from a right one only in what is not counted may still be a dead letter."""
+    values = [b'{"timestamp":"2016-12-31T23:59:50Z","org_id":1,"outcome":0,%b}' % piece for piece in (right, wrong)]
+    ms = 1_483_228_790_000
+    check(values, [ms] * 2)
+    batch = BatchCounter(AgeLimits(), RuleHistory(()))
+    assert [refusal.at for refusal in batch.count(messages(values, [ms] * 2), batch.pending()).refusals] == [1]
+
+
+@pytest.mark.parametrize("year", [0, 1, 1969, 1970, 2105, 2106, 2107, 9999])
+def test_times_that_no_bucket_holds(year: int) -> None:
+    """Around the first and the last second of ClickHouse's DateTime each way counts in the same bucket."""
+    days = [f"{year:04}-{day}T{time}Z" for day in ("01-01", "02-07", "12-31") for time in ("00:00:00", "06:28:15.9")]
+    stamps = [0, 9_999, 600_000, 4_294_967_290_000, 4_294_967_899_000]
+    check([spelled(timestamp=day, org_id=1) for day in days for _ in stamps], stamps * len(days))
+
+
+def test_reasons_keep_their_order() -> None:
+    """Which reasons a segment keeps is decided by offset, also between records that are counted in different ways."""
+    rng = random.Random(1)
+    values = [
+        spelled(org_id=rng.randrange(3), outcome=1, reason=f"r{rng.randrange(number + 1)}", x=[1] if odd else 1)
+        for number in range(4 * MAX_REASONS)
+        for odd in [rng.random() < 0.3]
+    ]
+    check(values, [T0 * 1000] * len(values))
+
+
+@pytest.mark.parametrize(
+    ("value", "ms"),
+    [
+        (spelled(org_id=1, timestamp="2023-11-14T22:13:60.5Z"), T0 * 1000),
+        (spelled(org_id=1, timestamp="2023-11-14T22:13:20.Z"), T0 * 1000),
+        (spelled(org_id=1, timestamp="2023-11-14T22:13:20+00:00"), T0 * 1000),
+        (spelled(org_id=1, timestamp=T0), T0 * 1000),
+        (spelled(org_id=1, outcome=None), T0 * 1000),
+        (spelled(org_id=1, outcome=7), T0 * 1000),
+        (spelled(org_id=1), (T0 + 90 * 86_400) * 1000),
+        (spelled(org_id=1), (T0 - 600) * 1000),
+        (spelled(org_id=1), -1),
+        (spelled(org_id=1, x=1.5), T0 * 1000),
+        (spelled(org_id=1, x="ü"), T0 * 1000),
+        (spelled(org_id=1, x="y" * 1000), T0 * 1000),
+        (spelled(org_id=1) + b" ", T0 * 1000),
+        (spelled(org_id=1) + b"\0", T0 * 1000),
+        (spelled(org_id=10**18), T0 * 1000),
+        (b"{}", T0 * 1000),
+        (b"", T0 * 1000),
+        (None, T0 * 1000),
+    ],
+)
+def test_odd_records_are_of_no_kind(value: bytes | None, ms: int) -> None:
+    """What could count differently from others of the same text, or is hard to read, is handed back."""
+    assert by_kind([value, *BASES], [ms, *[T0 * 1000] * 3]) == ([0], 3)
+
+
+def test_plain_records_have_a_kind() -> None:
+    """Records that differ in what is not counted are of one kind, or the comparisons above would prove nothing."""
+    alike = [
+        spelled(timestamp=f"2023-11-14T22:13:2{i}.{i}Z", org_id=1, key_id=i, event_id=f"{i}", x=i) for i in range(9)
+    ]
+    assert by_kind(alike, [T0 * 1000] * 9) == ([], 1)
+
+
+def by_kind(values: Sequence[bytes | None], stamps: Sequence[int]) -> tuple[list[int], int]:
+    """Places of the odd ones, and how many kinds the others are of."""
+    batch, kinds, odd = BatchCounter(AgeLimits(), RuleHistory(())), Alike(*AgeLimits()), list[int]()
+
+    def first(value: bytes) -> tuple[int, PendingKey] | None:
+        key = batch._key(value)
+        return key and (key[2], key)
+
+    kinds.count(messages(values, stamps), first, odd)
+    taken = kinds.take()
+    assert sum(events for _, events in taken) == len(values) - len(odd)
+    return odd, len(taken)
 
 
 def test_plain_records_take_the_quick_way() -> None:
     """A run of ordinary records is counted by the quick way, or the comparison above would prove nothing."""
     value = '{"timestamp":"2023-11-14T22:13:20.500000Z","org_id":1,"outcome":0,"x":"ü"}'.encode()
-    pending: Pending = Counter()
-    assert BatchCounter(AgeLimits(), RuleHistory(()))._count_plain([value] * 3, [T0 * 1000] * 3, pending)
-    assert list(pending.values()) == [3]
+    tallies: Tallies = Counter()
+    assert BatchCounter(AgeLimits(), RuleHistory(()))._count_plain([value] * 3, [T0 * 1000] * 3, tallies)
+    assert list(tallies.values()) == [3]

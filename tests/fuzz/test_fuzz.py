@@ -10,8 +10,9 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from confluent_kafka import Message
 
-from consumer.batch import BatchCounter, Pending
+from consumer.batch import BatchCounter
 from consumer.classify import RuleHistory, RulesEntry
 from consumer.decode import AgeLimits, DeadLetter, bucket_of, decode, event_second
 from schemas.rules import parse
@@ -90,8 +91,9 @@ def test_batches_agree_with_the_reference(oddity: float) -> None:
     for _ in range(COUNT // 400):
         now = rng.choice([NOW, NOW, NOW, LEAP, 0, 3600, 2**32 - 30, 2**32, -40])
         batch = [next(odd) if rng.random() < oddity else plain(rng, now) for _ in range(rng.randrange(1, 200))]
-        pending: Pending = Counter()
-        counted = counter.count([r.value for r in batch], [r.kafka_ms for r in batch], pending)
+        pending = counter.pending()
+        run: list[Any] = [Message(value=record.value, timestamp=(1, record.kafka_ms)) for record in batch]
+        counted = counter.count(run, pending)
         tallies: Counter[tuple[object, ...]] = Counter()
         for kept, count in counter.fold(pending):
             tallies[(*kept[:5], (kept.reason or "")[:64], kept.quantity)] += count
