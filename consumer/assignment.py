@@ -50,8 +50,8 @@ def open_partitions(
     """Partitions ready to be read from their `next_offset`.
 
     Failure semantics: nothing is stored but the registration of new sources, and sums of what cannot be counted
-    again, both of which may be repeated. Raises
-    Unavailable (again later), Refused or ConfigurationError (an operator decides).
+    again, both of which may be repeated. Raises Unavailable (again later), Refused or ConfigurationError (an
+    operator decides).
     """
     uuids = topic_uuids(sorted({topic for topic, _ in places}), topics, counting.incarnation)
     sources = {place: Source(place[0], counting.incarnation or uuids[place[0]] or "", place[1]) for place in places}

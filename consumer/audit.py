@@ -86,7 +86,10 @@ class Auditor:
         extent = Extent(max(segment, one.first_offset), end, low, self._gaps(one.source), self._expired_before())
         log = "whole" if extent.whole else "head gone" if extent.readable < end else "gone"
         checked = Checked(*place, segment, self.site.store.run(_accounted(one.source, segment)), log)
-        checked.differences += judgement.hours(extent, self.site.store.run(_differing_hours(one.source, segment)))
+        if one.progress is not None and segment < one.progress.summed_from:
+            checked.note = "stored before there were sums by hour: run orgstats migrate"
+        else:
+            checked.differences += judgement.hours(extent, self.site.store.run(_differing_hours(one.source, segment)))
         if checked.accounted == end - extent.first and extent.whole and not extent.gaps and not recount:
             return checked  # every offset is a record and counted: the log has nothing to add
         counts = self._read(one, extent, recount=recount)

@@ -90,6 +90,7 @@ class Checkpoints:
                 partitions[one.place[0]],
                 one.assigned.rewinds,
                 one.changes.logic_before,
+                one.changes.summed_from,
             )
             for one in work
         ]

@@ -51,13 +51,15 @@ class SegmentChanges:
 class Changes:
     """What one partition has to store so that everything below `next_offset` is stored.
 
-    `logic_before` is set while not all that another logic stored has been counted again.
+    `logic_before` is set while not all that another logic stored has been counted again. Below `summed_from` there
+    are counts of older programs without sums by hour.
     """
 
     source: Source
     next_offset: int
     kafka_timestamp_ms: int
     logic_before: str
+    summed_from: int
     segments: list[SegmentChanges]
     notes: "Notes"
 
@@ -188,6 +190,7 @@ class Partition:
             self.next_offset,
             self.kafka_timestamp_ms,
             self._start.logic_before if self.next_offset < self._start.logic_before_until else "",
+            self._start.summed_from,
             [_changes(s) for s in (*self._closed, self.segment) if s.changed or s.changed_projects or s.changed_hours],
             notes,
         )

@@ -23,12 +23,16 @@ class Registration:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What `progress` holds of a source: every record below `next_offset` is counted, by `logic`."""
+    """What `progress` holds of a source: every record below `next_offset` is counted, by `logic`.
+
+    Segments from `summed_from` on have sums by hour; 0 when all have.
+    """
 
     next_offset: int
     logic: str
     rewinds: int = 0
     kafka_timestamp_ms: int = 0
+    summed_from: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,7 @@ class Resume:
     than what is stored. `gap` holds offsets (from, to) that nobody counted and that are gone.
     `log_end` is where the log ended then: nothing beyond it can have been stored yet. A change of logic is only
     done with, and `progress` has the new one, when all that `logic_before` may have stored has been counted again.
+    `summed_from` is what `progress` will say: the segment of `start` is counted or loaded whole, and so summed.
     """
 
     start: int
@@ -82,6 +87,7 @@ class Resume:
     log_end: int = 0
     logic_before: str = ""
     logic_before_until: int = 0
+    summed_from: int = 0
 
 
 def resume(source: Source, found: Found, isolation: str, *, accept_skip: bool = False) -> Resume:
@@ -119,6 +125,7 @@ def resume(source: Source, found: Found, isolation: str, *, accept_skip: bool = 
         log_end=found.end,
         logic_before=found.progress.logic if found.progress else "",
         logic_before_until=stored_until,
+        summed_from=min(found.progress.summed_from, head) if found.progress else 0,
     )
 
 

@@ -30,6 +30,7 @@ class Reached:
     partitions: int
     rewinds: int
     logic: str = ""
+    summed_from: int = 0
 
 
 @dataclass(slots=True)
@@ -142,6 +143,7 @@ def progress(flush: Flush) -> Columns:
             p.logic or flush.logic,
             now,
             version_of(p.rewinds, p.next_offset),
+            p.summed_from,
         )
         for p in flush.progress
     )

@@ -72,13 +72,14 @@ class Store:
     def progress(self, sources: Iterable[Source]) -> dict[int, Progress]:
         """How far these sources are counted, by source id."""
         found = self._ask(
-            "SELECT source_id, next_offset, logic, version, toUnixTimestamp64Milli(kafka_timestamp)"
-            " FROM progress FINAL WHERE source_id IN %(ids)s",
+            "SELECT source_id, next_offset, logic, version, toUnixTimestamp64Milli(kafka_timestamp),"
+            " if(summed_from > below, summed_from, 0) FROM (SELECT * FROM progress FINAL) AS p"
+            " LEFT JOIN (SELECT * FROM summed FINAL) AS s USING (source_id) WHERE source_id IN %(ids)s",
             sources,
         )
         return {
-            source_id: Progress(next_offset, logic, generation_of(version), timestamp_ms)
-            for source_id, next_offset, logic, version, timestamp_ms in found
+            source_id: Progress(next_offset, logic, generation_of(version), timestamp_ms, summed)
+            for source_id, next_offset, logic, version, timestamp_ms, summed in found
         }
 
     def repairs(self, sources: Iterable[Source]) -> dict[int, dict[int, Repair]]:

@@ -7,7 +7,10 @@ from typing import NamedTuple
 
 
 class SourceState(NamedTuple):
-    """One row of `sql.sources`; version, partitions and complete_until_ms are 0 where no progress is."""
+    """One row of `sql.sources`; version, partitions and complete_until_ms are 0 where no progress is.
+
+    `summed` says whether every cell that is stored is in the sums by hour.
+    """
 
     source_id: int
     topic: str
@@ -17,6 +20,7 @@ class SourceState(NamedTuple):
     version: int
     partitions: int
     complete_until_ms: int
+    summed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +29,14 @@ class CountedState:
 
     versions: frozenset[tuple[int, int]]  # (source id, version of its progress)
     complete_until: int | None  # epoch seconds; None when unknown
+    summed: bool = True  # whether there are sums by hour of all that is counted
 
 
 def counted_state(rows: Iterable[SourceState]) -> CountedState:
     """The state that the rows of all sources tell."""
     rows = list(rows)
-    return CountedState(frozenset((row.source_id, row.version) for row in rows), complete_until(rows))
+    versions = frozenset((row.source_id, row.version) for row in rows)
+    return CountedState(versions, complete_until(rows), all(row.summed for row in rows))
 
 
 def complete_until(rows: Iterable[SourceState]) -> int | None:

@@ -29,6 +29,9 @@ class InvalidQuery(OrgstatsError):
     exit_code = 2
 
 
+HOUR: Final = 3_600
+
+
 @dataclass(frozen=True, slots=True)
 class StatsQuery:
     """Which series is asked for: everything the SQL needs, and equal when the answers are equal."""
@@ -38,11 +41,17 @@ class StatsQuery:
     buckets: Buckets
     projects: tuple[int, ...] | None = None  # of these projects; None: the organization's own
     grouped: bool = False  # a series for each project, by its id, instead of the one of the only project
+    summed: bool = True  # whether there are sums by hour of all that is counted
 
     @property
     def keys(self) -> tuple[int, ...]:
         """Whose series these are: ids of projects, or the organization's own."""
         return (self.org_id,) if self.projects is None else self.projects
+
+    @property
+    def by_hour(self) -> bool:
+        """Whether it is read from sums by hour."""
+        return self.summed and self.projects is None and self.buckets.width >= HOUR
 
 
 class Parameters(NamedTuple):

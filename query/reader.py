@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Final, ParamSpec, TypeVar
 
@@ -55,7 +56,7 @@ class Reader:
         self._states = Cache(self._load_state, lambda *_: 1.0, size=1)
         self._series = Cache(self._load_series, _kept_seconds, size=512)
         self._batches = Cache(self._load_batch, lambda *_: 0.0, size=0)  # only while they are read
-        self._waiting: dict[tuple[Stat, int], Batch] = {}
+        self._waiting: dict[tuple[Stat, int, bool], Batch] = {}
 
     async def organization(self, name: str) -> Organization | None:
         """The organization with this slug or numeric id; at most 30 s old."""
@@ -80,7 +81,8 @@ class Reader:
         read after `state` is served again without asking. What changes counts without a progress (a flush
         that died half-way, a replay, retention) shows after at most SERIES_SECONDS.
         """
-        return await self._series.get((query, state.versions))
+        asked = query if state.summed else replace(query, summed=False)
+        return await self._series.get((asked, state.versions))
 
     async def ping(self) -> None:
         """Ask ClickHouse for nothing; raises OrgstatsError when it is away or has no tables."""
@@ -149,7 +151,7 @@ class Reader:
         """The batch that a query is read with: a waiting one of its kind, or one that others may join."""
         if query.projects is not None:
             return Batch(query)
-        kind = query.stat, query.buckets.width
+        kind = query.stat, query.buckets.width, query.summed
         waiting = self._waiting.get(kind)
         if waiting is None or not waiting.join(query):
             waiting = self._waiting[kind] = Batch(query)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from query.params import MAX_POINTS, StatsQuery
+from schemas import hours
 from schemas.outcomes import BUCKET_SECONDS, STAT_CATEGORIES, STAT_OUTCOMES, Stat
 
 _LAST_BUCKET: Final = 4_294_967_290
@@ -43,7 +44,6 @@ PREWHERE org_id {orgs}
   AND bucket BETWEEN toDateTime({{first:UInt32}}, 'UTC') AND toDateTime({{last:UInt32}}, 'UTC')
   AND {filter}{projects}
 GROUP BY {key}, start"""
-_HOUR: Final = 3_600
 _HOUR_SERIES: Final = """\
 SELECT org_id, toUInt32(toStartOfInterval(bucket, INTERVAL {{width:UInt32}} SECOND)) AS start, sum({outcomes}) AS total
 FROM hour_counts FINAL
@@ -60,9 +60,10 @@ def _text(query: StatsQuery, orgs: str) -> str:
         return _SERIES.format(
             key="project_id", table="project_counts", orgs=orgs, filter=_filter(query.stat), projects=projects
         )
-    if query.buckets.width < _HOUR:
-        return _SERIES.format(key="org_id", table="counts", orgs=orgs, filter=_filter(query.stat), projects="")
-    return _HOUR_SERIES.format(orgs=orgs, outcomes=" + ".join(outcome.name for outcome in STAT_OUTCOMES[query.stat]))
+    if query.by_hour:
+        outcomes = " + ".join(outcome.name for outcome in STAT_OUTCOMES[query.stat])
+        return _HOUR_SERIES.format(orgs=orgs, outcomes=outcomes)
+    return _SERIES.format(key="org_id", table="counts", orgs=orgs, filter=_filter(query.stat), projects="")
 
 
 # The key begins with the bucket's month, so no cell has rows in two partitions. The same for every series: a server
@@ -79,8 +80,8 @@ _SHORT_SERIES_SETTINGS: Final = {**_SERIES_SETTINGS, "max_threads": 1}
 def series(query: StatsQuery, *others: StatsQuery) -> Statement:
     """Rows (organization or project id, start of bucket, count) of the buckets that have any, in no order.
 
-    Others must have the stat and width of the first and, as it, be for no projects. Then the rows are of every
-    organization of them, from the first bucket of all to the last.
+    Others must have the stat and width of the first, be summed as it is, and be for no projects. Then the rows are of
+    every organization of them, from the first bucket of all to the last.
     """
     windows = [one.buckets for one in (query, *others)]
     parameters: dict[str, int | str | Sequence[int]] = {
@@ -96,9 +97,14 @@ def series(query: StatsQuery, *others: StatsQuery) -> Statement:
         parameters["org"] = query.org_id
     if query.projects is not None:
         parameters["projects"] = list(query.projects)
-    short = query.projects is None or query.buckets.width < _HOUR
+    short = query.by_hour or query.buckets.width == BUCKET_SECONDS
     settings = _SHORT_SERIES_SETTINGS if short else _SERIES_SETTINGS
     return Statement(_text(query, _SEVERAL if others else _ONE), parameters, settings, "series")
+
+
+def unsummed() -> Statement:
+    """A row for each source of which cells may be stored without sums by hour."""
+    return Statement(hours.UNSUMMED, name="unsummed")
 
 
 def organization(name: str) -> Statement:
@@ -150,9 +156,10 @@ def sources() -> Statement:
     """One row per source: where it belongs and how far it is counted (see completeness.SourceState)."""
     return Statement(
         "SELECT s.source_id, s.topic, s.incarnation, s.partition, toUnixTimestamp64Milli(s.registered_at),"
-        " p.version, p.partitions, toUnixTimestamp64Milli(p.complete_until)"
+        " p.version, p.partitions, toUnixTimestamp64Milli(p.complete_until), p.summed_from <= m.below"
         " FROM (SELECT * FROM sources FINAL) AS s"
-        " LEFT JOIN (SELECT * FROM progress FINAL) AS p ON p.source_id = s.source_id",
+        " LEFT JOIN (SELECT * FROM progress FINAL) AS p ON p.source_id = s.source_id"
+        " LEFT JOIN (SELECT * FROM summed FINAL) AS m ON m.source_id = s.source_id",
         settings={"join_use_nulls": 0},
         name="progress",
     )

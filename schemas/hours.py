@@ -17,6 +17,22 @@ _STORED: Final = ", ".join(f"sumIf(n_{name}, stored) AS stored_{name}" for name 
 _DIFFERS: Final = " OR ".join(f"{name} != stored_{name}" for name in _SUMMED)
 
 
+UNSUMMED: Final = (
+    "SELECT p.source_id, p.summed_from FROM (SELECT source_id, summed_from FROM progress FINAL) AS p"
+    " LEFT JOIN (SELECT source_id, below FROM summed FINAL) AS s ON s.source_id = p.source_id"
+    " WHERE p.summed_from > s.below ORDER BY p.source_id"
+)
+"""Sources of which cells may be stored without sums, and the offset from which on that cannot be."""
+
+
+CLOSED: Final = (
+    "SELECT p.source_id, intDiv(p.next_offset, s.segment_length) * s.segment_length"
+    " FROM (SELECT source_id, next_offset FROM progress FINAL) AS p"
+    " INNER JOIN (SELECT source_id, segment_length FROM sources FINAL) AS s ON s.source_id = p.source_id"
+)
+"""Every source, and where its closed segments end."""
+
+
 def differing(where: str) -> str:
     """A SELECT of the hours whose stored sums are not those of their cells.
 

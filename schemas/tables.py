@@ -91,6 +91,14 @@ class ProgressRow(NamedTuple):
     logic: Text
     written_at: Moment
     version: UInt64
+    summed_from: UInt64
+
+
+class SummedRow(NamedTuple):
+    """`summed`: below which offset of a source sums by hour were made afterwards."""
+
+    source_id: UInt64
+    below: UInt64
 
 
 class GapRow(NamedTuple):
@@ -273,6 +281,7 @@ TABLES: dict[str, type[tuple[Any, ...]]] = {
     "hour_counts": HourCountRow,
     "sources": SourceRow,
     "progress": ProgressRow,
+    "summed": SummedRow,
     "gaps": GapRow,
     "repairs": RepairRow,
     "dead_letters": DeadLetterRow,

@@ -9,6 +9,7 @@ from consumer.kafka import READ_COMMITTED
 from consumer.ops.lag import lag, retention_of
 from consumer.ops.site import Site
 from consumer.ops.stored import ask
+from schemas import hours
 from schemas.errors import OrgstatsError, Unavailable
 from schemas.migrate import applied, load, pending
 from schemas.rules_store import load_history, server_now
@@ -126,6 +127,13 @@ def _tables(site: Site) -> Iterator[Finding]:
         yield Finding("act", f"migrations are not applied: {names}", "orgstats migrate")
     else:
         yield Finding("ok", f"tables: {len(load())} migrations applied")
+    unsummed = ask(site.store, hours.UNSUMMED, {})
+    if unsummed:
+        yield Finding(
+            "note",
+            f"counts of {len(unsummed)} partitions have no sums by hour: hours and days are read from 10 s, slowly",
+            "orgstats migrate, once no older consumer runs",
+        )
     gaps: Any = ask(site.store, "SELECT count(), sum(to_offset - from_offset) FROM gaps FINAL", {})[0]
     if gaps[0]:
         yield Finding(

@@ -280,6 +280,7 @@ def _set_back(prepared: Prepared) -> None:
                     now_ms,
                     partitions[source.topic],
                     known.rewinds + 1,
+                    summed_from=known.summed_from,
                 )
             )
     stored.insert_rows(prepared.site.store, "progress", list(zip(*progress(flush), strict=True)))

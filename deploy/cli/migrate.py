@@ -1,6 +1,7 @@
 """`orgstats migrate`: the tables."""
 
 import os
+from itertools import chain
 from typing import Annotated
 
 import typer
@@ -16,16 +17,17 @@ def migrate(
         typer.Option(help="Make the tables on every server of this cluster [default: one server].", show_default=False),
     ] = None,
     again: Annotated[
-        bool, typer.Option("--again", help="Also what was done before: for servers that joined the cluster since.")
+        bool, typer.Option("--again", help="Also what was done before: for servers that joined, for lost sums by hour.")
     ] = False,
 ) -> None:
-    """Make or bring up to date ClickHouse's tables and how long counts are kept.
+    """Make or bring up to date ClickHouse's tables, how long counts are kept, and sums by hour of older counts.
 
     May be run at any time, also by several at once, and again after it was interrupted. Every option has an
     environment variable, ORGSTATS_ and its name; ClickHouse's address is ORGSTATS_CLICKHOUSE_URL.
 
     Example: orgstats migrate --plan
     """
+    from schemas.backfill import sum_by_hour
     from schemas.migrate import MigrateSettings
     from schemas.migrate import migrate as bring_up_to_date
 
@@ -37,12 +39,15 @@ def migrate(
         cluster=settings.cluster,
         again=again,
     )
-    for step in steps:
-        if plan:
+    titles = [step.title for step in steps]
+    if plan:
+        for step in steps:
             print(f"-- {step.title}", *(f"{statement};" for statement in step.statements), sep="\n", end="\n\n")
-        else:
-            print(f"done: {step.title}")
-    if not steps:
+    else:
+        for title in chain(tuple(titles), sum_by_hour(settings.clickhouse_url, again=again)):
+            print(f"done: {title}")
+            titles.append(title)
+    if not titles:
         typer.echo("nothing to do: the tables are up to date", err=True)
 
 

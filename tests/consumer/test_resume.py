@@ -1,5 +1,7 @@
 """Where counting goes on, as a table: what broker and store say, and what follows."""
 
+from dataclasses import replace
+
 import pytest
 
 from consumer.resume import (
@@ -11,6 +13,7 @@ from consumer.resume import (
     Registration,
     Repair,
     attempt,
+    left_behind,
     resume,
 )
 from consumer.source import SEGMENT_LENGTH, Source
@@ -49,6 +52,24 @@ def test_deleted_before_counted_is_a_gap_of_exactly_the_missing_offsets() -> Non
     """Retention past the position: go on at the log's start and list what is missing."""
     start = resume(SOURCE, Found(200, 900, 70, progress(70), REGISTERED), "read_committed")
     assert (start.start, start.load_stored, start.gap, start.gap_why) == (200, True, (70, 200), "retention")
+
+
+def test_what_older_programs_have_counted_has_no_sums() -> None:
+    """From the segment on that is counted again there are sums; once there are, a restart changes nothing about it."""
+    found = Found(0, 3 * SEGMENT, SEGMENT + 70, Progress(SEGMENT + 70, "new", summed_from=SEGMENT + 70), REGISTERED)
+    assert resume(SOURCE, found, "read_committed").summed_from == SEGMENT
+    later = replace(found, progress=Progress(2 * SEGMENT, "new", summed_from=SEGMENT), committed=2 * SEGMENT)
+    assert resume(SOURCE, later, "read_committed").summed_from == SEGMENT
+    assert resume(SOURCE, replace(found, progress=None), "read_committed").summed_from == 0
+
+
+def test_segments_that_are_gone_are_left_behind() -> None:
+    """What lies between what is stored and where it goes on, and what gaps reach into, is for nobody to count again."""
+    found = Found(2 * SEGMENT + 5, 3 * SEGMENT, 70, progress(70), REGISTERED, gaps=[(SEGMENT + 1, 2 * SEGMENT + 5)])
+    start = resume(SOURCE, found, "read_committed")
+    assert left_behind(found, start) == [(0, 2 * SEGMENT), (SEGMENT, 2 * SEGMENT)]
+    whole = Found(0, 3 * SEGMENT, 70, progress(70), REGISTERED)
+    assert left_behind(whole, resume(SOURCE, whole, "read_committed")) == []
 
 
 def test_commit_set_back_is_read_again_without_a_gap() -> None:

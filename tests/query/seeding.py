@@ -130,6 +130,7 @@ def insert_sources(database: Database, sources: Iterable[Counted]) -> None:
                 logic="x",
                 written_at=moment(source.complete_until),
                 version=source.next_offset,
+                summed_from=0,
             )
             for source in sources
             if source.complete_until is not None

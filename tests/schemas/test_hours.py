@@ -4,7 +4,12 @@ import random
 from typing import Any
 
 from consumer.segment import CellKey, HourKey, hour_sums
+from query import sql
+from query.clickhouse import Database
+from query.completeness import SourceState, counted_state
+from query.stats import organization_stats
 from schemas import hours
+from schemas.backfill import sum_by_hour
 from schemas.connect import connect
 from schemas.tables import insert
 
@@ -43,3 +48,27 @@ def _row(dice: random.Random, version: int) -> tuple[Any, ...]:
     place = (dice.randint(1, 2), dice.choice((0, 131_072)))
     quantity = dice.choice((0, 1, 7, 2**64 - 1))
     return (dice.randint(0, 2), bucket, dice.randint(0, 3), dice.randint(0, 3), "", *place, quantity, 1, version)
+
+
+def test_counts_from_before_there_were_sums_are_summed_once(clickhouse_url: str) -> None:
+    """What an older consumer has stored, and stores meanwhile, is read from its cells until all of it is summed."""
+    with connect(clickhouse_url, client_name="tests") as client, Database(clickhouse_url, size=1) as database:
+        client.execute("INSERT INTO sources (source_id, topic, segment_length) VALUES (7, 'outcomes', 131072)")
+
+        def shown() -> tuple[list[tuple[int, int]], bool]:
+            state = counted_state(SourceState(*row) for row in database.read(sql.sources()))
+            return organization_stats(database, 1, since=START, until=START, resolution="1h"), state.summed
+
+        for times in (1, 2):
+            first = 131_072 * times
+            client.execute(insert("counts"), [(1, START, 1, 0, "", 7, first, 5, 5, first + 9)])
+            client.execute("INSERT INTO progress (source_id, next_offset, version) VALUES", [(7, first + 9, first + 9)])
+            assert shown() == ([(START, 5 * times)], False)
+            assert list(sum_by_hour(clickhouse_url)) == ["sums by hour of 2023-11 (1 of 1)"]
+            assert shown() == ([(START, 5 * times)], True)
+            assert list(sum_by_hour(clickhouse_url)) == []
+        client.execute("TRUNCATE TABLE hour_counts")
+        assert shown() == ([(START, 0)], True)
+        assert list(sum_by_hour(clickhouse_url, again=True)) == ["sums by hour of 2023-11 (1 of 1)"]
+        client.execute("TRUNCATE TABLE counts")
+        assert shown() == ([(START, 5)], True), "the open segment is the consumer's"

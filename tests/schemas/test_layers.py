@@ -9,7 +9,18 @@ ROOT = Path(__file__).parents[2]
 PURE = [
     *(
         f"schemas/{name}.py"
-        for name in ("errors", "event", "first_match", "globs", "outcomes", "rule_history", "rules", "tables", "times")
+        for name in (
+            "errors",
+            "event",
+            "first_match",
+            "globs",
+            "hours",
+            "outcomes",
+            "rule_history",
+            "rules",
+            "tables",
+            "times",
+        )
     ),
     "schemas/toml_lines.py",
     *(f"consumer/{name}.py" for name in ("batch", "classify", "decode", "logic", "segment", "source")),
