@@ -4,12 +4,13 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from query import sql
 from query.params import StatsQuery, window
 from query.series import RESOLUTIONS
 from query.sql import Statement
+from schemas.outcomes import BUCKET_SECONDS
 
 HOUR, DAY = 3_600, 86_400
 
@@ -61,8 +62,8 @@ def hourly_series(query: StatsQuery) -> Statement:
 
 def cells_series(query: StatsQuery) -> Statement:
     """The same series from the cells, also where there are sums by hour."""
-    ours = sql.series(query)
-    return Statement(sql._ORGANIZATION_SERIES[query.stat], ours.parameters, ours.settings)
+    cells = sql.series(replace(query, buckets=replace(query.buckets, width=BUCKET_SECONDS)))
+    return replace(sql.series(query), text=cells.text)
 
 
 def _peer_series(query: StatsQuery, table: str) -> Statement:

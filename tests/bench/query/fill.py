@@ -11,7 +11,7 @@ from tests.bench.query.traffic import TABLES, Partition, load_templates
 
 UNMERGED_SECONDS: Final = 10
 """So many of the last flushes stay as they were written, each a part of its own."""
-_TOGETHER_SECONDS: Final = 200
+_TOGETHER_SECONDS: Final = 1_000
 """The flushes before that are written together; it is as if they had been merged since."""
 
 RAW_TABLES: Final = (

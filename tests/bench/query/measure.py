@@ -27,6 +27,7 @@ from tests.query.seeding import Counted, insert_sources, make_token
 from tests.query.serving import running_api
 
 CONNECTIONS = 64
+OWN_WINDOWS, LAST_WINDOWS = "each its own window", "windows that end now"
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +142,8 @@ def busy(
 ) -> dict[str, tuple[float, Times]]:
     """Requests a second and their times on many connections, for organizations as often as these have events.
 
-    First each for a window of its own, so that each reads; then for the last one, as dashboards ask, while a flush
-    a second makes known that counts have changed.
+    First each for a window of its own, so that each is read; then for those that end now, as dashboards ask, while a
+    flush a second makes known that counts have changed.
     """
     answered = {}
     each = shares(traffic)
@@ -156,8 +157,8 @@ def busy(
     with Database(url, size=1) as database, running_api(url, scratch) as api:
         token = make_token(database, None)
         for name, moving, flushed in (
-            ("each its own window", True, nullcontext()),
-            ("the last one", False, _flushes(database)),
+            (OWN_WINDOWS, True, nullcontext()),
+            (LAST_WINDOWS, False, _flushes(database)),
         ):
             say(f"{seconds:,} s: {CONNECTIONS} connections, {name}")
             with flushed:
