@@ -12,7 +12,7 @@ MAX_REASON_LENGTH: Final = 64
 OTHER_REASON: Final = "other"
 _UINT64_MAX: Final = (1 << 64) - 1
 _HOUR: Final = 3600
-_SUMMED: Final = STAT_OUTCOMES["received"]
+_SUMMED: Final = tuple(map(int, STAT_OUTCOMES["received"]))
 """Outcomes 0, 1 and 2: the columns of `hour_counts`."""
 
 Key = TypeVar("Key")
@@ -230,9 +230,12 @@ class Segment:
 def hour_sums(cells: Iterable[tuple[CellKey, int]]) -> dict[HourKey, list[int]]:
     """Accepted, filtered and rate limited quantities by hour, of the categories that the endpoint shows."""
     sums: dict[HourKey, list[int]] = {}
-    for key, quantity in cells:
-        if key.category in STAT_CATEGORIES and key.outcome in _SUMMED:
-            sums.setdefault(key.hour, [0] * len(_SUMMED))[key.outcome] += quantity
+    for (org_id, bucket, category, outcome, _), quantity in cells:
+        if category in STAT_CATEGORIES and outcome in _SUMMED:
+            hour = HourKey(org_id, bucket - bucket % _HOUR)
+            if hour not in sums:
+                sums[hour] = [0] * len(_SUMMED)
+            sums[hour][outcome] += quantity
     return sums
 
 

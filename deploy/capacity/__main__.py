@@ -9,7 +9,7 @@ from pathlib import Path
 
 from consumer.source import SEGMENT_LENGTH
 from deploy.capacity.figures import Figures, load, sources
-from deploy.capacity.model import Load, Need, need
+from deploy.capacity.model import TABLES, Load, Need, need
 from deploy.traffic import Mix
 from schemas.errors import OrgstatsError
 
@@ -99,7 +99,7 @@ def _print(found: Need) -> None:
         ("memory", f"{found.consumer_mib:,.0f} MiB each"),
         ("flushes", f"every {found.flush_seconds} s; {found.parts_per_second:.1f} inserts/s on each table of a shard"),
         ("rows written", f"{found.rows_per_second:,.0f} a second, {found.rows_per_event:.3f} an event"),
-        ("rows kept", f"{_short(found.counts_kept)} counts, {_short(found.project_counts_kept)} project_counts"),
+        ("rows kept", ", ".join(f"{_short(getattr(found, f'{table}_kept'))} {table}" for table in TABLES)),
         ("disk", f"{found.disk_gb:,.1f} GB on all replicas"),
         ("ClickHouse", f"{found.shards} shards of {found.replicas} replicas, {found.server_cores:.1f} cores"),
         ("24 h, largest", f"{_short(found.largest_rows)} rows, {found.largest_ms:.0f} ms of processor time"),
@@ -125,7 +125,7 @@ def _print_table(figures: Figures, asked: argparse.Namespace) -> None:
             f"{n.kafka_mb_per_second:,.1f} MB/s",
             f"{n.flush_seconds} s",
             _short(n.rows_per_second),
-            _short(n.counts_kept + n.project_counts_kept),
+            _short(n.counts_kept + n.project_counts_kept + n.hour_counts_kept),
             f"{n.disk_gb:,.0f} GB",
             f"{n.shards} of {n.replicas}",
             f"{n.server_cores:,.1f}",

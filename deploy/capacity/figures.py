@@ -19,6 +19,7 @@ class Figures:
     record_bytes: float
     counts_bytes_per_row: float
     project_counts_bytes_per_row: float
+    hour_counts_bytes_per_row: float
     server_us_per_row: float
     server_ms_per_insert: float
     query_ms: float

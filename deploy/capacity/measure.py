@@ -22,7 +22,7 @@ from schemas.connect import connect
 from schemas.migrate import migrate
 
 LOGIC = "measured"
-TABLES = ("counts", "project_counts")
+TABLES = ("counts", "project_counts", "hour_counts")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

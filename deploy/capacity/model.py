@@ -15,7 +15,8 @@ FLUSH_SECONDS: Final = (1, 2, 5, 10, 20, 30, 60)
 """What ORGSTATS_FLUSH_SECONDS is chosen from, unless it is given."""
 REPLICAS: Final = 3
 """Of each shard of a cluster: a majority goes on without one."""
-TABLES: Final = ("counts", "project_counts")
+TABLES: Final = ("counts", "project_counts", "hour_counts")
+HOUR: Final = 3_600
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,13 @@ class Load:
 
 @dataclass(frozen=True)
 class Need:
-    """What it takes. Rows are those of `counts` and `project_counts` together unless they say otherwise.
+    """What it takes. Rows are those of all three tables of counts together unless they say otherwise.
 
-    `counts_kept` and `project_counts_kept` are rows after merging, for the whole retention; `disk_gb` is that of
-    all replicas; `parts_per_second` those of one table of one shard; `consumer_mib` the memory of one process;
+    `counts_kept` and its like are rows after merging, for the whole retention; `disk_gb` is that of all replicas;
+    `parts_per_second` those of one table of one shard; `consumer_mib` the memory of one process;
     `hottest_partition` the share of all events that the fullest partition gets, and `hottest_cores` what counting
-    it takes: above 1, one process cannot. Queries read 24 h of the largest and of a middling organization.
+    it takes: above 1, one process cannot. Queries read 24 h, by the hour, of the largest and of a middling
+    organization.
     """
 
     partitions: int
@@ -57,6 +59,7 @@ class Need:
     parts_per_second: float
     counts_kept: float
     project_counts_kept: float
+    hour_counts_kept: float
     disk_gb: float
     shards: int
     replicas: int
@@ -84,7 +87,12 @@ def need(load: Load, figures: Figures) -> Need:
     consumers = min(consumers, partitions)
     counts, project_counts = kept_per_second(load, shape, partitions)
     kept = load.retention_days * DAY
-    one_copy = kept * (counts * figures.counts_bytes_per_row + project_counts * figures.project_counts_bytes_per_row)
+    hour_counts = hours_kept_per_second(load, shape, partitions)
+    one_copy = kept * (
+        counts * figures.counts_bytes_per_row
+        + project_counts * figures.project_counts_bytes_per_row
+        + hour_counts * figures.hour_counts_bytes_per_row
+    )
     parts_per_second = consumers / flush_seconds
     inserting = parts_per_second * len(TABLES) * figures.server_ms_per_insert / 1e3  # of each shard: all get a part
     storing = rows * figures.server_us_per_row / 1e6  # of all shards together
@@ -108,6 +116,7 @@ def need(load: Load, figures: Figures) -> Need:
         parts_per_second=parts_per_second,
         counts_kept=counts * kept,
         project_counts_kept=project_counts * kept,
+        hour_counts_kept=hour_counts * kept,
         disk_gb=one_copy * replicas / 1e9,
         shards=shards,
         replicas=replicas,
@@ -142,9 +151,21 @@ def kept_per_second(load: Load, shape: Shape, partitions: int) -> tuple[float, f
     return counts / piece, project_counts / piece
 
 
-def _piece_seconds(load: Load, events_per_second: float) -> float:
-    """Between two ends of a bucket or a segment of a partition with so many events."""
-    return 1 / (1 / BUCKET_SECONDS + events_per_second / load.segment_length)
+def hours_per_flush(load: Load, shape: Shape, partitions: int, flush_seconds: float) -> float:
+    """Rows of `hour_counts` that all partitions together write with one flush."""
+    apart = 1 if load.keyed else partitions
+    return apart * shape.summed(load.events_per_second * flush_seconds / apart)
+
+
+def hours_kept_per_second(load: Load, shape: Shape, partitions: int) -> float:
+    """Rows of `hour_counts` that stay of one second of traffic: those of an hour, or of a segment if that is less."""
+    piece = _piece_seconds(load, load.events_per_second / partitions, HOUR)
+    return hours_per_flush(load, shape, partitions, piece) / piece
+
+
+def _piece_seconds(load: Load, events_per_second: float, width: float = BUCKET_SECONDS) -> float:
+    """Between two ends of a bucket, or of an hour, or of a segment of a partition with so many events."""
+    return 1 / (1 / width + events_per_second / load.segment_length)
 
 
 def _touched(load: Load, shape: Shape, groups: Groups, partitions: int, seconds: float) -> float:
@@ -156,7 +177,8 @@ def _touched(load: Load, shape: Shape, groups: Groups, partitions: int, seconds:
 
 
 def _rows_per_second(load: Load, shape: Shape, partitions: int, flush_seconds: int) -> float:
-    return sum(rows_per_flush(load, shape, partitions, flush_seconds)) / flush_seconds
+    hours = hours_per_flush(load, shape, partitions, flush_seconds)
+    return (sum(rows_per_flush(load, shape, partitions, flush_seconds)) + hours) / flush_seconds
 
 
 def _flush_seconds(consumers: int, figures: Figures) -> int:
@@ -174,13 +196,13 @@ def _consumer_mib(load: Load, shape: Shape, partitions: int, consumers: int, fig
 
 
 def _rows_of_a_day(load: Load, shape: Shape, partitions: int, rank: int) -> float:
-    """Rows of `counts` of one organization and one day."""
+    """Rows of `hour_counts` of one organization and one day."""
     alone = Shape(1, shape.late, shape.raw)
     its = Load(load.events_per_second * shape.share(rank), 1, partitions, keyed=load.keyed)
     # Segments are filled by all who are in the partition: keyed, by this one and its part of the others.
     own = shape.share(rank) if load.keyed else 0.0
-    piece = _piece_seconds(load, load.events_per_second * (own + (1 - own) / partitions))
-    return _touched(its, alone, alone.cells, partitions, piece) / piece * DAY
+    piece = _piece_seconds(load, load.events_per_second * (own + (1 - own) / partitions), HOUR)
+    return hours_per_flush(its, alone, partitions, piece) / piece * DAY
 
 
 def _round_up(number: int) -> int:

@@ -23,6 +23,8 @@ PROJECTS = 7
 """Organizations have one to so many projects, as many organizations of each."""
 LATE_BUCKETS = 180
 """Late events are half an hour late on average."""
+EARLIER_HOUR = (1 - math.exp(-2)) / 2
+"""As many of the late events belong to an hour before, with hours twice as long as they are late on average."""
 _FINENESS = 20
 
 
@@ -60,6 +62,11 @@ class Shape:
         return _binned((who * share, many * keys) for who, many in self._ranks() for share, keys in kinds)
 
     @cached_property
+    def senders(self) -> Groups:
+        """Keys of `hour_counts` in one hour: organization."""
+        return _binned(self._ranks())
+
+    @cached_property
     def largest(self) -> float:
         """Share of all events that the largest organization sends."""
         return next(self._ranks())[0]
@@ -71,6 +78,11 @@ class Shape:
     def touched(self, events: float, groups: Groups, seconds: float) -> float:
         """Cells that so many events of so many seconds touch; the seconds lie within one bucket."""
         return distinct(events * (1 - self.late), groups) + self._late(events * self.late, groups, seconds)
+
+    def summed(self, events: float) -> float:
+        """Sums by hour that so many events touch; the late ones that belong to an hour before touch one more."""
+        before = self.late * EARLIER_HOUR
+        return distinct(events * (1 - before), self.senders) + distinct(events * before, self.senders)
 
     def _late(self, events: float, groups: Groups, seconds: float) -> float:
         """Late events are spread over many buckets: tenths of them, each over more buckets than the one before."""

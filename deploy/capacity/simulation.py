@@ -70,6 +70,7 @@ class Counted:
     record_bytes: int = 0
     rows: int = 0
     project_rows: int = 0
+    hour_rows: int = 0
     cells: set[tuple[int, int, CellKey]] = field(default_factory=set)
     project_cells: set[tuple[int, int, ProjectKey]] = field(default_factory=set)
 
@@ -81,6 +82,7 @@ def simulate(traffic: Traffic, seed: int = 1) -> Counted:
         for part in changes.segments:
             counted.rows += len(part.cells)
             counted.project_rows += len(part.project_cells)
+            counted.hour_rows += len(part.hours)
             counted.cells.update((number, part.segment.first_offset, key) for key in part.keys)
             counted.project_cells.update((number, part.segment.first_offset, key) for key in part.project_keys)
     return counted

@@ -8,7 +8,7 @@ import pytest
 
 from deploy.capacity.__main__ import main
 from deploy.capacity.figures import Figures, load, sources
-from deploy.capacity.model import Load, kept_per_second, need, rows_per_flush
+from deploy.capacity.model import Load, hours_per_flush, kept_per_second, need, rows_per_flush
 from deploy.capacity.shape import Shape
 from deploy.capacity.simulation import Counted, Traffic, simulate
 
@@ -39,6 +39,8 @@ def test_rows_of_a_flush_are_those_of_the_counting_code(simulated: tuple[Traffic
     flushed = traffic.seconds / traffic.flush_seconds
     assert rows == pytest.approx(counted.rows / flushed, rel=TOLERANCE)
     assert project_rows == pytest.approx(counted.project_rows / flushed, rel=TOLERANCE)
+    hours = hours_per_flush(*load_of(traffic), traffic.partitions, traffic.flush_seconds)
+    assert hours == pytest.approx(counted.hour_rows / flushed, rel=TOLERANCE)
 
 
 def test_rows_kept_are_the_cells_of_the_counting_code(simulated: tuple[Traffic, Counted]) -> None:
