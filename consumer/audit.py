@@ -87,7 +87,7 @@ class Auditor:
         log = "whole" if extent.whole else "head gone" if extent.readable < end else "gone"
         checked = Checked(*place, segment, self.site.store.run(_accounted(one.source, segment)), log)
         if one.progress is not None and segment < one.progress.summed_from:
-            checked.note = "stored before there were sums by hour: run orgstats migrate"
+            checked.note = "stored before there were sums by hour: run orgstats migrate --sums"
         else:
             checked.differences += judgement.hours(extent, self.site.store.run(_differing_hours(one.source, segment)))
         if checked.accounted == end - extent.first and extent.whole and not extent.gaps and not recount:

@@ -132,7 +132,7 @@ def _tables(site: Site) -> Iterator[Finding]:
         yield Finding(
             "note",
             f"counts of {len(unsummed)} partitions have no sums by hour: hours and days are read from 10 s, slowly",
-            "orgstats migrate, once no older consumer runs",
+            "orgstats migrate --sums, once no older consumer runs",
         )
     gaps: Any = ask(site.store, "SELECT count(), sum(to_offset - from_offset) FROM gaps FINAL", {})[0]
     if gaps[0]:

@@ -17,10 +17,13 @@ def migrate(
         typer.Option(help="Make the tables on every server of this cluster [default: one server].", show_default=False),
     ] = None,
     again: Annotated[
-        bool, typer.Option("--again", help="Also what was done before: for servers that joined, for lost sums by hour.")
+        bool, typer.Option("--again", help="Also what was done before: for servers that joined the cluster since.")
+    ] = False,
+    sums: Annotated[
+        bool, typer.Option("--sums", help="Also sums by hour of counts without; with --again of all, were they lost.")
     ] = False,
 ) -> None:
-    """Make or bring up to date ClickHouse's tables, how long counts are kept, and sums by hour of older counts.
+    """Make or bring up to date ClickHouse's tables and how long counts are kept.
 
     May be run at any time, also by several at once, and again after it was interrupted. Every option has an
     environment variable, ORGSTATS_ and its name; ClickHouse's address is ORGSTATS_CLICKHOUSE_URL.
@@ -44,7 +47,8 @@ def migrate(
         for step in steps:
             print(f"-- {step.title}", *(f"{statement};" for statement in step.statements), sep="\n", end="\n\n")
     else:
-        for title in chain(tuple(titles), sum_by_hour(settings.clickhouse_url, again=again)):
+        made = sum_by_hour(settings.clickhouse_url, again=again) if sums else ()
+        for title in chain(tuple(titles), made):
             print(f"done: {title}")
             titles.append(title)
     if not titles:
