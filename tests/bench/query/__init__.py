@@ -13,7 +13,7 @@ from tests.bench.query.traffic import RATE, partitions
 PARTITIONS = 4
 SIZES = {10_000_000: True, 100_000_000: True, 1_000_000_000: False}
 """Events, and whether raw rows of them are measured too: a billion of them would take twenty gigabytes."""
-QUICK_SIZES = {1_000_000: False, 10_000_000: True}
+QUICK_SIZES = {1_000_000: False, 30_000_000: True}
 
 
 def run(*, quick: bool, data: Path | None = None) -> dict[str, float]:
@@ -45,6 +45,6 @@ def ratios(sizes: Mapping[int, Size]) -> dict[str, float]:
     beside_raw = sizes[max(size for size, found in sizes.items() if found.raw)]
     return {
         "query_growth": median(largest.http[kind].p50 / smallest.http[kind].p50 for kind in smallest.http),
-        "query_times_raw": max(page.gains_over_raw(sizes).values()),
+        "query_times_raw": list(page.gains_over_raw(sizes).values())[-1],
         "disk_raw_per_ours": beside_raw.weights["raw"].bytes / beside_raw.ours,
     }

@@ -24,7 +24,7 @@ from tests.bench.query.fill import fill
 from tests.bench.query.traffic import BEGIN, TOPIC, Partition, shares
 from tests.bench.usage import say
 from tests.query.seeding import Counted, insert_sources, make_token
-from tests.query.serving import running_api
+from tests.query.serving import Api, running_api
 
 CONNECTIONS = 64
 OWN_WINDOWS, LAST_WINDOWS = "each its own window", "windows that end now"
@@ -110,10 +110,20 @@ def measure(url: str, seconds: int, traffic: Sequence[Partition], scratch: Path,
             if raw and kind.resolution != "10s":
                 size.hourly[kind.name] = _in_engine(database, hourly_series, kind, times // 2)
         token = make_token(database, None)
-        with running_api(url, scratch) as api:
+        with _serving(url, scratch) as api:
             for kind in asked:
                 size.http[kind.name] = Times.of(seconds_over_http(api.url, token, kind.path, count=times + 5)[5:])
     return size
+
+
+@contextmanager
+def _serving(url: str, scratch: Path) -> Iterator[Api]:
+    """The server, whose log says more than its answers when one of them ends the run."""
+    with running_api(url, scratch) as api:
+        try:
+            yield api
+        except SystemExit as error:
+            raise SystemExit(f"{error}\n{api.child.tail()}") from None
 
 
 def _in_engine(database: Database, statement: Callable[[StatsQuery], Statement], kind: Kind, times: int) -> Times:
@@ -154,7 +164,7 @@ def busy(
         kind = choice(choices(asked, weights)[0])
         return (kind if moving else replace(kind, spread=0)).path()
 
-    with Database(url, size=1) as database, running_api(url, scratch) as api:
+    with Database(url, size=1) as database, _serving(url, scratch) as api:
         token = make_token(database, None)
         for name, moving, flushed in (
             (OWN_WINDOWS, True, nullcontext()),
