@@ -10,7 +10,6 @@ from query import sql
 from query.params import StatsQuery, window
 from query.series import RESOLUTIONS
 from query.sql import Statement
-from schemas.outcomes import BUCKET_SECONDS
 
 HOUR, DAY = 3_600, 86_400
 
@@ -62,8 +61,7 @@ def hourly_series(query: StatsQuery) -> Statement:
 
 def cells_series(query: StatsQuery) -> Statement:
     """The same series from the cells, also where there are sums by hour."""
-    cells = sql.series(replace(query, buckets=replace(query.buckets, width=BUCKET_SECONDS)))
-    return replace(sql.series(query), text=cells.text)
+    return sql.series(replace(query, summed=False))
 
 
 def _peer_series(query: StatsQuery, table: str) -> Statement:
