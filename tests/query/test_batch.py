@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from query import metrics
@@ -14,7 +14,6 @@ from query.http import Body, body_of_series
 from query.params import MAX_BUCKETS, InvalidQuery, StatsQuery
 from query.reader import Reader
 from query.series import RESOLUTIONS, Buckets
-from query.sql import Statement
 from query.stats import read_series, read_together
 from schemas.connect import connect
 from tests.query.seeding import Cell, insert_counts
@@ -50,25 +49,21 @@ def test_many_join() -> None:
     assert not batch.join(of(1, 0, 1, 3_600))
 
 
-cells = st.tuples(st.integers(1, 5), st.integers(0, 30).map(lambda n: n * 1_200), st.integers(1, 2**60))
 queries = st.lists(st.tuples(st.integers(1, 6), st.integers(0, 20), st.integers(1, 20)), min_size=2, max_size=12)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    counted=st.lists(cells, max_size=20, unique_by=lambda cell: cell[:2]),
-    asked=queries,
-    width=st.sampled_from(sorted(RESOLUTIONS.values())),
-)
-def test_each_gets_its_own(
-    counted: list[tuple[int, int, int]], asked: list[tuple[int, int, int]], width: int, database: Database
-) -> None:
+@pytest.mark.parametrize("width", sorted(RESOLUTIONS.values()))
+def test_each_gets_its_own(width: int, database: Database) -> None:
     """For any organizations and windows one statement gives each what a statement of its own gives."""
-    for table in ("counts", "hour_counts"):
-        database.read(Statement(f"TRUNCATE TABLE {table}"))
-    insert_counts(database, [Cell(*cell) for cell in counted])
-    together = [of(*one, width) for one in asked]
-    assert read_together(database, together) == {query: read_series(database, query) for query in together}
+    insert_counts(database, [Cell(org_id, n * width, 1_000 * org_id + n) for org_id in range(1, 6) for n in range(41)])
+
+    @settings(max_examples=15, deadline=None)
+    @given(queries)
+    def compare(asked: list[tuple[int, int, int]]) -> None:
+        together = [of(*one, width) for one in asked]
+        assert read_together(database, together) == {query: read_series(database, query) for query in together}
+
+    compare()
 
 
 def asked_at_once(database: Database, asked: list[StatsQuery]) -> dict[StatsQuery, Body]:
