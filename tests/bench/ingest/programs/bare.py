@@ -4,13 +4,12 @@ costs.
 """
 
 import time
-from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 from confluent_kafka import Consumer, Message
 
-from consumer.batch import BatchCounter, Pending
+from consumer.batch import BatchCounter, Record
 from consumer.classify import RuleHistory
 from consumer.decode import AgeLimits
 from consumer.kafka import DEFAULTS
@@ -29,16 +28,14 @@ class Bare:
         self._batch = BatchCounter(AgeLimits(), RuleHistory([]))
         self._client = connect(job.clickhouse_url, client_name="bare")
         self._thread = ThreadPoolExecutor(1)
-        self._pending: Pending = Counter()
+        self._pending = self._batch.pending()
         self.cells: dict[tuple[Any, ...], list[int]] = {}
         self.projects: dict[tuple[Any, ...], list[int]] = {}
         self._flight: Future[None] | None = None
 
     def count(self, messages: list[Message]) -> None:
         """Tally a batch; dead letters are only left out."""
-        values = list(map(Message.value, messages))
-        timestamps_ms = [timestamp_ms for _, timestamp_ms in map(Message.timestamp, messages)]
-        self._batch.count(values, timestamps_ms, self._pending)
+        self._batch.count(cast("list[Record]", messages), self._pending)
 
     def begin_insert(self) -> None:
         """Hand the cells to the inserting thread."""
@@ -52,7 +49,6 @@ class Bare:
             cell[1] += events
             key = (org, tally.project_id or 0, tally.bucket, category, tally.outcome)
             self.projects.setdefault(key, [0])[0] += quantity
-        self._pending.clear()
         rows = [(*key, *cell) for key, cell in self.cells.items()]
         project_rows = [(*key, *cell) for key, cell in self.projects.items()]
         self.cells, self.projects = {}, {}
