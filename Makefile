@@ -18,7 +18,7 @@ check: .venv/.dev  ## formatting, lint, types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: .venv/.bench  ## speed beside that of others, in one run of about an hour; writes docs/performance.md
+bench: .venv/.bench  ## speed beside that of others, in one run of half an hour; writes docs/performance.md
 	$(BIN)/python -m tests.bench
 
 bench-quick: .venv/.bench  ## the main ratios, in three minutes
