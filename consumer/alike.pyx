@@ -35,6 +35,8 @@ for _byte in b"0123456789":
 _NAMES = [field.encode_name.encode() for field in fields(Event)]  # in the order producers write them
 _COUNTED = {b"org_id", b"project_id", b"outcome", b"reason", b"category", b"quantity"}
 cdef int FIELDS = len(_NAMES)
+if FIELDS > MOST_FIELDS:
+    raise RuntimeError(f"consumer.alike has room for {MOST_FIELDS} fields, Event has {FIELDS}")
 cdef int TIMESTAMP = _NAMES.index(b"timestamp")
 cdef struct Field:
     const uint8_t* name

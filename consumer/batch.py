@@ -23,7 +23,7 @@ from schemas.outcomes import BUCKET_SECONDS
 
 try:
     from consumer.alike import Alike
-except ImportError:
+except ImportError:  # there was no C compiler
     Alike = None  # type: ignore[assignment,misc]
 COMPILED: Final = Alike is not None
 
