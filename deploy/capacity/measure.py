@@ -16,13 +16,13 @@ from typing import NamedTuple
 
 from consumer.rows import Flush
 from consumer.store import Store
+from deploy.capacity.model import TABLES
 from deploy.capacity.simulation import Counted, Traffic, flushes, simulate
 from deploy.local import chdb_server
 from schemas.connect import connect
 from schemas.migrate import migrate
 
 LOGIC = "measured"
-TABLES = ("counts", "project_counts", "hour_counts")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -8,8 +8,9 @@ from typing import NamedTuple
 from query.clickhouse import Database
 from query.directory import Directory
 from query.sql import Statement
+from schemas import hours
 from schemas.outcomes import Outcome
-from schemas.tables import CountRow, HourCountRow, ProgressRow, ProjectCountRow, SourceRow
+from schemas.tables import CountRow, ProgressRow, ProjectCountRow, SourceRow
 
 EXAMPLE_FIRST = 1_584_824_400
 EXAMPLE = [
@@ -65,19 +66,7 @@ def insert_counts(database: Database, cells: Iterable[Cell]) -> None:
         for cell in cells
     ]
     database.insert("counts", rows)
-    database.insert("hour_counts", _hours(database))
-
-
-def _hours(database: Database) -> list[HourCountRow]:
-    """The sums of all that is stored, as the consumer would have written them."""
-    sums = ", ".join(f"sumIf(toUInt128(quantity), outcome = '{name}')" for name in HourCountRow._fields[4:7])
-    rows = database.read(
-        Statement(
-            f"SELECT org_id, toUnixTimestamp(toStartOfHour(bucket)) AS hour, source_id, segment, {sums}, max(version)"
-            " FROM counts FINAL WHERE category IN (0, 1, 3) GROUP BY org_id, hour, source_id, segment"
-        )
-    )
-    return [HourCountRow(*row) for row in rows]
+    database.read(Statement(hours.mend("1")))
 
 
 def insert_project_counts(database: Database, cells: Iterable[Cell]) -> None:
