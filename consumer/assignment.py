@@ -6,16 +6,17 @@ from dataclasses import dataclass
 
 import structlog
 
-from consumer import metrics, resume
-from consumer.batch import BatchCounter
-from consumer.checkpoint import Assigned, committed_incarnation
-from consumer.kafka import Committed, Log, Place, Topics
-from consumer.limits import DeadLetterLimits
-from consumer.partition import Partition
-from consumer.resume import Found
-from consumer.source import Source, segment_of
-from consumer.store import Store
-from schemas.errors import ConfigurationError, Unavailable
+from orgstats.consumer import metrics
+from orgstats.consumer.checkpoint import Assigned, committed_incarnation
+from orgstats.consumer.counting import resume
+from orgstats.consumer.counting.batch import BatchCounter
+from orgstats.consumer.counting.limits import DeadLetterLimits
+from orgstats.consumer.counting.partition import Partition
+from orgstats.consumer.counting.resume import Found
+from orgstats.consumer.counting.source import Source, segment_of
+from orgstats.consumer.kafka.group import Committed, Log, Place, Topics
+from orgstats.consumer.store.store import Store
+from orgstats.errors import ConfigurationError, Unavailable
 
 logger = structlog.get_logger("orgstats.consumer")
 

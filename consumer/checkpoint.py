@@ -17,14 +17,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from consumer import metrics
-from consumer.failpoints import failpoint
-from consumer.kafka import Log, Place, Topics
-from consumer.partition import Changes
-from consumer.rows import Flush, Reached
-from consumer.store import Store
-from schemas import tracing
-from schemas.errors import Refused
+from orgstats import tracing
+from orgstats.consumer import metrics
+from orgstats.consumer.counting.partition import Changes
+from orgstats.consumer.kafka.group import Log, Place, Topics
+from orgstats.consumer.store.rows import Flush, Reached
+from orgstats.consumer.store.store import Store
+from orgstats.errors import Refused
+from orgstats.failpoints import failpoint
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,22 +4,22 @@ import gc
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
-from consumer import batch, failpoints, log, metrics
-from consumer.audit import ContinuousAudit
-from consumer.settings import ConsumerSettings
-from consumer.store import Store
-from consumer.watch import Watch
-from consumer.worker import Worker
-from schemas import tracing
-from schemas.connect import connect
-from schemas.errors import Unavailable
-from schemas.rules_store import publish_file
+from orgstats import failpoints, logs, tracing
+from orgstats.clickhouse.connect import connect
+from orgstats.consumer import metrics
+from orgstats.consumer.counting import batch
+from orgstats.consumer.loop import Worker
+from orgstats.consumer.settings import ConsumerSettings
+from orgstats.consumer.store.rules import publish_file
+from orgstats.consumer.store.store import Store
+from orgstats.consumer.watch import Watch
+from orgstats.errors import Unavailable
 
 STORE_SECONDS: Final = 30.0
 """ClickHouse's time for one insert or question."""
@@ -32,12 +32,21 @@ RETRY_SECONDS: Final = 2.0
 logger = structlog.get_logger("orgstats.consumer")
 
 
-def run(settings: ConsumerSettings) -> None:
+class Beside(Protocol):
+    """A thread that runs beside the loop until it is asked to end."""
+
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+
+
+def run(settings: ConsumerSettings, beside: Sequence[Callable[[ConsumerSettings, Worker], Beside]] = ()) -> None:
     """Count until SIGTERM or SIGINT: then flush, commit, leave. A second signal ends the process at once.
+
+    `beside` makes threads that run as long as the loop does.
 
     Raises ConfigurationError, Refused or Unavailable with a text for the operator.
     """
-    log.configure(settings.log_level)
+    logs.configure(settings.log_level)
     tracing.configure("orgstats-consumer", os.environ)
     failpoints.arm(os.environ)
     if settings.metrics_listen:
@@ -62,17 +71,15 @@ def run(settings: ConsumerSettings) -> None:
     worker = _when_clickhouse_answers(lambda: _worker(settings, stopping), stopping)
     if worker is None:
         return
-    beside: list[Watch | ContinuousAudit] = []
+    threads: list[Beside] = [make(settings, worker) for make in beside]
     if settings.metrics_listen:
-        beside.append(Watch(settings, worker.positions))
-    if settings.audit_seconds:
-        beside.append(ContinuousAudit(settings, worker.assigned_places))
-    for thread in beside:
+        threads.append(Watch(settings, worker.positions))
+    for thread in threads:
         thread.start()
     try:
         worker.run()
     finally:
-        for thread in beside:
+        for thread in threads:
             thread.stop()
 
 

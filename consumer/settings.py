@@ -5,10 +5,10 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, model_validator
 
-from consumer.decode import AgeLimits
-from consumer.kafka import DEFAULTS, FIXED
-from consumer.limits import DeadLetterLimits
-from schemas.settings import Settings
+from orgstats.consumer.counting.decode import AgeLimits
+from orgstats.consumer.counting.limits import DeadLetterLimits
+from orgstats.consumer.kafka.group import DEFAULTS, FIXED
+from orgstats.settings import Settings
 
 _OURS: Final = {
     "bootstrap.servers": "ORGSTATS_BOOTSTRAP_SERVERS",

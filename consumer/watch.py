@@ -11,13 +11,13 @@ from typing import Final
 
 import structlog
 
-from consumer import metrics
-from consumer.checkpoint import Position
-from consumer.kafka import Place, Topics
-from consumer.ops.broker import Broker
-from consumer.ops.lag import RATE_SECONDS, Retention, overtaken_at, retention_of
-from consumer.settings import ConsumerSettings
-from schemas.errors import OrgstatsError, Unavailable
+from orgstats.consumer import metrics
+from orgstats.consumer.checkpoint import Position
+from orgstats.consumer.kafka.broker import Broker
+from orgstats.consumer.kafka.group import Place, Topics
+from orgstats.consumer.kafka.retention import RATE_SECONDS, Retention, overtaken_at, retention_of
+from orgstats.consumer.settings import ConsumerSettings
+from orgstats.errors import OrgstatsError, Unavailable
 
 WATCH_SECONDS: Final = 5.0
 SETTINGS_SECONDS: Final = 300.0

@@ -1,4 +1,4 @@
-"""Renders docs/metrics.md from the declared metrics: python -m deploy.metrics_page > docs/metrics.md."""
+"""Renders docs/metrics.md from the declared metrics: python -m orgstats.deploy.metrics_page > docs/metrics.md."""
 
 from collections.abc import Iterator
 from types import ModuleType
@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from prometheus_client.metrics import MetricWrapperBase
 
-import consumer.metrics
-import query.metrics
+from orgstats.consumer import metrics as consumer_metrics
+from orgstats.query import metrics as query_metrics
 
 _UNITS = {
     "_timestamp_seconds": "epoch seconds",
@@ -21,7 +21,7 @@ _UNITS = {
 _PAGE = """\
 # Metrics
 
-Made of the declarations in `consumer/metrics.py` and `query/metrics.py` by `python -m deploy.metrics_page`.
+Made of the declarations in `consumer/metrics.py` and `query/metrics.py` by `python -m orgstats.deploy.metrics_page`.
 Dashboards are in `deploy/grafana`, alerts in `deploy/prometheus`; the alerts point to [operations.md](operations.md).
 
 ## The consumer
@@ -77,7 +77,7 @@ def _unit(name: str) -> str:
 
 def page() -> str:
     """The whole of docs/metrics.md."""
-    return _PAGE.format(consumer=_table(consumer.metrics), query=_table(query.metrics))
+    return _PAGE.format(consumer=_table(consumer_metrics), query=_table(query_metrics))
 
 
 def _table(module: ModuleType) -> str:

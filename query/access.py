@@ -7,7 +7,7 @@ import secrets
 from dataclasses import dataclass
 from typing import Any, Final
 
-from schemas.errors import OrgstatsError
+from orgstats.errors import OrgstatsError
 
 READ_SCOPE: Final = "org:read"
 TOKEN_PREFIX: Final = "ost_"  # noqa: S105 - the public start of every token, for scanners to find leaked ones

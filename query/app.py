@@ -13,19 +13,19 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.requests import Request as HttpRequest
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
-from query import metrics
-from query.access import TOKEN_PREFIX
-from query.clickhouse import Database
-from query.dashboard import add_dashboard
-from query.docs import page
-from query.endpoint import GATEWAY_HEADER, Request, Seen, StatsEndpoint
-from query.http import Answer, failure
-from query.limits import RateLimit
-from query.openapi import document
-from query.reader import Reader
-from query.settings import QuerySettings
-from schemas import tracing
-from schemas.errors import OrgstatsError
+from orgstats import tracing
+from orgstats.errors import OrgstatsError
+from orgstats.query import metrics
+from orgstats.query.access import TOKEN_PREFIX
+from orgstats.query.clickhouse import Database
+from orgstats.query.dashboard import add_dashboard
+from orgstats.query.docs import page
+from orgstats.query.endpoint import GATEWAY_HEADER, Request, Seen, StatsEndpoint
+from orgstats.query.http import Answer, failure
+from orgstats.query.limits import RateLimit
+from orgstats.query.openapi import document
+from orgstats.query.reader import Reader
+from orgstats.query.settings import QuerySettings
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

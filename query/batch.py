@@ -1,6 +1,6 @@
 """Queries that wait for ClickHouse at the same time, as far as one statement may answer them together."""
 
-from query.params import MAX_BUCKETS, StatsQuery
+from orgstats.query.params import MAX_BUCKETS, StatsQuery
 
 
 class Batch:

@@ -8,12 +8,13 @@ from typing import Any, Final, Self
 from clickhouse_driver import Client
 from clickhouse_driver import errors as driver_errors
 
-from query import metrics
-from query.params import InvalidQuery
-from query.sql import Statement
-from schemas import tables, tracing
-from schemas.connect import INSERT_SETTINGS, connect, translate
-from schemas.errors import Unavailable
+from orgstats import tracing
+from orgstats.clickhouse.connect import INSERT_SETTINGS, connect, translate
+from orgstats.errors import Unavailable
+from orgstats.query import metrics
+from orgstats.query.params import InvalidQuery
+from orgstats.query.sql import Statement
+from orgstats.schemas import tables
 
 _TOO_MUCH: Final = frozenset({158, 307, 396})  # TOO_MANY_ROWS, TOO_MANY_BYTES, TOO_MANY_ROWS_OR_BYTES
 _CLICKHOUSE: Final = {"db.system.name": "clickhouse"}
@@ -75,7 +76,7 @@ class Database:
             return rows
 
     def insert(self, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Insert rows as `schemas.tables` has them; when this returns they are stored.
+        """Insert rows as `orgstats.schemas.tables` has them; when this returns they are stored.
 
         Asked again after a failure it may write them twice, which the table's engine makes one.
         """

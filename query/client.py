@@ -17,8 +17,8 @@ from urllib.parse import quote
 
 import httpx
 
-from schemas.errors import OrgstatsError, Unavailable
-from schemas.outcomes import Stat
+from orgstats.errors import OrgstatsError, Unavailable
+from orgstats.schemas.outcomes import Stat
 
 Points = tuple[tuple[float, int], ...]
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from query import sql
-from query.access import READ_SCOPE, Organization, Project, Token, digest_of, new_token, token_of
-from query.clickhouse import Database
-from schemas.errors import OrgstatsError
-from schemas.tables import OrganizationRow, ProjectRow, TokenRow
+from orgstats.errors import OrgstatsError
+from orgstats.query import sql
+from orgstats.query.access import READ_SCOPE, Organization, Project, Token, digest_of, new_token, token_of
+from orgstats.query.clickhouse import Database
+from orgstats.schemas.tables import OrganizationRow, ProjectRow, TokenRow
 
 LARGEST_ID: Final = 2**63 - 1
 """The largest id that an event can carry."""

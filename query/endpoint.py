@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import parse_qsl
 
-from query.access import (
+from orgstats.errors import ConfigurationError, Unavailable
+from orgstats.query.access import (
     Caller,
     Forbidden,
     NotFound,
@@ -18,13 +19,12 @@ from query.access import (
     checked_digest,
     permit,
 )
-from query.completeness import CountedState
-from query.gateway import Gateway
-from query.http import NOTHING, RETRY_AFTER_SECONDS, UNAVAILABLE, Answer, failure, matches
-from query.limits import Quota, RateLimit, retry_after
-from query.params import InvalidQuery, Selection, StatsQuery, check_points, parse, parse_selection
-from query.reader import Reader
-from schemas.errors import ConfigurationError, Unavailable
+from orgstats.query.completeness import CountedState
+from orgstats.query.gateway import Gateway
+from orgstats.query.http import NOTHING, RETRY_AFTER_SECONDS, UNAVAILABLE, Answer, failure, matches
+from orgstats.query.limits import Quota, RateLimit, retry_after
+from orgstats.query.params import InvalidQuery, Selection, StatsQuery, check_points, parse, parse_selection
+from orgstats.query.reader import Reader
 
 METHODS: Final = ("GET", "HEAD", "OPTIONS")
 GATEWAY_HEADER: Final = "x-orgstats-gateway"

@@ -6,8 +6,8 @@ from typing import Any, Final
 
 import jwt
 
-from query.access import Caller, Unauthenticated
-from schemas.errors import ConfigurationError
+from orgstats.errors import ConfigurationError
+from orgstats.query.access import Caller, Unauthenticated
 
 AUDIENCE: Final = "orgstats"
 ALGORITHM: Final = "HS256"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from query.series import Point
+from orgstats.query.series import Point
 
 RETRY_AFTER_SECONDS: Final = 5
 UNAVAILABLE: Final = "The counts cannot be read at the moment. Please try again in a few seconds."

@@ -3,10 +3,10 @@
 from importlib.metadata import version
 from typing import Any, Final
 
-from query.http import UNAVAILABLE
-from query.params import MAX_BUCKETS, MAX_POINTS
-from query.series import LAST_SECOND
-from schemas.outcomes import STATS
+from orgstats.query.http import UNAVAILABLE
+from orgstats.query.params import MAX_BUCKETS, MAX_POINTS
+from orgstats.query.series import LAST_SECOND
+from orgstats.schemas.outcomes import STATS
 
 Json = dict[str, Any]
 

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, cast, get_args
 
-from query.series import LAST_SECOND, RESOLUTIONS, Buckets, buckets_of, default_width
-from schemas.errors import OrgstatsError
-from schemas.outcomes import STATS, Stat
+from orgstats.errors import OrgstatsError
+from orgstats.query.series import LAST_SECOND, RESOLUTIONS, Buckets, buckets_of, default_width
+from orgstats.schemas.outcomes import STATS, Stat
 
 MAX_BUCKETS: Final = 10_000
 """Most buckets in one series; more is an error, never a cut series."""

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Final
 
-from query.series import Point
-from schemas.times import format_time
+from orgstats.query.series import Point
+from orgstats.times import format_time
 
 _EIGHTHS: Final = " ▁▂▃▄▅▆▇█"
 

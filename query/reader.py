@@ -8,18 +8,18 @@ from dataclasses import replace
 from functools import partial
 from typing import Final, ParamSpec, TypeVar
 
-from query import sql
-from query.access import Organization, Project, Token, token_of
-from query.batch import Batch
-from query.cache import Cache
-from query.clickhouse import Database
-from query.completeness import CountedState, SourceState, counted_state
-from query.http import Body, body_of_projects, body_of_series
-from query.params import InvalidQuery, StatsQuery
-from query.stats import read_together
-from schemas import tracing
-from schemas.errors import Unavailable
-from schemas.outcomes import Stat
+from orgstats import tracing
+from orgstats.errors import Unavailable
+from orgstats.query import sql
+from orgstats.query.access import Organization, Project, Token, token_of
+from orgstats.query.batch import Batch
+from orgstats.query.cache import Cache
+from orgstats.query.clickhouse import Database
+from orgstats.query.completeness import CountedState, SourceState, counted_state
+from orgstats.query.http import Body, body_of_projects, body_of_series
+from orgstats.query.params import InvalidQuery, StatsQuery
+from orgstats.query.stats import read_together
+from orgstats.schemas.outcomes import Stat
 
 FOUND_SECONDS: Final = 30.0
 MISSING_SECONDS: Final = 1.0

@@ -11,12 +11,11 @@ import structlog
 import uvicorn
 from prometheus_client import start_http_server
 
-from consumer import log
-from query import metrics
-from query.app import Health, create_app
-from query.settings import QuerySettings, split_address
-from schemas import tracing
-from schemas.errors import ConfigurationError
+from orgstats import logs, tracing
+from orgstats.errors import ConfigurationError
+from orgstats.query import metrics
+from orgstats.query.app import Health, create_app
+from orgstats.query.settings import QuerySettings, split_address
 
 logger = structlog.get_logger("orgstats.query")
 
@@ -25,7 +24,7 @@ def run(settings: QuerySettings) -> None:
     """Serve until SIGTERM or SIGINT, then drain: readiness says no, after `drain_seconds` no new connections
     are taken, and requests under way are answered. A second signal ends the process at once.
     """
-    log.configure(settings.log_level)
+    logs.configure(settings.log_level)
     tracing.configure("orgstats-api", os.environ)
     metrics.build.info({"version": version("orgstats")})
     listener = _listen("ORGSTATS_LISTEN", settings.listen)

@@ -5,9 +5,9 @@ from typing import Final
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from query.gateway import Gateway, keys_of
-from schemas.errors import ConfigurationError
-from schemas.settings import Settings
+from orgstats.errors import ConfigurationError
+from orgstats.query.gateway import Gateway, keys_of
+from orgstats.settings import Settings
 
 LONGEST_REVOCATION_SECONDS: Final = 30.0
 

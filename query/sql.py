@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from query.params import MAX_POINTS, StatsQuery
-from schemas import hours
-from schemas.outcomes import BUCKET_SECONDS, STAT_CATEGORIES, STAT_OUTCOMES, Stat
+from orgstats.query.params import MAX_POINTS, StatsQuery
+from orgstats.schemas import hours
+from orgstats.schemas.outcomes import BUCKET_SECONDS, STAT_CATEGORIES, STAT_OUTCOMES, Stat
 
 _LAST_BUCKET: Final = 4_294_967_290
 _LARGEST_ID: Final = 2**64 - 1

@@ -5,10 +5,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
-from query import sql
-from query.clickhouse import Database
-from query.params import InvalidQuery, StatsQuery, parse_stat, window
-from query.series import LAST_SECOND, RESOLUTIONS, Point, filled
+from orgstats.query import sql
+from orgstats.query.clickhouse import Database
+from orgstats.query.params import InvalidQuery, StatsQuery, parse_stat, window
+from orgstats.query.series import LAST_SECOND, RESOLUTIONS, Point, filled
 
 
 def organization_stats(

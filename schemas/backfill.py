@@ -10,10 +10,10 @@ from typing import Final
 from clickhouse_driver import Client
 from clickhouse_driver import errors as driver_errors
 
-from schemas import hours
-from schemas.cluster import read, write
-from schemas.connect import INSERT_SETTINGS, connect, translate
-from schemas.tables import insert
+from orgstats.clickhouse.cluster import read, write
+from orgstats.clickhouse.connect import INSERT_SETTINGS, connect, translate
+from orgstats.schemas import hours
+from orgstats.schemas.tables import insert
 
 MONTH_SECONDS: Final = 3_600.0
 """ClickHouse's time for the sums of a month."""

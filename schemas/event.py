@@ -16,7 +16,7 @@ class Event(msgspec.Struct, gc=False):
     """One decoded record; fields stand in the order producers write them, which msgspec finds fastest.
 
     `None` means absent or null. Whether a timestamp string is valid shows when its second is taken
-    (`consumer.decode.event_second`): most records never need more than a look into a memo.
+    (`orgstats.consumer.counting.decode.event_second`): most records never need more than a look into a memo.
     """
 
     timestamp: str | int | float

@@ -6,7 +6,7 @@ where cells were changed by a statement, and where they were stored before there
 
 from typing import Final
 
-from schemas.outcomes import STAT_CATEGORIES, STAT_OUTCOMES
+from orgstats.schemas.outcomes import STAT_CATEGORIES, STAT_OUTCOMES
 
 _SUMMED: Final = tuple(outcome.name for outcome in STAT_OUTCOMES["received"])
 _COLUMNS: Final = ", ".join(_SUMMED)

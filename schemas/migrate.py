@@ -20,10 +20,10 @@ from clickhouse_driver import Client
 from clickhouse_driver import errors as driver_errors
 from pydantic import Field
 
-from schemas.cluster import LOCAL, Cluster, look_up, read, spread
-from schemas.connect import INSERT_SETTINGS, connect, translate
-from schemas.errors import ConfigurationError, Refused
-from schemas.settings import ClickHouseSettings
+from orgstats.clickhouse.cluster import LOCAL, Cluster, look_up, read, spread
+from orgstats.clickhouse.connect import INSERT_SETTINGS, connect, translate
+from orgstats.errors import ConfigurationError, Refused
+from orgstats.settings import ClickHouseSettings
 
 FOLDER: Final = Path(__file__).parent / "clickhouse"
 RETAINED: Final = {

@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from deploy.local import apache_kafka
-from schemas.connect import connect
-from schemas.migrate import migrate
+from orgstats.clickhouse.connect import connect
+from orgstats.deploy.local import apache_kafka
+from orgstats.schemas.migrate import migrate
 from tests.support import servers
 
 IN_CI = os.environ.get("CI") == "true"

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, TypeVar
 
-from consumer.partition import DeadRecord
-from consumer.segment import CellKey, Count, HourKey, ProjectKey, Stored, hour_sums
-from consumer.source import Source, generation_of, version_of
-from schemas.outcomes import STAT_CATEGORIES, STAT_OUTCOMES, Stat
+from orgstats.consumer.counting.chunk import CellKey, Count, HourKey, ProjectKey, Stored, hour_sums
+from orgstats.consumer.counting.partition import DeadRecord
+from orgstats.consumer.counting.source import Source, generation_of, version_of
+from orgstats.schemas.outcomes import STAT_CATEGORIES, STAT_OUTCOMES, Stat
 
 _LAST_OFFSET: Final = (1 << 48) - 1
 

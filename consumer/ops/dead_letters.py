@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from consumer.ops.site import now
-from consumer.ops.stored import ask, insert_rows
-from consumer.store import Store
-from schemas.cluster import read
-from schemas.times import format_time
+from orgstats.clickhouse.cluster import read
+from orgstats.consumer.ops.site import now
+from orgstats.consumer.ops.stored import ask, insert_rows
+from orgstats.consumer.store.store import Store
+from orgstats.times import format_time
 
 HANDLED: Final = ("redriven", "dropped")
 """Actions after which a dead letter is out of sight."""

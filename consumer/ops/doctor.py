@@ -5,14 +5,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from consumer.kafka import READ_COMMITTED
-from consumer.ops.lag import lag, retention_of
-from consumer.ops.site import Site
-from consumer.ops.stored import ask
-from schemas import hours
-from schemas.errors import OrgstatsError, Unavailable
-from schemas.migrate import applied, load, pending
-from schemas.rules_store import load_history, server_now
+from orgstats.consumer.kafka.group import READ_COMMITTED
+from orgstats.consumer.kafka.retention import retention_of
+from orgstats.consumer.ops.lag import lag
+from orgstats.consumer.ops.site import Site
+from orgstats.consumer.ops.stored import ask
+from orgstats.consumer.store.rules import load_history, server_now
+from orgstats.errors import OrgstatsError, Unavailable
+from orgstats.schemas import hours
+from orgstats.schemas.migrate import applied, load, pending
 
 CLOCK_SECONDS: Final = 5.0
 """Clocks that differ by more mislead rules and completeness."""

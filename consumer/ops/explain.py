@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from consumer.ops.stored import ask
-from consumer.source import SEGMENT_LENGTH, generation_of
-from consumer.store import Store
-from schemas.outcomes import STAT_CATEGORIES, STAT_OUTCOMES, Outcome, Stat
-from schemas.rules_store import load_history
-from schemas.tables import RulesRow
+from orgstats.consumer.counting.source import SEGMENT_LENGTH, generation_of
+from orgstats.consumer.ops.stored import ask
+from orgstats.consumer.store.rules import load_history
+from orgstats.consumer.store.store import Store
+from orgstats.schemas.outcomes import STAT_CATEGORIES, STAT_OUTCOMES, Outcome, Stat
+from orgstats.schemas.tables import RulesRow
 
 
 @dataclass(frozen=True, slots=True)

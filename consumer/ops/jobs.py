@@ -8,10 +8,10 @@ from datetime import datetime
 from enum import IntEnum
 from typing import Any
 
-from consumer.ops.compare import Changes
-from consumer.ops.site import now
-from consumer.ops.stored import ask, insert_rows
-from consumer.store import Store
+from orgstats.consumer.ops.compare import Changes
+from orgstats.consumer.ops.site import now
+from orgstats.consumer.ops.stored import ask, insert_rows
+from orgstats.consumer.store.store import Store
 
 
 class Step(IntEnum):

@@ -3,18 +3,15 @@
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
-from consumer.kafka import Place
-from consumer.ops.site import Located, Site, locate
-from consumer.ops.stored import ask
-from consumer.source import segment_of
-from schemas.errors import Unavailable
-from schemas.times import format_time
-
-RATE_SECONDS: Final = 60
-"""The producers' rate is taken over this long."""
-
+from orgstats.consumer.counting.source import segment_of
+from orgstats.consumer.kafka.group import Place
+from orgstats.consumer.kafka.retention import RATE_SECONDS, Retention, overtaken_at, retention_of
+from orgstats.consumer.ops.site import Located, Site, locate
+from orgstats.consumer.ops.stored import ask
+from orgstats.errors import Unavailable
+from orgstats.times import format_time
 
 Answer = TypeVar("Answer")
 
@@ -46,14 +43,6 @@ class Lag:
             **{name: getattr(self, name) for name in self.__slots__},
             "overtaken_at": None if at is None else format_time(at),
         }
-
-
-@dataclass(frozen=True, slots=True)
-class Retention:
-    """A topic's limits; None for none."""
-
-    milliseconds: int | None
-    bytes: int | None
 
 
 def lag(site: Site, partitions: Collection[int] | None, before: Sequence[Lag] = (), seconds: float = 0.0) -> list[Lag]:
@@ -114,34 +103,6 @@ def _lag(
         overtaken_at(retention, known_until, now, counted_to - one.low, rates[0]),
         committed,
     )
-
-
-def overtaken_at(
-    retention: Retention, complete_until: float, now: float, headroom: int, produced_rate: float
-) -> float | None:
-    """When retention comes to the position if counting stands still, epoch seconds; None for never.
-
-    By time: when the records at the position are too old. By size: when as many records have come as still stand
-    before the position, which is never too late a guess.
-    """
-    ends = []
-    if retention.milliseconds is not None:
-        ends.append(complete_until + retention.milliseconds / 1000)
-    if retention.bytes is not None and produced_rate > 0:
-        ends.append(now + headroom / produced_rate)
-    return min(ends, default=None)
-
-
-def retention_of(settings: dict[str, str]) -> Retention:
-    """Limits from a topic's settings; a topic that is only compacted deletes by neither."""
-    if "delete" not in settings.get("cleanup.policy", "delete"):
-        return Retention(None, None)
-
-    def limit(name: str) -> int | None:
-        text = settings.get(name, "-1")
-        return int(text) if text.isdecimal() else None
-
-    return Retention(limit("retention.ms"), limit("retention.bytes"))
 
 
 def _complete_until(site: Site, located: Collection[Located]) -> dict[int, float]:

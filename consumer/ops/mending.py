@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from schemas.errors import ConfigurationError
+from orgstats.errors import ConfigurationError
 
 Event = dict[str, Any]
 Mend = Callable[[Event, int], None]

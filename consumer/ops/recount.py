@@ -6,15 +6,15 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final, cast
 
-from consumer.batch import BatchCounter, Record
-from consumer.ops import stored
-from consumer.ops.compare import Changes, Counted, StoredCells, compare
-from consumer.ops.reading import LogReader
-from consumer.ops.site import Located, Site
-from consumer.partition import DeadRecord, Partition
-from consumer.resume import Attempt, Resume
-from consumer.segment import Segment
-from consumer.source import SEGMENT_LENGTH, Source, segment_end, segment_of
+from orgstats.consumer.counting.batch import BatchCounter, Record
+from orgstats.consumer.counting.chunk import Segment
+from orgstats.consumer.counting.partition import DeadRecord, Partition
+from orgstats.consumer.counting.resume import Attempt, Resume
+from orgstats.consumer.counting.source import SEGMENT_LENGTH, Source, segment_end, segment_of
+from orgstats.consumer.kafka.reader import LogReader
+from orgstats.consumer.ops import stored
+from orgstats.consumer.ops.compare import Changes, Counted, StoredCells, compare
+from orgstats.consumer.ops.site import Located, Site
 
 SEGMENTS_AT_ONCE: Final = 4
 """Segments that are counted, compared and stored together: what is held in memory, and what a kill costs."""

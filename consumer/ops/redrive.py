@@ -19,15 +19,15 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from consumer.decode import DeadLetter as Undecodable
-from consumer.decode import decode, event_second
-from consumer.failpoints import failpoint
-from consumer.kafka import READ_COMMITTED
-from consumer.ops.dead_letters import DeadLetter, Filter, mark, pages
-from consumer.ops.mending import Mend, hops_of, mend, origin_of, redriven_headers
-from consumer.ops.reading import LogReader
-from consumer.ops.site import Located, Site, locate
-from schemas.errors import OrgstatsError, Refused, Unavailable
+from orgstats.consumer.counting.decode import DeadLetter as Undecodable
+from orgstats.consumer.counting.decode import decode, event_second
+from orgstats.consumer.kafka.group import READ_COMMITTED
+from orgstats.consumer.kafka.reader import LogReader
+from orgstats.consumer.ops.dead_letters import DeadLetter, Filter, mark, pages
+from orgstats.consumer.ops.mending import Mend, hops_of, mend, origin_of, redriven_headers
+from orgstats.consumer.ops.site import Located, Site, locate
+from orgstats.errors import OrgstatsError, Refused, Unavailable
+from orgstats.failpoints import failpoint
 
 ANSWER_SECONDS: Final = 30.0
 OPEN_SECONDS: Final = 60.0

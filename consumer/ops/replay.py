@@ -13,19 +13,19 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
-from consumer.batch import BatchCounter
-from consumer.failpoints import failpoint
-from consumer.logic import fingerprint
-from consumer.ops import jobs, stored
-from consumer.ops.compare import Changes
-from consumer.ops.recount import SEGMENTS_AT_ONCE, Head, Recount, Span
-from consumer.ops.site import Located, Site, locate, now
-from consumer.ops.spans import Wanted, closed_span, whole_span, without
-from consumer.ops.summary import Summary
-from consumer.rows import Flush, Reached, progress
-from consumer.source import segment_end
-from schemas.errors import Refused
-from schemas.rules_store import load_history
+from orgstats.consumer.counting.batch import BatchCounter
+from orgstats.consumer.counting.fingerprint import fingerprint
+from orgstats.consumer.counting.source import segment_end
+from orgstats.consumer.ops import jobs, stored
+from orgstats.consumer.ops.compare import Changes
+from orgstats.consumer.ops.recount import SEGMENTS_AT_ONCE, Head, Recount, Span
+from orgstats.consumer.ops.site import Located, Site, locate, now
+from orgstats.consumer.ops.spans import Wanted, closed_span, whole_span, without
+from orgstats.consumer.ops.summary import Summary
+from orgstats.consumer.store.rows import Flush, Reached, progress
+from orgstats.consumer.store.rules import load_history
+from orgstats.errors import Refused
+from orgstats.failpoints import failpoint
 
 LOGIC_SECONDS: Final = 45.0
 """Consumers notice a new edition of the rules within 10 s; this long a repair waits for them."""

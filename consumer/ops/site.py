@@ -5,15 +5,15 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from consumer.assignment import topic_uuids
-from consumer.kafka import Topics
-from consumer.ops.broker import Broker
-from consumer.resume import Progress, Registration, Repair
-from consumer.settings import ConsumerSettings
-from consumer.source import SEGMENT_LENGTH, Source
-from consumer.store import Store
-from schemas.connect import connect
-from schemas.errors import ConfigurationError, Refused
+from orgstats.clickhouse.connect import connect
+from orgstats.consumer.assignment import topic_uuids
+from orgstats.consumer.counting.resume import Progress, Registration, Repair
+from orgstats.consumer.counting.source import SEGMENT_LENGTH, Source
+from orgstats.consumer.kafka.broker import Broker
+from orgstats.consumer.kafka.group import Topics
+from orgstats.consumer.settings import ConsumerSettings
+from orgstats.consumer.store.store import Store
+from orgstats.errors import ConfigurationError, Refused
 
 STORE_SECONDS = 120.0
 """ClickHouse's time for one question; a replay may ask for whole segments of a large table."""

@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from consumer.ops.recount import Head, Span
-from consumer.ops.site import Located
-from consumer.source import SEGMENT_LENGTH, segment_end, segment_of
-from schemas.errors import Refused
+from orgstats.consumer.counting.source import SEGMENT_LENGTH, segment_end, segment_of
+from orgstats.consumer.ops.recount import Head, Span
+from orgstats.consumer.ops.site import Located
+from orgstats.errors import Refused
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,15 +6,15 @@ from typing import Any
 
 from clickhouse_driver import Client
 
-from consumer.failpoints import failpoint
-from consumer.ops.compare import Changes, StoredCells, StoredDead, Value
-from consumer.rows import dead_letter
-from consumer.segment import CellKey, HourKey, ProjectKey, Stored
-from consumer.source import Source, segment_of
-from consumer.store import Store
-from schemas.cluster import read, write
-from schemas.connect import INSERT_SETTINGS
-from schemas.tables import TABLES, columns, insert
+from orgstats.clickhouse.cluster import read, write
+from orgstats.clickhouse.connect import INSERT_SETTINGS
+from orgstats.consumer.counting.chunk import CellKey, HourKey, ProjectKey, Stored
+from orgstats.consumer.counting.source import Source, segment_of
+from orgstats.consumer.ops.compare import Changes, StoredCells, StoredDead, Value
+from orgstats.consumer.store.rows import dead_letter
+from orgstats.consumer.store.store import Store
+from orgstats.failpoints import failpoint
+from orgstats.schemas.tables import TABLES, columns, insert
 
 
 def segments(store: Store, source: Source, first: int, end: int) -> dict[int, StoredCells]:

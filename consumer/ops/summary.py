@@ -5,11 +5,11 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from consumer.ops.compare import Changes
-from consumer.ops.recount import Tally
-from consumer.ops.stored import ask
-from consumer.store import Store
-from schemas.outcomes import STAT_CATEGORIES, STAT_OUTCOMES, Stat
+from orgstats.consumer.ops.compare import Changes
+from orgstats.consumer.ops.recount import Tally
+from orgstats.consumer.ops.stored import ask
+from orgstats.consumer.store.store import Store
+from orgstats.schemas.outcomes import STAT_CATEGORIES, STAT_OUTCOMES, Stat
 
 HOUR: Final = 3_600
 

@@ -2,12 +2,12 @@
 
 from typing import Final
 
-from consumer.ops import jobs
-from consumer.ops.site import Site
-from consumer.ops.stored import ask, run
-from consumer.source import SEGMENT_LENGTH
-from schemas import hours
-from schemas.errors import ConfigurationError, Refused
+from orgstats.consumer.counting.source import SEGMENT_LENGTH
+from orgstats.consumer.ops import jobs
+from orgstats.consumer.ops.site import Site
+from orgstats.consumer.ops.stored import ask, run
+from orgstats.errors import ConfigurationError, Refused
+from orgstats.schemas import hours
 
 _SEGMENTS: Final = (
     "(SELECT source_id, segment, max(generation) AS generation FROM repairs FINAL WHERE why = %(name)s"

@@ -1,4 +1,4 @@
-"""`python -m deploy.capacity`: what so many events a second need, from one machine to ten million."""
+"""`python -m orgstats.deploy.capacity`: what so many events a second need, from one machine to ten million."""
 
 import argparse
 import json
@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from consumer.source import SEGMENT_LENGTH
-from deploy.capacity.figures import Figures, load, sources
-from deploy.capacity.model import TABLES, Load, Need, need
-from deploy.traffic import Mix
-from schemas.errors import OrgstatsError
+from orgstats.consumer.counting.source import SEGMENT_LENGTH
+from orgstats.deploy.capacity.figures import Figures, load, sources
+from orgstats.deploy.capacity.model import TABLES, Load, Need, need
+from orgstats.deploy.local.traffic import Mix
+from orgstats.errors import OrgstatsError
 
 LADDER = ((1_000, 100), (10_000, 1_000), (100_000, 1_000), (1_000_000, 10_000), (10_000_000, 100_000))
 """(events a second, organizations) of the table's rows."""
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m deploy.capacity", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m orgstats.deploy.capacity", description=__doc__)
     parser.add_argument("--events-per-second", type=_positive)
     parser.add_argument("--orgs", type=_positive, default=1_000, help="organizations, few of them large")
     parser.add_argument("--partitions", type=_positive, default=0, help="of the topic [default: what fits]")

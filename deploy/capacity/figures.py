@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
-from schemas.errors import ConfigurationError
+from orgstats.errors import ConfigurationError
 
 FILE: Final = Path(__file__).with_name("figures.toml")
 

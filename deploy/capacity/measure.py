@@ -1,4 +1,4 @@
-"""`python -m deploy.capacity.measure`: some of the model's figures, measured on this machine, as TOML for --figures.
+"""Some of the model's figures, measured on this machine, as TOML: python -m orgstats.deploy.capacity.measure.
 
 The real counting code over made-up traffic, its flushes stored in chDB's engine by the real client; times are
 processor times, so what else runs beside disturbs them little.
@@ -14,20 +14,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from consumer.rows import Flush
-from consumer.store import Store
-from deploy.capacity.model import TABLES
-from deploy.capacity.simulation import Counted, Traffic, flushes, simulate
-from deploy.local import chdb_server
-from schemas.connect import connect
-from schemas.migrate import migrate
+from orgstats.clickhouse.connect import connect
+from orgstats.consumer.store.rows import Flush
+from orgstats.consumer.store.store import Store
+from orgstats.deploy.capacity.model import TABLES
+from orgstats.deploy.capacity.simulation import Counted, Traffic, flushes, simulate
+from orgstats.deploy.local import chdb_server
+from orgstats.schemas.migrate import migrate
 
 LOGIC = "measured"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(prog="python -m deploy.capacity.measure", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m orgstats.deploy.capacity.measure", description=__doc__)
     parser.add_argument("--events-per-second", type=int, default=10_000)
     parser.add_argument("--orgs", type=int, default=1_000)
     parser.add_argument("--seconds", type=int, default=30)

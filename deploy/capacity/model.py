@@ -4,11 +4,11 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-from consumer.source import SEGMENT_LENGTH
-from deploy.capacity.figures import Figures
-from deploy.capacity.shape import Groups, Shape
-from deploy.traffic import Mix
-from schemas.outcomes import BUCKET_SECONDS
+from orgstats.consumer.counting.source import SEGMENT_LENGTH
+from orgstats.deploy.capacity.figures import Figures
+from orgstats.deploy.capacity.shape import Groups, Shape
+from orgstats.deploy.local.traffic import Mix
+from orgstats.schemas.outcomes import BUCKET_SECONDS
 
 DAY: Final = 86_400
 FLUSH_SECONDS: Final = (1, 2, 5, 10, 20, 30, 60)

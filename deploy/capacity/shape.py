@@ -1,6 +1,6 @@
 """What traffic looks like to a counter: few organizations send most of it, and most cells are touched rarely.
 
-The shares are those of `deploy/traffic.py`, so that the simulation and the benchmarks look at the same traffic.
+The shares are those of `deploy/local/traffic.py`, so that the simulation and the benchmarks look at the same traffic.
 Every number of cells comes from one formula: of keys with the probabilities p, n events touch
 sum(1 - exp(-n p)), as events of different keys arrive independently of each other.
 """
@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from deploy.traffic import CATEGORIES, OUTCOMES, Mix
-from schemas.outcomes import BUCKET_SECONDS
+from orgstats.deploy.local.traffic import CATEGORIES, OUTCOMES, Mix
+from orgstats.schemas.outcomes import BUCKET_SECONDS
 
 Groups = list[tuple[float, float]]
 """(probability of each key, how many keys): keys that are about equally likely stand together."""

@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 from zlib import crc32
 
-from consumer.batch import BatchCounter
-from consumer.classify import RuleHistory
-from consumer.decode import AgeLimits
-from consumer.partition import Changes, Partition
-from consumer.resume import Attempt, Resume
-from consumer.segment import CellKey, ProjectKey
-from consumer.source import Source
-from deploy.traffic import Mix, Slot, records
+from orgstats.consumer.counting.batch import BatchCounter
+from orgstats.consumer.counting.chunk import CellKey, ProjectKey
+from orgstats.consumer.counting.decode import AgeLimits
+from orgstats.consumer.counting.partition import Changes, Partition
+from orgstats.consumer.counting.resume import Attempt, Resume
+from orgstats.consumer.counting.rule_history import RuleHistory
+from orgstats.consumer.counting.source import Source
+from orgstats.deploy.local.traffic import Mix, Slot, records
 
 START_SECONDS = 1_700_000_000
 """The start of a bucket."""

@@ -21,8 +21,8 @@ from typing import Final
 import confluent_kafka
 from confluent_kafka import Producer
 
-from deploy.local import processes
-from schemas.errors import Unavailable
+from orgstats.deploy.local import processes
+from orgstats.errors import Unavailable
 
 PARTITIONS: Final = 4
 _PRODUCER: Final = 0  # RD_KAFKA_PRODUCER

@@ -9,7 +9,7 @@ def cache_dir() -> Path:
     """ORGSTATS_CACHE, else `.local` of the checkout, else the user's cache directory."""
     if named := os.environ.get("ORGSTATS_CACHE"):
         return Path(named).absolute()
-    checkout = Path(__file__).parents[2]
+    checkout = Path(__file__).resolve().parents[2]
     if (checkout / "pyproject.toml").exists():
         return checkout / ".local"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "orgstats"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from schemas.errors import Unavailable
+from orgstats.errors import Unavailable
 
 T = TypeVar("T")
 

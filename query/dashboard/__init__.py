@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
-from query.http import matches
+from orgstats.query.http import matches
 
 PAGE: Final = "index.html"
 PLOTLY: Final = "plotly.min.js"

@@ -1,4 +1,4 @@
--- One partition of one incarnation of a topic. The id is a hash of the three, made in consumer/source.py.
+-- One partition of one incarnation of a topic. The id is a hash of the three, made in consumer/counting/source.py.
 CREATE TABLE sources
 (
     source_id      UInt64,

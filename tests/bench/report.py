@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import Final, NamedTuple
 
-from deploy.local import apache_kafka
+from orgstats.deploy.local import apache_kafka
 
 DOCS: Final = Path(__file__).parents[2] / "docs"
 PAGE: Final = DOCS / "performance.md"

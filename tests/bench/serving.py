@@ -20,11 +20,11 @@ from pathlib import Path
 
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # not in its __all__
 
-from deploy.local import apache_kafka, chdb_server, processes
-from query.clickhouse import Database
-from query.directory import Directory
-from schemas.connect import connect
-from schemas.migrate import migrate
+from orgstats.clickhouse.connect import connect
+from orgstats.deploy.local import apache_kafka, chdb_server, processes
+from orgstats.query.clickhouse import Database
+from orgstats.query.directory import Directory
+from orgstats.schemas.migrate import migrate
 from tests.bench.query.asking import DAY, HOUR, Kind, load
 from tests.bench.usage import cpu_seconds
 from tests.query.seeding import make_token

@@ -12,11 +12,11 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-from query.clickhouse import Database
-from query.directory import Directory
-from schemas.connect import connect
-from schemas.migrate import migrate
-from schemas.outcomes import Outcome
+from orgstats.clickhouse.connect import connect
+from orgstats.query.clickhouse import Database
+from orgstats.query.directory import Directory
+from orgstats.schemas.migrate import migrate
+from orgstats.schemas.outcomes import Outcome
 from tests.browser.looking import COMPLETE_UNTIL, FIRST, HOURS, Look, Site, looking
 from tests.query.seeding import Cell, Counted, insert_counts, insert_sources, make_token
 from tests.query.serving import running_api

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import BrowserContext, Route, expect
 
-from query.clickhouse import Database
+from orgstats.query.clickhouse import Database
 from tests.browser.looking import Look
 from tests.query.seeding import Cell, insert_counts
 from tests.query.serving import running_api

@@ -10,11 +10,11 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from query.clickhouse import Database
-from query.directory import Directory
-from schemas.connect import connect
-from schemas.migrate import migrate
-from schemas.outcomes import Outcome
+from orgstats.clickhouse.connect import connect
+from orgstats.query.clickhouse import Database
+from orgstats.query.directory import Directory
+from orgstats.schemas.migrate import migrate
+from orgstats.schemas.outcomes import Outcome
 from tests.query.seeding import (
     EXAMPLE,
     EXAMPLE_FIRST,

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 
-from query.params import MAX_BUCKETS
-from schemas.outcomes import STATS, Outcome
+from orgstats.query.params import MAX_BUCKETS
+from orgstats.schemas.outcomes import STATS, Outcome
 from tests.conformance.conftest import MATRIX_BUCKET, Ask, Target
 from tests.query.seeding import EXAMPLE, EXAMPLE_FIRST
 

@@ -12,11 +12,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from consumer.batch import BatchCounter
-from consumer.classify import RuleHistory
-from consumer.decode import AgeLimits
-from consumer.partition import Changes, Partition, StoredSegment
-from consumer.resume import (
+from orgstats.consumer.counting.batch import BatchCounter
+from orgstats.consumer.counting.chunk import CellKey, HourKey, ProjectKey, Stored, hour_sums
+from orgstats.consumer.counting.decode import AgeLimits
+from orgstats.consumer.counting.partition import Changes, Partition, StoredSegment
+from orgstats.consumer.counting.resume import (
     LOGIC_CHANGED,
     Found,
     Progress,
@@ -28,8 +28,8 @@ from consumer.resume import (
     left_behind,
     resume,
 )
-from consumer.segment import CellKey, HourKey, ProjectKey, Stored, hour_sums
-from consumer.source import SEGMENT_LENGTH, Source, segment_of, version_of
+from orgstats.consumer.counting.rule_history import RuleHistory
+from orgstats.consumer.counting.source import SEGMENT_LENGTH, Source, segment_of, version_of
 
 SOURCE = Source("events", "incarnation", 0)
 ISOLATION = "read_committed"

@@ -12,10 +12,10 @@ from confluent_kafka import Message
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consumer.batch import BatchCounter, Counted, Pending, PendingKey, Record, Tallies
-from consumer.classify import RuleHistory
-from consumer.decode import AgeLimits
-from consumer.segment import MAX_REASONS, Segment
+from orgstats.consumer.counting.batch import BatchCounter, Counted, Pending, PendingKey, Record, Tallies
+from orgstats.consumer.counting.chunk import MAX_REASONS, Segment
+from orgstats.consumer.counting.decode import AgeLimits
+from orgstats.consumer.counting.rule_history import RuleHistory
 
 T0 = 1_700_000_000
 STAMPS = st.sampled_from([T0 * 1000, T0 * 1000 + 999, (T0 + 86_400) * 1000, (T0 + 100 * 86_400) * 1000, -1])

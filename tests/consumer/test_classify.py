@@ -2,9 +2,9 @@
 
 import pytest
 
-from consumer.classify import RuleHistory, RulesEntry
-from schemas.event import Event
-from schemas.rules import parse
+from orgstats.consumer.counting.rule_history import RuleHistory, RulesEntry
+from orgstats.consumer.counting.rules import parse
+from orgstats.schemas.event import Event
 
 
 def entry(effective_from_ms: int, version: int, reason: str) -> RulesEntry:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from consumer.decode import (
+from orgstats.consumer.counting.decode import (
     LAST_BUCKET,
     MAX_DEPTH,
     MAX_RECORD_BYTES,
@@ -14,7 +14,7 @@ from consumer.decode import (
     decode,
     event_second,
 )
-from schemas.event import Event, ReasonCode
+from orgstats.schemas.event import Event, ReasonCode
 
 
 def verdict(value: bytes | None) -> tuple[str, str] | tuple[Event, int]:

@@ -8,8 +8,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.decode import LAST_BUCKET, AgeLimits, DeadLetter, bucket_of, decode, event_second
-from schemas.event import Event
+from orgstats.consumer.counting.decode import LAST_BUCKET, AgeLimits, DeadLetter, bucket_of, decode, event_second
+from orgstats.schemas.event import Event
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 offsets = st.integers(-23 * 60 - 59, 23 * 60 + 59)

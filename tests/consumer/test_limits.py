@@ -2,7 +2,7 @@
 
 import pytest
 
-from consumer.limits import DeadLetterLimits, DeadLetterWatch
+from orgstats.consumer.counting.limits import DeadLetterLimits, DeadLetterWatch
 
 
 def test_a_run_halts_when_it_reaches_its_length_across_batches() -> None:

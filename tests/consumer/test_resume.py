@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from consumer.resume import (
+from orgstats.consumer.counting.resume import (
     COUNTED_AGAIN,
     LOGIC_CHANGED,
     Attempt,
@@ -16,8 +16,8 @@ from consumer.resume import (
     left_behind,
     resume,
 )
-from consumer.source import SEGMENT_LENGTH, Source
-from schemas.errors import Refused
+from orgstats.consumer.counting.source import SEGMENT_LENGTH, Source
+from orgstats.errors import Refused
 
 SOURCE = Source("events", "uuid", 3)
 SEGMENT = SEGMENT_LENGTH

@@ -1,7 +1,7 @@
 """Cells hold whole counts, reasons are capped in offset order, stored cells are gone on from exactly."""
 
-from consumer.segment import MAX_REASONS, CellKey, HourKey, ProjectKey, Segment, Stored, Tally
-from consumer.source import Source, generation_of, next_offset_of, segment_end, segment_of, version_of
+from orgstats.consumer.counting.chunk import MAX_REASONS, CellKey, HourKey, ProjectKey, Segment, Stored, Tally
+from orgstats.consumer.counting.source import Source, generation_of, next_offset_of, segment_end, segment_of, version_of
 
 
 def tally(reason: str | None = None, quantity: int | None = None, org_id: int | None = 1) -> Tally:

@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator
 import pytest
 from confluent_kafka import Producer
 
-from consumer import metrics
-from consumer.checkpoint import Position
-from consumer.kafka import Place
-from consumer.settings import ConsumerSettings
-from consumer.watch import Watch
+from orgstats.consumer import metrics
+from orgstats.consumer.checkpoint import Position
+from orgstats.consumer.kafka.group import Place
+from orgstats.consumer.settings import ConsumerSettings
+from orgstats.consumer.watch import Watch
 from tests.support.servers import Kafka
 
 NOW = 2_000_000_000.0

@@ -4,12 +4,12 @@ from typing import Any
 
 import typer
 
-from consumer.settings import ConsumerSettings
-from deploy.cli.main import app
-from deploy.generate import GenerateSettings
-from query.settings import QuerySettings
-from schemas.migrate import MigrateSettings
-from schemas.settings import Settings
+from orgstats.cli.app import app
+from orgstats.consumer.settings import ConsumerSettings
+from orgstats.deploy.local.generate import GenerateSettings
+from orgstats.query.settings import QuerySettings
+from orgstats.schemas.migrate import MigrateSettings
+from orgstats.settings import Settings
 
 SETTINGS: dict[str, type[Settings]] = {
     "consume": ConsumerSettings,

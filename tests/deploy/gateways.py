@@ -14,8 +14,8 @@ from typing import Final, NoReturn
 import httpx
 import pytest
 
-from deploy.local import processes
-from deploy.local.paths import free_ports
+from orgstats.deploy.local import processes
+from orgstats.deploy.local.paths import free_ports
 
 FOLDER: Final = Path(__file__).parents[2] / "deploy/gateway"
 IN_CI: Final = os.environ.get("CI") == "true"

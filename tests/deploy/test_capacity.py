@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from deploy.capacity.__main__ import main
-from deploy.capacity.figures import Figures, load, sources
-from deploy.capacity.model import Load, hours_per_flush, kept_per_second, need, rows_per_flush
-from deploy.capacity.shape import Shape
-from deploy.capacity.simulation import Counted, Traffic, simulate
+from orgstats.deploy.capacity.__main__ import main
+from orgstats.deploy.capacity.figures import Figures, load, sources
+from orgstats.deploy.capacity.model import Load, hours_per_flush, kept_per_second, need, rows_per_flush
+from orgstats.deploy.capacity.shape import Shape
+from orgstats.deploy.capacity.simulation import Counted, Traffic, simulate
 
 TOLERANCE = 0.25
 """The formulas know shares only; the traffic draws its kinds of events from a pool, which lacks the rarest."""
@@ -121,4 +121,4 @@ def test_the_page_has_the_tables_that_the_command_prints(flag: str, capsys: pyte
     """The tables of docs/scaling.md are made by the command beside them, with the figures as they are now."""
     assert main(["--table", flag]) == 0
     table = capsys.readouterr().out
-    assert f"python -m deploy.capacity --table {flag}\n```\n\n{table}" in PAGE.read_text(encoding="utf-8")
+    assert f"python -m orgstats.deploy.capacity --table {flag}\n```\n\n{table}" in PAGE.read_text(encoding="utf-8")

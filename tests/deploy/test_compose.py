@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import yaml
 
-from consumer.daemon import LEAVE_SECONDS
-from consumer.settings import ConsumerSettings
-from deploy.local import apache_kafka
-from query.settings import QuerySettings
+from orgstats.consumer.daemon import LEAVE_SECONDS
+from orgstats.consumer.settings import ConsumerSettings
+from orgstats.deploy.local import apache_kafka
+from orgstats.query.settings import QuerySettings
 from tests.deploy.commands import SETTINGS, understood, unknown_variables
 from tests.support.servers import CLICKHOUSE_IMAGE
 

@@ -16,11 +16,11 @@ import httpx
 import jwt
 import pytest
 
-from deploy.local.paths import free_ports
-from query.clickhouse import Database
-from query.directory import Directory
-from schemas.connect import connect
-from schemas.migrate import migrate
+from orgstats.clickhouse.connect import connect
+from orgstats.deploy.local.paths import free_ports
+from orgstats.query.clickhouse import Database
+from orgstats.query.directory import Directory
+from orgstats.schemas.migrate import migrate
 from tests.deploy.gateways import FOLDER, Gateway, running
 from tests.query.seeding import Cell, Counted, insert_counts, insert_sources, make_token
 from tests.query.serving import running_api

@@ -12,13 +12,13 @@ import pytest
 import typer
 import yaml
 
-from consumer.daemon import LEAVE_SECONDS
-from consumer.settings import ConsumerSettings
-from deploy.cli.main import app
-from query.app import create_app
-from query.settings import QuerySettings
-from schemas.migrate import MigrateSettings
-from schemas.settings import Settings
+from orgstats.cli.app import app
+from orgstats.consumer.daemon import LEAVE_SECONDS
+from orgstats.consumer.settings import ConsumerSettings
+from orgstats.query.app import create_app
+from orgstats.query.settings import QuerySettings
+from orgstats.schemas.migrate import MigrateSettings
+from orgstats.settings import Settings
 
 ROOT: Final = Path(__file__).parents[2]
 CHART: Final = ROOT / "deploy/helm/orgstats"

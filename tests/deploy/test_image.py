@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer
 
-from deploy.local.paths import free_ports
-from deploy.traffic import Slot, records
-from schemas.connect import connect
+from orgstats.clickhouse.connect import connect
+from orgstats.deploy.local.paths import free_ports
+from orgstats.deploy.local.traffic import Slot, records
 from tests.deploy.commands import unknown_variables
 from tests.support.servers import Kafka, docker_answers
 from tests.support.wait import wait_for

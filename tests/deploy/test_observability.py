@@ -10,15 +10,15 @@ from typing import Any, Final
 import pytest
 import yaml
 
-import consumer.metrics
-import query.metrics
-from deploy import metrics_page
+from orgstats.consumer import metrics as consumer_metrics
+from orgstats.deploy import metrics_page
+from orgstats.query import metrics as query_metrics
 
 ROOT: Final = Path(__file__).parents[2]
 ALERTS: Final = ROOT / "deploy" / "prometheus" / "alerts.yml"
 DASHBOARDS: Final = sorted((ROOT / "deploy" / "grafana").glob("*.json"))
 DECLARED: Final = {
-    one.name: one for module in (consumer.metrics, query.metrics) for one in metrics_page.declared(module)
+    one.name: one for module in (consumer_metrics, query_metrics) for one in metrics_page.declared(module)
 }
 STANDARD: Final = {"process_start_time_seconds", "process_resident_memory_bytes", "process_cpu_seconds_total"}
 
@@ -56,7 +56,7 @@ def shown() -> set[str]:
 
 
 def test_the_page_shows_the_declarations() -> None:
-    """docs/metrics.md is what `python -m deploy.metrics_page` prints."""
+    """docs/metrics.md is what `python -m orgstats.deploy.metrics_page` prints."""
     assert (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8") == metrics_page.page()
 
 
@@ -70,10 +70,10 @@ def test_each_metric_says_what_to_do() -> None:
     assert [one.name for one in DECLARED.values() if not one.remedy.endswith(".")] == []
 
 
-@pytest.mark.parametrize("module", [consumer.metrics, query.metrics], ids=["consumer", "query"])
+@pytest.mark.parametrize("module", [consumer_metrics, query_metrics], ids=["consumer", "query"])
 def test_each_metric_is_set_somewhere(module: Any) -> None:
     """What is declared is also measured: some file of the same side uses its variable."""
-    side = ROOT / module.__name__.split(".")[0]
+    side = ROOT / module.__name__.split(".")[1]
     code = "".join(path.read_text(encoding="utf-8") for path in side.rglob("*.py"))
     of_metrics = [name for name, value in vars(module).items() if hasattr(value, "describe") and name[0].islower()]
     assert [

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from consumer.daemon import LEAVE_SECONDS
-from consumer.settings import ConsumerSettings
-from query.settings import QuerySettings
-from schemas.errors import ConfigurationError, OrgstatsError, Refused, Unavailable
+from orgstats.consumer.daemon import LEAVE_SECONDS
+from orgstats.consumer.settings import ConsumerSettings
+from orgstats.errors import ConfigurationError, OrgstatsError, Refused, Unavailable
+from orgstats.query.settings import QuerySettings
 from tests.deploy.commands import SETTINGS, understood, unknown_variables
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "systemd"

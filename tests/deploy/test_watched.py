@@ -17,11 +17,11 @@ import yaml
 from confluent_kafka import Producer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from deploy.local import processes
-from query.clickhouse import Database
-from query.directory import Directory
-from schemas.connect import connect
-from schemas.migrate import migrate
+from orgstats.clickhouse.connect import connect
+from orgstats.deploy.local import processes
+from orgstats.query.clickhouse import Database
+from orgstats.query.directory import Directory
+from orgstats.schemas.migrate import migrate
 from tests.deploy.test_observability import ALERTS, named, panels
 from tests.query.seeding import make_token
 from tests.query.serving import running_api

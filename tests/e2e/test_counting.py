@@ -12,9 +12,9 @@ import pytest
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from query import sql
-from query.clickhouse import Database
-from query.stats import organization_stats
+from orgstats.query import sql
+from orgstats.query.clickhouse import Database
+from orgstats.query.stats import organization_stats
 from tests.support import oracle, stored
 from tests.support.daemon import Daemon
 from tests.support.servers import Kafka

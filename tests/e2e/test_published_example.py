@@ -11,7 +11,7 @@ import httpx
 import pytest
 from confluent_kafka import Producer
 
-from deploy.local import processes
+from orgstats.deploy.local import processes
 from tests.support import stored
 from tests.support.daemon import Daemon
 from tests.support.servers import Kafka

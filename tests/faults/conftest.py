@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local import apache_kafka
+from orgstats.deploy.local import apache_kafka
 from tests.conftest import IN_CI, _failed
 from tests.faults.proxy import Proxy
 from tests.faults.round import BROKER_PROPERTIES, Round, Site

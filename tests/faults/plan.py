@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from consumer.source import SEGMENT_LENGTH, segment_of
-from deploy.local.apache_kafka import Running
+from orgstats.consumer.counting.source import SEGMENT_LENGTH, segment_of
+from orgstats.deploy.local.apache_kafka import Running
 from tests.faults.proxy import Fault, State
 from tests.faults.round import FAILPOINTS, Member, Round, Site, Unequal
 from tests.support.wait import wait_for

@@ -21,9 +21,9 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic  # type: ignore[attr-defined]
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
-from consumer.source import Source
-from schemas.connect import connect
-from schemas.migrate import migrate
+from orgstats.clickhouse.connect import connect
+from orgstats.consumer.counting.source import Source
+from orgstats.schemas.migrate import migrate
 from tests.faults.ledger import Gap, Ledger, differences
 from tests.faults.proxy import Proxy
 from tests.faults.traffic import Traffic

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from deploy.local import apache_kafka, chdb_server
+from orgstats.deploy.local import apache_kafka, chdb_server
 from tests.faults.plan import Plan
 from tests.faults.proxy import Proxy
 from tests.faults.round import BROKER_PROPERTIES, Site

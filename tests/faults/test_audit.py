@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from consumer.source import SEGMENT_LENGTH
-from deploy.local.paths import free_ports
-from schemas.connect import connect
-from schemas.migrate import migrate
+from orgstats.clickhouse.connect import connect
+from orgstats.consumer.counting.source import SEGMENT_LENGTH
+from orgstats.deploy.local.paths import free_ports
+from orgstats.schemas.migrate import migrate
 from tests.faults.round import Round
 from tests.support.wait import wait_for
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-from consumer.kafka import Place as Partition
-from consumer.kafka import Topics
-from schemas.errors import Unavailable
+from orgstats.consumer.kafka.group import Place as Partition
+from orgstats.consumer.kafka.group import Topics
+from orgstats.errors import Unavailable
 from tests.faults.conftest import Place
 from tests.faults.round import Round
 from tests.support.wait import wait_for

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from consumer.source import SEGMENT_LENGTH
-from schemas.connect import connect
-from schemas.rules_store import history, publish_file
+from orgstats.clickhouse.connect import connect
+from orgstats.consumer.counting.source import SEGMENT_LENGTH
+from orgstats.consumer.store.rules import history, publish_file
 from tests.faults.conftest import Place
 from tests.faults.ledger import differences
 from tests.faults.round import Member, Round

@@ -5,9 +5,9 @@ import struct
 import pytest
 from clickhouse_driver import errors as driver_errors
 
-from deploy.cli import main
-from schemas.connect import RETRYABLE_CODES, translate
-from schemas.errors import ConfigurationError, OrgstatsError, Unavailable
+import orgstats.cli.app
+from orgstats.clickhouse.connect import RETRYABLE_CODES, translate
+from orgstats.errors import ConfigurationError, OrgstatsError, Unavailable
 
 
 @pytest.mark.parametrize("code", [159, 202, 209, 210, 236, 241, 242, 252, 319, 745, 999])
@@ -56,8 +56,8 @@ def test_an_unexpected_exception_is_a_bug_and_not_a_difference(
     def broken() -> None:
         raise RuntimeError("never seen")
 
-    monkeypatch.setattr(main, "app", broken)
+    monkeypatch.setattr(orgstats.cli.app, "app", broken)
     with pytest.raises(SystemExit) as ended:
-        main.main()
+        orgstats.cli.app.run()
     assert ended.value.code == 70
     assert "never seen" in capsys.readouterr().err

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from confluent_kafka import Message
 
-from consumer.batch import BatchCounter
-from consumer.classify import RuleHistory, RulesEntry
-from consumer.decode import AgeLimits, DeadLetter, bucket_of, decode, event_second
-from schemas.rules import parse
+from orgstats.consumer.counting.batch import BatchCounter
+from orgstats.consumer.counting.decode import AgeLimits, DeadLetter, bucket_of, decode, event_second
+from orgstats.consumer.counting.rule_history import RuleHistory, RulesEntry
+from orgstats.consumer.counting.rules import parse
 from tests.fuzz import reference
 from tests.fuzz.records import HISTORY, LEAP, NOW, Record, plain, records
 from tests.fuzz.reference import Verdict

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.local.chdb_server import native
-from deploy.local.chdb_server.native import Malformed, UnsupportedType
+from orgstats.deploy.local.chdb_server import native
+from orgstats.deploy.local.chdb_server.native import Malformed, UnsupportedType
 
 NAMES = (
     "UInt8",

@@ -21,9 +21,9 @@ import pytest
 from clickhouse_driver import Client
 from clickhouse_driver.errors import NetworkError, ServerException
 
-from deploy.local import chdb_server
-from schemas.connect import connect
-from schemas.errors import Unavailable
+from orgstats.clickhouse.connect import connect
+from orgstats.deploy.local import chdb_server
+from orgstats.errors import Unavailable
 from tests.support.wait import wait_for
 
 PASSWORD = "pass/word @1"
@@ -97,7 +97,7 @@ def test_says_what_it_is(server: chdb_server.Running, dial: Connect) -> None:
 
 
 def test_the_projects_own_connection_works(server: chdb_server.Running) -> None:
-    """`schemas.connect.connect` with the URL of the running server gets answers."""
+    """`orgstats.clickhouse.connect.connect` with the URL of the running server gets answers."""
     client = connect(server.url, client_name="tests")
     assert client.execute("SELECT currentDatabase(), timezone()") == [("default", "UTC")]
     client.disconnect()
@@ -612,7 +612,7 @@ def accepts(port: int) -> bool:
 
 def test_it_ends_with_the_process_that_started_it(tmp_path: Path, dial: Connect) -> None:
     """When the starting process is killed, the server ends as well and frees its directory."""
-    script = "import sys; from pathlib import Path; from deploy.local import chdb_server\n"
+    script = "import sys; from pathlib import Path; from orgstats.deploy.local import chdb_server\n"
     script += "print(chdb_server.start(Path(sys.argv[1])).port, flush=True); sys.stdin.read()"
     command = [sys.executable, "-c", script, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:

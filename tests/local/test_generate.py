@@ -11,9 +11,9 @@ from threading import Event
 
 import pytest
 
-from consumer.decode import DeadLetter, decode, event_second
-from deploy.generate import GenerateSettings, paced, send
-from deploy.traffic import (
+from orgstats.consumer.counting.decode import DeadLetter, decode, event_second
+from orgstats.deploy.local.generate import GenerateSettings, paced, send
+from orgstats.deploy.local.traffic import (
     BROKEN,
     DOCUMENTED_POINTS,
     DOCUMENTED_SINCE,
@@ -23,7 +23,7 @@ from deploy.traffic import (
     documented_example,
     records,
 )
-from schemas.errors import ConfigurationError, Unavailable
+from orgstats.errors import ConfigurationError, Unavailable
 from tests.support import oracle, servers
 from tests.support.wait import wait_for
 

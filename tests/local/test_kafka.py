@@ -287,7 +287,7 @@ def test_a_killed_broker_comes_back_with_its_records(own_kafka) -> None:  # type
 
 def test_a_missing_java_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """On a machine without Java the reason says what to install."""
-    from deploy.local import apache_kafka
+    from orgstats.deploy.local import apache_kafka
 
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "install a JRE" in (apache_kafka.runnable() or "")

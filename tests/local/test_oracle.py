@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from consumer.decode import DeadLetter, decode, event_second
+from orgstats.consumer.counting.decode import DeadLetter, decode, event_second
 from tests.support.oracle import Cell, Dead, Record, count, parse
 
 DAY = 1_584_835_200  # 2020-03-22T00:00:00Z

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local import processes
-from schemas.errors import Unavailable
+from orgstats.deploy.local import processes
+from orgstats.errors import Unavailable
 from tests.support.wait import wait_for
 
 READY = "import json, time; print(json.dumps({'port': 7}), flush=True); time.sleep(600)"
@@ -96,7 +96,7 @@ def test_signals_that_the_parent_blocks_reach_the_child(tmp_path: Path) -> None:
 def test_a_child_ends_with_its_parent(tmp_path: Path) -> None:
     """Also when the parent is killed and can do nothing any more."""
     code = (
-        "import sys, time; from pathlib import Path; from deploy.local import processes; "
+        "import sys, time; from pathlib import Path; from orgstats.deploy.local import processes; "
         f"c = processes.start('child', [sys.executable, '-c', {READY!r}], log=Path({str(tmp_path / 'log')!r})); "
         "processes.wait_ready(c, c.first_json_line, seconds=20); print(c.pid, flush=True); time.sleep(600)"
     )

@@ -28,7 +28,7 @@ class Demo:
         self.out = directory / "out.txt"
         self.err = directory / "err.txt"
         environment = {**os.environ, "ORGSTATS_CACHE": str(directory), "ORGSTATS_LISTEN": "127.0.0.1:0"}
-        argv = [sys.executable, "-m", "deploy.cli", "up", "--rate", "20", *arguments]
+        argv = [sys.executable, "-m", "orgstats.cli", "up", "--rate", "20", *arguments]
         with self.out.open("w") as out, self.err.open("w") as err:
             self.process = subprocess.Popen(argv, env=environment, stdout=out, stderr=err, process_group=0)
 
@@ -128,7 +128,7 @@ def test_an_address_that_is_taken_is_refused(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         environment = {**os.environ, "ORGSTATS_CACHE": str(tmp_path), "ORGSTATS_LISTEN": address}
-        argv = [sys.executable, "-m", "deploy.cli", "up"]
+        argv = [sys.executable, "-m", "orgstats.cli", "up"]
         done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 78
     assert f"cannot listen on {address}" in done.stderr

@@ -13,11 +13,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from consumer.ops.site import Site, open_site
-from consumer.settings import ConsumerSettings
-from schemas.connect import connect
-from schemas.migrate import migrate
-from schemas.tables import TABLES, insert
+from orgstats.clickhouse.connect import connect
+from orgstats.consumer.ops.site import Site, open_site
+from orgstats.consumer.settings import ConsumerSettings
+from orgstats.schemas.migrate import migrate
+from orgstats.schemas.tables import TABLES, insert
 from tests.ops import traffic
 from tests.support import oracle, stored
 from tests.support.daemon import Daemon

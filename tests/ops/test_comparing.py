@@ -4,16 +4,16 @@ from typing import Any, cast
 
 import pytest
 
-from consumer.ops.compare import Changes, Counted, StoredCells, StoredDead, Value, compare
-from consumer.ops.recount import Head, Span
-from consumer.ops.site import Located
-from consumer.ops.spans import Wanted, closed_span, whole_span, without
-from consumer.partition import DeadRecord
-from consumer.resume import Progress, Registration, Repair
-from consumer.segment import CellKey, Count, Stored, hour_sums
-from consumer.source import SEGMENT_LENGTH as SEGMENT
-from consumer.source import Source, version_of
-from schemas.errors import Refused
+from orgstats.consumer.counting.chunk import CellKey, Count, Stored, hour_sums
+from orgstats.consumer.counting.partition import DeadRecord
+from orgstats.consumer.counting.resume import Progress, Registration, Repair
+from orgstats.consumer.counting.source import SEGMENT_LENGTH as SEGMENT
+from orgstats.consumer.counting.source import Source, version_of
+from orgstats.consumer.ops.compare import Changes, Counted, StoredCells, StoredDead, Value, compare
+from orgstats.consumer.ops.recount import Head, Span
+from orgstats.consumer.ops.site import Located
+from orgstats.consumer.ops.spans import Wanted, closed_span, whole_span, without
+from orgstats.errors import Refused
 
 SOURCE = Source("topic", "uuid", 0)
 KEY = CellKey(1, 100, 1, 0, "")

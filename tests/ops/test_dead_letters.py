@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
-from consumer.ops.dead_letters import Filter, find, groups
-from consumer.ops.mending import hops_of, mend, mends, origin_of, redriven_headers
-from consumer.ops.site import store_of
-from schemas.errors import ConfigurationError
+from orgstats.consumer.ops.dead_letters import Filter, find, groups
+from orgstats.consumer.ops.mending import hops_of, mend, mends, origin_of, redriven_headers
+from orgstats.consumer.ops.site import store_of
+from orgstats.errors import ConfigurationError
 from tests.ops.conftest import Run, orgstats_runner
 from tests.support import oracle, stored
 from tests.support.daemon import Daemon

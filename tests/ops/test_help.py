@@ -7,7 +7,7 @@ import sys
 HELP_OF_EVERY_COMMAND = """
 import json, sys
 import typer.main
-from deploy.cli.main import app
+from orgstats.cli.app import app
 
 def texts(command, context):
     yield context.command_path, command.get_help(context)

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from consumer.ops import doctor
-from consumer.ops.explain import explain
-from consumer.ops.lag import Retention, lag, overtaken_at, retention_of
-from consumer.ops.site import Site, open_site
+from orgstats.consumer.kafka.retention import Retention, overtaken_at, retention_of
+from orgstats.consumer.ops import doctor
+from orgstats.consumer.ops.explain import explain
+from orgstats.consumer.ops.lag import lag
+from orgstats.consumer.ops.site import Site, open_site
 from tests.ops.conftest import Run, World
 from tests.ops.traffic import RECORDS, SEGMENT
 

@@ -10,15 +10,15 @@ import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from consumer.ops.compare import Changes
-from consumer.ops.replay import Asked, Prepared, Range, apply, plan, prepare
-from consumer.ops.site import Site
-from consumer.ops.summary import Summary, counts_now
-from consumer.ops.undo import undo
-from schemas import hours
-from schemas.connect import connect
-from schemas.errors import Refused
-from schemas.rules_store import void
+from orgstats.clickhouse.connect import connect
+from orgstats.consumer.ops.compare import Changes
+from orgstats.consumer.ops.replay import Asked, Prepared, Range, apply, plan, prepare
+from orgstats.consumer.ops.site import Site
+from orgstats.consumer.ops.summary import Summary, counts_now
+from orgstats.consumer.ops.undo import undo
+from orgstats.consumer.store.rules import void
+from orgstats.errors import Refused
+from orgstats.schemas import hours
 from tests.ops import traffic
 from tests.ops.conftest import Run, World, orgstats_runner
 from tests.ops.traffic import DAY, RECORDS, SEGMENT

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import typer
 
-from deploy.cli.main import app
+from orgstats.cli.app import app
 
 RUNBOOK = Path(__file__).parents[2] / "docs" / "operations.md"
 COMMANDS = sorted(set(re.findall(r"^\$ (orgstats [^\n]+)", RUNBOOK.read_text(encoding="utf-8"), re.MULTILINE)))

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from query.clickhouse import Database
+from orgstats.query.clickhouse import Database
 
 
 @pytest.fixture

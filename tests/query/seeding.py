@@ -5,12 +5,12 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from query.clickhouse import Database
-from query.directory import Directory
-from query.sql import Statement
-from schemas import hours
-from schemas.outcomes import Outcome
-from schemas.tables import CountRow, ProgressRow, ProjectCountRow, SourceRow
+from orgstats.query.clickhouse import Database
+from orgstats.query.directory import Directory
+from orgstats.query.sql import Statement
+from orgstats.schemas import hours
+from orgstats.schemas.outcomes import Outcome
+from orgstats.schemas.tables import CountRow, ProgressRow, ProjectCountRow, SourceRow
 
 EXAMPLE_FIRST = 1_584_824_400
 EXAMPLE = [

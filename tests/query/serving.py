@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.local import processes
+from orgstats.deploy.local import processes
 
 
 @dataclass(frozen=True)

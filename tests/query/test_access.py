@@ -2,7 +2,7 @@
 
 import pytest
 
-from query.access import (
+from orgstats.query.access import (
     Caller,
     Forbidden,
     NotFound,

@@ -6,16 +6,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from query import metrics
-from query.batch import Batch
-from query.clickhouse import Database
-from query.completeness import CountedState
-from query.http import Body, body_of_series
-from query.params import MAX_BUCKETS, InvalidQuery, StatsQuery
-from query.reader import Reader
-from query.series import RESOLUTIONS, Buckets
-from query.stats import read_series, read_together
-from schemas.connect import connect
+from orgstats.clickhouse.connect import connect
+from orgstats.query import metrics
+from orgstats.query.batch import Batch
+from orgstats.query.clickhouse import Database
+from orgstats.query.completeness import CountedState
+from orgstats.query.http import Body, body_of_series
+from orgstats.query.params import MAX_BUCKETS, InvalidQuery, StatsQuery
+from orgstats.query.reader import Reader
+from orgstats.query.series import RESOLUTIONS, Buckets
+from orgstats.query.stats import read_series, read_together
 from tests.query.seeding import Cell, insert_counts
 
 NOTHING_COUNTED = CountedState(frozenset(), None)

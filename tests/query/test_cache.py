@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from query.cache import Cache
+from orgstats.query.cache import Cache
 
 
 class Source:

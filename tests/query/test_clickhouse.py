@@ -5,10 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from query.clickhouse import Database
-from query.params import InvalidQuery
-from query.sql import Statement
-from schemas.errors import OrgstatsError, Unavailable
+from orgstats.errors import OrgstatsError, Unavailable
+from orgstats.query.clickhouse import Database
+from orgstats.query.params import InvalidQuery
+from orgstats.query.sql import Statement
 
 SLEEP = Statement("SELECT sleep(2)")
 

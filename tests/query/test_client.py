@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from query.clickhouse import Database
-from query.client import RequestRefused, Stats, StatsClient
-from query.directory import Directory
-from schemas.errors import Unavailable
+from orgstats.errors import Unavailable
+from orgstats.query.clickhouse import Database
+from orgstats.query.client import RequestRefused, Stats, StatsClient
+from orgstats.query.directory import Directory
 from tests.query.seeding import Cell, Counted, insert_counts, insert_project_counts, insert_sources, make_token
 from tests.query.serving import running_api
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from deploy.cli.main import app
-from query import sql
-from query.clickhouse import Database
-from schemas.errors import OrgstatsError
+from orgstats.cli.app import app
+from orgstats.errors import OrgstatsError
+from orgstats.query import sql
+from orgstats.query.clickhouse import Database
 from tests.query.seeding import EXAMPLE, EXAMPLE_FIRST, Cell, insert_counts
 from tests.query.serving import running_api
 

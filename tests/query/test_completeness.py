@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from query import sql
-from query.clickhouse import Database
-from query.completeness import CountedState, SourceState, complete_until, counted_state
+from orgstats.query import sql
+from orgstats.query.clickhouse import Database
+from orgstats.query.completeness import CountedState, SourceState, complete_until, counted_state
 from tests.query.seeding import Counted, insert_sources
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-import query.dashboard
+import orgstats.query.dashboard
 from tests.query.serving import running_api
 
-FOLDER = Path(query.dashboard.__file__).parent
+FOLDER = Path(orgstats.query.dashboard.__file__).parent
 FILES = ["", *(f"dashboard/{path.name}" for path in FOLDER.iterdir() if path.suffix in (".js", ".css", ".svg"))]
 PLOTLY = "dashboard/plotly.min.js"
 

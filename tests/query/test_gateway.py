@@ -5,9 +5,9 @@ from typing import Any
 import jwt
 import pytest
 
-from query.access import Caller, Unauthenticated
-from query.gateway import Gateway, keys_of
-from schemas.errors import ConfigurationError
+from orgstats.errors import ConfigurationError
+from orgstats.query.access import Caller, Unauthenticated
+from orgstats.query.gateway import Gateway, keys_of
 
 KEY, OTHER_KEY = "k" * 32, "o" * 32
 NOW = 1_700_000_000.0

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from query.http import NOTHING, Answer, body_of_projects, body_of_series, failure, matches
+from orgstats.query.http import NOTHING, Answer, body_of_projects, body_of_series, failure, matches
 
 
 def test_the_form_of_a_series() -> None:

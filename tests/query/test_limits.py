@@ -1,6 +1,6 @@
 """The rate limit, with time as an argument."""
 
-from query.limits import Quota, RateLimit, retry_after
+from orgstats.query.limits import Quota, RateLimit, retry_after
 
 
 def test_a_caller_has_so_many_requests_in_a_window() -> None:

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from query.params import MAX_BUCKETS, InvalidQuery, Parameters, Selection, check_points, parse, parse_selection
-from query.series import LAST_SECOND, Buckets
-from schemas.outcomes import STATS
+from orgstats.query.params import MAX_BUCKETS, InvalidQuery, Parameters, Selection, check_points, parse, parse_selection
+from orgstats.query.series import LAST_SECOND, Buckets
+from orgstats.schemas.outcomes import STATS
 
 NOW = 1_584_907_200.0
 

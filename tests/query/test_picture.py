@@ -1,6 +1,6 @@
 """The picture of a series in a terminal."""
 
-from query.picture import picture
+from orgstats.query.picture import picture
 
 
 def test_a_picture() -> None:

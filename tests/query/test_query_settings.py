@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from query.settings import QuerySettings, split_address
-from schemas.errors import ConfigurationError
+from orgstats.errors import ConfigurationError
+from orgstats.query.settings import QuerySettings, split_address
 
 URL = {"ORGSTATS_CLICKHOUSE_URL": "clickhouse://default:hunter2@127.0.0.1:9000/default"}
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from query.series import LAST_SECOND, Buckets, buckets_of, default_width, filled
+from orgstats.query.series import LAST_SECOND, Buckets, buckets_of, default_width, filled
 
 seconds = st.one_of(
     st.integers(0, LAST_SECOND).map(float),

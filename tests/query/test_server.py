@@ -13,12 +13,12 @@ import httpx
 import jwt
 import pytest
 
-from deploy.local import chdb_server
-from query.clickhouse import Database
-from query.directory import Directory
-from schemas.connect import connect
-from schemas.errors import Unavailable
-from schemas.migrate import migrate
+from orgstats.clickhouse.connect import connect
+from orgstats.deploy.local import chdb_server
+from orgstats.errors import Unavailable
+from orgstats.query.clickhouse import Database
+from orgstats.query.directory import Directory
+from orgstats.schemas.migrate import migrate
 from tests.query.seeding import Cell, Counted, insert_counts, insert_sources, make_token
 from tests.query.serving import Api, running_api
 from tests.support.wait import wait_for

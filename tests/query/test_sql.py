@@ -2,12 +2,12 @@
 
 import pytest
 
-from query import sql
-from query.clickhouse import Database
-from query.params import StatsQuery
-from query.series import Buckets
-from query.sql import Statement
-from schemas.outcomes import STATS, Stat
+from orgstats.query import sql
+from orgstats.query.clickhouse import Database
+from orgstats.query.params import StatsQuery
+from orgstats.query.series import Buckets
+from orgstats.query.sql import Statement
+from orgstats.schemas.outcomes import STATS, Stat
 
 HOURS = Buckets(7_200, 3_600, 3)
 TENS = Buckets(7_200, 10, 3)

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from query.clickhouse import Database
-from query.params import InvalidQuery, StatsQuery
-from query.series import buckets_of
-from query.stats import organization_stats, read_series
-from schemas.errors import Unavailable
-from schemas.outcomes import STATS, Outcome, Stat
+from orgstats.errors import Unavailable
+from orgstats.query.clickhouse import Database
+from orgstats.query.params import InvalidQuery, StatsQuery
+from orgstats.query.series import buckets_of
+from orgstats.query.stats import organization_stats, read_series
+from orgstats.schemas.outcomes import STATS, Outcome, Stat
 from tests.query.seeding import EXAMPLE, EXAMPLE_FIRST, Cell, insert_counts, insert_project_counts
 from tests.query.test_series import model
 

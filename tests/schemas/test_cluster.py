@@ -4,11 +4,11 @@ import re
 
 import pytest
 
-from schemas.cluster import SHARDED_BY, Cluster, spread, waits
-from schemas.connect import connect
-from schemas.errors import ConfigurationError
-from schemas.migrate import MAX_RETENTION_DAYS, RETAINED, load, migrate, render, retention_statements
-from schemas.tables import TABLES
+from orgstats.clickhouse.cluster import SHARDED_BY, Cluster, spread, waits
+from orgstats.clickhouse.connect import connect
+from orgstats.errors import ConfigurationError
+from orgstats.schemas.migrate import MAX_RETENTION_DAYS, RETAINED, load, migrate, render, retention_statements
+from orgstats.schemas.tables import TABLES
 
 PLACE = Cluster("counters", "orgstats", 3)
 SINGLE = [render(statement) for migration in load() for statement in migration.statements] + [

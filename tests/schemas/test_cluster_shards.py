@@ -7,17 +7,17 @@ from typing import Any
 import pytest
 from clickhouse_driver import Client
 
-from consumer.rows import Flush, Reached
-from consumer.store import Store
-from deploy.capacity.simulation import Counted, Traffic, flushes
-from query import sql
-from query.clickhouse import Database
-from query.params import StatsQuery, window
-from schemas.cluster import look_up
-from schemas.connect import INSERT_SETTINGS, connect
-from schemas.errors import ConfigurationError, Refused, Unavailable
-from schemas.migrate import migrate, retained_days
-from schemas.tables import insert
+from orgstats.clickhouse.cluster import look_up
+from orgstats.clickhouse.connect import INSERT_SETTINGS, connect
+from orgstats.consumer.store.rows import Flush, Reached
+from orgstats.consumer.store.store import Store
+from orgstats.deploy.capacity.simulation import Counted, Traffic, flushes
+from orgstats.errors import ConfigurationError, Refused, Unavailable
+from orgstats.query import sql
+from orgstats.query.clickhouse import Database
+from orgstats.query.params import StatsQuery, window
+from orgstats.schemas.migrate import migrate, retained_days
+from orgstats.schemas.tables import insert
 from tests.support import shards as cluster
 from tests.support.shards import NAME, Shards
 

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas import first_match
-from schemas.event import Event
-from schemas.first_match import FirstMatch
-from schemas.rules import Rule, parse
+from orgstats.consumer.counting import first_match
+from orgstats.consumer.counting.first_match import FirstMatch
+from orgstats.consumer.counting.rules import Rule, parse
+from orgstats.schemas.event import Event
 
 CONDITIONS = st.dictionaries(
     st.sampled_from(

@@ -3,15 +3,15 @@
 import random
 from typing import Any
 
-from consumer.segment import CellKey, HourKey, hour_sums
-from query import sql
-from query.clickhouse import Database
-from query.completeness import SourceState, counted_state
-from query.stats import organization_stats
-from schemas import hours
-from schemas.backfill import sum_by_hour
-from schemas.connect import connect
-from schemas.tables import insert
+from orgstats.clickhouse.connect import connect
+from orgstats.consumer.counting.chunk import CellKey, HourKey, hour_sums
+from orgstats.query import sql
+from orgstats.query.clickhouse import Database
+from orgstats.query.completeness import SourceState, counted_state
+from orgstats.query.stats import organization_stats
+from orgstats.schemas import hours
+from orgstats.schemas.backfill import sum_by_hour
+from orgstats.schemas.tables import insert
 
 START = 1_699_999_200
 

@@ -12,11 +12,11 @@ from urllib.parse import urlsplit
 import pytest
 from clickhouse_driver import Client
 
-from schemas import migrate as migrations
-from schemas.connect import connect
-from schemas.errors import ConfigurationError, Refused, Unavailable
-from schemas.migrate import RETAINED, Applied, Migration, load, migrate, pending, render, retained_days, split
-from schemas.tables import TABLES
+from orgstats.clickhouse.connect import connect
+from orgstats.errors import ConfigurationError, Refused, Unavailable
+from orgstats.schemas import migrate as migrations
+from orgstats.schemas.migrate import RETAINED, Applied, Migration, load, migrate, pending, render, retained_days, split
+from orgstats.schemas.tables import TABLES
 
 FILES = [f"{m.version:04}_{m.name}" for m in load()]
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.event import Event
-from schemas.globs import matcher
-from schemas.outcomes import Outcome
-from schemas.rules import RulesError, parse
+from orgstats.consumer.counting.globs import matcher
+from orgstats.consumer.counting.rules import RulesError, parse
+from orgstats.schemas.event import Event
+from orgstats.schemas.outcomes import Outcome
 
 
 def rule(conditions: str) -> str:

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import pytest
 
-from deploy.cli.main import main
-from schemas.connect import connect
+from orgstats.cli import main
+from orgstats.clickhouse.connect import connect
 
 RULES = '[[rule]]\noutcome = "filtered"\nreason = "bots"\nuser_agent = ["*bot*"]\norg_id = [5]\n'
 

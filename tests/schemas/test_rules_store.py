@@ -8,20 +8,11 @@ from pathlib import Path
 import pytest
 from clickhouse_driver import Client
 
-from schemas import rules_store
-from schemas.connect import connect
-from schemas.errors import ConfigurationError, Refused
-from schemas.event import Event
-from schemas.rules_store import (
-    Period,
-    history,
-    load_history,
-    period,
-    publish,
-    publish_file,
-    server_now,
-    void,
-)
+from orgstats.clickhouse.connect import connect
+from orgstats.consumer.store import rules as rules_store
+from orgstats.consumer.store.rules import Period, history, load_history, period, publish, publish_file, server_now, void
+from orgstats.errors import ConfigurationError, Refused
+from orgstats.schemas.event import Event
 
 
 def toml(org_id: int) -> str:

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from pydantic import Field, SecretStr, ValidationError, model_validator
 
-from schemas.errors import ConfigurationError
-from schemas.settings import Settings, mask_url
+from orgstats.errors import ConfigurationError
+from orgstats.settings import Settings, mask_url
 
 
 class Sample(Settings):

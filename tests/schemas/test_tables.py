@@ -2,8 +2,8 @@
 
 import pytest
 
-from schemas.connect import connect
-from schemas.tables import TABLES, columns, insert
+from orgstats.clickhouse.connect import connect
+from orgstats.schemas.tables import TABLES, columns, insert
 
 
 def test_every_table_is_declared(clickhouse_url: str) -> None:

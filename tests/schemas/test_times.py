@@ -2,7 +2,7 @@
 
 import pytest
 
-from schemas.times import format_time, parse_length, parse_time
+from orgstats.times import format_time, parse_length, parse_time
 
 NOW = 1_584_907_200.0
 

@@ -9,13 +9,13 @@ import jsonschema
 import pytest
 import sentry_kafka_schemas
 
-import schemas
-from consumer.classify import RuleHistory
-from consumer.decode import MAX_RECORD_BYTES, AgeLimits, DeadLetter, bucket_of, decode, event_second
-from schemas.event import ReasonCode
-from schemas.outcomes import DEFAULT_CATEGORY
+import orgstats.schemas
+from orgstats.consumer.counting.decode import MAX_RECORD_BYTES, AgeLimits, DeadLetter, bucket_of, decode, event_second
+from orgstats.consumer.counting.rule_history import RuleHistory
+from orgstats.schemas.event import ReasonCode
+from orgstats.schemas.outcomes import DEFAULT_CATEGORY
 
-TOPIC = Path(schemas.__file__).parent / "topics" / "outcomes"
+TOPIC = Path(orgstats.schemas.__file__).parent / "topics" / "outcomes"
 EVENTS = sorted(path for path in (TOPIC / "examples/events").iterdir() if not path.name.endswith(".verdict.json"))
 DEAD = sorted((TOPIC / "examples/dead").glob("*/*.json"))
 SENTRY = sorted(sentry_kafka_schemas.iter_examples("outcomes"), key=lambda example: str(example.path))

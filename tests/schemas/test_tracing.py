@@ -8,8 +8,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from schemas import tracing
-from schemas.errors import ConfigurationError
+from orgstats import tracing
+from orgstats.errors import ConfigurationError
 
 ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}
 
@@ -29,7 +29,7 @@ def test_nothing_is_imported_unless_it_is_asked_for() -> None:
     """
     program = f"""
 import sys, query.app, consumer.daemon
-from schemas import tracing
+from orgstats import tracing
 for env in {UNASKED!r}:
     tracing.configure("test", env)
     with tracing.request("GET", "/", []), tracing.span("x"):

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from deploy.local import processes
+from orgstats.deploy.local import processes
 
 
 class Daemon:

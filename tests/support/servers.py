@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # not in its __all__
 
-from deploy.local import apache_kafka, chdb_server, mock_kafka
-from schemas.connect import connect
+from orgstats.clickhouse.connect import connect
+from orgstats.deploy.local import apache_kafka, chdb_server, mock_kafka
 from tests.support.wait import wait_for
 
 KAFKA_IMAGE: Final = "confluentinc/cp-kafka:8.1.0"

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Final
 from xml.sax.saxutils import escape
 
-from deploy.local import chdb_server
-from schemas.cluster import Cluster, spread
-from schemas.connect import connect
-from schemas.migrate import load, render
+from orgstats.clickhouse.cluster import Cluster, spread
+from orgstats.clickhouse.connect import connect
+from orgstats.deploy.local import chdb_server
+from orgstats.schemas.migrate import load, render
 
 NAME: Final = "counters"
 PASSWORD: Final = "test"

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from schemas.connect import connect
+from orgstats.clickhouse.connect import connect
 from tests.support.oracle import SHOWN_CATEGORIES, SUMMED_OUTCOMES, Cell, ProjectCell, Truth
 
 

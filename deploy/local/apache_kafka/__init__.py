@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from deploy.local import processes
-from deploy.local.paths import cache_dir, free_ports
-from schemas.errors import ConfigurationError, Unavailable
+from orgstats.deploy.local import processes
+from orgstats.deploy.local.paths import cache_dir, free_ports
+from orgstats.errors import ConfigurationError, Unavailable
 
 POM: Final = Path(__file__).with_name("pom.xml")
 VERSION: Final[str] = re.findall(r"kafka_2\.13</artifactId>\s*<version>([^<]+)", POM.read_text())[0]

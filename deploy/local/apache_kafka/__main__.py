@@ -1,4 +1,4 @@
-"""`python -m deploy.local.apache_kafka`: a broker on loopback until SIGTERM; one JSON line says where."""
+"""`python -m orgstats.deploy.local.apache_kafka`: a broker on loopback until SIGTERM; one JSON line says where."""
 
 import json
 import signal
@@ -6,8 +6,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from deploy.local import apache_kafka
-from schemas.errors import OrgstatsError
+from orgstats.deploy.local import apache_kafka
+from orgstats.errors import OrgstatsError
 
 
 def main() -> int:

@@ -12,7 +12,7 @@ from time import monotonic, sleep
 from typing import Final
 from urllib.parse import quote
 
-from schemas.errors import Unavailable
+from orgstats.errors import Unavailable
 
 LOG_NAME: Final = "chdb_server.log"
 READY_NAME: Final = "chdb_server.ready"

@@ -1,4 +1,4 @@
-"""`python -m deploy.local.chdb_server`: chDB behind ClickHouse's native protocol, for laptops and tests only."""
+"""chDB behind ClickHouse's native protocol, for laptops and tests only: python -m orgstats.deploy.local.chdb_server."""
 
 import argparse
 import json
@@ -19,8 +19,8 @@ def main() -> int:
     stop = threading.Event()
     os.environ["TZ"] = "UTC"  # before the engine looks: a server in a container runs in UTC too
 
-    from deploy.local.chdb_server.engine import Engine, EngineError
-    from deploy.local.chdb_server.server import Server
+    from orgstats.deploy.local.chdb_server.engine import Engine, EngineError
+    from orgstats.deploy.local.chdb_server.server import Server
 
     try:
         engine = Engine(options.path)

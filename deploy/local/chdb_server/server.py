@@ -6,8 +6,8 @@ from contextlib import suppress
 from time import monotonic
 from typing import Final
 
-from deploy.local.chdb_server.engine import Engine
-from deploy.local.chdb_server.session import Session
+from orgstats.deploy.local.chdb_server.engine import Engine
+from orgstats.deploy.local.chdb_server.session import Session
 
 BACKLOG: Final = 256
 WATCH_SECONDS: Final = 1.0

@@ -14,8 +14,8 @@ from clickhouse_driver.errors import Error as DriverError
 from clickhouse_driver.errors import ErrorCodes
 from clickhouse_driver.protocol import ClientPacketTypes
 
-from deploy.local.chdb_server import native
-from deploy.local.chdb_server.engine import (
+from orgstats.deploy.local.chdb_server import native
+from orgstats.deploy.local.chdb_server.engine import (
     CANCELLED,
     Engine,
     EngineConnection,
@@ -23,7 +23,15 @@ from deploy.local.chdb_server.engine import (
     Statistics,
     without_comments,
 )
-from deploy.local.chdb_server.wire import REVISION, SCALAR, Inbox, Outbox, ProtocolError, Query, progress_packet
+from orgstats.deploy.local.chdb_server.wire import (
+    REVISION,
+    SCALAR,
+    Inbox,
+    Outbox,
+    ProtocolError,
+    Query,
+    progress_packet,
+)
 
 DISPLAY_NAME: Final = "orgstats on chDB (for laptops and tests, not for production)"
 HELLO_SECONDS: Final = 10.0

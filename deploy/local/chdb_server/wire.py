@@ -18,8 +18,8 @@ from clickhouse_driver.streams.compressed import CompressedBlockInputStream
 from clickhouse_driver.varint import read_varint
 from clickhouse_driver.writer import write_binary_uint128
 
-from deploy.local.chdb_server.engine import EngineError, Setting, Statistics
-from deploy.local.chdb_server.native import Piece, ReaderSource, encode_string, encode_varint, read_block
+from orgstats.deploy.local.chdb_server.engine import EngineError, Setting, Statistics
+from orgstats.deploy.local.chdb_server.native import Piece, ReaderSource, encode_string, encode_varint, read_block
 
 REVISION: Final = 54459
 SCALAR: Final = 7  # a packet of constants that another server sends with its part of a query; unused here

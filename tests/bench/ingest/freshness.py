@@ -12,9 +12,9 @@ from typing import Final
 
 from clickhouse_driver import Client
 
-from consumer.kafka import READ_COMMITTED, Topics
-from deploy.local import processes
-from schemas.connect import connect
+from orgstats.clickhouse.connect import connect
+from orgstats.consumer.kafka.group import READ_COMMITTED, Topics
+from orgstats.deploy.local import processes
 from tests.bench.ingest.stage import Stage
 from tests.support.wait import wait_for
 

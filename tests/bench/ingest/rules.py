@@ -3,8 +3,8 @@
 from datetime import UTC, datetime
 from typing import Final
 
-from schemas.connect import connect
-from schemas.rules import parse
+from orgstats.clickhouse.connect import connect
+from orgstats.consumer.counting.rules import parse
 
 COUNT: Final = 50
 

@@ -17,13 +17,13 @@ from typing import Final
 
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # not in its __all__
 
-from consumer.kafka import DEFAULTS
-from deploy.generate import GenerateSettings, send
-from deploy.local import apache_kafka, chdb_server, processes
-from deploy.local.paths import free_ports
-from deploy.traffic import Mix, Slot, records
-from schemas.connect import connect
-from schemas.migrate import migrate, split
+from orgstats.clickhouse.connect import connect
+from orgstats.consumer.kafka.group import DEFAULTS
+from orgstats.deploy.local import apache_kafka, chdb_server, processes
+from orgstats.deploy.local.generate import GenerateSettings, send
+from orgstats.deploy.local.paths import free_ports
+from orgstats.deploy.local.traffic import Mix, Slot, records
+from orgstats.schemas.migrate import migrate, split
 from tests.bench.usage import cpu_seconds, memory_mib
 from tests.support.wait import wait_for
 

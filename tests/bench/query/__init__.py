@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 
-from deploy.local import chdb_server
+from orgstats.deploy.local import chdb_server
 from tests.bench.query import page
 from tests.bench.query.measure import Size, busy, measure, prepare
 from tests.bench.query.traffic import RATE, partitions

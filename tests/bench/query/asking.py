@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from query import sql
-from query.params import StatsQuery, window
-from query.series import RESOLUTIONS
-from query.sql import Statement
+from orgstats.query import sql
+from orgstats.query.params import StatsQuery, window
+from orgstats.query.series import RESOLUTIONS
+from orgstats.query.sql import Statement
 
 HOUR, DAY = 3_600, 86_400
 

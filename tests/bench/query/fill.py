@@ -5,8 +5,8 @@ from typing import Final
 
 from clickhouse_driver import Client
 
-from consumer.source import SEGMENT_LENGTH, segment_of
-from schemas.outcomes import BUCKET_SECONDS, STAT_CATEGORIES, STAT_OUTCOMES
+from orgstats.consumer.counting.source import SEGMENT_LENGTH, segment_of
+from orgstats.schemas.outcomes import BUCKET_SECONDS, STAT_CATEGORIES, STAT_OUTCOMES
 from tests.bench.query.traffic import TABLES, Partition, load_templates
 
 UNMERGED_SECONDS: Final = 10

@@ -12,13 +12,13 @@ from pathlib import Path
 from random import choice, choices
 from statistics import median, quantiles
 
-from query import sql
-from query.clickhouse import Database
-from query.params import StatsQuery
-from query.sql import Statement
-from schemas.connect import connect
-from schemas.migrate import migrate
-from schemas.tables import OrganizationRow
+from orgstats.clickhouse.connect import connect
+from orgstats.query import sql
+from orgstats.query.clickhouse import Database
+from orgstats.query.params import StatsQuery
+from orgstats.query.sql import Statement
+from orgstats.schemas.migrate import migrate
+from orgstats.schemas.tables import OrganizationRow
 from tests.bench.query.asking import Kind, cells_series, hourly_series, kinds, load, raw_series, seconds_over_http
 from tests.bench.query.fill import fill
 from tests.bench.query.traffic import BEGIN, TOPIC, Partition, shares

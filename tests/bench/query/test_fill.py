@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 from clickhouse_driver import Client
 
-from consumer import rows
-from consumer.batch import BatchCounter
-from consumer.decode import AgeLimits
-from consumer.partition import Changes, Partition
-from consumer.resume import Attempt, Resume
-from consumer.source import SEGMENT_LENGTH
-from schemas.connect import connect
-from schemas.rule_history import RuleHistory
-from schemas.tables import TABLES as ROW_TYPES
-from schemas.tables import columns
+from orgstats.clickhouse.connect import connect
+from orgstats.consumer.counting.batch import BatchCounter
+from orgstats.consumer.counting.decode import AgeLimits
+from orgstats.consumer.counting.partition import Changes, Partition
+from orgstats.consumer.counting.resume import Attempt, Resume
+from orgstats.consumer.counting.rule_history import RuleHistory
+from orgstats.consumer.counting.source import SEGMENT_LENGTH
+from orgstats.consumer.store import rows
+from orgstats.schemas.tables import TABLES as ROW_TYPES
+from orgstats.schemas.tables import columns
 from tests.bench.query import fill, traffic
 
 SECONDS = 12

@@ -9,12 +9,12 @@ from typing import Any, cast
 
 from confluent_kafka import Consumer, Message
 
-from consumer.batch import BatchCounter, Record
-from consumer.classify import RuleHistory
-from consumer.decode import AgeLimits
-from consumer.kafka import DEFAULTS
-from consumer.settings import ConsumerSettings
-from schemas.connect import connect
+from orgstats.clickhouse.connect import connect
+from orgstats.consumer.counting.batch import BatchCounter, Record
+from orgstats.consumer.counting.decode import AgeLimits
+from orgstats.consumer.counting.rule_history import RuleHistory
+from orgstats.consumer.kafka.group import DEFAULTS
+from orgstats.consumer.settings import ConsumerSettings
 from tests.bench.ingest.programs.job import Job
 
 CELLS = "INSERT INTO bare_counts (org_id, bucket, category, outcome, reason, quantity, events) VALUES"

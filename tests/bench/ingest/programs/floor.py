@@ -4,9 +4,9 @@ import sys
 
 from confluent_kafka import Consumer, Message
 
-from consumer.batch import _decode_event
-from consumer.kafka import DEFAULTS
-from consumer.settings import ConsumerSettings
+from orgstats.consumer.counting.batch import _decode_event
+from orgstats.consumer.kafka.group import DEFAULTS
+from orgstats.consumer.settings import ConsumerSettings
 from tests.bench.ingest.programs.job import Job
 
 

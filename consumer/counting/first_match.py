@@ -1,0 +1,57 @@
+"""Finds the first rule that matches an event without trying all of them: values of fields come again and again."""
+
+from collections.abc import Sequence
+from operator import attrgetter
+from typing import Final
+
+from orgstats.consumer.counting.rules import CONDITION_FIELDS, Rule
+from orgstats.schemas.event import Event
+
+_REMEMBERED: Final = 8_192
+"""Values of a field that are remembered; then it starts anew."""
+_LONGEST: Final = 256
+"""Longer texts are judged each time: they seldom come again, and would fill the memory."""
+
+
+class FirstMatch:
+    """The first of some rules that matches an event; the same as trying one after the other.
+
+    Each value of a field leaves some rules possible, one bit a rule. Of those that all fields leave, the lowest bit
+    is the first rule that matches.
+    """
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self._rules = rules
+        self._all = (1 << len(rules)) - 1
+        used = {condition.field for rule in rules for condition in rule.conditions}
+        self._fields = [(attrgetter(field), _Possible(field, rules)) for field in CONDITION_FIELDS if field in used]
+
+    def of(self, event: Event) -> Rule | None:
+        """The rule, or None when none matches."""
+        possible = self._all
+        for value_of, left_by in self._fields:
+            if not possible:
+                break
+            possible &= left_by[value_of(event)]
+        return self._rules[(possible & -possible).bit_length() - 1] if possible else None
+
+
+class _Possible(dict[str | int | None, int]):
+    """The rules that a value of one field leaves possible: those that it meets, and those that do not ask for it."""
+
+    def __init__(self, field: str, rules: Sequence[Rule]) -> None:
+        super().__init__()
+        self._field = field
+        self._asking = [(1 << n, c) for n, rule in enumerate(rules) for c in rule.conditions if c.field == field]
+        asking = sum(bit for bit, _ in self._asking)
+        self._others = ((1 << len(rules)) - 1) & ~asking
+
+    def __missing__(self, value: str | int | None) -> int:
+        event = Event(0)
+        setattr(event, self._field, value)
+        possible = self._others + sum(bit for bit, condition in self._asking if condition.holds(event))
+        if not isinstance(value, str) or len(value) <= _LONGEST:
+            if len(self) >= _REMEMBERED:
+                self.clear()
+            self[value] = possible
+        return possible

@@ -1,0 +1,284 @@
+"""One assigned partition: its open segment, the closed ones not stored yet, and what to store next."""
+
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from orgstats.consumer.counting.batch import BatchCounter, Pending, Record
+from orgstats.consumer.counting.chunk import CellKey, HourCount, ProjectKey, Segment, Stored
+from orgstats.consumer.counting.limits import DeadLetterLimits, DeadLetterWatch
+from orgstats.consumer.counting.resume import Attempt, Resume
+from orgstats.consumer.counting.source import Source, segment_of
+from orgstats.errors import Refused
+
+
+@dataclass(frozen=True, slots=True)
+class DeadRecord:
+    """A record that could not be decoded, as it goes to `dead_letters`."""
+
+    record: Record
+    code: str
+    text: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSegment:
+    """What ClickHouse holds of one segment."""
+
+    cells: dict[CellKey, Stored]
+    project_cells: dict[ProjectKey, Stored]
+    dead_offsets: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentChanges:
+    """Cells of one segment that were touched since they were last stored, with the version to store them at.
+
+    `cells` and `project_cells` are rows (key…, quantity[, events]) as they are now; counting goes on meanwhile.
+    """
+
+    segment: Segment
+    version: int
+    keys: frozenset[CellKey]
+    project_keys: frozenset[ProjectKey]
+    cells: list[tuple[CellKey, int, int]]
+    project_cells: list[tuple[ProjectKey, int]]
+    hours: list[HourCount]
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What one partition has to store so that everything below `next_offset` is stored.
+
+    `logic_before` is set while not all that another logic stored has been counted again. Below `summed_from` there
+    are counts of older programs without sums by hour.
+    """
+
+    source: Source
+    next_offset: int
+    kafka_timestamp_ms: int
+    logic_before: str
+    summed_from: int
+    segments: list[SegmentChanges]
+    notes: "Notes"
+
+
+@dataclass(slots=True)
+class Notes:
+    """What is to be stored beside counts, since it was last stored.
+
+    `begun` holds (segment, generation, why) that must be recorded before their rows; `withdrawn` (offset,
+    generation) of dead letters that this logic can decode; `gap` (from, to, why).
+    """
+
+    dead_letters: list[DeadRecord] = field(default_factory=list)
+    withdrawn: list[tuple[int, int]] = field(default_factory=list)
+    begun: list[tuple[int, int, str]] = field(default_factory=list)
+    gap: tuple[int, int, str] | None = None
+
+
+class Partition:
+    """Counts the records of one source, segment by segment.
+
+    `attempt` says for a segment's first offset in which generation it is counted. `next_offset` is the position:
+    every record below it is counted or a dead letter. Pure, but for the records it is handed.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        start: Resume,
+        batch: BatchCounter,
+        attempt: Callable[[int], Attempt],
+        *,
+        projects: bool = True,
+        limits: DeadLetterLimits = DeadLetterLimits(),  # noqa: B008 - a constant: every limit off
+    ) -> None:
+        self.source = source
+        self.quiet_until = start.quiet_until
+        self.kafka_timestamp_ms = start.kafka_timestamp_ms
+        self.last_timestamp_ms = 0
+        self.out_of_bounds = 0
+        self.stored_offset = -1
+        self._start = start
+        self._batch = batch
+        self._attempt = attempt
+        self._projects = projects
+        self._watch = DeadLetterWatch(limits)
+        self._pending = batch.pending()
+        self._closed: list[Segment] = []
+        self._reconcile: dict[int, set[int]] = {}
+        self._notes = Notes(gap=(*start.gap, start.gap_why) if start.gap else None)
+        self.segment = (
+            Segment(segment_of(start.start), projects=projects)
+            if start.load_stored  # it goes on in the generation that is stored
+            else self._open(segment_of(start.start))
+        )
+        self.segment.next_offset = start.start
+
+    @property
+    def next_offset(self) -> int:
+        """Next offset to read."""
+        return self.segment.next_offset
+
+    @property
+    def quiet(self) -> bool:
+        """Whether a recount has not yet reached the position that it must not be stored below."""
+        return self.next_offset < self.quiet_until
+
+    @property
+    def live_cells(self) -> int:
+        """Cells held in memory, of organizations and of projects."""
+        return sum(len(segment.cells) + len(segment.project_cells or ()) for segment in (*self._closed, self.segment))
+
+    @property
+    def unstored_cells(self) -> int:
+        """Cells kept only because their closed segment is not stored yet."""
+        return sum(len(segment.cells) for segment in self._closed)
+
+    @property
+    def unstored_dead_letters(self) -> int:
+        """Dead letters kept, with their payload, because they are not stored yet."""
+        return len(self._notes.dead_letters)
+
+    def count(self, run: Sequence[Record]) -> None:
+        """Count records in offset order; those below the position have been counted and are passed over.
+
+        Raises Refused when a dead letter limit is reached; the partition must not be stored any more then.
+        """
+        if run and run[0].offset() < self.next_offset:
+            run = run[bisect_left(run, self.next_offset, key=_offset) :]
+        while run:
+            if run[-1].offset() < self.segment.end:
+                self._count_within(run)
+                return
+            cut = bisect_left(run, self.segment.end, key=_offset)
+            if cut:
+                self._count_within(run[:cut])
+            run = run[cut:]
+            self._close(run[0].offset())
+
+    def advance(self, next_offset: int) -> None:
+        """Move over offsets that hold no record: control records and aborted transactions at the log's end."""
+        if next_offset >= self.segment.end:
+            self._close(next_offset)
+        self.segment.next_offset = max(self.segment.next_offset, next_offset)
+
+    def to_reconcile(self) -> list[Segment]:
+        """Segments whose stored cells must be looked at before they are stored: another logic counted them.
+
+        Not before the recount is past all that may be stored of them: what it has not found yet is no phantom.
+        """
+        self._fold()
+        past = self.next_offset >= self._start.log_end
+        candidates = (*self._closed, self.segment) if past else self._closed
+        return [segment for segment in candidates if segment.first_offset in self._reconcile]
+
+    def reconcile(self, segment: Segment, stored: StoredSegment) -> None:
+        """Zero the stored cells, and withdraw the stored dead letters, that this recount did not produce."""
+        segment.overwrite(stored.cells, stored.project_cells)
+        dead = self._reconcile.pop(segment.first_offset)
+        self._notes.withdrawn += [(o, segment.generation) for o in stored.dead_offsets if o not in dead]
+
+    def take(self) -> Changes:
+        """What to store now. Afterwards call `stored` or `not_stored` with it, before the next `take`."""
+        self._fold()
+        notes, self._notes = self._notes, Notes()
+        return Changes(
+            self.source,
+            self.next_offset,
+            self.kafka_timestamp_ms,
+            self._start.logic_before if self.next_offset < self._start.logic_before_until else "",
+            self._start.summed_from,
+            [_changes(s) for s in (*self._closed, self.segment) if s.changed or s.changed_projects or s.changed_hours],
+            notes,
+        )
+
+    def stored(self, changes: Changes) -> None:
+        """The changes are in ClickHouse: closed segments among them are done with."""
+        self.stored_offset = changes.next_offset
+        self._closed = [s for s in self._closed if s.end > changes.next_offset]
+
+    def not_stored(self, changes: Changes) -> None:
+        """Storing failed, perhaps halfway: all of it is stored again next time, with counts as they are then."""
+        for part in changes.segments:
+            part.segment.changed |= part.keys
+            part.segment.changed_projects |= part.project_keys
+            part.segment.changed_hours.update(hour.key for hour in part.hours)
+        notes = self._notes
+        notes.dead_letters[:0] = changes.notes.dead_letters
+        notes.withdrawn[:0] = changes.notes.withdrawn
+        notes.begun[:0] = changes.notes.begun
+        notes.gap = changes.notes.gap
+
+    def _count_within(self, run: Sequence[Record]) -> None:
+        if run[0].offset() < self.segment.skip_until:
+            self._count_unheld(run)
+        else:
+            self._count_run(run, self._pending)
+        self.last_timestamp_ms = run[-1].timestamp()[1]
+        self.segment.next_offset = run[-1].offset() + 1
+
+    def _count_run(self, run: Sequence[Record], pending: Pending) -> None:
+        counted = self._batch.count(run, pending)
+        self.kafka_timestamp_ms = max(self.kafka_timestamp_ms, counted.highest_ms)
+        self.out_of_bounds += counted.out_of_bounds
+        dead = [DeadRecord(run[at], code, text, self.segment.generation) for at, code, text in counted.refusals]
+        self._notes.dead_letters += dead
+        if dead and self.segment.first_offset in self._reconcile:
+            self._reconcile[self.segment.first_offset].update(one.record.offset() for one in dead)
+        halt = self._watch.see(len(run), [refusal.at for refusal in counted.refusals])
+        if halt and dead:
+            raise Refused(
+                f"{self.source.topic}/{self.source.partition} at offset {dead[-1].record.offset()}: {halt} could not "
+                f"be decoded, the last one: {dead[-1].code}. A producer has gone wrong; nothing from here on is stored "
+                "or committed. Mend the producer and look at what came with orgstats dead-letters ls; to store all of "
+                "it as dead letters and go on, start with the limit raised, or at 0"
+            )
+
+    def _count_unheld(self, run: Sequence[Record]) -> None:
+        """Record by record, since stored cells already hold some of these events."""
+        self._fold()
+        one = Pending()
+        for record in run:
+            self._count_run([record], one)
+            for tally, _ in self._batch.fold(one):
+                self.segment.add_one(tally, record.offset())
+
+    def _fold(self) -> None:
+        self.segment.add(self._batch.fold(self._pending))
+
+    def _close(self, next_offset: int) -> None:
+        """Finish the open segment and open the one that holds `next_offset`."""
+        self._fold()
+        self.segment.next_offset = self.segment.end
+        self._closed.append(self.segment)
+        self.segment = self._open(segment_of(next_offset))
+
+    def _open(self, first_offset: int) -> Segment:
+        attempt = self._attempt(first_offset)
+        if attempt.begins:
+            self._notes.begun.append((first_offset, attempt.generation, attempt.why))
+        if attempt.reconcile:
+            self._reconcile[first_offset] = set()
+        return Segment(first_offset, attempt.generation, projects=self._projects)
+
+
+def _offset(record: Record) -> int:
+    return record.offset()
+
+
+def _changes(segment: Segment) -> SegmentChanges:
+    keys, segment.changed = frozenset(segment.changed), set()
+    project_keys, segment.changed_projects = frozenset(segment.changed_projects), set()
+    project_cells = segment.project_cells or {}
+    return SegmentChanges(
+        segment,
+        segment.version,
+        keys,
+        project_keys,
+        [(key, *segment.cells[key].row_values()) for key in keys],
+        [(key, project_cells[key].row_values()[0]) for key in project_keys],
+        segment.take_hours(keys),
+    )

@@ -1,0 +1,47 @@
+"""The rules through time: those in force at a record's Kafka timestamp judge it, in every pass alike."""
+
+from bisect import bisect_right
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from orgstats.consumer.counting.first_match import FirstMatch
+from orgstats.consumer.counting.rules import Rule
+from orgstats.schemas.event import REASON_CHARACTERS, Event
+from orgstats.schemas.outcomes import Outcome
+
+
+class RulesEntry(NamedTuple):
+    """Rules that are in force from a Kafka timestamp on, until the next entry's."""
+
+    effective_from_ms: int
+    version: int
+    rules: tuple[Rule, ...]
+
+
+class RuleHistory:
+    """All rules there ever were, in one edition; so that a second pass judges each record as the first did.
+
+    Before the first entry, and for a record without a Kafka timestamp (-1), no rule matches.
+    """
+
+    def __init__(self, entries: Iterable[RulesEntry] = (), edition: int = 0) -> None:
+        self.entries = tuple(sorted(entries, key=lambda entry: entry[:2]))
+        self.edition = edition
+        self._starts = [entry.effective_from_ms for entry in self.entries]
+        self._first_match = [FirstMatch(entry.rules) for entry in self.entries]
+
+    def in_force(self, kafka_timestamp_ms: int) -> RulesEntry | None:
+        """The entry with the latest `effective_from_ms` that is not after the timestamp."""
+        place = self._place(kafka_timestamp_ms)
+        return self.entries[place] if place >= 0 else None
+
+    def judge(self, event: Event, kafka_timestamp_ms: int) -> tuple[int, str]:
+        """(outcome, reason) of an event: its own, or those of the first rule that matches, or accepted."""
+        if event.outcome is not None:
+            return event.outcome, (event.reason or "")[:REASON_CHARACTERS]
+        place = self._place(kafka_timestamp_ms)
+        rule = self._first_match[place].of(event) if place >= 0 else None
+        return (int(Outcome.accepted), "") if rule is None else (int(rule.outcome), rule.reason)
+
+    def _place(self, kafka_timestamp_ms: int) -> int:
+        return bisect_right(self._starts, kafka_timestamp_ms) - 1

@@ -1,0 +1,98 @@
+"""What operators ask of Kafka beyond what the daemon does: offsets by time, topic settings, groups, commits.
+
+Failure semantics: these only read; what Kafka does not answer is Unavailable and may be asked again.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, TypeVar
+
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType  # type: ignore[attr-defined]
+from confluent_kafka.admin._listoffsets import OffsetSpec
+
+from orgstats.consumer.kafka.group import ANSWER_SECONDS, Place
+from orgstats.errors import Unavailable
+
+CONSUMER_ONLY: Final = (
+    "group.",
+    "session.",
+    "heartbeat.",
+    "max.poll.",
+    "fetch.",
+    "queued.",
+    "isolation.",
+    "partition.",
+)
+"""Properties that mean nothing to other clients, which warn about them."""
+_OF_A_MEMBER: Final = ("group.instance.id", "partition.assignment.strategy", "session.timeout.ms")
+
+Answer = TypeVar("Answer")
+
+
+class Broker:
+    """An admin client; `properties` are librdkafka's, of the daemon."""
+
+    def __init__(self, properties: Mapping[str, Any]) -> None:
+        self.properties = properties
+        own = {name: value for name, value in properties.items() if not name.startswith(CONSUMER_ONLY)}
+        self._admin = AdminClient({"log_level": 2, **own})  # what it has to say comes with each answer
+
+    def offsets_at(self, places: Iterable[Place], epoch_ms: int) -> dict[Place, int | None]:
+        """First offset whose Kafka timestamp is not before; None when there is none."""
+        spec = OffsetSpec.for_timestamp(epoch_ms)
+        asked = {TopicPartition(*place): spec for place in places}
+        if not asked:
+            return {}
+        answer = self._admin.list_offsets(asked, request_timeout=ANSWER_SECONDS)
+        found = {(tp.topic, tp.partition): _result(future.result, "list offsets") for tp, future in answer.items()}
+        return {place: one.offset if one.offset >= 0 else None for place, one in found.items()}
+
+    def topic_settings(self, topic: str) -> dict[str, str]:
+        """The topic's settings, the broker's defaults included."""
+        resource = ConfigResource(ResourceType.TOPIC, topic)
+        future = self._admin.describe_configs([resource], request_timeout=ANSWER_SECONDS)[resource]
+        return {name: str(entry.value) for name, entry in _result(future.result, "describe configs").items()}
+
+    def group_members(self, group: str) -> int:
+        """Members of a consumer group now; 0 for a group that there is not."""
+        future = self._admin.describe_consumer_groups([group], request_timeout=ANSWER_SECONDS)[group]
+        return len(_result(future.result, "describe group").members)
+
+    def committed(self, group: str, places: Iterable[Place]) -> dict[Place, int]:
+        """The group's committed offsets; places without one are absent."""
+        asked = [TopicPartition(*place) for place in places]
+        if not asked:
+            return {}
+        request = [ConsumerGroupTopicPartitions(group, asked)]
+        future = self._admin.list_consumer_group_offsets(request, request_timeout=ANSWER_SECONDS)[group]
+        answer = _result(future.result, "list group offsets").topic_partitions
+        return {(one.topic, one.partition): one.offset for one in answer if one.error is None and one.offset >= 0}
+
+    def cluster(self) -> tuple[str, list[str]]:
+        """(cluster id, host:port of each broker)."""
+        try:
+            metadata = self._admin.list_topics(timeout=ANSWER_SECONDS)
+        except KafkaException as error:
+            raise Unavailable(f"Kafka: {error.args[0].name()}: {error.args[0].str()}") from error
+        return str(metadata.cluster_id), [f"{b.host}:{b.port}" for b in metadata.brokers.values()]
+
+
+def reading_properties(properties: Mapping[str, Any], group: str) -> dict[str, Any]:
+    """Properties for a consumer that is assigned partitions by hand: it never joins the daemon's group."""
+    own = {name: value for name, value in properties.items() if name not in _OF_A_MEMBER}
+    return {"log_level": 2, **own, "group.id": group}
+
+
+def closing(consumer: Consumer) -> None:
+    """Leave nothing behind; a consumer that never subscribed has no group to leave."""
+    consumer.unassign()
+    consumer.close()
+
+
+def _result(result: Callable[[float], Answer], what: str) -> Answer:
+    try:
+        return result(ANSWER_SECONDS)
+    except KafkaException as error:
+        raise Unavailable(f"Kafka: {what}: {error.args[0].name()}: {error.args[0].str()}") from error
+    except TimeoutError as error:
+        raise Unavailable(f"Kafka does not answer: {what} timed out") from error

@@ -1,0 +1,309 @@
+"""The daemon's side of Kafka, behind a handful of methods: read, seek, commit, and ask what is there.
+
+Failure semantics: what Kafka answers late or not at all is Unavailable and may be asked again; librdkafka
+reconnects by itself. What it will never answer otherwise (fenced, no rights) is a ConfigurationError.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, Final
+
+from confluent_kafka import (
+    Consumer,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._listoffsets import OffsetSpec
+
+from orgstats.errors import ConfigurationError, OrgstatsError, Unavailable
+
+Place = tuple[str, int]
+"""(topic, partition)."""
+
+READ_COMMITTED: Final = "read_committed"
+ANSWER_SECONDS: Final = 10.0
+
+DEFAULTS: Final[Mapping[str, Any]] = {
+    "fetch.queue.backoff.ms": 10,  # the default, 1000, cuts catch-up 4 to 20 times
+    "queued.min.messages": 50_000,
+    "queued.max.messages.kbytes": 4_096,  # per partition: the default, 64 MiB, is 4 GiB with 64 of them
+    "fetch.wait.max.ms": 100,
+    "session.timeout.ms": 30_000,
+    "topic.metadata.refresh.interval.ms": 10_000,  # new partitions are noticed within this time
+    "isolation.level": READ_COMMITTED,
+    "partition.assignment.strategy": "range,roundrobin",
+}
+
+FIXED: Final[Mapping[str, Any]] = {
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    "auto.offset.reset": "error",  # a jump is a decision, made in consumer/counting/resume.py and listed in `gaps`
+    "enable.partition.eof": True,  # tells the position behind control records, which are no records
+}
+"""Properties that the promise needs; settings refuse others."""
+
+_CONSUMER_ONLY: Final = (
+    "group.",
+    "session.",
+    "heartbeat.",
+    "max.poll.",
+    "fetch.",
+    "queued.",
+    "isolation.",
+    "partition.",
+)
+"""Properties with which a client that is no consumer warns."""
+
+_EARLIEST: Final[OffsetSpec] = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # no types upstream
+_LATEST: Final[OffsetSpec] = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+
+_FENCED: Final = (KafkaError._FENCED, KafkaError.FENCED_INSTANCE_ID)
+_NEEDS_A_PERSON: Final = {
+    KafkaError._AUTHENTICATION: "the broker refuses the credentials in ORGSTATS_KAFKA__SASL_*",
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: "grant the principal READ and DESCRIBE on the topic",
+    KafkaError.GROUP_AUTHORIZATION_FAILED: "grant the principal READ on the group",
+    KafkaError.INCONSISTENT_GROUP_PROTOCOL: "the group has members of another protocol; use a group of its own",
+}
+
+
+class Fenced(ConfigurationError):
+    """The broker knows another member by this name: there is one, or the broker has lost its memory of us."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Records by place in offset order, positions reached at the end of a log, places to look at again, and
+    troubles that librdkafka mends by itself.
+    """
+
+    runs: list[tuple[Place, Sequence[Message]]]
+    ends: list[tuple[Place, int]]
+    lost_position: list[Place]
+    troubles: list[KafkaError]
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A group's commit: the next offset, and what the committer wrote beside it."""
+
+    next_offset: int
+    metadata: str
+
+
+class Log:
+    """A consumer of topics in a group. Callbacks come out of `read` and `close`, on the caller's thread."""
+
+    def __init__(
+        self,
+        properties: Mapping[str, Any],
+        topics: Sequence[str],
+        *,
+        on_assign: Callable[[list[Place]], None],
+        on_revoke: Callable[[list[Place]], None],
+        on_lost: Callable[[list[Place]], None],
+        on_error: Callable[[KafkaError], None],
+    ) -> None:
+        self._several_topics = len(topics) > 1
+        self._topic = topics[0]
+        # Of one topic the partition is enough, and takes no Python per record.
+        self._place_of: Callable[[Message], Any] = _place_of if self._several_topics else Message.partition
+        self._fatal: KafkaError | None = None
+
+        def heard(error: KafkaError) -> None:
+            if _ends_the_client(error):
+                self._fatal = error  # the client is of no more use; `read` says so
+            else:
+                on_error(error)
+
+        self._consumer = Consumer({**DEFAULTS, **properties, **FIXED, "error_cb": heard})
+
+        def assigned(consumer: Consumer, partitions: list[TopicPartition]) -> None:
+            consumer.assign([])  # nothing is read before it is known where to go on; see `start`
+            on_assign(_places(partitions))
+
+        def revoked(consumer: Consumer, partitions: list[TopicPartition]) -> None:
+            on_revoke(_places(partitions))
+            consumer.unassign()
+
+        def lost(consumer: Consumer, partitions: list[TopicPartition]) -> None:
+            on_lost(_places(partitions))
+            consumer.unassign()
+
+        self._consumer.subscribe(list(topics), on_assign=assigned, on_revoke=revoked, on_lost=lost)
+
+    def read(self, most: int, seconds: float) -> Batch:
+        """Up to `most` records, waiting up to `seconds` for the first."""
+        try:
+            messages = self._consumer.consume(most, seconds)
+        except KafkaException as error:
+            raise _translate(error.args[0]) from error
+        if self._fatal is not None:
+            raise _translate(self._fatal)
+        ends: list[tuple[Place, int]] = []
+        lost: list[Place] = []
+        troubles: list[KafkaError] = []
+        if any(map(Message.error, messages)):
+            messages = self._without_errors(messages, ends, lost, troubles)
+        return Batch(self._runs(messages), ends, lost, troubles)
+
+    def _runs(self, messages: Sequence[Message]) -> list[tuple[Place, Sequence[Message]]]:
+        """Records by place."""
+        by_place: dict[Any, list[Message]] = {}
+        for place, run in groupby(messages, self._place_of):
+            by_place.setdefault(place, []).extend(run)
+        if self._several_topics:
+            return list(by_place.items())
+        return [((self._topic, partition), run) for partition, run in by_place.items()]
+
+    def _without_errors(
+        self, messages: Iterable[Message], ends: list[tuple[Place, int]], lost: list[Place], troubles: list[KafkaError]
+    ) -> list[Message]:
+        records = []
+        for message in messages:
+            error = message.error()
+            if error is None:
+                records.append(message)
+                continue
+            place = (message.topic() or "", message.partition() or 0)
+            if error.code() == KafkaError._PARTITION_EOF:
+                ends.append((place, message.offset() or 0))
+            elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+                lost.append(place)
+            elif _ends_the_client(error) or error.code() in _NEEDS_A_PERSON:
+                raise _translate(error)
+            else:
+                troubles.append(error)
+        return records
+
+    def start(self, offsets: Mapping[Place, int]) -> None:
+        """Read these places from these offsets, and no others."""
+        try:
+            self._consumer.assign([TopicPartition(*place, offset) for place, offset in offsets.items()])
+        except KafkaException as error:
+            raise _translate(error.args[0]) from error
+
+    def pause(self, places: Iterable[Place]) -> None:
+        """Stop fetching; membership in the group goes on as long as `read` is called."""
+        self._consumer.pause([TopicPartition(*place) for place in places])
+
+    def resume(self, places: Iterable[Place]) -> None:
+        """Fetch again."""
+        self._consumer.resume([TopicPartition(*place) for place in places])
+
+    def commit(self, offsets: Mapping[Place, int], metadata: Mapping[Place, str], *, wait: bool) -> None:
+        """Commit next offsets, on the thread that reads: during a rebalance it is the only one that gets an answer.
+
+        Without waiting, a failure shows nowhere but in lag tools, until the next commit covers it.
+        """
+        commits = [TopicPartition(*place, next_offset, metadata[place]) for place, next_offset in offsets.items()]
+        try:
+            if wait:
+                self._consumer.commit(offsets=commits, asynchronous=False)
+            else:
+                self._consumer.commit(offsets=commits, asynchronous=True)
+        except KafkaException as error:
+            raise _translate(error.args[0]) from error
+
+    def committed(self, places: Iterable[Place]) -> dict[Place, Committed]:
+        """The group's commits; places without one are absent."""
+        try:
+            answer = self._consumer.committed([TopicPartition(*place) for place in places], timeout=ANSWER_SECONDS)
+        except KafkaException as error:
+            raise _translate(error.args[0]) from error
+        for one in answer:
+            if one.error is not None:
+                raise _translate(one.error)
+        return {
+            (one.topic, one.partition): Committed(one.offset, one.metadata or "") for one in answer if one.offset >= 0
+        }
+
+    def close(self) -> None:
+        """Leave the group; `on_revoke` comes first."""
+        self._consumer.close()
+
+
+class Topics:
+    """What topics there are: identities, partitions and ends. A client of its own, for any one thread."""
+
+    def __init__(self, properties: Mapping[str, Any]) -> None:
+        self._properties = {k: v for k, v in properties.items() if not k.startswith(_CONSUMER_ONLY)}
+        self._admin = AdminClient(self._properties)
+
+    def describe(self, topics: Sequence[str]) -> dict[str, tuple[str, int]]:
+        """(UUID, partitions) by topic; a topic that does not exist is absent."""
+        found: dict[str, tuple[str, int]] = {}
+        if not topics:
+            return found
+        for name, future in self._admin.describe_topics(
+            TopicCollection(list(topics)), request_timeout=ANSWER_SECONDS
+        ).items():
+            try:
+                description = future.result(ANSWER_SECONDS)
+            except KafkaException as error:
+                if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    continue
+                raise _translate(error.args[0]) from error
+            except TimeoutError as error:
+                raise Unavailable("Kafka does not answer: describe topics timed out") from error
+            found[name] = (str(description.topic_id), len(description.partitions))
+        return found
+
+    def partitions(self, topic: str) -> int:
+        """How many partitions a topic has, asked in a way that a broker without UUIDs answers; 0 without a topic."""
+        try:
+            metadata = self._admin.list_topics(topic, timeout=ANSWER_SECONDS).topics.get(topic)
+        except KafkaException as error:
+            raise _translate(error.args[0]) from error
+        return len(metadata.partitions) if metadata and metadata.error is None else 0
+
+    def starts(self, places: Iterable[Place]) -> dict[Place, int]:
+        """First offset that each log still has."""
+        return self._offsets(places, _EARLIEST, IsolationLevel.READ_UNCOMMITTED)
+
+    def ends(self, places: Iterable[Place], isolation: str) -> dict[Place, int]:
+        """Next offset of each log now, as a consumer of this isolation sees it."""
+        level = IsolationLevel.READ_COMMITTED if isolation == READ_COMMITTED else IsolationLevel.READ_UNCOMMITTED
+        return self._offsets(places, _LATEST, level)
+
+    def _offsets(self, places: Iterable[Place], spec: OffsetSpec, level: IsolationLevel) -> dict[Place, int]:
+        asked = {TopicPartition(*place): spec for place in places}
+        if not asked:
+            return {}
+        answer = self._admin.list_offsets(asked, isolation_level=level, request_timeout=ANSWER_SECONDS)
+        try:
+            return {(tp.topic, tp.partition): f.result(ANSWER_SECONDS).offset for tp, f in answer.items()}
+        except KafkaException as error:
+            # It would go on asking with the leaders it knows, for five minutes after they or the partitions changed.
+            self._admin = AdminClient(self._properties)
+            raise _translate(error.args[0]) from error
+        except TimeoutError as error:
+            raise Unavailable("Kafka does not answer: list offsets timed out") from error
+
+
+def _place_of(message: Message) -> tuple[str | None, int | None]:
+    return message.topic(), message.partition()
+
+
+def _places(partitions: Iterable[TopicPartition]) -> list[Place]:
+    return [(one.topic, one.partition) for one in partitions]
+
+
+def _ends_the_client(error: KafkaError) -> bool:
+    return error.fatal() or error.code() in (KafkaError._FATAL, *_FENCED)
+
+
+def _translate(error: KafkaError) -> OrgstatsError:
+    if error.code() in _FENCED or (error.code() == KafkaError._FATAL and "fenced" in error.str()):
+        return Fenced("Kafka: another process uses the same group.instance.id; give each its own ORGSTATS_INSTANCE_ID")
+    remedy = _NEEDS_A_PERSON.get(error.code())
+    if remedy is not None:
+        return ConfigurationError(f"Kafka: {error.str()}: {remedy}")
+    if _ends_the_client(error):
+        return ConfigurationError(f"Kafka: {error.str()}: this member cannot go on")
+    return Unavailable(f"Kafka: {error.name()}: {error.str()}")

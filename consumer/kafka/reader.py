@@ -1,0 +1,95 @@
+"""Reads ranges of the log beside the daemon: assigned by hand, without commits, in no group of the daemon's."""
+
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import Any, Final, Self
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from orgstats.consumer.kafka.broker import closing, reading_properties
+from orgstats.consumer.kafka.group import DEFAULTS, FIXED, Place
+from orgstats.errors import Refused, Unavailable
+
+BATCH: Final = 10_000
+SILENCE_SECONDS: Final = 60.0
+
+_POSITION_LOST: Final = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)
+
+
+class LogReader:
+    """One consumer, used for one range after the other; a context manager.
+
+    Failure semantics: a silent broker is Unavailable; the same range may be read again.
+    """
+
+    def __init__(self, properties: Mapping[str, Any], isolation: str) -> None:
+        own = reading_properties(properties, f"orgstats-replay-{uuid.uuid4().hex[:12]}")
+        self._consumer = Consumer({**DEFAULTS, **own, **FIXED, "isolation.level": isolation, "error_cb": _ignore})
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        closing(self._consumer)
+
+    def read(self, place: Place, first: int, end: int) -> Iterator[tuple[list[Message], int]]:
+        """Records in [first, end) in runs, each with the position after it; the last position is `end` or beyond.
+
+        Offsets without a record (control records, compaction) are passed by position. Raises Refused when the
+        log does not reach `end`, or lost `first` to retention.
+        """
+        position = first
+        self._consumer.assign([TopicPartition(*place, first)])
+        try:
+            heard = time.monotonic()
+            while position < end:
+                messages = self._consume()
+                if messages:
+                    heard = time.monotonic()
+                elif time.monotonic() > heard + SILENCE_SECONDS:
+                    raise Unavailable(f"Kafka sent nothing of {place[0]}/{place[1]} for {SILENCE_SECONDS:g} s")
+                run, position = _below(end, messages, position, place)
+                yield run, position
+        finally:
+            self._consumer.unassign()
+
+    def _consume(self) -> list[Message]:
+        try:
+            return self._consumer.consume(BATCH, 1.0)
+        except KafkaException as error:
+            raise Unavailable(f"Kafka: {error.args[0].name()}: {error.args[0].str()}") from error
+
+
+def _below(end: int, messages: list[Message], position: int, place: Place) -> tuple[list[Message], int]:
+    run: list[Message] = []
+    for message in messages:
+        error, offset = message.error(), message.offset() or 0
+        if error is None:
+            if offset >= end:
+                return run, end
+            run.append(message)
+            position = offset + 1
+        elif error.code() == KafkaError._PARTITION_EOF:
+            position = max(position, offset)
+            if position < end:
+                raise Refused(
+                    f"{place[0]}/{place[1]} ends at offset {position}, but offsets up to {end} have been counted: the "
+                    f"log was cut back. Recount what it holds: orgstats replay apply --repair --rewind "
+                    f"--topic {place[0]} --partitions {place[1]}"
+                )
+        elif error.code() in _POSITION_LOST:
+            raise Refused(
+                f"retention deleted records of {place[0]}/{place[1]} from offset {position} on while they were read; "
+                "ask again: what is left is planned anew"
+            )
+        elif error.fatal():
+            raise Unavailable(f"Kafka: {error.name()}: {error.str()}")
+    return run, position
+
+
+def _ignore(error: KafkaError) -> None:
+    """Broker troubles that librdkafka mends by itself; silence for too long is what is reported."""

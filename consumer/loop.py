@@ -1,0 +1,434 @@
+"""The chain, in one place: poll → decode → classify → count → flush → commit, commit last."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from threading import Event
+from typing import Final, cast
+
+import structlog
+from confluent_kafka import KafkaError
+
+from orgstats.consumer import metrics
+from orgstats.consumer.assignment import Counting, Opened, open_partitions
+from orgstats.consumer.checkpoint import (
+    Assigned,
+    Checkpoints,
+    Position,
+    StoreWentBack,
+    Work,
+    commit,
+    refuse_another_topic,
+)
+from orgstats.consumer.counting.batch import BatchCounter, Record
+from orgstats.consumer.counting.fingerprint import fingerprint
+from orgstats.consumer.counting.partition import Partition
+from orgstats.consumer.counting.rule_history import RuleHistory
+from orgstats.consumer.kafka.group import Batch, Fenced, Log, Place, Topics
+from orgstats.consumer.settings import ConsumerSettings
+from orgstats.consumer.store.rules import load_history
+from orgstats.consumer.store.store import Store
+from orgstats.errors import OrgstatsError, Unavailable
+from orgstats.failpoints import failpoint
+
+HEARTBEAT_SECONDS: Final = 5.0
+"""A source without new records still tells this often up to when it is complete."""
+RULES_SECONDS: Final = 10.0
+RULES_STALE_SECONDS: Final = 25.0
+"""An older copy of the rules may miss an entry that is in force by now: they take effect after 30 s."""
+MOST_BACKOFF_SECONDS: Final = 30.0
+MOST_UNSTORED_CELLS: Final = 1_000_000
+"""Closed segments waiting to be stored may hold this many cells before reading pauses."""
+MOST_UNSTORED_DEAD_LETTERS: Final = 2_000
+"""Their payloads are kept until they are stored, so there may only be so many."""
+
+FENCED_AGAIN_SECONDS: Final = 60.0
+"""A member that is fenced twice within this time has a namesake."""
+
+logger = structlog.get_logger("orgstats.consumer")
+
+
+@dataclass(slots=True)
+class Timers:
+    """When each periodic thing is due, monotonic seconds."""
+
+    flush: float = 0.0
+    heartbeat: float = 0.0
+    open: float = 0.0
+    rules: float = 0.0
+    rules_read: float = field(default_factory=time.monotonic)
+
+
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """A checkpoint under way, and what it stores."""
+
+    future: Future[Mapping[Place, Position]]
+    work: list[Work]
+    logic: str
+
+
+class Worker:
+    """Counts the partitions that the group assigns, until `stopping` is set.
+
+    All state is on the caller's thread; only a checkpoint, on what was handed to it, runs beside.
+    """
+
+    def __init__(self, settings: ConsumerSettings, store: Callable[[], Store], stopping: Event) -> None:
+        """Raises Unavailable when ClickHouse does not tell the rules; then nothing has been joined yet."""
+        self._settings = settings
+        self._store = store()
+        self._topics = Topics(settings.kafka_properties())
+        self._partitions: dict[Place, Opened] = {}
+        self._positions: dict[Place, Position] = {}
+        self._unopened: list[Place] = []
+        self._holds: set[str] = set()
+        self._timer = Timers()
+        self._flight: Flight | None = None
+        self._failures = 0
+        self._stopping = stopping
+        self._leaving = False  # the last commit before partitions go has to be waited for
+        self._reopening = False  # nothing is read until what was counted is stored; see `_lose_position`
+        self._was: dict[Place, Assigned] = {}  # what is being opened again was assigned as this
+        self._broken = False
+        self._fenced = -FENCED_AGAIN_SECONDS
+        self._counting = self._count_by(self._store.run(load_history))
+        self._log = self._join()
+        self._checkpoints = Checkpoints(self._topics, store(), settings.isolation)
+        self._thread = ThreadPoolExecutor(1, "checkpoint")
+
+    def assigned_places(self) -> set[Place]:
+        """What is being counted now; may be asked on any thread."""
+        return set(self._partitions)
+
+    def positions(self) -> dict[Place, Position]:
+        """How far is stored what is being counted, where anything is yet; may be asked on any thread."""
+        return self._positions.copy()
+
+    def run(self) -> None:
+        """Count until stopped; then flush, commit and leave. Raises what an operator must decide."""
+        try:
+            while not self._stopping.is_set():
+                try:
+                    self._step(time.monotonic())
+                except Fenced as error:
+                    self._join_again(error)
+        except BaseException:
+            self._broken = True  # nothing more is stored or committed; the next owner counts it again
+            raise
+        finally:
+            try:
+                self._log.close()
+            finally:
+                self._thread.shutdown(wait=not self._broken, cancel_futures=True)
+                logger.info("stopped")
+
+    def _join(self) -> Log:
+        return Log(
+            self._settings.kafka_properties(),
+            self._settings.topic,
+            on_assign=self._assigned,
+            on_revoke=self._revoked,
+            on_lost=self._lost,
+            on_error=_kafka_error,
+        )
+
+    def _join_again(self, error: Fenced) -> None:
+        """A restarted broker may have forgotten us; but of two processes with one name, one has to end."""
+        now = time.monotonic()
+        if now < self._fenced + FENCED_AGAIN_SECONDS:
+            raise error
+        self._fenced, self._broken = now, True  # what was counted here is counted again
+        logger.warning("fenced: joining the group again", error=str(error))
+        try:
+            self._log.close()
+        except OrgstatsError as closing:
+            logger.warning("the old membership ended badly", error=str(closing))
+        self._drop()
+        self._log, self._broken = self._join(), False
+
+    def _step(self, now: float) -> None:
+        batch = self._log.read(self._settings.batch_size, 0.1)
+        if batch.runs and self._rules_are_stale():
+            self._hold("rules", on=True)
+            self._open_again()  # this batch could be judged wrongly: it is read again once the rules are known
+        else:
+            self._count(batch)
+        for trouble in batch.troubles:
+            _kafka_error(trouble)
+        if batch.lost_position:
+            self._lose_position()
+        self._settle(now)
+        self._begin_checkpoint(now)
+        self._refresh_rules(now)
+        self._open(now)
+        self._hold("unstored", self._too_much_is_unstored())
+
+    def _count(self, batch: Batch) -> None:
+        for place, run in batch.runs:
+            if place not in self._partitions:
+                continue
+            partition = self._partitions[place].partition
+            segment, moved = partition.segment, partition.out_of_bounds
+            partition.count(cast("Sequence[Record]", run))
+            metrics.records.labels(place[0]).inc(len(run))
+            metrics.out_of_bounds.labels(place[0]).inc(partition.out_of_bounds - moved)
+            if partition.segment is not segment:
+                failpoint("at_segment_boundary")
+        if batch.runs:
+            failpoint("after_decode")
+        for place, next_offset in batch.ends:
+            if place in self._partitions:
+                self._partitions[place].partition.advance(next_offset)
+
+    def _too_much_is_unstored(self) -> bool:
+        # What is still quiet can only be stored after more reading, so that must go on.
+        partitions = [opened.partition for opened in self._partitions.values() if not opened.partition.quiet]
+        return (
+            sum(partition.unstored_cells for partition in partitions) > MOST_UNSTORED_CELLS
+            or sum(partition.unstored_dead_letters for partition in partitions) > MOST_UNSTORED_DEAD_LETTERS
+        )
+
+    # Checkpoints
+
+    def _begin_checkpoint(self, now: float) -> None:
+        if self._flight is not None or now < self._timer.flush:
+            return
+        idle = now >= self._timer.heartbeat
+        try:
+            work = self._work(idle=idle)
+        except Unavailable as error:
+            self._try_later(now, error)
+            return
+        if work:
+            self._timer.heartbeat = now + HEARTBEAT_SECONDS if idle else self._timer.heartbeat
+            self._timer.flush = now + self._settings.flush_seconds
+            logic = self._counting.logic
+            self._flight = Flight(self._thread.submit(self._checkpoints.run, work, logic), work, logic)
+
+    def _work(self, *, idle: bool) -> list[Work]:
+        """What there is to store, of the partitions that may be stored; zeroes phantoms on the way."""
+        due = {
+            place: opened
+            for place, opened in self._partitions.items()
+            if not opened.partition.quiet and (idle or opened.partition.next_offset != opened.partition.stored_offset)
+        }
+        for opened in due.values():
+            self._reconcile(opened.partition)
+        return [
+            Work(
+                place,
+                opened.assigned,
+                opened.partition.stored_offset,
+                opened.partition.take(),
+                opened.partition.last_timestamp_ms,
+            )
+            for place, opened in due.items()
+        ]
+
+    def _reconcile(self, partition: Partition) -> None:
+        for segment in partition.to_reconcile():
+            partition.reconcile(segment, self._store.segment(partition.source, segment.first_offset))
+
+    def _settle(self, now: float) -> None:
+        """Commit a checkpoint that is stored, or make its changes changes again."""
+        if self._flight is None or not self._flight.future.done():
+            return
+        flight, self._flight = self._flight, None
+        try:
+            positions = flight.future.result()
+        except Unavailable as error:
+            for one in flight.work:
+                if one.place in self._partitions:
+                    self._partitions[one.place].partition.not_stored(one.changes)
+            self._try_later(now, error)
+            return
+        except StoreWentBack as error:
+            logger.error("ClickHouse holds less than it did: counting that again", error=str(error))  # noqa: TRY400
+            self._open_again()
+            return
+        self._failures = 0
+        self._hold("not stored", on=False)
+        still_ours = [one for one in flight.work if one.place in self._partitions]
+        for one in still_ours:
+            self._partitions[one.place].partition.stored(one.changes)
+            self._measure(one, positions[one.place])
+        metrics.live_cells.set(sum(opened.partition.live_cells for opened in self._partitions.values()))
+        if still_ours:
+            self._commit(still_ours, flight.logic)
+
+    def _measure(self, work: Work, position: Position) -> None:
+        self._positions[work.place] = position
+        metrics.next_offset.labels(*work.place).set(position.next_offset)
+        metrics.complete_until_timestamp_seconds.labels(*work.place).set(position.complete_until)
+        for dead in work.changes.notes.dead_letters:
+            metrics.dead_letters.labels(work.place[0], dead.code).inc()
+
+    def _commit(self, work: list[Work], logic: str) -> None:
+        try:
+            commit(self._log, work, logic, wait=self._leaving)
+        except Unavailable as error:
+            logger.warning("stored, but not committed", error=str(error))
+
+    def _try_later(self, now: float, error: Unavailable) -> None:
+        self._failures += 1
+        wait_seconds = min(MOST_BACKOFF_SECONDS, 0.25 * 2**self._failures)
+        self._timer.flush = now + wait_seconds
+        metrics.flush_failures.inc()
+        logger.warning("not stored, trying again", error=str(error), failures=self._failures, wait_seconds=wait_seconds)
+        self._hold("not stored", on=True)
+
+    # Assignment
+
+    def _assigned(self, places: list[Place]) -> None:
+        metrics.rebalances.labels("assigned").inc()
+        self._drop()
+        self._unopened = places
+        self._timer.open = 0.0
+
+    def _revoked(self, places: list[Place]) -> None:
+        """Flush and commit what was counted, within a deadline; the next owner recounts what is not committed."""
+        metrics.rebalances.labels("revoked").inc()
+        logger.info("revoked", partitions=len(places))
+        if not self._broken:
+            try:
+                failpoint("in_revoke")
+                self._finish(time.monotonic() + self._settings.revoke_seconds)
+            except Unavailable as error:
+                logger.warning("revoked before all was stored: the next owner counts it", error=str(error))
+        self._drop()
+
+    def _finish(self, deadline: float) -> None:
+        """The last checkpoint, if ClickHouse answers before the deadline (monotonic seconds)."""
+        self._leaving = True
+        self._wait(deadline)
+        if self._flight is None and not self._failures:
+            self._timer.flush = self._timer.heartbeat = 0.0
+            self._begin_checkpoint(time.monotonic())
+            self._wait(deadline)
+        self._leaving = False
+
+    def _wait(self, deadline: float) -> None:
+        if self._flight is not None:
+            wait([self._flight.future], max(0.0, deadline - time.monotonic()))
+            self._settle(time.monotonic())
+
+    def _lost(self, places: list[Place]) -> None:
+        metrics.rebalances.labels("lost").inc()
+        logger.warning("lost: another member owns the partitions", partitions=len(places))
+        self._drop()
+
+    def _drop(self) -> None:
+        self._partitions.clear()
+        self._positions.clear()
+        self._was.clear()
+        self._unopened = []
+        self._reopening = False
+        for why in ("not stored", "not opened"):
+            self._hold(why, on=False)  # it is the next owner's trouble now
+        metrics.forget_partitions()
+
+    def _lose_position(self) -> None:
+        """Read no more until all that was counted is stored: the log may no longer have it. Then open again."""
+        if not self._reopening and self._partitions:
+            logger.warning("the log no longer has the next record: storing what is counted, then looking anew")
+            self._log.start({})
+            self._reopening = True
+
+    def _open_again(self) -> None:
+        """Look at all partitions anew, as after a rebalance: what is not stored is counted again."""
+        self._log.start({})
+        if self._partitions:
+            self._was = {place: opened.assigned for place, opened in self._partitions.items()}
+            self._unopened = list(self._partitions)
+        self._partitions.clear()
+        self._reopening = False
+        self._timer.open = 0.0
+
+    def _open(self, now: float) -> None:
+        if self._flight is None and self._reopening and all(map(_is_stored, self._partitions.values())):
+            self._open_again()
+        if not self._unopened or self._flight is not None or now < self._timer.open:
+            return
+        try:
+            opened = open_partitions(self._unopened, self._log, self._topics, self._store, self._counting)
+        except Unavailable as error:
+            self._timer.open = now + 1.0
+            self._hold("not opened", on=True)
+            logger.warning("cannot open the partitions yet", error=str(error))
+            return
+        for place, before in self._was.items():
+            refuse_another_topic(place[0], before.uuid, opened[place].assigned.uuid)
+        self._partitions, self._unopened = opened, []
+        self._was.clear()
+        self._timer.heartbeat = 0.0  # also tells of partitions without a record that they are complete
+        self._log.start({place: one.partition.next_offset for place, one in opened.items()})
+        self._failures = 0  # ClickHouse has just answered; and what is quiet has to be read before it can be stored
+        self._hold("not stored", on=False)
+        self._hold("not opened", on=False)
+        (self._log.pause if self._holds else self._log.resume)(self._partitions)
+        metrics.assigned_partitions.set(len(opened))
+
+    # Holding and rules
+
+    def _hold(self, why: str, on: bool) -> None:
+        """Pause reading while there is a reason to; the group membership is kept by going on to poll."""
+        before = bool(self._holds)
+        (self._holds.add if on else self._holds.discard)(why)
+        if bool(self._holds) == before:
+            return
+        if self._partitions:
+            (self._log.pause if self._holds else self._log.resume)(self._partitions)
+        metrics.paused.set(bool(self._holds))
+        logger.info("paused" if self._holds else "resumed", why=sorted(self._holds) or why)
+
+    def _rules_are_stale(self) -> bool:
+        """Asked between reading a batch and judging it: the process may have been stopped for a while."""
+        stale = time.monotonic() > self._timer.rules_read + RULES_STALE_SECONDS
+        if stale:
+            self._timer.rules = 0.0
+        return stale
+
+    def _refresh_rules(self, now: float) -> None:
+        if now < self._timer.rules:
+            return
+        now = time.monotonic()
+        self._timer.rules = now + RULES_SECONDS
+        try:
+            history = self._store.run(load_history)
+        except Unavailable as error:
+            self._timer.rules = now + 1.0
+            logger.warning("cannot read the rules", error=str(error))
+            self._hold("rules", on=now > self._timer.rules_read + RULES_STALE_SECONDS)
+            return
+        self._timer.rules_read = now
+        metrics.rules_read_timestamp_seconds.set_to_current_time()
+        self._hold("rules", on=False)
+        if history.edition != self._counting.batch.rules.edition:
+            logger.warning("a new edition of the rules: counting the open segments again", edition=history.edition)
+            self._counting = self._count_by(history)
+            self._open_again()
+        self._counting.batch.rules = history
+
+    def _count_by(self, history: RuleHistory) -> Counting:
+        settings = self._settings
+        return Counting(
+            BatchCounter(settings.limits, history),
+            fingerprint(settings.limits, history.edition, projects=settings.projects),
+            settings.isolation,
+            settings.projects,
+            settings.incarnation,
+            settings.accept_skip,
+            settings.dead_letter_limits,
+        )
+
+
+def _is_stored(opened: Opened) -> bool:
+    partition = opened.partition
+    return partition.quiet or partition.next_offset == partition.stored_offset
+
+
+def _kafka_error(error: KafkaError) -> None:
+    """librdkafka's own troubles, which it mends by itself; fatal ones come out of `read`."""
+    logger.warning("kafka", error=error.name(), detail=error.str())

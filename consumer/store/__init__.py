@@ -1,0 +1,1 @@
+"""Every word spoken with ClickHouse by the consumer and its operators."""

@@ -1,0 +1,149 @@
+"""From what partitions have to store to columns for ClickHouse; pure."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import chain
+from typing import Any, Final
+
+from orgstats.consumer.counting.partition import Changes, DeadRecord, SegmentChanges
+from orgstats.consumer.counting.source import Source, version_of
+
+PAYLOAD_BYTES: Final = 64 * 1024
+"""As much of a dead letter's payload is stored; the rest is in the log, at its offset."""
+
+Columns = list[Sequence[Any]]
+"""One sequence of values per column, all of one length."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """How far a source is counted with a flush; `complete_until_ms` in epoch milliseconds.
+
+    `logic` is the flush's unless it is given.
+    """
+
+    source: Source
+    next_offset: int
+    kafka_timestamp_ms: int
+    complete_until_ms: int
+    partitions: int
+    rewinds: int
+    logic: str = ""
+    summed_from: int = 0
+
+
+@dataclass(slots=True)
+class Flush:
+    """What is stored together; `Store.write` says in which order."""
+
+    changes: list[Changes]
+    logic: str
+    now_ms: int
+    progress: list[Reached] = field(default_factory=list)
+
+
+def instant(epoch_ms: int) -> datetime:
+    """A moment as ClickHouse's DateTime64(3, 'UTC') takes it; what lies beyond its range becomes its edge."""
+    return datetime.fromtimestamp(min(max(epoch_ms, 0), 9_000_000_000_000) / 1000, UTC)
+
+
+def counts(changes: Iterable[Changes]) -> Columns:
+    """Columns of `counts`, whole counts of the cells that changed."""
+    return _stacked(_cells(change, part, part.cells) for change in changes for part in change.segments if part.cells)
+
+
+def project_counts(changes: Iterable[Changes]) -> Columns:
+    """Columns of `project_counts`."""
+    return _stacked(
+        _cells(change, part, part.project_cells) for change in changes for part in change.segments if part.project_cells
+    )
+
+
+def hour_counts(changes: Iterable[Changes]) -> Columns:
+    """Columns of `hour_counts`."""
+    return _stacked(_cells(change, part, part.hours) for change in changes for part in change.segments if part.hours)
+
+
+def _cells(change: Changes, part: SegmentChanges, cells: Iterable[tuple[Any, ...]]) -> Columns:
+    """Columns of cells (key, what is counted…) of one segment; made by the column, since there are many."""
+    keys, *counted = zip(*cells, strict=True)
+    source_id, segment, version = (
+        [one] * len(keys) for one in (change.source.source_id, part.segment.first_offset, part.version)
+    )
+    return [*zip(*keys, strict=True), source_id, segment, *counted, version]
+
+
+def _stacked(parts: Iterable[Columns]) -> Columns:
+    return [list(chain.from_iterable(columns)) for columns in zip(*parts, strict=True)]
+
+
+def _columns(rows: Iterable[tuple[Any, ...]]) -> Columns:
+    return list(zip(*rows, strict=True))
+
+
+def gaps(flush: Flush) -> Columns:
+    """Columns of `gaps`."""
+    now = instant(flush.now_ms)
+    return _columns((c.source.source_id, *c.notes.gap, now) for c in flush.changes if c.notes.gap)
+
+
+def repairs(flush: Flush) -> Columns:
+    """Columns of `repairs`: generations that this flush is the first to write."""
+    now = instant(flush.now_ms)
+    return _columns(
+        (c.source.source_id, segment, generation, flush.logic, why, now)
+        for c in flush.changes
+        for segment, generation, why in c.notes.begun
+    )
+
+
+def dead_letters(changes: Iterable[Changes]) -> Columns:
+    """Columns of `dead_letters`; a withdrawn one keeps only its place."""
+    found = [dead_letter(c.source, dead) for c in changes for dead in c.notes.dead_letters]
+    return _columns(found + [_withdrawn(c.source, *one) for c in changes for one in c.notes.withdrawn])
+
+
+def dead_letter(source: Source, dead: DeadRecord) -> tuple[Any, ...]:
+    """A row of `dead_letters`."""
+    payload = dead.record.value() or b""
+    offset = dead.record.offset()
+    return (
+        source.source_id,
+        offset,
+        source.topic,
+        source.partition,
+        instant(dead.record.timestamp()[1]),
+        dead.record.key() or b"",
+        [(name, value or b"") for name, value in dead.record.headers() or ()],
+        payload[:PAYLOAD_BYTES],
+        len(payload),
+        dead.code,
+        dead.text,
+        0,
+        version_of(dead.generation, offset),
+    )
+
+
+def _withdrawn(source: Source, offset: int, generation: int) -> tuple[Any, ...]:
+    place = (source.source_id, offset, source.topic, source.partition)
+    return (*place, instant(0), b"", [], b"", 0, "", "", 1, version_of(generation, offset))
+
+
+def progress(flush: Flush) -> Columns:
+    """Columns of `progress`."""
+    now = instant(flush.now_ms)
+    return _columns(
+        (
+            p.source.source_id,
+            p.next_offset,
+            instant(p.kafka_timestamp_ms),
+            instant(p.complete_until_ms),
+            p.partitions,
+            p.logic or flush.logic,
+            now,
+            version_of(p.rewinds, p.next_offset),
+            p.summed_from,
+        )
+        for p in flush.progress
+    )

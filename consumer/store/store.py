@@ -1,0 +1,180 @@
+"""All the daemon asks of and tells ClickHouse: a flush in its fixed order, and what resuming needs.
+
+Failure semantics: every call raises Unavailable when the same call may succeed later, OrgstatsError when a
+person is needed. Every write may be repeated, in part or whole, and in any order with older ones: versions
+decide. So a lost answer needs no question, only the next flush.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+from clickhouse_driver import Client
+
+from orgstats.clickhouse.cluster import read, write
+from orgstats.clickhouse.connect import INSERT_SETTINGS, translate
+from orgstats.consumer.counting.chunk import CellKey, ProjectKey, Stored
+from orgstats.consumer.counting.partition import StoredSegment
+from orgstats.consumer.counting.resume import LOGIC_CHANGED, Progress, Registration, Repair
+from orgstats.consumer.counting.source import SEGMENT_LENGTH, Source, generation_of, segment_end
+from orgstats.consumer.store import rows
+from orgstats.failpoints import failpoint
+from orgstats.schemas import hours
+from orgstats.schemas.tables import insert
+
+Result = TypeVar("Result")
+
+
+class Store:
+    """One connection to ClickHouse, for one thread at a time. `client` makes a new one after a failure."""
+
+    def __init__(self, client: Callable[[], Client]) -> None:
+        self._new_client = client
+        self._client: Client | None = None
+
+    def write(self, flush: rows.Flush) -> dict[str, int]:
+        """Store a flush: 1. begun repairs and gaps, 2. dead letters, 3. counts, 4. project counts,
+        5. sums by hour, 6. progress.
+
+        In this order, because each is the ground of the next: a row of a new generation must never be there
+        without its repair, and progress never without the counts below it. Returns rows by table.
+        """
+        changes = flush.changes
+        return {
+            table: self._insert(table, columns)
+            for table, columns in (
+                ("repairs", rows.repairs(flush)),
+                ("gaps", rows.gaps(flush)),
+                ("dead_letters", rows.dead_letters(changes)),
+                ("counts", rows.counts(changes)),
+                ("project_counts", rows.project_counts(changes)),
+                ("hour_counts", rows.hour_counts(changes)),
+                ("progress", rows.progress(flush)),
+            )
+        }
+
+    def register(self, sources: Iterable[tuple[Source, int]], isolation: str, now_ms: int) -> None:
+        """Record sources (with their first offset) that are counted for the first time."""
+        now = rows.instant(now_ms)
+        values = [
+            (s.source_id, s.topic, s.incarnation, s.partition, SEGMENT_LENGTH, isolation, first_offset, now)
+            for s, first_offset in sources
+        ]
+        self._insert("sources", list(zip(*values, strict=True)))
+
+    def registrations(self, sources: Iterable[Source]) -> dict[int, Registration]:
+        """What is recorded of these sources, by source id."""
+        found = self._ask(
+            "SELECT source_id, segment_length, isolation, first_offset FROM sources FINAL WHERE source_id IN %(ids)s",
+            sources,
+        )
+        return {source_id: Registration(*rest) for source_id, *rest in found}
+
+    def progress(self, sources: Iterable[Source]) -> dict[int, Progress]:
+        """How far these sources are counted, by source id."""
+        found = self._ask(
+            "SELECT source_id, next_offset, logic, version, toUnixTimestamp64Milli(kafka_timestamp),"
+            " if(summed_from > below, summed_from, 0) FROM (SELECT * FROM progress FINAL) AS p"
+            " LEFT JOIN (SELECT * FROM summed FINAL) AS s USING (source_id) WHERE source_id IN %(ids)s",
+            sources,
+        )
+        return {
+            source_id: Progress(next_offset, logic, generation_of(version), timestamp_ms, summed)
+            for source_id, next_offset, logic, version, timestamp_ms, summed in found
+        }
+
+    def repairs(self, sources: Iterable[Source]) -> dict[int, dict[int, Repair]]:
+        """The highest generation of each repaired segment, by source id and segment."""
+        found = self._ask(
+            "SELECT source_id, segment, max(generation), argMax(logic, generation),"
+            " argMaxIf(logic, generation, why = %(changed)s)"
+            " FROM repairs FINAL WHERE source_id IN %(ids)s GROUP BY source_id, segment",
+            sources,
+            changed=LOGIC_CHANGED,
+        )
+        repairs: dict[int, dict[int, Repair]] = {}
+        for source_id, segment, *repair in found:
+            repairs.setdefault(source_id, {})[segment] = Repair(*repair)
+        return repairs
+
+    def recent_gaps(self, sources: Iterable[Source]) -> dict[int, list[tuple[int, int]]]:
+        """Offsets [from, to) that were listed as never counted within the last day, by source id."""
+        gaps: dict[int, list[tuple[int, int]]] = {}
+        for source_id, *gap in self._ask(
+            "SELECT source_id, from_offset, to_offset FROM gaps FINAL WHERE source_id IN %(ids)s"
+            " AND seen_at > now64(3) - INTERVAL 1 DAY",
+            sources,
+        ):
+            gaps.setdefault(source_id, []).append((gap[0], gap[1]))
+        return gaps
+
+    def sum_hours(self, source: Source, first: int, end: int) -> None:
+        """Make the sums by hour of the segments that begin in [first, end) those of their stored cells."""
+        sql = hours.mend("source_id = %(source)s AND segment >= %(first)s AND segment < %(end)s")
+        values = {"source": source.source_id, "first": first, "end": end}
+        self.run(lambda client: write(client, sql, values))
+
+    def highest_segments(self, sources: Iterable[Source]) -> dict[int, int]:
+        """The last segment with stored cells, by source id; sources without any are absent."""
+        return dict(
+            self._ask(
+                "SELECT source_id, max(segment) FROM counts WHERE source_id IN %(ids)s GROUP BY source_id", sources
+            )
+        )
+
+    def segment(self, source: Source, first_offset: int) -> StoredSegment:
+        """What is stored of one segment: of each cell's rows the one with the highest version."""
+        values = {"source": source.source_id, "segment": first_offset, "end": segment_end(first_offset)}
+        cells = self._run(
+            "SELECT org_id, toUnixTimestamp(bucket), category, toInt8(outcome), toString(reason),"
+            " argMax(quantity, version), argMax(events, version), max(version) FROM counts"
+            " WHERE source_id = %(source)s AND segment = %(segment)s"
+            " GROUP BY org_id, bucket, category, outcome, reason",
+            values,
+        )
+        projects = self._run(
+            "SELECT org_id, project_id, toUnixTimestamp(bucket), category, toInt8(outcome),"
+            " argMax(quantity, version), max(version) FROM project_counts"
+            " WHERE source_id = %(source)s AND segment = %(segment)s"
+            " GROUP BY org_id, project_id, bucket, category, outcome",
+            values,
+        )
+        dead = self._run(
+            "SELECT offset FROM dead_letters FINAL WHERE source_id = %(source)s"
+            " AND offset >= %(segment)s AND offset < %(end)s AND NOT withdrawn ORDER BY offset",
+            values,
+        )
+        return StoredSegment(
+            {CellKey(*row[:5]): Stored(*row[5:]) for row in cells},
+            {ProjectKey(*row[:5]): Stored(row[5], 0, row[6]) for row in projects},
+            [offset for (offset,) in dead],
+        )
+
+    def close(self) -> None:
+        """Drop the connection; the next call makes a new one."""
+        if self._client is not None:
+            self._client.disconnect()
+            self._client = None
+
+    def run(self, call: Callable[[Client], Result]) -> Result:
+        """`call` with the connection; its errors as ours, after which the connection is not used again."""
+        try:
+            if self._client is None:
+                self._client = self._new_client()
+            return call(self._client)
+        except Exception as error:
+            self.close()
+            raise translate(error) from error
+
+    def _ask(self, sql: str, sources: Iterable[Source], **values: Any) -> list[Any]:
+        ids = [source.source_id for source in sources]
+        return self._run(sql, {"ids": ids, **values}) if ids else []
+
+    def _run(self, sql: str, values: dict[str, Any]) -> list[Any]:
+        return self.run(lambda client: read(client, sql, values))
+
+    def _insert(self, table: str, columns: rows.Columns) -> int:
+        if not columns or not columns[0]:
+            return 0
+        self.run(lambda client: client.execute(insert(table), columns, columnar=True, settings=INSERT_SETTINGS))
+        failpoint("answer_lost")
+        return len(columns[0])

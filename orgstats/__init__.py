@@ -1,0 +1,1 @@
+"""Exact event counts per organization: Kafka in, ClickHouse counts, one endpoint."""

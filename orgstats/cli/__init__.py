@@ -1,0 +1,35 @@
+"""The `orgstats` command: one file a command. This is its door, which says what is not installed."""
+
+import sys
+from typing import Final
+
+EXTRAS: Final = {
+    "typer": "cli",
+    "rich": "cli",
+    "confluent_kafka": "consumer",
+    "msgspec": "consumer",
+    "fastapi": "api",
+    "jwt": "api",
+    "plotly": "api",
+    "uvicorn": "api",
+    "clickhouse_driver": "all",
+    "prometheus_client": "all",
+    "pydantic": "all",
+    "structlog": "all",
+    "chdb": "local",
+}
+"""The extra of this project that brings a package, by the name it is imported with."""
+
+
+def main() -> None:
+    """Run the command line; a package that is not installed is one line with the remedy, and exit code 78."""
+    try:
+        from orgstats.cli.app import run
+
+        run()
+    except ModuleNotFoundError as missing:
+        name = (missing.name or "").partition(".")[0]
+        if name not in EXTRAS:
+            raise
+        print(f"orgstats: this needs {name}: pip install 'orgstats[{EXTRAS[name]}]'", file=sys.stderr)
+        sys.exit(78)

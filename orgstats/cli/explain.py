@@ -1,0 +1,79 @@
+"""`orgstats explain`: what one number is made of."""
+
+import os
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from orgstats.cli import operating as ops
+
+SECONDS = {"10s": 10, "1h": 3_600, "1d": 86_400}
+
+
+def explain(
+    organization: Annotated[str, typer.Argument(help="Slug or id.")],
+    bucket: Annotated[str, ops.option(help="A time in the bucket: epoch seconds, RFC 3339 or -2h.")],
+    stat: Annotated[str, ops.option(help="received, rejected or blacklisted.")] = "received",
+    resolution: Annotated[str, ops.option(help="10s, 1h or 1d.")] = "10s",
+    as_json: ops.AsJson = False,
+) -> None:
+    """Show which partitions, segments, offsets and reasons a number is made of; the parts add up to it.
+
+    Every option has an environment variable, as ORGSTATS_EXPLAIN_STAT; ClickHouse's address is
+    ORGSTATS_CLICKHOUSE_URL.
+
+    Example: orgstats explain 2 --stat blacklisted --bucket 2020-03-21T20:00:00Z --resolution 1h
+    """
+    from orgstats.consumer.ops.explain import explain as take_apart
+    from orgstats.consumer.ops.explain import verdicts
+    from orgstats.consumer.ops.site import store_of
+    from orgstats.consumer.store.rules import history
+    from orgstats.query.clickhouse import Database
+    from orgstats.query.directory import Directory
+    from orgstats.query.params import parse_stat
+    from orgstats.settings import ClickHouseSettings
+    from orgstats.times import format_time
+
+    if resolution not in SECONDS:
+        raise typer.BadParameter(f"{resolution!r} is none of {', '.join(SECONDS)}", param_hint="--resolution")
+    url = ClickHouseSettings.from_env(os.environ).clickhouse_url
+    org_id = (
+        int(organization)
+        if organization.isdecimal()
+        else Directory(Database(url, size=1)).organization(organization).org_id
+    )
+    seconds = SECONDS[resolution]
+    start = (ops.epoch_ms(bucket, "--bucket") or 0) // 1000 // seconds * seconds
+    store = store_of(url)
+    parts = take_apart(store, org_id, parse_stat(stat), start, seconds)
+    rules = verdicts(store, parts, store.run(history))
+    total = sum(part.quantity for part in parts)
+    if as_json:
+        shown: list[dict[str, Any]] = [asdict(part) for part in parts]
+        ops.print_json(
+            {"org_id": org_id, "stat": stat, "start": start, "seconds": seconds, "count": total, "parts": shown}
+        )
+        return
+    rows = [
+        (
+            f"{p.topic}/{p.partition}", f"{p.segment}..{p.next_offset}", p.outcome, p.category, p.reason, p.events,
+            p.quantity, f"generation {p.generation}: {p.why}" if p.generation else "",
+        )
+        for p in parts
+    ]  # fmt: skip
+    if rows:
+        names = ("partition", "offsets", "outcome", "category", "reason", "events", "quantity", "repaired")
+        typer.echo(ops.table(names, rows))
+    typer.echo(f"{stat} of organization {org_id} in {format_time(start)} and {seconds:,} s: {total:,}")
+    for one in rules:
+        until = format_time(one.until.timestamp()) if one.until else "now"
+        ops.say(
+            f"reason {one.reason!r} is given by version {one.version} of the rules, by {one.published_by}, in force "
+            f"from {format_time(one.since.timestamp())} to {until}. A mistake? orgstats rules void {one.version}"
+        )
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(context_settings={"auto_envvar_prefix": "ORGSTATS_EXPLAIN"})(explain)

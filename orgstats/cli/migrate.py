@@ -1,0 +1,60 @@
+"""`orgstats migrate`: the tables."""
+
+import os
+from itertools import chain
+from typing import Annotated
+
+import typer
+
+
+def migrate(
+    plan: Annotated[bool, typer.Option("--plan", help="Print the statements; change nothing.")] = False,
+    retention_days: Annotated[
+        int | None, typer.Option(help="Days that counts are kept, 0 for ever [default: 90].", show_default=False)
+    ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(help="Make the tables on every server of this cluster [default: one server].", show_default=False),
+    ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Also what was done before: for servers that joined the cluster since.")
+    ] = False,
+    sums: Annotated[
+        bool, typer.Option("--sums", help="Also sums by hour of counts without; with --again of all, were they lost.")
+    ] = False,
+) -> None:
+    """Make or bring up to date ClickHouse's tables and how long counts are kept.
+
+    May be run at any time, also by several at once, and again after it was interrupted. Every option has an
+    environment variable, ORGSTATS_ and its name; ClickHouse's address is ORGSTATS_CLICKHOUSE_URL.
+
+    Example: orgstats migrate --plan
+    """
+    from orgstats.schemas.backfill import sum_by_hour
+    from orgstats.schemas.migrate import MigrateSettings
+    from orgstats.schemas.migrate import migrate as bring_up_to_date
+
+    settings = MigrateSettings.from_env(os.environ, retention_days=retention_days, cluster=cluster)
+    steps = bring_up_to_date(
+        settings.clickhouse_url,
+        retention_days=settings.retention_days,
+        plan_only=plan,
+        cluster=settings.cluster,
+        again=again,
+    )
+    titles = [step.title for step in steps]
+    if plan:
+        for step in steps:
+            print(f"-- {step.title}", *(f"{statement};" for statement in step.statements), sep="\n", end="\n\n")
+    else:
+        made = sum_by_hour(settings.clickhouse_url, again=again) if sums else ()
+        for title in chain(tuple(titles), made):
+            print(f"done: {title}")
+            titles.append(title)
+    if not titles:
+        typer.echo("nothing to do: the tables are up to date", err=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(migrate)

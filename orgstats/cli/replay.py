@@ -1,0 +1,294 @@
+"""`orgstats replay`: see what the log gives against what is stored, and make the store hold it."""
+
+import gc
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from orgstats.cli import operating as ops
+
+if TYPE_CHECKING:
+    from orgstats.consumer.ops.compare import Changes
+    from orgstats.consumer.ops.replay import Prepared
+    from orgstats.consumer.ops.summary import Summary
+
+replay = typer.Typer(
+    no_args_is_help=True,
+    help="Count topics again: see what would change, then change it. Every option has an environment variable: "
+    "ORGSTATS_REPLAY_, the command and the option, as ORGSTATS_REPLAY_PLAN_SINCE.",
+    context_settings={"auto_envvar_prefix": "ORGSTATS_REPLAY"},
+)
+
+FromOffset = Annotated[int | None, ops.option(min=0, help="First offset wanted.", show_default=False)]
+ToOffset = Annotated[int | None, ops.option(min=0, help="Offset before which it ends.", show_default=False)]
+Repair = Annotated[bool, ops.option("--repair", help="Also take back what the log does not give.")]
+Rewind = Annotated[bool, ops.option("--rewind", help="The log was cut back: count all that it still holds.")]
+HeadOption = Annotated[
+    str, ops.option("--head", help="Segments whose first records are deleted: refuse, skip, keep or drop.")
+]
+Rate = Annotated[float, ops.option(min=0, help="Most records a second; 0: as fast as it goes.")]
+AtOnce = Annotated[int, ops.option(min=1, help="Segments held in memory and stored together.")]
+
+
+@dataclass(frozen=True)
+class _Options:
+    bootstrap_servers: str | None
+    topics: list[str] | None
+    partitions: str | None
+    from_offset: int | None
+    to_offset: int | None
+    since: str | None
+    until: str | None
+    repair: bool
+    head: str
+    rewind: bool
+
+    def prepare(self, *, wait: bool) -> "Prepared":
+        """Find what was asked for; raises BadParameter for options that do not go together."""
+        gc.set_threshold(100_000, 20, 50)  # millions of tuples and no cycles: looking for some doubles the time
+        from orgstats.consumer.ops.recount import Head
+        from orgstats.consumer.ops.replay import Asked, Range, prepare
+
+        if (self.from_offset is not None and self.since) or (self.to_offset is not None and self.until):
+            raise typer.BadParameter("give offsets or times, not both")
+        if self.head not in list(Head):
+            raise typer.BadParameter(f"{self.head!r} is none of {', '.join(Head)}", param_hint="--head")
+        if (self.head == Head.drop and not self.repair) or (self.head == Head.keep and self.repair):
+            raise typer.BadParameter(
+                f"--head {self.head} goes {'only' if self.head == Head.drop else 'not'} with --repair"
+            )
+        if self.rewind and not self.repair:
+            raise typer.BadParameter("--rewind goes only with --repair")
+        when = Range(ops.epoch_ms(self.since, "--since"), ops.epoch_ms(self.until, "--until"))
+        site = ops.site_of(self.bootstrap_servers, self.topics)
+        offsets = (self.from_offset, self.to_offset, self.since, self.until)
+        partitions = ops.partitions_of(self.partitions)
+        asked = Asked(site.settings.topic, partitions, *offsets, self.repair, Head(self.head), self.rewind)
+        return prepare(site, asked, when, wait=wait)
+
+
+@replay.command("plan")
+def plan(
+    bootstrap_servers: ops.BootstrapServers = None,
+    topic: ops.Topics = None,
+    partitions: ops.Partitions = None,
+    from_offset: FromOffset = None,
+    to_offset: ToOffset = None,
+    since: ops.Since = None,
+    until: ops.Until = None,
+    repair: Repair = False,
+    head: HeadOption = "refuse",
+    rewind: Rewind = False,
+    rate: Rate = 0.0,
+    segments_at_once: AtOnce = 4,
+    as_json: ops.AsJson = False,
+    diff_only: Annotated[bool, ops.option("--diff-only", help="Only the counts that would change.")] = False,
+    cells: Annotated[bool, ops.option("--cells", help="With --json: each cell before and after.")] = False,
+) -> None:
+    """Show what `apply` with the same options would change; write nothing. Exit 1 when something would change.
+
+    Without a range it looks at everything retained. Counts are shown by organization, stat and hour, now and
+    after, as the endpoint answers them. Times are Kafka's timestamps of the records.
+
+    Examples:
+
+    orgstats replay plan --topic outcomes --since 2020-03-21T20:00:00Z --until 2020-03-21T21:00:00Z --repair
+
+    orgstats replay plan --topic outcomes --partitions 0,4-7 --from-offset 0 --json --diff-only
+    """
+    from orgstats.consumer.ops.replay import plan as look
+
+    given = (from_offset, to_offset, since, until, repair, head, rewind)
+    prepared = _Options(bootstrap_servers, topic, partitions, *given).prepare(wait=False)
+    found: list[dict[str, Any]] = []
+    with ops.progress_bar(prepared.offsets, "reading") as read:
+        summary = look(
+            prepared,
+            (lambda changes: found.extend(_cells(changes))) if cells else (lambda _changes: None),
+            rate=rate,
+            segments_at_once=segments_at_once,
+            on_records=read,
+        )
+    _print(prepared, summary, diff_only=diff_only, cells=found if cells else None, as_json=as_json, rate=rate)
+    _difference(summary, would=True)
+
+
+@replay.command("apply")
+def apply(
+    bootstrap_servers: ops.BootstrapServers = None,
+    topic: ops.Topics = None,
+    partitions: ops.Partitions = None,
+    from_offset: FromOffset = None,
+    to_offset: ToOffset = None,
+    since: ops.Since = None,
+    until: ops.Until = None,
+    repair: Repair = False,
+    head: HeadOption = "refuse",
+    rewind: Rewind = False,
+    rate: Rate = 0.0,
+    segments_at_once: AtOnce = 4,
+    as_json: ops.AsJson = False,
+) -> None:
+    """Write what the log gives and the store lacks; with --repair also take back what the log does not give.
+
+    Runs beside live consumers: it has no group, commits nothing, and leaves the open segments to them. Stopped
+    or killed, the same command goes on where it was. Exit 1 when something is left that needs --repair.
+
+    Examples:
+
+    orgstats replay apply --topic outcomes
+
+    orgstats replay apply --topic outcomes --since -3h --repair --rate 50000
+
+    orgstats replay apply --repair --rewind --topic outcomes --partitions 3
+    """
+    from orgstats import failpoints
+    from orgstats.consumer.ops.replay import apply as act
+    from orgstats.consumer.store.rules import publisher
+
+    given = (from_offset, to_offset, since, until, repair, head, rewind)
+    prepared = _Options(bootstrap_servers, topic, partitions, *given).prepare(wait=True)
+    failpoints.arm(os.environ)
+    with ops.stopping() as stopped, ops.progress_bar(prepared.offsets, "replaying") as read:
+        summary = act(prepared, publisher(), stopped, rate=rate, segments_at_once=segments_at_once, on_records=read)
+        interrupted = stopped()
+    _print(prepared, summary, diff_only=True, cells=None, as_json=as_json, rate=rate)
+    if interrupted:
+        ops.say("stopped; the same command goes on")
+        raise typer.Exit(130)
+    ops.say(f"replay {summary.replay_id}: {summary.changes:,} cells and dead letters written")
+    if repair and summary.changes and not rewind:
+        ops.say(f"to take it back: orgstats replay undo --replay {summary.replay_id} --execute")
+    _difference(summary, would=False)
+
+
+@replay.command("undo")
+def undo(
+    bootstrap_servers: ops.BootstrapServers = None,
+    topic: ops.Topics = None,
+    replay_id: Annotated[
+        str | None, ops.option("--replay", help="Which one; default: the last repair.", show_default=False)
+    ] = None,
+    execute: Annotated[bool, ops.option("--execute", help="Do it, instead of saying what it would do.")] = False,
+) -> None:
+    """Take back the last repair: the counts that it replaced are written again.
+
+    Example: orgstats replay undo --execute
+    """
+    from orgstats.consumer.ops.undo import undo as take_back
+    from orgstats.times import format_time
+
+    found, segments = take_back(ops.site_of(bootstrap_servers, topic), replay_id, execute=execute)
+    what = f"replay {found.replay_id} of {format_time(found.at.timestamp())} by {found.by}: {segments} segments"
+    ops.say(f"undone: {what}" if execute else f"would take back {what}; add --execute to do it")
+
+
+@replay.command("ls")
+def ls(bootstrap_servers: ops.BootstrapServers = None, topic: ops.Topics = None, as_json: ops.AsJson = False) -> None:
+    """List replays, the latest first.
+
+    Example: orgstats replay ls --json
+    """
+    from orgstats.consumer.ops import jobs
+    from orgstats.times import format_time
+
+    found = jobs.ls(ops.site_of(bootstrap_servers, topic).store)
+    rows = [(r.replay_id, format_time(r.at.timestamp()), r.action, r.step.name, r.by, r.asked) for r in found]
+    names = ("replay", "at", "action", "state", "by", "asked")
+    if as_json:
+        ops.print_json([dict(zip(names, row, strict=True)) for row in rows])
+    else:
+        typer.echo(ops.table(names, rows))
+
+
+def _cells(changes: "Changes") -> list[dict[str, Any]]:
+    source = changes.counted.source
+    place = {"topic": source.topic, "partition": source.partition, "segment": changes.counted.segment}
+    found = [
+        {**place, **key._asdict(), "before": list(before), "after": list(after)}
+        for key, (before, after) in changes.cells.items()
+    ]
+    found += [
+        {**place, **key._asdict(), "before": [before.quantity], "after": [after.quantity]}
+        for key, (before, after) in changes.project_cells.items()
+    ]
+    found += [{**place, "dead_letter": offset, "after": dead.code} for offset, (_, dead) in changes.dead.items()]
+    found += [{**place, "dead_letter": offset, "after": None} for offset in changes.withdrawn]
+    found += [
+        {**place, "hour_counts": hour._asdict(), "before": list(before), "after": list(after)}
+        for hour, (before, after) in changes.hours.items()
+    ]
+    return found
+
+
+def _print(
+    prepared: "Prepared",
+    summary: "Summary",
+    *,
+    diff_only: bool,
+    cells: list[dict[str, Any]] | None,
+    as_json: bool,
+    rate: float,
+) -> None:
+    from orgstats.consumer.ops.summary import counts_now
+    from orgstats.times import format_time
+
+    applied = bool(summary.replay_id)
+    now = counts_now(prepared.site.store, summary.touched.union(summary.by_hour))
+    rows = [
+        (org_id, stat, format_time(hour), count - more if applied else count, count if applied else count + more, more)
+        for (org_id, stat, hour), count in sorted(now.items())
+        if (more := summary.by_hour[org_id, stat, hour]) or not diff_only
+    ]
+    tally = summary.tally
+    expected = max(tally.seconds, tally.records / rate if rate else 0.0)
+    for note in summary.notes:
+        ops.say(note)
+    if as_json:
+        ops.print_json(
+            {
+                "segments": tally.segments,
+                "offsets": prepared.offsets,
+                "records": tally.records,
+                "bytes": tally.bytes,
+                "expected_seconds": round(expected, 1),
+                "changes": summary.changes,
+                "needs_repair": dict(summary.conflicts),
+                "notes": summary.notes,
+                "changed_segments": summary.segments,
+                "counts": [dict(zip(("org_id", "stat", "hour", "now", "after"), row[:5], strict=True)) for row in rows],
+            }
+            | ({} if cells is None else {"cells": cells})
+        )
+        return
+    if rows:
+        typer.echo(ops.table(("org", "stat", "hour", "before" if applied else "now", "after", "change"), rows))
+    for one in summary.segments:
+        why = ", ".join(f"{count:,} {what}" for what, count in one["why"].items())
+        place = f"{one['topic']}/{one['partition']} segment {one['segment']}"
+        ops.say(f"{place}: {one['changes']:,} differ{', among them ' + why if why else ''}")
+    ops.say(
+        f"{tally.segments} segments, {prepared.offsets:,} offsets: {tally.records:,} records, "
+        f"{tally.bytes / 1e6:,.1f} MB; {'took' if applied else 'apply takes about'} {expected:,.0f} s"
+    )
+
+
+def _difference(summary: "Summary", *, would: bool) -> None:
+    """Raise DifferenceFound when something would change, or is left that needs a repair."""
+    from orgstats.errors import DifferenceFound
+
+    why = ", ".join(f"{count:,} {what}" for what, count in summary.conflicts.items())
+    if summary.left:
+        raise DifferenceFound(
+            f"{summary.left:,} changes in segments with {why}: the rules, the settings or the program have changed "
+            "since they were counted. Look at it with: orgstats replay plan --repair"
+        )
+    if would and summary.changes:
+        raise DifferenceFound(f"{summary.changes:,} cells, dead letters and sums by hour would change")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group of commands."""
+    app.add_typer(replay, name="replay")

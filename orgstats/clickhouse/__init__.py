@@ -1,0 +1,1 @@
+"""A connection to ClickHouse, and what a cluster needs of it."""
