@@ -100,20 +100,21 @@ def resume(source: Source, found: Found, isolation: str, *, accept_skip: bool = 
             "counted: the log was cut back and its offsets were given out anew. Recount what it holds now: "
             f"orgstats replay apply --repair --rewind --topic {source.topic} --partitions {source.partition}"
         )
-    target, gap, why = _target(found, counted, accept_skip=accept_skip)
-    went_back = found.committed if found.committed is not None and found.committed > target else None
+    position = _position(found, counted, accept_skip=accept_skip)
+    went_back = found.committed if found.committed is not None and found.committed > position else None
     seen_ms = found.progress.kafka_timestamp_ms if found.progress else 0
-    lost_from = max(target, counted)
-    if lost_from < found.low:
-        gap, why = (lost_from, found.low), "retention"
-    target = max(target, found.low)
+    skips = position > counted
+    # A chunk is counted from its first offset: a skip ends where the commit's chunk begins, or where the log does.
+    target = max(segment_of(position) if skips else position, found.low)
+    gap = (counted, target) if counted < target else None
+    why = "" if gap is None else "skip accepted" if skips else "retention"
     if found.low > segment_of(target):
         # Without its head the segment cannot be counted again, so what has been counted of it is left as it is.
         target = max(target, min(counted, segment_end(target)))
     head = segment_of(target)
     load_stored = found.low > head
     stored_until = min(found.end, segment_end(found.highest_segment)) if found.highest_segment >= 0 else 0
-    quiet_until = target if found.progress else max(target, stored_until)
+    quiet_until = max(target, position if skips else 0, 0 if found.progress else stored_until)
     return Resume(
         target if load_stored else head,
         quiet_until,
@@ -153,19 +154,17 @@ def left_behind(found: Found, start: Resume) -> list[tuple[int, int]]:
     return [(segment_of(first), after) for first, after in gone if segment_of(first) < after]
 
 
-def _target(found: Found, counted: int, *, accept_skip: bool) -> tuple[int, tuple[int, int] | None, str]:
+def _position(found: Found, counted: int, *, accept_skip: bool) -> int:
     """The position to be back at: the commit, unless the store has not seen all that lies before it.
 
-    A skip is accepted in whole segments only: the segment of the commit is counted from its first offset, as
-    every later recount of it will be.
+    Beyond what is counted only when a skip is accepted, and never beyond the end of the log.
     """
     if found.committed is None:
-        return counted, None, ""
-    if found.committed <= counted:
-        return found.committed, None, ""
-    if accept_skip and counted < segment_of(found.committed):
-        return found.committed, (counted, segment_of(found.committed)), "skip accepted"
-    return counted, None, ""
+        return counted
+    committed = min(found.committed, found.end)
+    if committed <= counted or (accept_skip and counted < segment_of(committed)):
+        return committed
+    return counted
 
 
 def _refuse_other_grid(source: Source, registration: Registration | None, isolation: str) -> None:

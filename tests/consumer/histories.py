@@ -180,6 +180,7 @@ class World:
         self.before_start = 0
         self.logic = "logic-1"
         self.logics_change = seed % 2 == 0
+        self.accept_skip = seed % 3 == 0
         self.logic_changed = False
         self.undecidable = False
         """Cells of two logics are mixed and the log has gone from which to tell them apart: a flush was torn and its
@@ -236,7 +237,7 @@ class World:
             self.store.registration = Registration(SEGMENT_LENGTH, ISOLATION, counted_below(found))
             if found.committed is None and found.progress is None:
                 self.before_start = self.low
-        start: Resume = resume(SOURCE, found, ISOLATION)
+        start: Resume = resume(SOURCE, found, ISOLATION, accept_skip=self.accept_skip)
         for first, end in left_behind(found, start):
             self.store.sum_hours(first, end)
         logic = self.logic

@@ -3,6 +3,8 @@
 from dataclasses import replace
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from orgstats.consumer.counting.resume import (
     COUNTED_AGAIN,
@@ -13,10 +15,11 @@ from orgstats.consumer.counting.resume import (
     Registration,
     Repair,
     attempt,
+    counted_below,
     left_behind,
     resume,
 )
-from orgstats.consumer.counting.source import SEGMENT_LENGTH, Source
+from orgstats.consumer.counting.source import SEGMENT_LENGTH, Source, segment_of
 from orgstats.errors import Refused
 
 SOURCE = Source("events", "uuid", 3)
@@ -101,6 +104,38 @@ def test_accepted_skip_is_a_gap_of_whole_segments() -> None:
     start = resume(SOURCE, found, "read_committed", accept_skip=True)
     assert (start.start, start.gap) == (5 * SEGMENT, (SEGMENT + 5, 5 * SEGMENT))
     assert start.gap_why == "skip accepted"
+
+
+OFFSETS = st.integers(0, 4 * SEGMENT)
+
+
+@given(
+    offsets=st.lists(OFFSETS, min_size=4, max_size=4).map(sorted),
+    committed=st.none() | OFFSETS,
+    counted=st.none() | OFFSETS,
+    registered=st.booleans(),
+    accept_skip=st.booleans(),
+)
+@example(offsets=[0, 0, 280_000, 400_000], committed=300_000, counted=1_000, registered=True, accept_skip=True)
+@example(offsets=[0, 0, 400_000, 500_000], committed=300_000, counted=1_000, registered=True, accept_skip=True)
+def test_every_offset_below_the_position_is_counted_or_listed(
+    offsets: list[int], committed: int | None, counted: int | None, *, registered: bool, accept_skip: bool
+) -> None:
+    """In every combination of counted, commit, low, end and option, nothing lies between what is counted and read."""
+    first, _, low, end = offsets
+    stored = None if counted is None else progress(min(max(counted, first), end))
+    registration = Registration(SEGMENT, "read_committed", first) if registered or stored else None
+    found = Found(low, end, committed, stored, registration)
+    start = resume(SOURCE, found, "read_committed", accept_skip=accept_skip)
+    below = counted_below(found)
+    assert low <= start.start <= max(start.quiet_until, end)
+    missing = (below, start.start) if below < start.start else None
+    assert start.gap == missing
+    assert start.start % SEGMENT == 0 or start.load_stored
+    assert start.load_stored == (low > segment_of(start.start))
+    if missing and missing[1] > low:  # what the log still has is left out only as far as the commit's chunk
+        assert accept_skip
+        assert missing[1] == segment_of(min(committed or 0, end))
 
 
 def test_a_log_that_was_cut_back_is_refused_and_names_the_repair() -> None:
