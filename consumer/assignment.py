@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import structlog
 
 from orgstats.consumer import metrics
-from orgstats.consumer.checkpoint import Assigned, committed_incarnation
+from orgstats.consumer.checkpoint import Assigned, committed_incarnation, earliest_clock_ms
 from orgstats.consumer.counting import resume
 from orgstats.consumer.counting.batch import BatchCounter
+from orgstats.consumer.counting.completeness import SeenEnds
 from orgstats.consumer.counting.limits import DeadLetterLimits
 from orgstats.consumer.counting.partition import Partition
 from orgstats.consumer.counting.resume import Found
@@ -26,10 +27,11 @@ _NO_UUID = {"", "AAAAAAAAAAAAAAAAAAAAAA"}
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A partition that is being counted, and as what it was assigned."""
+    """A partition that is being counted, as what it was assigned, and where its log was seen to end."""
 
     assigned: Assigned
     partition: Partition
+    seen: SeenEnds
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ def open_partitions(
     """
     uuids = topic_uuids(sorted({topic for topic, _ in places}), topics, counting.incarnation)
     sources = {place: Source(place[0], counting.incarnation or uuids[place[0]] or "", place[1]) for place in places}
+    now_ms = earliest_clock_ms(store)
     found = _found(sources, log, topics, store, counting.logic)
     _register(sources, found, store, counting.isolation)
     return {
@@ -66,9 +69,17 @@ def open_partitions(
                 found[place].progress.rewinds if found[place].progress else 0,  # type: ignore[union-attr]
             ),
             _open(source, found[place], store, counting),
+            _seen(found[place], now_ms),
         )
         for place, source in sources.items()
     }
+
+
+def _seen(found: Found, now_ms: int) -> SeenEnds:
+    """What was complete stays so for whoever goes on; beyond it nothing is known of what came before this look."""
+    seen = SeenEnds(found.progress.complete_until_ms if found.progress else 0)
+    seen.saw(now_ms, found.end)
+    return seen
 
 
 def topic_uuids(names: Sequence[str], topics: Topics, incarnation: str | None) -> dict[str, str | None]:

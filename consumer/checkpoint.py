@@ -2,8 +2,8 @@
 
 1. The topics are still the ones that were assigned; asked after the last record was read, so that no record of
    a re-created topic is ever stored under the old one.
-2. The ends of the logs, which tell up to when the counts are complete. ClickHouse still holds what it confirmed:
-   restored from an older copy under running consumers, it would be left with a hole.
+2. ClickHouse still holds what it confirmed: restored from an older copy under running consumers, it would be left
+   with a hole. Then the clocks, and after them the ends of the logs, which tell up to when the counts are complete.
 3. ClickHouse: repairs and gaps, dead letters, counts, progress (`Store.write`).
 4. The commit, by the worker (`commit`), once it has learned that all this is stored.
 
@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from orgstats import tracing
 from orgstats.consumer import metrics
+from orgstats.consumer.counting.completeness import SeenEnds
 from orgstats.consumer.counting.partition import Changes
 from orgstats.consumer.kafka.group import Log, Place, Topics
 from orgstats.consumer.store.rows import Flush, Reached
@@ -37,10 +38,14 @@ class Assigned:
 
 
 class Position(NamedTuple):
-    """What is stored of a partition, and the moment up to which its counts are complete, epoch seconds."""
+    """What is stored of a partition, and the moment up to which its counts are complete, epoch seconds; 0: unknown.
+
+    `record_timestamp` is that of the last record before the position, epoch seconds; 0 while none was read.
+    """
 
     next_offset: int
     complete_until: float
+    record_timestamp: float = 0.0
 
 
 class StoreWentBack(Exception):
@@ -56,15 +61,15 @@ class Work:
     stored_offset: int
     changes: Changes
     last_timestamp_ms: int
+    seen: SeenEnds
 
 
 class Checkpoints:
     """Runs steps 1 to 3, one checkpoint at a time; on a thread of its own, so that counting goes on meanwhile."""
 
-    def __init__(self, topics: Topics, store: Store, isolation: str) -> None:
+    def __init__(self, topics: Topics, store: Store) -> None:
         self._topics = topics
         self._store = store
-        self._isolation = isolation
 
     def run(self, work: list[Work], logic: str) -> Mapping[Place, Position]:
         """Store; returns what is stored now.
@@ -76,17 +81,16 @@ class Checkpoints:
 
     def _run(self, work: list[Work], logic: str) -> Mapping[Place, Position]:
         started = time.monotonic()
-        asked_ms = time.time_ns() // 1_000_000
         partitions = self._same_topics(work)
-        ends = self._topics.ends([one.place for one in work], self._isolation)
         self._still_there(work)
-        flush = Flush([one.changes for one in work], logic, asked_ms)
+        self._see_ends(work)
+        flush = Flush([one.changes for one in work], logic, time.time_ns() // 1_000_000)
         flush.progress = [
             Reached(
                 one.changes.source,
                 one.changes.next_offset,
                 one.changes.kafka_timestamp_ms,
-                asked_ms if one.changes.next_offset >= ends[one.place] else min(one.last_timestamp_ms, asked_ms),
+                one.seen.complete_until_ms(one.changes.next_offset),
                 partitions[one.place[0]],
                 one.assigned.rewinds,
                 one.changes.logic_before,
@@ -103,7 +107,7 @@ class Checkpoints:
         metrics.flush_seconds.observe(time.monotonic() - started)
         metrics.last_flush_timestamp_seconds.set_to_current_time()
         return {
-            one.place: Position(reached.next_offset, reached.complete_until_ms / 1000)
+            one.place: Position(reached.next_offset, reached.complete_until_ms / 1000, one.last_timestamp_ms / 1000)
             for one, reached in zip(work, flush.progress, strict=True)
         }
 
@@ -122,6 +126,16 @@ class Checkpoints:
             refuse_another_topic(topic, uuid, now_uuid)
         return partitions
 
+    def _see_ends(self, work: list[Work]) -> None:
+        """The clocks come first: what is acknowledged after they were read may lie beyond the ends, but nothing before.
+
+        The ends are the logs' true ones: an open transaction hides acknowledged records from who reads committed ones.
+        """
+        now_ms = earliest_clock_ms(self._store)
+        ends = self._topics.ends([one.place for one in work], "read_uncommitted")
+        for one in work:
+            one.seen.saw(now_ms, ends[one.place])
+
     def _still_there(self, work: list[Work]) -> None:
         progress = self._store.progress([one.changes.source for one in work])
         for one in work:
@@ -130,6 +144,11 @@ class Checkpoints:
                 topic, partition = one.place
                 held = found.next_offset if found else 0
                 raise StoreWentBack(f"{topic}/{partition}: stored below {one.stored_offset}, now below {held}")
+
+
+def earliest_clock_ms(store: Store) -> int:
+    """Epoch milliseconds by this process's clock or ClickHouse's, whichever is behind: neither may be exceeded."""
+    return min(store.clock_ms(), time.time_ns() // 1_000_000)
 
 
 def refuse_another_topic(topic: str, before: str | None, now: str | None) -> None:

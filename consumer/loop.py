@@ -95,7 +95,7 @@ class Worker:
         self._fenced = -FENCED_AGAIN_SECONDS
         self._counting = self._count_by(self._store.run(load_history))
         self._log = self._join()
-        self._checkpoints = Checkpoints(self._topics, store(), settings.isolation)
+        self._checkpoints = Checkpoints(self._topics, store())
         self._thread = ThreadPoolExecutor(1, "checkpoint")
 
     def assigned_places(self) -> set[Place]:
@@ -223,6 +223,7 @@ class Worker:
                 opened.partition.stored_offset,
                 opened.partition.take(),
                 opened.partition.last_timestamp_ms,
+                opened.seen,
             )
             for place, opened in due.items()
         ]
@@ -261,7 +262,8 @@ class Worker:
     def _measure(self, work: Work, position: Position) -> None:
         self._positions[work.place] = position
         metrics.next_offset.labels(*work.place).set(position.next_offset)
-        metrics.complete_until_timestamp_seconds.labels(*work.place).set(position.complete_until)
+        if position.complete_until:
+            metrics.complete_until_timestamp_seconds.labels(*work.place).set(position.complete_until)
         for dead in work.changes.notes.dead_letters:
             metrics.dead_letters.labels(work.place[0], dead.code).inc()
 

@@ -66,9 +66,17 @@ lag_records = Gauge(
     ["topic", "partition"],
     registry=REGISTRY,
 )
+open_transaction_records = Gauge(
+    "orgstats_open_transaction_records",
+    "Offsets behind the first one of a transaction that is not ended, which nobody may read yet; part of the lag. "
+    "For long: find its producer with `kafka-transactions.sh find-hanging`.",
+    ["topic", "partition"],
+    registry=REGISTRY,
+)
 complete_until_timestamp_seconds = Gauge(
     "orgstats_complete_until_timestamp_seconds",
-    "The moment up to which counts are complete, epoch seconds. Old: see `orgstats lag`.",
+    "Every record acknowledged before this moment is counted, epoch seconds; absent while unknown. "
+    "Old: see `orgstats lag`.",
     ["topic", "partition"],
     registry=REGISTRY,
 )
@@ -117,7 +125,13 @@ live_cells = Gauge(
     registry=REGISTRY,
 )
 
-_OF_PARTITIONS = (next_offset, lag_records, complete_until_timestamp_seconds, overtaken_timestamp_seconds)
+_OF_PARTITIONS = (
+    next_offset,
+    lag_records,
+    open_transaction_records,
+    complete_until_timestamp_seconds,
+    overtaken_timestamp_seconds,
+)
 
 
 def forget_partitions() -> None:

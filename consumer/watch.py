@@ -58,7 +58,8 @@ class Watch(threading.Thread):
         metrics.forget(self._shown - positions.keys())
         self._shown = set(positions)
         starts = self._topics.starts(positions)
-        ends = self._topics.ends(positions, self._settings.isolation)
+        ends = self._topics.ends(positions, "read_uncommitted")
+        readable = self._topics.ends(positions, self._settings.isolation)
         recent = self._broker.offsets_at(positions, round((now - RATE_SECONDS) * 1000))
         self._ask_retention(now)
         for place, position in positions.items():
@@ -66,8 +67,10 @@ class Watch(threading.Thread):
             since = recent[place]
             rate = 0.0 if since is None else (ends[place] - since) / RATE_SECONDS
             headroom = position.next_offset - starts[place]
-            at = overtaken_at(self._retention[place[0]], position.complete_until, now, headroom, rate)
-            if at is None:
+            metrics.open_transaction_records.labels(*place).set(max(0, ends[place] - readable[place]))
+            counted_until = max(position.complete_until, min(position.record_timestamp, now))
+            at = overtaken_at(self._retention[place[0]], counted_until, now, headroom, rate)
+            if at is None or not counted_until:
                 metrics.overtaken_timestamp_seconds.remove(*place)
             else:
                 metrics.overtaken_timestamp_seconds.labels(*place).set(at)

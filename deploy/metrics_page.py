@@ -15,6 +15,7 @@ _UNITS = {
     "_offset": "offset",
     "_offsets_total": "offsets",
     "_lag_records": "offsets",
+    "_transaction_records": "offsets",
     "_info": "1",
     "_paused": "0 or 1",
 }

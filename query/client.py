@@ -41,7 +41,7 @@ class Stats:
     """A series of (start of bucket in epoch seconds, count), and how far it can be trusted."""
 
     points: Points
-    complete_until: int | None  # every event Kafka held then is counted; None: unknown
+    complete_until: int | None  # all acknowledged before is counted; None: unknown
     retained_since: int | None  # counts before may have been deleted; None: never deleted
 
 

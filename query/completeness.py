@@ -9,7 +9,8 @@ from typing import NamedTuple
 class SourceState(NamedTuple):
     """One row of `sql.sources`; version, partitions and complete_until_ms are 0 where no progress is.
 
-    `summed` says whether every cell that is stored is in the sums by hour.
+    `summed` says whether every cell that is stored is in the sums by hour, `retired` whether an operator has taken its
+    topic out since it was registered.
     """
 
     source_id: int
@@ -21,6 +22,7 @@ class SourceState(NamedTuple):
     partitions: int
     complete_until_ms: int
     summed: bool = True
+    retired: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,25 +42,27 @@ def counted_state(rows: Iterable[SourceState]) -> CountedState:
 
 
 def complete_until(rows: Iterable[SourceState]) -> int | None:
-    """Epoch seconds up to which every event that Kafka holds has been counted, or None when unknown.
+    """Epoch seconds before which every acknowledged record has been counted, or None when unknown.
 
     The least over the partitions of each topic's current incarnation, which is the one registered last: a
     topic made anew may have fewer partitions, and the old ones never go on. Unknown as long as a partition
-    that any progress knows of has none itself.
+    that any progress knows of has none itself, or has not reached the end that its log had when somebody first looked.
+    A topic that was retired, and of which nothing was registered afterwards, holds nothing back.
     """
     topics: defaultdict[str, list[SourceState]] = defaultdict(list)
     for row in rows:
         topics[row.topic].append(row)
-    reached = [_topic_complete_until_ms(sources) for sources in topics.values()]
-    if not reached or None in reached:
-        return None
-    return min(ms for ms in reached if ms is not None) // 1000
+    current = [_newest(sources) for sources in topics.values()]
+    reached = [_complete_until_ms(sources) for sources in current if not all(one.retired for one in sources.values())]
+    return min(reached, default=0) // 1000 or None
 
 
-def _topic_complete_until_ms(sources: list[SourceState]) -> int | None:
+def _newest(sources: list[SourceState]) -> dict[int, SourceState]:
+    """The topic's current incarnation, by partition."""
     newest = max(sources, key=lambda source: source.registered_ms).incarnation
-    current = {source.partition: source for source in sources if source.incarnation == newest}
+    return {source.partition: source for source in sources if source.incarnation == newest}
+
+
+def _complete_until_ms(current: dict[int, SourceState]) -> int:
     known = set(current) | set(range(max(source.partitions for source in current.values())))
-    if any(partition not in current or not current[partition].partitions for partition in known):
-        return None
-    return min(source.complete_until_ms for source in current.values())
+    return min(current[partition].complete_until_ms if partition in current else 0 for partition in known)

@@ -162,7 +162,7 @@ def _trust_headers(state: CountedState, retention_days: int, now: float) -> list
     """How far the numbers can be trusted, at both ends of time."""
     headers = []
     if state.complete_until is not None:
-        headers.append(("X-Stats-Complete-Until", str(state.complete_until)))
+        headers.append(("X-Stats-Complete-Until", str(min(state.complete_until, int(now)))))
     if retention_days:
         headers.append(("X-Stats-Retained-Since", str(math.ceil(now) - retention_days * 86_400)))
     return headers

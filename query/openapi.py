@@ -18,7 +18,7 @@ _EXAMPLE: Final = [[1584824400.0, 6090], [1584828000.0, 6096], [1584831600.0, 57
 _HEADERS: Final = {
     "ETag": "hash of the body; sent back as If-None-Match it gives a 304 while nothing has changed",
     "X-Stats-Complete-Until": (
-        "every event that Kafka held at this time (epoch seconds) is counted; absent when unknown"
+        "every record that Kafka acknowledged before this time (epoch seconds) is counted; absent when unknown"
     ),
     "X-Stats-Retained-Since": (
         "counts before this time (epoch seconds) may have been deleted; absent when none ever is"

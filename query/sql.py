@@ -15,6 +15,8 @@ from orgstats.schemas.outcomes import BUCKET_SECONDS, STAT_CATEGORIES, STAT_OUTC
 
 _LAST_BUCKET: Final = 4_294_967_290
 _LARGEST_ID: Final = 2**64 - 1
+QUIET_SECONDS: Final = 60
+"""A topic whose progress was written within this time is being counted: even without records it is every 5 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,14 +154,37 @@ def tokens() -> Statement:
     return Statement(_TOKENS + " ORDER BY created_at, token_id")
 
 
+def topics() -> Statement:
+    """Each (topic, partitions, complete until in ms, last progress, retired, when to retire it, counted just now)."""
+    return Statement(
+        "SELECT s.topic, uniqExact(s.partition), min(toUnixTimestamp64Milli(p.complete_until)), max(p.written_at),"
+        " any(r.retired AND r.at >= s.newest), greatest(any(s.newest), any(r.at), now64(3)) + toIntervalMillisecond(1),"
+        " max(p.written_at) > now64(3) - toIntervalSecond({quiet:UInt32})"
+        " FROM (SELECT source_id, topic, incarnation, partition,"
+        " max(registered_at) OVER (PARTITION BY topic) AS newest,"
+        " argMax(incarnation, registered_at) OVER (PARTITION BY topic) AS current FROM sources FINAL) AS s"
+        " LEFT JOIN (SELECT * FROM progress FINAL) AS p ON p.source_id = s.source_id"
+        " LEFT JOIN (SELECT * FROM retired_topics FINAL) AS r ON r.topic = s.topic"
+        " WHERE s.incarnation = s.current GROUP BY s.topic ORDER BY s.topic",
+        {"quiet": QUIET_SECONDS},
+        {"join_use_nulls": 0},
+        name="topics",
+    )
+
+
 def sources() -> Statement:
-    """One row per source: where it belongs and how far it is counted (see completeness.SourceState)."""
+    """One row per source: where it belongs and how far it is counted (see completeness.SourceState).
+
+    Whatever a clock said that was ahead, nothing is complete beyond the present.
+    """
     return Statement(
         "SELECT s.source_id, s.topic, s.incarnation, s.partition, toUnixTimestamp64Milli(s.registered_at),"
-        " p.version, p.partitions, toUnixTimestamp64Milli(p.complete_until), p.summed_from <= m.below"
+        " p.version, p.partitions, toUnixTimestamp64Milli(least(p.complete_until, now64(3))), p.summed_from <= m.below,"
+        " r.retired AND r.at >= s.registered_at"
         " FROM (SELECT * FROM sources FINAL) AS s"
         " LEFT JOIN (SELECT * FROM progress FINAL) AS p ON p.source_id = s.source_id"
-        " LEFT JOIN (SELECT * FROM summed FINAL) AS m ON m.source_id = s.source_id",
+        " LEFT JOIN (SELECT * FROM summed FINAL) AS m ON m.source_id = s.source_id"
+        " LEFT JOIN (SELECT * FROM retired_topics FINAL) AS r ON r.topic = s.topic",
         settings={"join_use_nulls": 0},
         name="progress",
     )

@@ -94,6 +94,14 @@ class ProgressRow(NamedTuple):
     summed_from: UInt64
 
 
+class RetiredTopicRow(NamedTuple):
+    """`retired_topics`: topics that hold back nothing any more."""
+
+    topic: Text
+    retired: Boolean
+    at: Moment
+
+
 class SummedRow(NamedTuple):
     """`summed`: below which offset of a source sums by hour were made afterwards."""
 
@@ -281,6 +289,7 @@ TABLES: dict[str, type[tuple[Any, ...]]] = {
     "hour_counts": HourCountRow,
     "sources": SourceRow,
     "progress": ProgressRow,
+    "retired_topics": RetiredTopicRow,
     "summed": SummedRow,
     "gaps": GapRow,
     "repairs": RepairRow,

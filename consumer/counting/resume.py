@@ -25,7 +25,8 @@ class Registration:
 class Progress:
     """What `progress` holds of a source: every record below `next_offset` is counted, by `logic`.
 
-    Segments from `summed_from` on have sums by hour; 0 when all have.
+    Segments from `summed_from` on have sums by hour; 0 when all have. Counts are complete until `complete_until_ms`,
+    epoch milliseconds; 0 when unknown.
     """
 
     next_offset: int
@@ -33,6 +34,7 @@ class Progress:
     rewinds: int = 0
     kafka_timestamp_ms: int = 0
     summed_from: int = 0
+    complete_until_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

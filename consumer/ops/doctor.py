@@ -174,7 +174,7 @@ def _rules(site: Site) -> Iterator[Finding]:
 def _lag(site: Site) -> Iterator[Finding]:
     now = time.time()
     for one in lag(site, None):
-        name = f"{one.topic}/{one.partition}"
+        name, age = f"{one.topic}/{one.partition}", one.behind_seconds or 0.0
         if one.position is None:
             yield Finding("act", f"{name} is not counted yet", "start orgstats consume on this topic")
         elif one.behind and one.overtaken_at is not None and one.overtaken_at < now + OVERTAKEN_SECONDS:
@@ -184,10 +184,17 @@ def _lag(site: Site) -> Iterator[Finding]:
                 f"{name} is {one.behind:,} records behind, and retention comes to them in {left:,.0f} s",
                 "raise retention.ms at once, then add consumers or partitions",
             )
-        elif one.behind and one.behind_seconds > STALE_SECONDS:
+        elif one.open_transaction and one.open_transaction == one.behind and age > STALE_SECONDS:
             yield Finding(
                 "act",
-                f"{name} is {one.behind:,} records and {one.behind_seconds:,.0f} s behind",
+                f"{name}: {one.behind:,} records lie behind a transaction that is not ended; none of them can be "
+                f"counted, and counts are complete only up to {age:,.0f} s ago",
+                "kafka-transactions.sh find-hanging, then abort it; or stop its producer, whose timeout ends it",
+            )
+        elif one.behind and age > STALE_SECONDS:
+            yield Finding(
+                "act",
+                f"{name} is {one.behind:,} records and {age:,.0f} s behind",
                 "orgstats lag --watch; add consumers up to the number of partitions",
             )
         else:

@@ -18,7 +18,10 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """One partition. `behind_seconds` is the age of the moment up to which the counts are complete; 0 at the end.
+    """One partition. `end` is the log's true one: `open_transaction` records before it belong to a transaction that is
+    not ended, or lie behind it, and nobody may read them yet.
+
+    `behind_seconds` is the age of the moment up to which the counts are complete; 0 at the end, None while unknown.
 
     `overtaken_at` is when retention would delete uncounted records if counting stood still, epoch seconds; None
     for never. Rates are records a second; `counted_rate` needs two looks.
@@ -29,12 +32,13 @@ class Lag:
     position: int | None
     end: int
     behind: int
-    behind_seconds: float
+    behind_seconds: float | None
     open_segment: int | None
     produced_rate: float
     counted_rate: float | None
     overtaken_at: float | None
     committed: int | None
+    open_transaction: int
 
     def shown(self) -> dict[str, Any]:
         """As JSON."""
@@ -53,6 +57,7 @@ def lag(site: Site, partitions: Collection[int] | None, before: Sequence[Lag] = 
     recent = site.broker.offsets_at(places, round((now - RATE_SECONDS) * 1000))
     commits = _or(dict[Place, int](), lambda: site.broker.committed(site.settings.group, places))
     complete = _complete_until(site, located)
+    ends = site.topics.ends(places, "read_uncommitted")
     retention = {
         topic: _or(Retention(None, None), lambda topic=topic: retention_of(site.broker.topic_settings(topic)))  # type: ignore[misc]
         for topic in site.settings.topic
@@ -61,12 +66,13 @@ def lag(site: Site, partitions: Collection[int] | None, before: Sequence[Lag] = 
     found = []
     for one, place in zip(located, places, strict=True):
         since = recent[place]
-        produced = 0.0 if since is None else (one.end - since) / RATE_SECONDS
+        end = max(ends[place], one.end)
+        produced = 0.0 if since is None else (end - since) / RATE_SECONDS
         counted = None
         if one.progress is not None and earlier.get(place) is not None and seconds:
             counted = max(0, one.progress.next_offset - (earlier[place] or 0)) / seconds
-        complete_until = complete.get(one.source.source_id)
-        found.append(_lag(one, now, complete_until, (produced, counted), retention[place[0]], commits.get(place)))
+        complete_until = complete.get(one.source.source_id, 0.0)
+        found.append(_lag(one, end, now, complete_until, (produced, counted), retention[place[0]], commits.get(place)))
     return found
 
 
@@ -80,28 +86,32 @@ def _or(otherwise: Answer, ask: Callable[[], Answer]) -> Answer:
 
 def _lag(
     one: Located,
+    end: int,
     now: float,
-    complete_until: float | None,
+    complete_until: float,
     rates: tuple[float, float | None],
     retention: Retention,
     committed: int | None,
 ) -> Lag:
     position = one.progress.next_offset if one.progress else None
     counted_to = max(one.low, position) if position is not None else one.low
-    behind = max(0, one.end - counted_to)
-    known_until = complete_until if complete_until is not None else now
+    behind = max(0, end - counted_to)
+    age = round(max(0.0, now - complete_until), 1) if complete_until else None
+    counted_ms = one.progress.kafka_timestamp_ms if one.progress else 0
+    counted_until = max(complete_until, min(counted_ms / 1000, now)) or now
     return Lag(
         one.source.topic,
         one.source.partition,
         position,
-        one.end,
+        end,
         behind,
-        round(max(0.0, now - known_until), 1) if behind else 0.0,
+        age if behind else 0.0,
         None if position is None else segment_of(position),
         round(rates[0], 1),
         None if rates[1] is None else round(rates[1], 1),
-        overtaken_at(retention, known_until, now, counted_to - one.low, rates[0]),
+        overtaken_at(retention, counted_until, now, counted_to - one.low, rates[0]),
         committed,
+        end - one.end,
     )
 
 

@@ -13,9 +13,12 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
+from orgstats.consumer.checkpoint import earliest_clock_ms
 from orgstats.consumer.counting.batch import BatchCounter
+from orgstats.consumer.counting.completeness import SeenEnds
 from orgstats.consumer.counting.fingerprint import fingerprint
 from orgstats.consumer.counting.source import segment_end
+from orgstats.consumer.kafka.group import Place
 from orgstats.consumer.ops import jobs, stored
 from orgstats.consumer.ops.compare import Changes
 from orgstats.consumer.ops.recount import SEGMENTS_AT_ONCE, Head, Recount, Span
@@ -176,6 +179,7 @@ def apply(prepared: Prepared, by: str, stopping: Callable[[], bool], **how: Any)
     dead letters, counts, project counts, sums by hour, the segments as done.
     """
     site, asked = prepared.site, prepared.asked
+    seen = _seen(prepared)
     replay, prepared = _begin(prepared, by)
     known = jobs.segments(site.store, replay)
     begun = {(s.source_id, s.segment): s.generation for s in known if s.step is jobs.SegmentStep.begun}
@@ -191,7 +195,7 @@ def apply(prepared: Prepared, by: str, stopping: Callable[[], bool], **how: Any)
             if stopping():
                 return summary
     if asked.rewind:
-        _set_back(prepared)
+        _set_back(prepared, seen)
     jobs.finish(site.store, replay, jobs.Step.done)
     return summary
 
@@ -263,7 +267,21 @@ def _gap(span: Span, changes: Changes) -> tuple[int, int, int]:
     return changes.counted.source.source_id, first, span.located.low
 
 
-def _set_back(prepared: Prepared) -> None:
+def _seen(prepared: Prepared) -> dict[Place, SeenEnds]:
+    """Where the logs end before they are read for a rewind: what is acknowledged meanwhile is not in it."""
+    known = {(s.located.source.topic, s.located.source.partition): s.located.progress for s in prepared.spans}
+    if not prepared.asked.rewind:
+        return {}
+    now_ms = earliest_clock_ms(prepared.site.store)
+    seen = {}
+    for place, end in prepared.site.topics.ends(known, "read_uncommitted").items():
+        progress = known[place]
+        seen[place] = SeenEnds(progress.complete_until_ms if progress else 0)
+        seen[place].saw(now_ms, end)
+    return seen
+
+
+def _set_back(prepared: Prepared, seen: dict[Place, SeenEnds]) -> None:
     """Tell that each source is counted up to the end of what was read, whatever was told before."""
     now_ms = time.time_ns() // 1_000_000
     flush = Flush([], prepared.logic, now_ms)
@@ -277,7 +295,7 @@ def _set_back(prepared: Prepared) -> None:
                     source,
                     span.end,
                     min(known.kafka_timestamp_ms, now_ms),
-                    now_ms,
+                    seen[source.topic, source.partition].complete_until_ms(span.end),
                     partitions[source.topic],
                     known.rewinds + 1,
                     summed_from=known.summed_from,

@@ -73,14 +73,19 @@ class Store:
         """How far these sources are counted, by source id."""
         found = self._ask(
             "SELECT source_id, next_offset, logic, version, toUnixTimestamp64Milli(kafka_timestamp),"
-            " if(summed_from > below, summed_from, 0) FROM (SELECT * FROM progress FINAL) AS p"
+            " if(summed_from > below, summed_from, 0), toUnixTimestamp64Milli(complete_until)"
+            " FROM (SELECT * FROM progress FINAL) AS p"
             " LEFT JOIN (SELECT * FROM summed FINAL) AS s USING (source_id) WHERE source_id IN %(ids)s",
             sources,
         )
         return {
-            source_id: Progress(next_offset, logic, generation_of(version), timestamp_ms, summed)
-            for source_id, next_offset, logic, version, timestamp_ms, summed in found
+            source_id: Progress(next_offset, logic, generation_of(version), *rest)
+            for source_id, next_offset, logic, version, *rest in found
         }
+
+    def clock_ms(self) -> int:
+        """ClickHouse's clock, epoch milliseconds."""
+        return int(self.run(lambda client: client.execute("SELECT toUnixTimestamp64Milli(now64(3))"))[0][0])
 
     def repairs(self, sources: Iterable[Source]) -> dict[int, dict[int, Repair]]:
         """The highest generation of each repaired segment, by source id and segment."""

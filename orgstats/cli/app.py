@@ -23,6 +23,7 @@ for _module in (
     "query",
     "orgs",
     "tokens",
+    "topics",
     "migrate",
     "rules",
     "config",

@@ -26,7 +26,8 @@ def lag(
     """Show for each partition the position, the end, records and seconds behind, and when retention overtakes it.
 
     The position is what is stored. `overtaken` is the time at which retention would delete uncounted records if
-    counting stood still. Every option has an environment variable, as ORGSTATS_LAG_INTERVAL.
+    counting stood still. `hidden` of the records behind lie behind the first one of a transaction that is not ended:
+    nobody may read them yet. Every option has an environment variable, as ORGSTATS_LAG_INTERVAL.
 
     Example: orgstats lag --topic outcomes --watch
     """
@@ -67,15 +68,16 @@ def _print(found: "list[Lag]", *, as_json: bool, clear: bool) -> None:
             "-" if one.position is None else f"{one.position:,}",
             one.end,
             one.behind,
-            f"{one.behind_seconds:,.0f} s",
+            "?" if one.behind_seconds is None else f"{one.behind_seconds:,.0f} s",
             "-" if one.open_segment is None else f"{one.open_segment:,}",
             f"{one.produced_rate:,.0f}/s",
             "-" if one.counted_rate is None else f"{one.counted_rate:,.0f}/s",
             "never" if one.overtaken_at is None else format_time(one.overtaken_at),
+            one.open_transaction,
         )
         for one in found
     ]
-    names = ("partition", "position", "end", "behind", "time", "segment", "produced", "counted", "overtaken")
+    names = ("partition", "position", "end", "behind", "time", "segment", "produced", "counted", "overtaken", "hidden")
     typer.echo(ops.table(names, rows))
     typer.echo(f"{format_time(time.time())}  {sum(one.behind for one in found):,} records behind")
 

@@ -19,7 +19,7 @@ CREATE TABLE progress
     source_id       UInt64,
     next_offset     UInt64,
     kafka_timestamp DateTime64(3, 'UTC'),  -- highest Kafka timestamp counted so far
-    complete_until  DateTime64(3, 'UTC'),  -- everything that Kafka held at that time has been counted
+    complete_until  DateTime64(3, 'UTC'),  -- every record acknowledged before has been counted; 1970: unknown
     partitions      UInt32,                -- partitions of the topic when this was written
     logic           String,                -- fingerprint of the logic that counted up to here
     written_at      DateTime64(3, 'UTC'),
@@ -74,3 +74,14 @@ CREATE TABLE dead_letters
 )
 ENGINE = ReplacingMergeTree(version)
 ORDER BY (source_id, offset);
+
+-- Topics that an operator has taken out: what is counted of them stays, and nobody waits for more. One that is
+-- registered again afterwards is back.
+CREATE TABLE retired_topics
+(
+    topic   String,
+    retired Bool,
+    at      DateTime64(3, 'UTC')
+)
+ENGINE = ReplacingMergeTree(at)
+ORDER BY topic;

@@ -47,6 +47,12 @@ def test_lag_and_retention_need_no_clickhouse(real_kafka: Kafka, topic: str) -> 
     watch.look(NOW)
     assert [value("orgstats_lag_records", topic, n) for n in (0, 1)] == [70, 0]
     assert value("orgstats_overtaken_timestamp_seconds", topic, 0) == NOW - 60 + HOUR
+    assert value("orgstats_open_transaction_records", topic, 0) == 0
+
+    positions[topic, 1] = Position(50, 0, NOW - 30)
+    watch.look(NOW)
+    assert value("orgstats_overtaken_timestamp_seconds", topic, 1) == NOW - 30 + HOUR
+    positions[topic, 1] = Position(100, NOW)
 
     del positions[topic, 0]
     watch.look(NOW)

@@ -1,11 +1,20 @@
 """How far counts can be trusted, from what the sources and their progress say."""
 
+import time
 from typing import Any
+
+import pytest
 
 from orgstats.query import sql
 from orgstats.query.clickhouse import Database
 from orgstats.query.completeness import CountedState, SourceState, complete_until, counted_state
 from tests.query.seeding import Counted, insert_sources
+from tests.query.test_commands import Command
+
+
+@pytest.fixture
+def orgstats(clickhouse_url: str) -> Command:
+    return Command(clickhouse_url)
 
 
 def source(source_id: int, **changes: Any) -> SourceState:
@@ -48,6 +57,62 @@ def test_only_the_newest_incarnation_of_a_topic_counts() -> None:
     old = [source(1, partitions=2, complete_until_ms=1_000), source(2, partition=1, partitions=2)]
     new = source(3, incarnation="b", registered_ms=2, complete_until_ms=200_000)
     assert complete_until([*old, new]) == 200
+
+
+def test_before_the_first_end_is_reached_nothing_is_known() -> None:
+    """A partition that is still being caught up for the first time has not been complete at any time."""
+    assert complete_until([source(1, complete_until_ms=0)]) is None
+    assert complete_until([source(1, partitions=2), source(2, partition=1, complete_until_ms=0)]) is None
+
+
+def test_a_retired_topic_holds_nothing_back() -> None:
+    """Taken out it no longer counts, unless something of it was registered afterwards."""
+    old = [source(1, topic="old", complete_until_ms=5_000, retired=True)]
+    assert complete_until([source(2), *old]) == 100
+    assert complete_until([source(2), *old, source(3, topic="old", partition=1, complete_until_ms=7_000)]) == 5
+    assert complete_until(old) is None
+
+
+def test_a_time_that_is_still_to_come_is_not_told(database: Database) -> None:
+    """A consumer whose clock was an hour ahead has written what is not yet; ClickHouse's clock is the limit."""
+    ahead = time.time() + 3_600
+    insert_sources(database, [Counted(1, complete_until=ahead)])
+    (row,) = [SourceState(*row) for row in database.read(sql.sources())]
+    assert row.complete_until_ms < (ahead - 1_800) * 1000
+
+
+def test_topics_are_retired_and_taken_back(database: Database, orgstats: Command) -> None:
+    """A topic that nobody counts can be taken out by its name; one that is counted, or never was, cannot."""
+    insert_sources(
+        database,
+        [Counted(1, topic="old", complete_until=1_500.0), Counted(2, complete_until=time.time())],
+    )
+
+    def complete() -> int | None:
+        return counted_state(SourceState(*row) for row in database.read(sql.sources())).complete_until
+
+    assert complete() == 1_500
+    orgstats("topics", "retire", "old")
+    assert complete() > 1_500  # type: ignore[operator]
+    assert [line.split("\t")[::3] for line in orgstats("topics", "ls").splitlines()] == [
+        ["old", "retired"],
+        ["outcomes", "counted"],
+    ]
+    orgstats("topics", "unretire", "old")
+    assert complete() == 1_500
+    orgstats("topics", "retire", "outcomes", exit_code=2)
+    assert "stop its consumers" in orgstats.stderr
+    orgstats("topics", "retire", "nonesuch", exit_code=2)
+    assert "topics ls" in orgstats.stderr
+
+
+def test_a_retired_topic_that_is_made_again_is_waited_for(database: Database, orgstats: Command) -> None:
+    """What is registered after the topic was retired counts, whatever the name."""
+    insert_sources(database, [Counted(1, complete_until=1_500.0), Counted(2, topic="other", complete_until=1_600.0)])
+    orgstats("topics", "retire", "outcomes")
+    again = Counted(3, incarnation="b", registered=time.time() + 60, complete_until=None)
+    insert_sources(database, [again])
+    assert counted_state(SourceState(*row) for row in database.read(sql.sources())).complete_until is None
 
 
 def test_states_are_equal_when_nothing_was_counted_between() -> None:

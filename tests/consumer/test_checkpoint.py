@@ -1,0 +1,86 @@
+"""What a checkpoint says of how far counts are complete, with Kafka and ClickHouse played by a few lines."""
+
+import time
+from collections.abc import Iterable
+from typing import Any, cast
+
+import pytest
+
+from orgstats.consumer.checkpoint import Assigned, Checkpoints, Work
+from orgstats.consumer.counting.completeness import SeenEnds
+from orgstats.consumer.counting.partition import Changes, Notes
+from orgstats.consumer.counting.source import Source
+from orgstats.consumer.kafka.group import Place, Topics
+from orgstats.consumer.store.rows import Flush
+from orgstats.consumer.store.store import Store
+
+PLACE = ("events", 0)
+NOW = 1_700_000_000_000
+
+
+class FakeTopics:
+    """A log whose last records an open transaction hides."""
+
+    def __init__(self, readable: int, end: int) -> None:
+        self._ends = {"read_committed": readable, "read_uncommitted": end}
+
+    def describe(self, topics: Iterable[str]) -> dict[str, tuple[str, int]]:
+        return dict.fromkeys(topics, ("uuid", 1))
+
+    def ends(self, places: Iterable[Place], isolation: str) -> dict[Place, int]:
+        return dict.fromkeys(places, self._ends[isolation])
+
+
+class FakeStore:
+    """A ClickHouse with a clock of its own, which keeps what was flushed last."""
+
+    def __init__(self, clock_ms: int) -> None:
+        self._clock_ms = clock_ms
+        self.flushed: Flush | None = None
+
+    def clock_ms(self) -> int:
+        return self._clock_ms
+
+    def progress(self, _: Any) -> dict[int, Any]:
+        return {}
+
+    def write(self, flush: Flush) -> dict[str, int]:
+        self.flushed = flush
+        return {}
+
+
+def complete_until_ms(next_offset: int, *, readable: int, end: int, clickhouse_ms: int = NOW) -> int:
+    """What a checkpoint at this position writes; every record counted is stamped an hour ahead."""
+    changes = Changes(Source("events", "uuid", 0), next_offset, 0, "", 0, [], Notes())
+    work = Work(PLACE, Assigned("uuid", "uuid", 0), -1, changes, NOW + 3_600_000, SeenEnds(77))
+    store = FakeStore(clickhouse_ms)
+    Checkpoints(cast("Topics", FakeTopics(readable, end)), cast("Store", store)).run([work], "logic")
+    assert store.flushed is not None
+    return store.flushed.progress[0].complete_until_ms
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process's clock stands still."""
+    monkeypatch.setattr(time, "time_ns", lambda: NOW * 1_000_000)
+
+
+def test_at_the_end_of_the_log_counts_are_complete() -> None:
+    """All that was acknowledged before the clocks were read is counted."""
+    assert complete_until_ms(100, readable=100, end=100) == NOW
+
+
+def test_records_behind_an_open_transaction_are_not_counted() -> None:
+    """At the last stable offset there is nothing to read, and yet records were acknowledged."""
+    assert complete_until_ms(100, readable=100, end=5_101) == 77
+
+
+def test_a_record_with_a_time_to_come_says_nothing() -> None:
+    """Behind the end the timestamp of the last record is a producer's word."""
+    assert complete_until_ms(99, readable=100, end=100) == 77
+
+
+@pytest.mark.parametrize(("clickhouse_ms", "expected"), [(NOW - 9, NOW - 9), (NOW + 9, NOW)])
+def test_no_clock_is_exceeded(clickhouse_ms: int, expected: int) -> None:
+    """Of this process's clock and ClickHouse's the one that is behind counts."""
+    assert complete_until_ms(100, readable=100, end=100, clickhouse_ms=clickhouse_ms) == expected
