@@ -10,7 +10,7 @@ Files define tables and columns only; moving data is not repeatable and does not
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -18,26 +18,24 @@ from urllib.parse import unquote, urlsplit
 
 from clickhouse_driver import Client
 from clickhouse_driver import errors as driver_errors
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from orgstats.clickhouse.cluster import LOCAL, Cluster, look_up, read, spread
+from orgstats.clickhouse.cluster import Cluster, look_up, read, spread
 from orgstats.clickhouse.connect import INSERT_SETTINGS, connect, translate
-from orgstats.errors import ConfigurationError, Refused
+from orgstats.errors import Refused
+from orgstats.schemas.retention import (
+    FIRST_RETENTION_DAYS,
+    MAX_RETENTION_DAYS,
+    Loss,
+    changes_of,
+    check_days,
+    lives,
+    losses,
+    refuse,
+)
 from orgstats.settings import ClickHouseSettings
 
 FOLDER: Final = Path(__file__).parent / "clickhouse"
-RETAINED: Final = {
-    "counts": "bucket",
-    "project_counts": "bucket",
-    "hour_counts": "bucket",
-    "replaced_counts": "bucket",
-    "replaced_project_counts": "bucket",
-    "replaced_dead_letters": "replaced_at",
-}
-"""Tables whose rows live as long as the retention says, and since when a row lives."""
-MAX_RETENTION_DAYS: Final = 3650
-"""A DateTime ends in 2106: a bucket plus more days than this could pass it, wrap to 1970, and be deleted."""
-
 _UNKNOWN_DATABASE: Final = 81
 _MIGRATIONS: Final = """CREATE TABLE migrations
 (
@@ -53,9 +51,19 @@ ORDER BY (version, sha256)"""
 class MigrateSettings(ClickHouseSettings):
     """Everything that `orgstats migrate` can be told."""
 
-    retention_days: int = Field(
-        default=90, ge=0, le=MAX_RETENTION_DAYS, description="days that counts are kept; 0 keeps them for ever"
+    retention_days: int | None = Field(
+        default=None,
+        ge=0,
+        le=MAX_RETENTION_DAYS,
+        description="days that counts are kept; 0 keeps them for ever; "
+        f"empty: as the tables say, {FIRST_RETENTION_DAYS} for new ones",
     )
+
+    @field_validator("retention_days", mode="before")
+    @classmethod
+    def _empty_is_as_it_is(cls, value: object) -> object:
+        return None if value == "" else value
+
     cluster: str = Field(
         default="", description="the cluster of ClickHouse servers to make the tables on; empty for a single server"
     )
@@ -84,6 +92,15 @@ class Step(NamedTuple):
     title: str
     statements: tuple[str, ...]
     migration: Migration | None = None
+    deletes: str = ""  # in words, what of the counts is gone after it
+
+
+class _Wish(NamedTuple):
+    """What an operator says of the time that counts are kept."""
+
+    retention_days: int | None
+    shorten: bool
+    announce: Callable[[str], None]
 
 
 def load(folder: Path = FOLDER) -> list[Migration]:
@@ -145,42 +162,30 @@ def pending(known: Sequence[Migration], applied: Iterable[Applied]) -> list[Migr
     return [migration for migration in known if migration.version not in done]
 
 
-def retention_statements(current_days: Mapping[str, int], retention_days: int) -> dict[str, tuple[str, ...]]:
-    """Per table what makes its rows live `retention_days` (0: for ever); tables that already do are left out.
-
-    The definition is changed first and applied to old rows after: ClickHouse's own way of doing both in one
-    statement can be torn by a crash and then blocks every later mutation of the table. Torn here, old rows
-    are deleted when they are next merged.
-    """
-    if not 0 <= retention_days <= MAX_RETENTION_DAYS:
-        raise ConfigurationError(
-            f"ORGSTATS_RETENTION_DAYS must be 0 (keep for ever) to {MAX_RETENTION_DAYS}, not {retention_days}"
-        )
-    changes: dict[str, tuple[str, ...]] = {}
-    for table, days in current_days.items():
-        if retention_days and days != retention_days:
-            lifetime = f"{RETAINED[table]} + toIntervalDay({retention_days})"
-            define = f"ALTER TABLE {table} MODIFY TTL {lifetime} SETTINGS materialize_ttl_after_modify = 0"
-            changes[table] = (define, f"ALTER TABLE {table} MATERIALIZE TTL")
-        elif days and not retention_days:
-            waiting = f"table = '{table}' AND command LIKE '%MATERIALIZE TTL%' AND NOT is_done"
-            stop = f"KILL MUTATION WHERE database = currentDatabase() AND {waiting}"
-            changes[table] = (stop, f"ALTER TABLE {table} REMOVE TTL")
-    return changes
-
-
 def migrate(
-    url: str, *, retention_days: int, plan_only: bool = False, cluster: str = "", again: bool = False
+    url: str,
+    *,
+    retention_days: int | None,
+    plan_only: bool = False,
+    cluster: str = "",
+    again: bool = False,
+    shorten: bool = False,
+    announce: Callable[[str], None] = lambda _: None,
 ) -> list[Step]:
     """Bring the database at `url` up to date, making it when it is missing; what was done (or would be).
 
+    Without `retention_days` tables keep what they have. Fewer than tables with rows keep need `shorten`, and
+    `announce` is told what goes before anything is done; a plan says it and is never refused for it.
+
     With the name of a `cluster` everything is done on all of its servers; `again` does what was done before, for
     servers that have joined since. Raises Unavailable when ClickHouse does not answer (run it again), Refused and
-    ConfigurationError as `pending`, `look_up` and `retention_statements` do; then nothing was changed.
+    ConfigurationError as `pending`, `look_up`, `check_days` and `refuse` do; then nothing was changed.
     """
-    retention_statements({}, retention_days)
+    if retention_days is not None:
+        check_days(retention_days)
     database = unquote(urlsplit(url).path.lstrip("/")) or "default"
     client = connect(url, client_name="orgstats-migrate")
+    wish = _Wish(retention_days, shorten, announce)
     try:
         steps = []
         missing = not _database_exists(client)
@@ -189,11 +194,11 @@ def migrate(
                 place = look_up(other, cluster, database) if cluster else None
                 steps = [_database(database, place)]
                 if missing and plan_only:
-                    return [*steps, *_steps(load(), {}, retention_days, place)]
+                    return [*steps, *_steps(load(), {}, wish, place)]
                 if not plan_only:
                     _run(other, steps[0])
         place = look_up(client, cluster, database) if cluster else None
-        return [*steps, *_migrate(client, retention_days, place, plan_only=plan_only, again=again)]
+        return [*steps, *_migrate(client, wish, place, plan_only=plan_only, again=again)]
     except (driver_errors.Error, OSError, EOFError) as error:
         raise translate(error) from error
     finally:
@@ -215,14 +220,19 @@ def _database_exists(client: Client) -> bool:
     return True
 
 
-def _migrate(client: Client, retention_days: int, place: Cluster | None, *, plan_only: bool, again: bool) -> list[Step]:
+def _migrate(client: Client, wish: _Wish, place: Cluster | None, *, plan_only: bool, again: bool) -> list[Step]:
     _refuse_another_form(client, place)
+    now = lives(client, place)
+    lost = losses(client, now, wish.retention_days)
+    if not plan_only and not wish.shorten:
+        refuse(lost, wish.retention_days)
+    for loss in lost if not plan_only else ():
+        wish.announce(f"deletes {loss}")
     if not plan_only:
         _run(client, Step("migrations", _placed([render(_MIGRATIONS)], place)))
     known = load()
     missing = pending(known, applied(client))
-    days = retained_days(client, retention_days, place)
-    steps = _steps(known if again else missing, days, retention_days, place)
+    steps = _steps(known if again else missing, now, wish, place, lost, again=again)
     for step in steps if not plan_only else ():
         _run(client, step)
     return steps
@@ -247,16 +257,24 @@ def _placed(statements: Iterable[str], place: Cluster | None) -> tuple[str, ...]
 
 
 def _steps(
-    migrations: Iterable[Migration], current_days: Mapping[str, int], retention_days: int, place: Cluster | None
+    migrations: Iterable[Migration],
+    now: Mapping[str, frozenset[int]],
+    wish: _Wish,
+    place: Cluster | None,
+    lost: Sequence[Loss] = (),
+    *,
+    again: bool = False,
 ) -> list[Step]:
-    """What is to be done; tables that a migration is about to make have no retention yet."""
+    """What is to be done; `now` is how long rows live in the tables that exist."""
     steps = [
         Step(f"{m.version:04}_{m.name}", _placed((render(statement) for statement in m.statements), place), m)
         for m in migrations
     ]
-    days = dict.fromkeys(RETAINED, 0) | dict(current_days)
-    for table, statements in retention_statements(days, retention_days).items():
-        steps.append(Step(f"retention of {table}: {retention_days or 'unlimited'} days", _placed(statements, place)))
+    deletes = {loss.table: str(loss) for loss in lost}
+    changes = changes_of(now, wish.retention_days, again=again and place is not None)
+    for table, (days, statements) in changes.items():
+        title = f"retention of {table}: {days or 'unlimited'} days"
+        steps.append(Step(title, _placed(statements, place), deletes=deletes.get(table, "")))
     return steps
 
 
@@ -278,23 +296,3 @@ def applied(client: Client) -> list[Applied]:
         return []
     rows = read(client, "SELECT DISTINCT version, name, sha256 FROM migrations ORDER BY version")
     return [Applied(*row) for row in rows]
-
-
-def retained_days(client: Client, wanted: int = 0, place: Cluster | None = None) -> dict[str, int]:
-    """Days that rows of the retained tables live, 0 meaning for ever; only tables that exist.
-
-    Where servers of a cluster differ, one that is not `wanted` is told.
-    """
-    tables = f"clusterAllReplicas('{place.name}', system.tables)" if place else "system.tables"
-    database = f"'{place.database}'" if place else "currentDatabase()"  # which is another one on other servers
-    rows = client.execute(
-        "SELECT name, toUInt32OrZero(extract(engine_full, 'TTL \\\\w+ \\\\+ toIntervalDay\\\\((\\\\d+)\\\\)')) "  # noqa: S608 - names that were checked
-        f"FROM {tables} WHERE database = {database} AND name IN %(tables)s AND engine != 'Distributed'",
-        {"tables": [*RETAINED, *(table + LOCAL for table in RETAINED)]},
-    )
-    found: dict[str, int] = {}
-    for name, days in rows:
-        table = name.removesuffix(LOCAL)
-        if found.get(table, wanted) == wanted:
-            found[table] = days
-    return found

@@ -31,7 +31,7 @@ from orgstats.consumer.settings import ConsumerSettings
 from orgstats.consumer.store.rules import load_history
 from orgstats.errors import OrgstatsError, Refused, Unavailable
 from orgstats.schemas import hours
-from orgstats.schemas.migrate import retained_days
+from orgstats.schemas.retention import retained_days
 
 SECOND_LOOK_SECONDS: Final = 2.0
 _DAY: Final = 86_400

@@ -10,8 +10,14 @@ import typer
 def migrate(
     plan: Annotated[bool, typer.Option("--plan", help="Print the statements; change nothing.")] = False,
     retention_days: Annotated[
-        int | None, typer.Option(help="Days that counts are kept, 0 for ever [default: 90].", show_default=False)
+        int | None,
+        typer.Option(
+            help="Days that counts are kept, 0 for ever [default: as it is; 90 at first].", show_default=False
+        ),
     ] = None,
+    shorten: Annotated[
+        bool, typer.Option("--shorten-retention", help="Let a shorter retention delete counts; says which first.")
+    ] = False,
     cluster: Annotated[
         str | None,
         typer.Option(help="Make the tables on every server of this cluster [default: one server].", show_default=False),
@@ -25,8 +31,9 @@ def migrate(
 ) -> None:
     """Make or bring up to date ClickHouse's tables and how long counts are kept.
 
-    May be run at any time, also by several at once, and again after it was interrupted. Every option has an
-    environment variable, ORGSTATS_ and its name; ClickHouse's address is ORGSTATS_CLICKHOUSE_URL.
+    May be run at any time, also by several at once, and again after it was interrupted. ClickHouse's address is
+    ORGSTATS_CLICKHOUSE_URL; ORGSTATS_RETENTION_DAYS and ORGSTATS_CLUSTER stand for the options of that name.
+    Without a retention the tables keep the one that they have.
 
     Example: orgstats migrate --plan
     """
@@ -41,11 +48,15 @@ def migrate(
         plan_only=plan,
         cluster=settings.cluster,
         again=again,
+        shorten=shorten,
+        announce=lambda text: typer.echo(text, err=True),
     )
     titles = [step.title for step in steps]
     if plan:
         for step in steps:
-            print(f"-- {step.title}", *(f"{statement};" for statement in step.statements), sep="\n", end="\n\n")
+            deletes = (f"-- deletes, with --shorten-retention: {step.deletes}",) if step.deletes else ()
+            statements = (f"{statement};" for statement in step.statements)
+            print(f"-- {step.title}", *deletes, *statements, sep="\n", end="\n\n")
     else:
         made = sum_by_hour(settings.clickhouse_url, again=again) if sums else ()
         for title in chain(tuple(titles), made):

@@ -135,7 +135,7 @@ def test_rows_that_clickhouse_has_deleted_by_age_are_no_differences(one: Round) 
     for days in (0, 5, 10):
         one.traffic._plain.produce(one.topic, (old % (now - days * 86_400)).encode(), partition=0)
     close_a_segment(one)
-    migrate(one.url, retention_days=2)
+    migrate(one.url, retention_days=2, shorten=True)
     execute(one, "OPTIMIZE TABLE counts FINAL")
     execute(one, "OPTIMIZE TABLE project_counts FINAL")
     assert execute(one, "SELECT count() FROM counts WHERE bucket < now() - INTERVAL 4 DAY") == [(0,)]

@@ -7,7 +7,8 @@ import pytest
 from orgstats.clickhouse.cluster import SHARDED_BY, Cluster, spread, waits
 from orgstats.clickhouse.connect import connect
 from orgstats.errors import ConfigurationError
-from orgstats.schemas.migrate import MAX_RETENTION_DAYS, RETAINED, load, migrate, render, retention_statements
+from orgstats.schemas.migrate import load, migrate, render
+from orgstats.schemas.retention import MAX_RETENTION_DAYS, RETAINED, retention_statements
 from orgstats.schemas.tables import TABLES
 
 PLACE = Cluster("counters", "orgstats", 3)

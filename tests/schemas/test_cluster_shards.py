@@ -16,7 +16,8 @@ from orgstats.errors import ConfigurationError, Refused, Unavailable
 from orgstats.query import sql
 from orgstats.query.clickhouse import Database
 from orgstats.query.params import StatsQuery, window
-from orgstats.schemas.migrate import migrate, retained_days
+from orgstats.schemas.migrate import migrate
+from orgstats.schemas.retention import retained_days
 from orgstats.schemas.tables import insert
 from tests.support import shards as cluster
 from tests.support.shards import NAME, Shards
@@ -150,7 +151,7 @@ def test_a_database_keeps_its_form(shards: Shards) -> None:
         migrate(shards.url, retention_days=0)
     with connect(shards.url, client_name="tests") as client:
         assert retained_days(client)["counts"] == 0
-        assert retained_days(client, 90, look_up(client, NAME, "default"))["counts"] == 0
+        assert retained_days(client, look_up(client, NAME, "default"))["counts"] == 0
 
 
 def test_fewer_shards_than_rows_are_split_over_are_refused(shards: Shards, tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from clickhouse_driver import Client
 from orgstats.clickhouse.connect import connect
 from orgstats.errors import ConfigurationError, Refused, Unavailable
 from orgstats.schemas import migrate as migrations
-from orgstats.schemas.migrate import RETAINED, Applied, Migration, load, migrate, pending, render, retained_days, split
+from orgstats.schemas.migrate import Applied, Migration, load, migrate, pending, render, split
+from orgstats.schemas.retention import FIRST_RETENTION_DAYS, RETAINED, changes_of, retained_days
 from orgstats.schemas.tables import TABLES
 
 FILES = [f"{m.version:04}_{m.name}" for m in load()]
@@ -124,7 +125,7 @@ def test_retention_deletes_old_rows(clickhouse_url: str) -> None:
         "INSERT INTO counts SELECT 1, now() - INTERVAL n DAY, 1, 'accepted', '', 1, 0, n, 1, 1 "
         "FROM (SELECT arrayJoin([1, 20]) AS n)",
     )
-    migrate(clickhouse_url, retention_days=10)
+    migrate(clickhouse_url, retention_days=10, shorten=True)
     ask(clickhouse_url, "OPTIMIZE TABLE counts FINAL")
     assert ask(clickhouse_url, "SELECT quantity FROM counts FINAL") == [(1,)]
 
@@ -136,9 +137,60 @@ def test_what_is_kept_for_undo_is_deleted_with_age(clickhouse_url: str) -> None:
         "INSERT INTO replaced_dead_letters SELECT 'r', 1, 0, n, 'empty', '', false, now() - INTERVAL n DAY "
         "FROM (SELECT arrayJoin([1, 20]) AS n)",
     )
-    migrate(clickhouse_url, retention_days=10)
+    migrate(clickhouse_url, retention_days=10, shorten=True)
     ask(clickhouse_url, "OPTIMIZE TABLE replaced_dead_letters FINAL")
     assert ask(clickhouse_url, "SELECT offset FROM replaced_dead_letters FINAL") == [(1,)]
+
+
+def test_a_retention_that_is_not_said_stays(clickhouse_url: str) -> None:
+    """Run without a retention, the migrator sends nothing to tables that keep a year, or for ever."""
+    for days in (365, 0):
+        migrate(clickhouse_url, retention_days=days)
+        assert migrate(clickhouse_url, retention_days=None) == []
+        with connect(clickhouse_url, client_name="tests") as client:
+            assert retained_days(client) == dict.fromkeys(RETAINED, days)
+
+
+def test_the_first_retention(missing_url: str) -> None:
+    """Tables that are made while nobody says a retention keep 90 days; one that is added later, what counts have."""
+    migrate(missing_url, retention_days=None)
+    with connect(missing_url, client_name="tests") as client:
+        assert retained_days(client) == dict.fromkeys(RETAINED, FIRST_RETENTION_DAYS)
+    later = changes_of({"counts": frozenset({365})}, None)
+    assert {days for days, _ in later.values()} == {365}
+    assert set(later) == set(RETAINED) - {"counts"}
+
+
+def test_a_joined_server_gets_what_the_others_have() -> None:
+    """With --again the retention is said once more; where servers differ and nobody says it, it is left alone."""
+    same, differing = (dict.fromkeys(RETAINED, frozenset(days)) for days in ({30}, {30, 365}))
+    assert {days for days, _ in changes_of(same, None, again=True).values()} == {30}
+    assert changes_of(same, None) == changes_of(differing, None, again=True) == {}
+    assert set(changes_of(differing, 365)) == set(RETAINED)
+
+
+def test_a_shorter_retention_is_refused_until_it_is_asked_for(clickhouse_url: str) -> None:
+    """It says which rows would go and leaves them, also for tables that keep for ever; asked for, it says so first."""
+    for kept in (365, 0):
+        migrate(clickhouse_url, retention_days=kept)
+        ask(
+            clickhouse_url,
+            "INSERT INTO counts SELECT 1, toDateTime('2020-01-01', 'UTC') + n * 10, 1, 'accepted', '', 1, 0, n, 1, 1 "
+            "FROM (SELECT arrayJoin([1, 2]) AS n)"
+            if not kept
+            else "INSERT INTO counts SELECT 1, now() - INTERVAL 1 DAY, 1, 'accepted', '', 1, 0, 1, 1, 1",
+        )
+        with pytest.raises(Refused, match=r"counts.*--shorten-retention"):
+            migrate(clickhouse_url, retention_days=90)
+        with connect(clickhouse_url, client_name="tests") as client:
+            assert retained_days(client) == dict.fromkeys(RETAINED, kept)
+    assert "counts (kept for ever): 2 rows, the oldest of 2020-01-01" in [
+        step.deletes for step in migrate(clickhouse_url, retention_days=90, plan_only=True)
+    ]
+    said: list[str] = []
+    migrate(clickhouse_url, retention_days=90, shorten=True, announce=said.append)
+    assert said == ["deletes counts (kept for ever): 2 rows, the oldest of 2020-01-01"]
+    assert ask(clickhouse_url, "SELECT count() FROM counts WHERE bucket < '2021-01-01'") == [(0,)]
 
 
 @pytest.mark.parametrize("days", [-1, 3651])

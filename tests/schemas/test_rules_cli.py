@@ -188,7 +188,7 @@ def test_config_show_masks_and_names_origins(offline: Orgstats, monkeypatch: pyt
     assert offline("config", "show", "migrate", "--origin").out == (
         "[migrate]\n"
         "ORGSTATS_CLICKHOUSE_URL=clickhouse://me:****@host/db  # environment\n"
-        "ORGSTATS_RETENTION_DAYS=90  # default\n"
+        "ORGSTATS_RETENTION_DAYS=  # default\n"
         "ORGSTATS_CLUSTER=  # default\n"
     )
     assert offline("config", "check", "migrate").out == "no faults\n"
