@@ -7,15 +7,15 @@ from dataclasses import dataclass
 import structlog
 
 from orgstats.consumer import metrics
-from orgstats.consumer.checkpoint import Assigned, committed_incarnation, earliest_clock_ms
+from orgstats.consumer.checkpoint import Assigned, committed_topic_id, earliest_clock_ms
 from orgstats.consumer.counting import resume
 from orgstats.consumer.counting.batch import BatchCounter
 from orgstats.consumer.counting.completeness import SeenEnds
 from orgstats.consumer.counting.limits import DeadLetterLimits
 from orgstats.consumer.counting.partition import Partition
-from orgstats.consumer.counting.resume import Found
-from orgstats.consumer.counting.source import Source, segment_of
-from orgstats.consumer.kafka.group import Committed, Log, Place, Topics
+from orgstats.consumer.counting.resume import SourceFacts
+from orgstats.consumer.counting.source import Source, chunk_of
+from orgstats.consumer.kafka.group import Committed, GroupConsumer, TopicPartition, Topics
 from orgstats.consumer.store.store import Store
 from orgstats.errors import ConfigurationError, Unavailable
 
@@ -26,7 +26,7 @@ _NO_UUID = {"", "AAAAAAAAAAAAAAAAAAAAAA"}
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class OpenPartition:
     """A partition that is being counted, as what it was assigned, and where its log was seen to end."""
 
     assigned: Assigned
@@ -35,56 +35,56 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True)
-class Counting:
+class CountingOptions:
     """How partitions are counted: what all of them share."""
 
     batch: BatchCounter
-    logic: str
+    fingerprint: str
     isolation: str
     projects: bool
-    incarnation: str | None
+    topic_id: str | None
     accept_skip: bool
     dead_letter_limits: DeadLetterLimits
 
 
 def open_partitions(
-    places: Sequence[Place], log: Log, topics: Topics, store: Store, counting: Counting
-) -> dict[Place, Opened]:
+    tps: Sequence[TopicPartition], log: GroupConsumer, topics: Topics, store: Store, counting: CountingOptions
+) -> dict[TopicPartition, OpenPartition]:
     """Partitions ready to be read from their `next_offset`.
 
     Failure semantics: nothing is stored but the registration of new sources, and sums of what cannot be counted
     again, both of which may be repeated. Raises Unavailable (again later), Refused or ConfigurationError (an
     operator decides).
     """
-    uuids = topic_uuids(sorted({topic for topic, _ in places}), topics, counting.incarnation)
-    sources = {place: Source(place[0], counting.incarnation or uuids[place[0]] or "", place[1]) for place in places}
+    uuids = topic_uuids(sorted({topic for topic, _ in tps}), topics, counting.topic_id)
+    sources = {tp: Source(tp[0], counting.topic_id or uuids[tp[0]] or "", tp[1]) for tp in tps}
     now_ms = earliest_clock_ms(store)
-    found = _found(sources, log, topics, store, counting.logic)
+    found = _found(sources, log, topics, store, counting.fingerprint)
     _register(sources, found, store, counting.isolation)
     return {
-        place: Opened(
+        tp: OpenPartition(
             Assigned(
-                None if counting.incarnation else uuids[place[0]],
-                source.incarnation,
-                found[place].progress.rewinds if found[place].progress else 0,  # type: ignore[union-attr]
+                None if counting.topic_id else uuids[tp[0]],
+                source.topic_id,
+                found[tp].progress.rewinds if found[tp].progress else 0,  # type: ignore[union-attr]
             ),
-            _open(source, found[place], store, counting),
-            _seen(found[place], now_ms),
+            _open(source, found[tp], store, counting),
+            _seen(found[tp], now_ms),
         )
-        for place, source in sources.items()
+        for tp, source in sources.items()
     }
 
 
-def _seen(found: Found, now_ms: int) -> SeenEnds:
+def _seen(found: SourceFacts, now_ms: int) -> SeenEnds:
     """What was complete stays so for whoever goes on; beyond it nothing is known of what came before this look."""
     seen = SeenEnds(found.progress.complete_until_ms if found.progress else 0)
     seen.saw(now_ms, found.end)
     return seen
 
 
-def topic_uuids(names: Sequence[str], topics: Topics, incarnation: str | None) -> dict[str, str | None]:
-    """UUID by topic; None when `incarnation` stands for it. Raises Unavailable for a topic that does not exist."""
-    if incarnation:
+def topic_uuids(names: Sequence[str], topics: Topics, topic_id: str | None) -> dict[str, str | None]:
+    """UUID by topic; None when `topic_id` stands for it. Raises Unavailable for a topic that does not exist."""
+    if topic_id:
         return dict.fromkeys(names)
     described = topics.describe(names)
     for name in names:
@@ -92,88 +92,92 @@ def topic_uuids(names: Sequence[str], topics: Topics, incarnation: str | None) -
             raise Unavailable(f"topic {name} does not exist (yet)")
         if described[name][0] in _NO_UUID:
             raise ConfigurationError(
-                f"the broker gives topic {name} no UUID (Kafka before 2.8?): name its incarnation with "
-                "ORGSTATS_INCARNATION, and change the name whenever the topic is made again"
+                f"the broker gives topic {name} no UUID (Kafka before 2.8?): name an id for it with "
+                "ORGSTATS_TOPIC_ID, and change the name whenever the topic is made again"
             )
     return {name: described[name][0] for name in names}
 
 
-def _found(sources: dict[Place, Source], log: Log, topics: Topics, store: Store, logic: str) -> dict[Place, Found]:
+def _found(
+    sources: dict[TopicPartition, Source], log: GroupConsumer, topics: Topics, store: Store, fingerprint: str
+) -> dict[TopicPartition, SourceFacts]:
     commits = log.committed(sources)
     progress = store.progress(sources.values())
     # The ends come after the progress: a member on its way out may still store what lies beyond an older end.
     lows, ends = topics.starts(sources), topics.ends(sources, "read_uncommitted")
     registrations = store.registrations(sources.values())
     repairs = store.repairs(sources.values())
-    other_logic = [s for s in sources.values() if s.source_id not in progress or progress[s.source_id].logic != logic]
-    highest, gaps = store.highest_segments(other_logic), store.recent_gaps(sources.values())
+    other_fingerprint = [
+        s for s in sources.values() if s.source_id not in progress or progress[s.source_id].fingerprint != fingerprint
+    ]
+    highest, gaps = store.highest_chunks(other_fingerprint), store.recent_gaps(sources.values())
     return {
-        place: Found(
-            lows[place],
-            ends[place],
-            _own_commit(commits.get(place), source),
+        tp: SourceFacts(
+            lows[tp],
+            ends[tp],
+            _own_commit(commits.get(tp), source),
             progress.get(source.source_id),
             registrations.get(source.source_id),
             repairs.get(source.source_id, {}),
             highest.get(source.source_id, -1),
             gaps.get(source.source_id, ()),
         )
-        for place, source in sources.items()
+        for tp, source in sources.items()
     }
 
 
 def _own_commit(commit: Committed | None, source: Source) -> int | None:
-    """The committed offset, unless it was committed for another incarnation of the topic."""
-    if commit is None or committed_incarnation(commit.metadata) not in (None, source.incarnation):
+    """The committed offset, unless it was committed for another topic of this name."""
+    if commit is None or committed_topic_id(commit.metadata) not in (None, source.topic_id):
         return None
     return commit.next_offset
 
 
-def _register(sources: dict[Place, Source], found: dict[Place, Found], store: Store, isolation: str) -> None:
+def _register(
+    sources: dict[TopicPartition, Source], found: dict[TopicPartition, SourceFacts], store: Store, isolation: str
+) -> None:
     new = [
-        (source, resume.counted_below(found[place]))
-        for place, source in sources.items()
-        if found[place].registration is None
+        (source, resume.counted_below(found[tp])) for tp, source in sources.items() if found[tp].registration is None
     ]
     if new:
         store.register(new, isolation, time.time_ns() // 1_000_000)
 
 
-def _open(source: Source, found: Found, store: Store, counting: Counting) -> Partition:
+def _open(source: Source, found: SourceFacts, store: Store, counting: CountingOptions) -> Partition:
     start = resume.resume(source, found, counting.isolation, accept_skip=counting.accept_skip)
     _report(source, found, start)
     for first, end in resume.left_behind(found, start):
         store.sum_hours(source, first, end)
 
     def attempt(first_offset: int) -> resume.Attempt:
-        return resume.attempt(first_offset, found, counting.logic)
+        return resume.attempt(first_offset, found, counting.fingerprint)
 
     partition = Partition(
         source, start, counting.batch, attempt, projects=counting.projects, limits=counting.dead_letter_limits
     )
     if start.load_stored:
-        stored = store.segment(source, segment_of(start.start))
-        partition.segment.load(stored.cells, stored.project_cells)
-        repair = found.repairs.get(partition.segment.first_offset)
-        if found.progress is not None and (repair or found.progress).logic != counting.logic:
-            unfinished = repair is not None and repair.logic != found.progress.logic
-            _report_mixed_logic(source, start, partition.segment.skip_until, unfinished=unfinished)
+        stored = store.chunk(source, chunk_of(start.start))
+        partition.chunk.load(stored.cells, stored.project_cells)
+        repair = found.repairs.get(partition.chunk.first_offset)
+        if found.progress is not None and (repair or found.progress).fingerprint != counting.fingerprint:
+            unfinished = repair is not None and repair.fingerprint != found.progress.fingerprint
+            _report_mixed_fingerprint(source, start, partition.chunk.skip_until, unfinished=unfinished)
     return partition
 
 
-def _report_mixed_logic(source: Source, start: resume.Resume, stored_to: int, *, unfinished: bool) -> None:
-    """The one way to a wrong count that is left: cells of two logics, and the log deleted that tells them apart."""
+def _report_mixed_fingerprint(source: Source, start: resume.Resume, stored_to: int, *, unfinished: bool) -> None:
+    """The one way to a wrong count that is left: cells of two fingerprints, and the log deleted that tells them apart."""
     log = logger.bind(topic=source.topic, partition=source.partition)
-    log.warning("the segment goes on with another logic: its head is no longer in the log", start=start.start)
+    log.warning("the chunk goes on with another fingerprint: its head is no longer in the log", start=start.start)
     if unfinished or stored_to > start.start:
         log.error(
-            "retention came into an unfinished change of logic: this segment's counts may mix both",
-            segment=segment_of(start.start),
+            "retention came into an unfinished change of fingerprint: this chunk's counts may mix both",
+            chunk=chunk_of(start.start),
             stored_to=stored_to,
         )
 
 
-def _report(source: Source, found: Found, start: resume.Resume) -> None:
+def _report(source: Source, found: SourceFacts, start: resume.Resume) -> None:
     log = logger.bind(topic=source.topic, partition=source.partition)
     if start.gap is not None:
         metrics.gap_offsets.labels(source.topic, source.partition).inc(start.gap[1] - start.gap[0])
@@ -184,12 +188,12 @@ def _report(source: Source, found: Found, start: resume.Resume) -> None:
         log.warning(
             "the commit is ahead of what ClickHouse holds: counting from there again",
             committed=start.went_back_from,
-            next_offset=start.quiet_until,
+            next_offset=start.catching_up_until,
         )
     log.info(
         "assigned",
         start=start.start,
-        next_offset=start.quiet_until,
+        next_offset=start.catching_up_until,
         log_start=found.low,
         log_end=found.end,
         stored_cells_loaded=start.load_stored,

@@ -20,9 +20,9 @@ from typing import NamedTuple
 from orgstats import tracing
 from orgstats.consumer import metrics
 from orgstats.consumer.counting.completeness import SeenEnds
-from orgstats.consumer.counting.partition import Changes
-from orgstats.consumer.kafka.group import Log, Place, Topics
-from orgstats.consumer.store.rows import Flush, Reached
+from orgstats.consumer.counting.partition import PartitionChanges
+from orgstats.consumer.kafka.group import GroupConsumer, TopicPartition, Topics
+from orgstats.consumer.store.rows import Flush, ProgressUpdate
 from orgstats.consumer.store.store import Store
 from orgstats.errors import Refused
 from orgstats.failpoints import failpoint
@@ -30,10 +30,10 @@ from orgstats.failpoints import failpoint
 
 @dataclass(frozen=True, slots=True)
 class Assigned:
-    """What a partition was assigned as: its topic's UUID (None when the operator names the incarnation)."""
+    """What a partition was assigned as: its topic's UUID (None when the operator names its id)."""
 
     uuid: str | None
-    incarnation: str
+    topic_id: str
     rewinds: int
 
 
@@ -53,13 +53,13 @@ class StoreWentBack(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class CheckpointItem:
     """One partition's part of a checkpoint; `stored_offset` is confirmed, -1 when nothing is yet."""
 
-    place: Place
+    tp: TopicPartition
     assigned: Assigned
     stored_offset: int
-    changes: Changes
+    changes: PartitionChanges
     last_timestamp_ms: int
     seen: SeenEnds
 
@@ -71,29 +71,29 @@ class Checkpoints:
         self._topics = topics
         self._store = store
 
-    def run(self, work: list[Work], logic: str) -> Mapping[Place, Position]:
+    def run(self, work: list[CheckpointItem], fingerprint: str) -> Mapping[TopicPartition, Position]:
         """Store; returns what is stored now.
 
         Raises Unavailable (again later), StoreWentBack (open the partitions again) or Refused.
         """
         with tracing.span("checkpoint", {"orgstats.partitions": len(work)}):
-            return self._run(work, logic)
+            return self._run(work, fingerprint)
 
-    def _run(self, work: list[Work], logic: str) -> Mapping[Place, Position]:
+    def _run(self, work: list[CheckpointItem], fingerprint: str) -> Mapping[TopicPartition, Position]:
         started = time.monotonic()
         partitions = self._same_topics(work)
         self._still_there(work)
         self._see_ends(work)
-        flush = Flush([one.changes for one in work], logic, time.time_ns() // 1_000_000)
+        flush = Flush([one.changes for one in work], fingerprint, time.time_ns() // 1_000_000)
         flush.progress = [
-            Reached(
+            ProgressUpdate(
                 one.changes.source,
                 one.changes.next_offset,
                 one.changes.kafka_timestamp_ms,
                 one.seen.complete_until_ms(one.changes.next_offset),
-                partitions[one.place[0]],
+                partitions[one.tp[0]],
                 one.assigned.rewinds,
-                one.changes.logic_before,
+                one.changes.fingerprint_before,
                 one.changes.summed_from,
             )
             for one in work
@@ -107,14 +107,14 @@ class Checkpoints:
         metrics.flush_seconds.observe(time.monotonic() - started)
         metrics.last_flush_timestamp_seconds.set_to_current_time()
         return {
-            one.place: Position(reached.next_offset, reached.complete_until_ms / 1000, one.last_timestamp_ms / 1000)
+            one.tp: Position(reached.next_offset, reached.complete_until_ms / 1000, one.last_timestamp_ms / 1000)
             for one, reached in zip(work, flush.progress, strict=True)
         }
 
-    def _same_topics(self, work: list[Work]) -> dict[str, int]:
+    def _same_topics(self, work: list[CheckpointItem]) -> dict[str, int]:
         """Partitions by topic; Refused when a topic is not the one that was assigned."""
         partitions: dict[str, int] = {}
-        uuids = {one.place[0]: one.assigned.uuid for one in work}
+        uuids = {one.tp[0]: one.assigned.uuid for one in work}
         described = self._topics.describe([topic for topic, uuid in uuids.items() if uuid is not None])
         for topic, uuid in uuids.items():
             if uuid is None:
@@ -126,22 +126,22 @@ class Checkpoints:
             refuse_another_topic(topic, uuid, now_uuid)
         return partitions
 
-    def _see_ends(self, work: list[Work]) -> None:
+    def _see_ends(self, work: list[CheckpointItem]) -> None:
         """The clocks come first: what is acknowledged after they were read may lie beyond the ends, but nothing before.
 
         The ends are the logs' true ones: an open transaction hides acknowledged records from who reads committed ones.
         """
         now_ms = earliest_clock_ms(self._store)
-        ends = self._topics.ends([one.place for one in work], "read_uncommitted")
+        ends = self._topics.ends([one.tp for one in work], "read_uncommitted")
         for one in work:
-            one.seen.saw(now_ms, ends[one.place])
+            one.seen.saw(now_ms, ends[one.tp])
 
-    def _still_there(self, work: list[Work]) -> None:
+    def _still_there(self, work: list[CheckpointItem]) -> None:
         progress = self._store.progress([one.changes.source for one in work])
         for one in work:
             found = progress.get(one.changes.source.source_id)
             if (found.next_offset if found else -1) < one.stored_offset:
-                topic, partition = one.place
+                topic, partition = one.tp
                 held = found.next_offset if found else 0
                 raise StoreWentBack(f"{topic}/{partition}: stored below {one.stored_offset}, now below {held}")
 
@@ -160,26 +160,26 @@ def refuse_another_topic(topic: str, before: str | None, now: str | None) -> Non
         )
 
 
-def commit(log: Log, work: list[Work], logic: str, *, wait: bool) -> None:
+def commit(log: GroupConsumer, work: list[CheckpointItem], fingerprint: str, *, wait: bool) -> None:
     """Step 4. Raises Unavailable when it is known to have failed; the next commit makes up for it."""
     failpoint("before_commit")
     log.commit(
-        {one.place: one.changes.next_offset for one in work},
-        {one.place: commit_metadata(one.assigned.incarnation, logic) for one in work},
+        {one.tp: one.changes.next_offset for one in work},
+        {one.tp: commit_metadata(one.assigned.topic_id, fingerprint) for one in work},
         wait=wait,
     )
     failpoint("after_commit")
 
 
-def commit_metadata(incarnation: str, logic: str) -> str:
+def commit_metadata(topic_id: str, fingerprint: str) -> str:
     """What stands beside a commit, for the next owner and for people with Kafka's tools."""
-    return f"orgstats incarnation={incarnation} logic={logic}"
+    return f"orgstats topic_id={topic_id} fingerprint={fingerprint}"
 
 
-def committed_incarnation(metadata: str) -> str | None:
-    """The incarnation in a commit's metadata; None when the commit was made by another tool."""
+def committed_topic_id(metadata: str) -> str | None:
+    """The topic id in a commit's metadata; None when the commit was made by another tool."""
     for part in metadata.split():
         name, _, value = part.partition("=")
-        if name == "incarnation":
+        if name == "topic_id":
             return value
     return None

@@ -14,7 +14,7 @@ from orgstats import failpoints, logs, tracing
 from orgstats.clickhouse.connect import connect
 from orgstats.consumer import metrics
 from orgstats.consumer.counting import batch
-from orgstats.consumer.loop import Worker
+from orgstats.consumer.loop import Loop
 from orgstats.consumer.settings import ConsumerSettings
 from orgstats.consumer.store.rules import publish_file
 from orgstats.consumer.store.store import Store
@@ -39,7 +39,7 @@ class Beside(Protocol):
     def stop(self) -> None: ...
 
 
-def run(settings: ConsumerSettings, beside: Sequence[Callable[[ConsumerSettings, Worker], Beside]] = ()) -> None:
+def run(settings: ConsumerSettings, beside: Sequence[Callable[[ConsumerSettings, Loop], Beside]] = ()) -> None:
     """Count until SIGTERM or SIGINT: then flush, commit, leave. A second signal ends the process at once.
 
     `beside` makes threads that run as long as the loop does.
@@ -83,12 +83,12 @@ def run(settings: ConsumerSettings, beside: Sequence[Callable[[ConsumerSettings,
             thread.stop()
 
 
-def _worker(settings: ConsumerSettings, stopping: threading.Event) -> Worker:
+def _worker(settings: ConsumerSettings, stopping: threading.Event) -> Loop:
     _publish_rules(settings)
-    return Worker(settings, lambda: _store(settings), stopping)
+    return Loop(settings, lambda: _store(settings), stopping)
 
 
-def _when_clickhouse_answers(make: Callable[[], Worker], stopping: threading.Event) -> Worker | None:
+def _when_clickhouse_answers(make: Callable[[], Loop], stopping: threading.Event) -> Loop | None:
     """What `make` makes as soon as ClickHouse answers; None when stopped before."""
     while not stopping.is_set():
         try:

@@ -11,21 +11,21 @@ import structlog
 from confluent_kafka import KafkaError
 
 from orgstats.consumer import metrics
-from orgstats.consumer.assignment import Counting, Opened, open_partitions
+from orgstats.consumer.assignment import CountingOptions, OpenPartition, open_partitions
 from orgstats.consumer.checkpoint import (
     Assigned,
+    CheckpointItem,
     Checkpoints,
     Position,
     StoreWentBack,
-    Work,
     commit,
     refuse_another_topic,
 )
 from orgstats.consumer.counting.batch import BatchCounter, Record
-from orgstats.consumer.counting.fingerprint import fingerprint
+from orgstats.consumer.counting.fingerprint import fingerprint_of
 from orgstats.consumer.counting.partition import Partition
 from orgstats.consumer.counting.rule_history import RuleHistory
-from orgstats.consumer.kafka.group import Batch, Fenced, Log, Place, Topics
+from orgstats.consumer.kafka.group import Fenced, GroupConsumer, ReadBatch, TopicPartition, Topics
 from orgstats.consumer.settings import ConsumerSettings
 from orgstats.consumer.store.rules import load_history
 from orgstats.consumer.store.store import Store
@@ -39,7 +39,7 @@ RULES_STALE_SECONDS: Final = 25.0
 """An older copy of the rules may miss an entry that is in force by now: they take effect after 30 s."""
 MOST_BACKOFF_SECONDS: Final = 30.0
 MOST_UNSTORED_CELLS: Final = 1_000_000
-"""Closed segments waiting to be stored may hold this many cells before reading pauses."""
+"""Closed chunks waiting to be stored may hold this many cells before reading pauses."""
 MOST_UNSTORED_DEAD_LETTERS: Final = 2_000
 """Their payloads are kept until they are stored, so there may only be so many."""
 
@@ -61,15 +61,15 @@ class Timers:
 
 
 @dataclass(frozen=True, slots=True)
-class Flight:
+class InFlightCheckpoint:
     """A checkpoint under way, and what it stores."""
 
-    future: Future[Mapping[Place, Position]]
-    work: list[Work]
-    logic: str
+    future: Future[Mapping[TopicPartition, Position]]
+    work: list[CheckpointItem]
+    fingerprint: str
 
 
-class Worker:
+class Loop:
     """Counts the partitions that the group assigns, until `stopping` is set.
 
     All state is on the caller's thread; only a checkpoint, on what was handed to it, runs beside.
@@ -80,17 +80,17 @@ class Worker:
         self._settings = settings
         self._store = store()
         self._topics = Topics(settings.kafka_properties())
-        self._partitions: dict[Place, Opened] = {}
-        self._positions: dict[Place, Position] = {}
-        self._unopened: list[Place] = []
-        self._holds: set[str] = set()
+        self._partitions: dict[TopicPartition, OpenPartition] = {}
+        self._positions: dict[TopicPartition, Position] = {}
+        self._unopened: list[TopicPartition] = []
+        self._pause_reasons: set[str] = set()
         self._timer = Timers()
-        self._flight: Flight | None = None
+        self._flight: InFlightCheckpoint | None = None
         self._failures = 0
         self._stopping = stopping
         self._leaving = False  # the last commit before partitions go has to be waited for
         self._reopening = False  # nothing is read until what was counted is stored; see `_lose_position`
-        self._was: dict[Place, Assigned] = {}  # what is being opened again was assigned as this
+        self._was: dict[TopicPartition, Assigned] = {}  # what is being opened again was assigned as this
         self._broken = False
         self._fenced = -FENCED_AGAIN_SECONDS
         self._counting = self._count_by(self._store.run(load_history))
@@ -98,11 +98,11 @@ class Worker:
         self._checkpoints = Checkpoints(self._topics, store())
         self._thread = ThreadPoolExecutor(1, "checkpoint")
 
-    def assigned_places(self) -> set[Place]:
+    def assigned_tps(self) -> set[TopicPartition]:
         """What is being counted now; may be asked on any thread."""
         return set(self._partitions)
 
-    def positions(self) -> dict[Place, Position]:
+    def positions(self) -> dict[TopicPartition, Position]:
         """How far is stored what is being counted, where anything is yet; may be asked on any thread."""
         return self._positions.copy()
 
@@ -124,8 +124,8 @@ class Worker:
                 self._thread.shutdown(wait=not self._broken, cancel_futures=True)
                 logger.info("stopped")
 
-    def _join(self) -> Log:
-        return Log(
+    def _join(self) -> GroupConsumer:
+        return GroupConsumer(
             self._settings.kafka_properties(),
             self._settings.topic,
             on_assign=self._assigned,
@@ -151,8 +151,8 @@ class Worker:
     def _step(self, now: float) -> None:
         batch = self._log.read(self._settings.batch_size, 0.1)
         if batch.runs and self._rules_are_stale():
-            self._hold("rules", on=True)
-            self._open_again()  # this batch could be judged wrongly: it is read again once the rules are known
+            self._pause_for("rules", on=True)
+            self._open_again()  # this batch could be classified wrongly: it is read again once the rules are known
         else:
             self._count(batch)
         for trouble in batch.troubles:
@@ -163,28 +163,28 @@ class Worker:
         self._begin_checkpoint(now)
         self._refresh_rules(now)
         self._open(now)
-        self._hold("unstored", self._too_much_is_unstored())
+        self._pause_for("unstored", self._too_much_is_unstored())
 
-    def _count(self, batch: Batch) -> None:
-        for place, run in batch.runs:
-            if place not in self._partitions:
+    def _count(self, batch: ReadBatch) -> None:
+        for tp, run in batch.runs:
+            if tp not in self._partitions:
                 continue
-            partition = self._partitions[place].partition
-            segment, moved = partition.segment, partition.out_of_bounds
+            partition = self._partitions[tp].partition
+            chunk, moved = partition.chunk, partition.out_of_bounds
             partition.count(cast("Sequence[Record]", run))
-            metrics.records.labels(place[0]).inc(len(run))
-            metrics.out_of_bounds.labels(place[0]).inc(partition.out_of_bounds - moved)
-            if partition.segment is not segment:
-                failpoint("at_segment_boundary")
+            metrics.records.labels(tp[0]).inc(len(run))
+            metrics.out_of_bounds.labels(tp[0]).inc(partition.out_of_bounds - moved)
+            if partition.chunk is not chunk:
+                failpoint("at_chunk_boundary")
         if batch.runs:
             failpoint("after_decode")
-        for place, next_offset in batch.ends:
-            if place in self._partitions:
-                self._partitions[place].partition.advance(next_offset)
+        for tp, next_offset in batch.ends:
+            if tp in self._partitions:
+                self._partitions[tp].partition.advance(next_offset)
 
     def _too_much_is_unstored(self) -> bool:
         # What is still quiet can only be stored after more reading, so that must go on.
-        partitions = [opened.partition for opened in self._partitions.values() if not opened.partition.quiet]
+        partitions = [opened.partition for opened in self._partitions.values() if not opened.partition.catching_up]
         return (
             sum(partition.unstored_cells for partition in partitions) > MOST_UNSTORED_CELLS
             or sum(partition.unstored_dead_letters for partition in partitions) > MOST_UNSTORED_DEAD_LETTERS
@@ -204,33 +204,36 @@ class Worker:
         if work:
             self._timer.heartbeat = now + HEARTBEAT_SECONDS if idle else self._timer.heartbeat
             self._timer.flush = now + self._settings.flush_seconds
-            logic = self._counting.logic
-            self._flight = Flight(self._thread.submit(self._checkpoints.run, work, logic), work, logic)
+            fingerprint = self._counting.fingerprint
+            self._flight = InFlightCheckpoint(
+                self._thread.submit(self._checkpoints.run, work, fingerprint), work, fingerprint
+            )
 
-    def _work(self, *, idle: bool) -> list[Work]:
-        """What there is to store, of the partitions that may be stored; zeroes phantoms on the way."""
+    def _work(self, *, idle: bool) -> list[CheckpointItem]:
+        """What there is to store, of the partitions that may be stored; zeroes stale cells on the way."""
         due = {
-            place: opened
-            for place, opened in self._partitions.items()
-            if not opened.partition.quiet and (idle or opened.partition.next_offset != opened.partition.stored_offset)
+            tp: opened
+            for tp, opened in self._partitions.items()
+            if not opened.partition.catching_up
+            and (idle or opened.partition.next_offset != opened.partition.stored_offset)
         }
         for opened in due.values():
             self._reconcile(opened.partition)
         return [
-            Work(
-                place,
+            CheckpointItem(
+                tp,
                 opened.assigned,
                 opened.partition.stored_offset,
                 opened.partition.take(),
                 opened.partition.last_timestamp_ms,
                 opened.seen,
             )
-            for place, opened in due.items()
+            for tp, opened in due.items()
         ]
 
     def _reconcile(self, partition: Partition) -> None:
-        for segment in partition.to_reconcile():
-            partition.reconcile(segment, self._store.segment(partition.source, segment.first_offset))
+        for chunk in partition.to_reconcile():
+            partition.reconcile(chunk, self._store.chunk(partition.source, chunk.first_offset))
 
     def _settle(self, now: float) -> None:
         """Commit a checkpoint that is stored, or make its changes changes again."""
@@ -241,8 +244,8 @@ class Worker:
             positions = flight.future.result()
         except Unavailable as error:
             for one in flight.work:
-                if one.place in self._partitions:
-                    self._partitions[one.place].partition.not_stored(one.changes)
+                if one.tp in self._partitions:
+                    self._partitions[one.tp].partition.not_stored(one.changes)
             self._try_later(now, error)
             return
         except StoreWentBack as error:
@@ -250,26 +253,26 @@ class Worker:
             self._open_again()
             return
         self._failures = 0
-        self._hold("not stored", on=False)
-        still_ours = [one for one in flight.work if one.place in self._partitions]
+        self._pause_for("not stored", on=False)
+        still_ours = [one for one in flight.work if one.tp in self._partitions]
         for one in still_ours:
-            self._partitions[one.place].partition.stored(one.changes)
-            self._measure(one, positions[one.place])
+            self._partitions[one.tp].partition.stored(one.changes)
+            self._measure(one, positions[one.tp])
         metrics.live_cells.set(sum(opened.partition.live_cells for opened in self._partitions.values()))
         if still_ours:
-            self._commit(still_ours, flight.logic)
+            self._commit(still_ours, flight.fingerprint)
 
-    def _measure(self, work: Work, position: Position) -> None:
-        self._positions[work.place] = position
-        metrics.next_offset.labels(*work.place).set(position.next_offset)
+    def _measure(self, work: CheckpointItem, position: Position) -> None:
+        self._positions[work.tp] = position
+        metrics.next_offset.labels(*work.tp).set(position.next_offset)
         if position.complete_until:
-            metrics.complete_until_timestamp_seconds.labels(*work.place).set(position.complete_until)
+            metrics.complete_until_timestamp_seconds.labels(*work.tp).set(position.complete_until)
         for dead in work.changes.notes.dead_letters:
-            metrics.dead_letters.labels(work.place[0], dead.code).inc()
+            metrics.dead_letters.labels(work.tp[0], dead.code).inc()
 
-    def _commit(self, work: list[Work], logic: str) -> None:
+    def _commit(self, work: list[CheckpointItem], fingerprint: str) -> None:
         try:
-            commit(self._log, work, logic, wait=self._leaving)
+            commit(self._log, work, fingerprint, wait=self._leaving)
         except Unavailable as error:
             logger.warning("stored, but not committed", error=str(error))
 
@@ -279,20 +282,20 @@ class Worker:
         self._timer.flush = now + wait_seconds
         metrics.flush_failures.inc()
         logger.warning("not stored, trying again", error=str(error), failures=self._failures, wait_seconds=wait_seconds)
-        self._hold("not stored", on=True)
+        self._pause_for("not stored", on=True)
 
     # Assignment
 
-    def _assigned(self, places: list[Place]) -> None:
+    def _assigned(self, tps: list[TopicPartition]) -> None:
         metrics.rebalances.labels("assigned").inc()
         self._drop()
-        self._unopened = places
+        self._unopened = tps
         self._timer.open = 0.0
 
-    def _revoked(self, places: list[Place]) -> None:
+    def _revoked(self, tps: list[TopicPartition]) -> None:
         """Flush and commit what was counted, within a deadline; the next owner recounts what is not committed."""
         metrics.rebalances.labels("revoked").inc()
-        logger.info("revoked", partitions=len(places))
+        logger.info("revoked", partitions=len(tps))
         if not self._broken:
             try:
                 failpoint("in_revoke")
@@ -316,9 +319,9 @@ class Worker:
             wait([self._flight.future], max(0.0, deadline - time.monotonic()))
             self._settle(time.monotonic())
 
-    def _lost(self, places: list[Place]) -> None:
+    def _lost(self, tps: list[TopicPartition]) -> None:
         metrics.rebalances.labels("lost").inc()
-        logger.warning("lost: another member owns the partitions", partitions=len(places))
+        logger.warning("lost: another member owns the partitions", partitions=len(tps))
         self._drop()
 
     def _drop(self) -> None:
@@ -328,7 +331,7 @@ class Worker:
         self._unopened = []
         self._reopening = False
         for why in ("not stored", "not opened"):
-            self._hold(why, on=False)  # it is the next owner's trouble now
+            self._pause_for(why, on=False)  # it is the next owner's trouble now
         metrics.forget_partitions()
 
     def _lose_position(self) -> None:
@@ -342,7 +345,7 @@ class Worker:
         """Look at all partitions anew, as after a rebalance: what is not stored is counted again."""
         self._log.start({})
         if self._partitions:
-            self._was = {place: opened.assigned for place, opened in self._partitions.items()}
+            self._was = {tp: opened.assigned for tp, opened in self._partitions.items()}
             self._unopened = list(self._partitions)
         self._partitions.clear()
         self._reopening = False
@@ -357,36 +360,36 @@ class Worker:
             opened = open_partitions(self._unopened, self._log, self._topics, self._store, self._counting)
         except Unavailable as error:
             self._timer.open = now + 1.0
-            self._hold("not opened", on=True)
+            self._pause_for("not opened", on=True)
             logger.warning("cannot open the partitions yet", error=str(error))
             return
-        for place, before in self._was.items():
-            refuse_another_topic(place[0], before.uuid, opened[place].assigned.uuid)
+        for tp, before in self._was.items():
+            refuse_another_topic(tp[0], before.uuid, opened[tp].assigned.uuid)
         self._partitions, self._unopened = opened, []
         self._was.clear()
         self._timer.heartbeat = 0.0  # also tells of partitions without a record that they are complete
-        self._log.start({place: one.partition.next_offset for place, one in opened.items()})
+        self._log.start({tp: one.partition.next_offset for tp, one in opened.items()})
         self._failures = 0  # ClickHouse has just answered; and what is quiet has to be read before it can be stored
-        self._hold("not stored", on=False)
-        self._hold("not opened", on=False)
-        (self._log.pause if self._holds else self._log.resume)(self._partitions)
+        self._pause_for("not stored", on=False)
+        self._pause_for("not opened", on=False)
+        (self._log.pause if self._pause_reasons else self._log.resume)(self._partitions)
         metrics.assigned_partitions.set(len(opened))
 
     # Holding and rules
 
-    def _hold(self, why: str, on: bool) -> None:
+    def _pause_for(self, why: str, on: bool) -> None:
         """Pause reading while there is a reason to; the group membership is kept by going on to poll."""
-        before = bool(self._holds)
-        (self._holds.add if on else self._holds.discard)(why)
-        if bool(self._holds) == before:
+        before = bool(self._pause_reasons)
+        (self._pause_reasons.add if on else self._pause_reasons.discard)(why)
+        if bool(self._pause_reasons) == before:
             return
         if self._partitions:
-            (self._log.pause if self._holds else self._log.resume)(self._partitions)
-        metrics.paused.set(bool(self._holds))
-        logger.info("paused" if self._holds else "resumed", why=sorted(self._holds) or why)
+            (self._log.pause if self._pause_reasons else self._log.resume)(self._partitions)
+        metrics.paused.set(bool(self._pause_reasons))
+        logger.info("paused" if self._pause_reasons else "resumed", why=sorted(self._pause_reasons) or why)
 
     def _rules_are_stale(self) -> bool:
-        """Asked between reading a batch and judging it: the process may have been stopped for a while."""
+        """Asked between reading a batch and classifying it: the process may have been stopped for a while."""
         stale = time.monotonic() > self._timer.rules_read + RULES_STALE_SECONDS
         if stale:
             self._timer.rules = 0.0
@@ -402,33 +405,33 @@ class Worker:
         except Unavailable as error:
             self._timer.rules = now + 1.0
             logger.warning("cannot read the rules", error=str(error))
-            self._hold("rules", on=now > self._timer.rules_read + RULES_STALE_SECONDS)
+            self._pause_for("rules", on=now > self._timer.rules_read + RULES_STALE_SECONDS)
             return
         self._timer.rules_read = now
         metrics.rules_read_timestamp_seconds.set_to_current_time()
-        self._hold("rules", on=False)
+        self._pause_for("rules", on=False)
         if history.edition != self._counting.batch.rules.edition:
-            logger.warning("a new edition of the rules: counting the open segments again", edition=history.edition)
+            logger.warning("a new edition of the rules: counting the open chunks again", edition=history.edition)
             self._counting = self._count_by(history)
             self._open_again()
         self._counting.batch.rules = history
 
-    def _count_by(self, history: RuleHistory) -> Counting:
+    def _count_by(self, history: RuleHistory) -> CountingOptions:
         settings = self._settings
-        return Counting(
+        return CountingOptions(
             BatchCounter(settings.limits, history),
-            fingerprint(settings.limits, history.edition, projects=settings.projects),
+            fingerprint_of(settings.limits, history.edition, projects=settings.projects),
             settings.isolation,
             settings.projects,
-            settings.incarnation,
+            settings.topic_id,
             settings.accept_skip,
             settings.dead_letter_limits,
         )
 
 
-def _is_stored(opened: Opened) -> bool:
+def _is_stored(opened: OpenPartition) -> bool:
     partition = opened.partition
-    return partition.quiet or partition.next_offset == partition.stored_offset
+    return partition.catching_up or partition.next_offset == partition.stored_offset
 
 
 def _kafka_error(error: KafkaError) -> None:

@@ -11,7 +11,7 @@ ProcessCollector(registry=REGISTRY)
 build = Info("orgstats_build", "The program's version. Several at once: an upgrade is under way.", registry=REGISTRY)
 records = Counter(
     "orgstats_records_total",
-    "Records read and judged, recounts included. 0 a second with a lag: look at the log.",
+    "Records read and classified, recounts included. 0 a second with a lag: look at the log.",
     ["topic"],
     registry=REGISTRY,
 )
@@ -80,8 +80,8 @@ complete_until_timestamp_seconds = Gauge(
     ["topic", "partition"],
     registry=REGISTRY,
 )
-overtaken_timestamp_seconds = Gauge(
-    "orgstats_overtaken_timestamp_seconds",
+retention_deadline_timestamp_seconds = Gauge(
+    "orgstats_retention_deadline_timestamp_seconds",
     "When retention would delete uncounted records if counting stood still, epoch seconds; absent: never. "
     "Near: raise the topic's retention.",
     ["topic", "partition"],
@@ -110,8 +110,8 @@ rebalances = Counter(
     registry=REGISTRY,
 )
 audited = Counter(
-    "orgstats_audited_segments_total",
-    "Closed segments that the continuous audit has counted again. None: set ORGSTATS_AUDIT_SECONDS.",
+    "orgstats_audited_chunks_total",
+    "Closed chunks that the continuous audit has counted again. None: set ORGSTATS_AUDIT_SECONDS.",
     registry=REGISTRY,
 )
 mismatched = Counter(
@@ -121,7 +121,7 @@ mismatched = Counter(
 )
 live_cells = Gauge(
     "orgstats_live_cells",
-    "Cells held in memory, open segments of all partitions. Memory grows with it: spread over more processes.",
+    "Cells held in memory, open chunks of all partitions. Memory grows with it: spread over more processes.",
     registry=REGISTRY,
 )
 
@@ -130,7 +130,7 @@ _OF_PARTITIONS = (
     lag_records,
     open_transaction_records,
     complete_until_timestamp_seconds,
-    overtaken_timestamp_seconds,
+    retention_deadline_timestamp_seconds,
 )
 
 
@@ -141,9 +141,9 @@ def forget_partitions() -> None:
         metric.clear()
 
 
-def forget(places: Iterable[tuple[str, int]]) -> None:
+def forget(tps: Iterable[tuple[str, int]]) -> None:
     """The same for some (topic, partition)."""
-    for topic, partition in places:
+    for topic, partition in tps:
         for metric in _OF_PARTITIONS:
             metric.remove(topic, partition)
 

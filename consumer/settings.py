@@ -33,7 +33,7 @@ class ConsumerSettings(Settings):
             "session.timeout.ms then moves no partition. Each process needs its own"
         ),
     ] = None
-    incarnation: Annotated[
+    topic_id: Annotated[
         str | None,
         Field(
             description="stands for the topic's UUID where a broker has none; another whenever the topic is made again"
@@ -63,7 +63,7 @@ class ConsumerSettings(Settings):
     rules: Annotated[Path | None, Field(description="a rules file to publish at start, if it differs")] = None
     audit_seconds: Annotated[
         float,
-        Field(ge=0, description="seconds between two closed segments that are counted again and compared; 0: never"),
+        Field(ge=0, description="seconds between two closed chunks that are counted again and compared; 0: never"),
     ] = 0.0
     revoke_seconds: Annotated[
         float, Field(ge=0, le=60, description="seconds that a last flush may take when partitions are taken away")

@@ -14,8 +14,8 @@ import structlog
 from orgstats.consumer import metrics
 from orgstats.consumer.checkpoint import Position
 from orgstats.consumer.kafka.broker import Broker
-from orgstats.consumer.kafka.group import Place, Topics
-from orgstats.consumer.kafka.retention import RATE_SECONDS, Retention, overtaken_at, retention_of
+from orgstats.consumer.kafka.group import TopicPartition, Topics
+from orgstats.consumer.kafka.retention import RATE_SECONDS, Retention, retention_deadline, retention_of
 from orgstats.consumer.settings import ConsumerSettings
 from orgstats.errors import OrgstatsError, Unavailable
 
@@ -29,7 +29,7 @@ logger = structlog.get_logger("orgstats.consumer")
 class Watch(threading.Thread):
     """Keeps the metrics about the logs of the partitions whose `positions` are known."""
 
-    def __init__(self, settings: ConsumerSettings, positions: Callable[[], Mapping[Place, Position]]) -> None:
+    def __init__(self, settings: ConsumerSettings, positions: Callable[[], Mapping[TopicPartition, Position]]) -> None:
         super().__init__(name="watch", daemon=True)
         self._settings = settings
         self._positions = positions
@@ -37,7 +37,7 @@ class Watch(threading.Thread):
         self._broker = Broker(settings.kafka_properties())
         self._retention: dict[str, Retention] = {}
         self._ask_retention_at = 0.0
-        self._shown: set[Place] = set()
+        self._shown: set[TopicPartition] = set()
         self._stopping = threading.Event()
 
     def stop(self) -> None:
@@ -62,18 +62,18 @@ class Watch(threading.Thread):
         readable = self._topics.ends(positions, self._settings.isolation)
         recent = self._broker.offsets_at(positions, round((now - RATE_SECONDS) * 1000))
         self._ask_retention(now)
-        for place, position in positions.items():
-            metrics.lag_records.labels(*place).set(max(0, ends[place] - position.next_offset))
-            since = recent[place]
-            rate = 0.0 if since is None else (ends[place] - since) / RATE_SECONDS
-            headroom = position.next_offset - starts[place]
-            metrics.open_transaction_records.labels(*place).set(max(0, ends[place] - readable[place]))
+        for tp, position in positions.items():
+            metrics.lag_records.labels(*tp).set(max(0, ends[tp] - position.next_offset))
+            since = recent[tp]
+            rate = 0.0 if since is None else (ends[tp] - since) / RATE_SECONDS
+            headroom = position.next_offset - starts[tp]
+            metrics.open_transaction_records.labels(*tp).set(max(0, ends[tp] - readable[tp]))
             counted_until = max(position.complete_until, min(position.record_timestamp, now))
-            at = overtaken_at(self._retention[place[0]], counted_until, now, headroom, rate)
+            at = retention_deadline(self._retention[tp[0]], counted_until, now, headroom, rate)
             if at is None or not counted_until:
-                metrics.overtaken_timestamp_seconds.remove(*place)
+                metrics.retention_deadline_timestamp_seconds.remove(*tp)
             else:
-                metrics.overtaken_timestamp_seconds.labels(*place).set(at)
+                metrics.retention_deadline_timestamp_seconds.labels(*tp).set(at)
 
     def _ask_retention(self, now: float) -> None:
         """A right to read a topic's settings is not needed to count; without it nothing is foretold."""

@@ -19,7 +19,7 @@ NAMES: Final = frozenset(
         "after_insert",
         "before_commit",
         "after_commit",
-        "at_segment_boundary",
+        "at_chunk_boundary",
         "in_revoke",
         "replay_replaced",
         "replay_begun",

@@ -20,7 +20,7 @@ from orgstats.query.access import TOKEN_PREFIX
 from orgstats.query.clickhouse import Database
 from orgstats.query.dashboard import add_dashboard
 from orgstats.query.docs import page
-from orgstats.query.endpoint import GATEWAY_HEADER, Request, Seen, StatsEndpoint
+from orgstats.query.endpoint import GATEWAY_HEADER, AccessLogEntry, Request, StatsEndpoint
 from orgstats.query.http import Answer, failure
 from orgstats.query.limits import RateLimit
 from orgstats.query.openapi import document
@@ -99,7 +99,7 @@ class StatsRoute:
         self._route = route
 
     async def __call__(self, scope: Scope, _: Receive, send: Send) -> None:
-        started, seen = time.perf_counter(), Seen()
+        started, seen = time.perf_counter(), AccessLogEntry()
         with tracing.request(scope["method"], ROUTES[self._route], scope["headers"]):
             answer = await self._answer(scope, seen)
             await send({"type": "http.response.start", "status": answer.status, "headers": answer.raw_headers()})
@@ -110,7 +110,7 @@ class StatsRoute:
         metrics.request_seconds.labels(self._route).observe(seconds)
         _log(scope, answer, seen, seconds)
 
-    async def _answer(self, scope: Scope, seen: Seen) -> Answer:
+    async def _answer(self, scope: Scope, seen: AccessLogEntry) -> Answer:
         try:
             return await self._endpoint.answer(_request(scope), time.time(), seen)
         except Exception:
@@ -129,7 +129,7 @@ def _request(scope: Scope) -> Request:
     )
 
 
-def _log(scope: Scope, answer: Answer, seen: Seen, seconds: float) -> None:
+def _log(scope: Scope, answer: Answer, seen: AccessLogEntry, seconds: float) -> None:
     parameters = scope["query_string"].decode("latin-1").split("&")
     shown = [parameter for parameter in parameters if parameter.partition("=")[0] in _SHOWN_PARAMETERS]
     client = scope.get("client")

@@ -3,7 +3,7 @@
 from orgstats.query.params import MAX_BUCKETS, StatsQuery
 
 
-class Batch:
+class WindowBatch:
     """Queries of one stat and width, each of one organization: of all these the whole time between is read.
 
     That is at most as many buckets as one request may ask for, and at most twice as many as any of the queries

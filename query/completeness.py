@@ -15,7 +15,7 @@ class SourceState(NamedTuple):
 
     source_id: int
     topic: str
-    incarnation: str
+    topic_id: str
     partition: int
     registered_ms: int
     version: int
@@ -44,7 +44,7 @@ def counted_state(rows: Iterable[SourceState]) -> CountedState:
 def complete_until(rows: Iterable[SourceState]) -> int | None:
     """Epoch seconds before which every acknowledged record has been counted, or None when unknown.
 
-    The least over the partitions of each topic's current incarnation, which is the one registered last: a
+    The least over the partitions of each topic's current id, which is the one registered last: a
     topic made anew may have fewer partitions, and the old ones never go on. Unknown as long as a partition
     that any progress knows of has none itself, or has not reached the end that its log had when somebody first looked.
     A topic that was retired, and of which nothing was registered afterwards, holds nothing back.
@@ -58,9 +58,9 @@ def complete_until(rows: Iterable[SourceState]) -> int | None:
 
 
 def _newest(sources: list[SourceState]) -> dict[int, SourceState]:
-    """The topic's current incarnation, by partition."""
-    newest = max(sources, key=lambda source: source.registered_ms).incarnation
-    return {source.partition: source for source in sources if source.incarnation == newest}
+    """The topic's current id, by partition."""
+    newest = max(sources, key=lambda source: source.registered_ms).topic_id
+    return {source.partition: source for source in sources if source.topic_id == newest}
 
 
 def _complete_until_ms(current: dict[int, SourceState]) -> int:

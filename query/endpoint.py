@@ -42,7 +42,7 @@ class Request:
 
 
 @dataclass(slots=True)
-class Seen:
+class AccessLogEntry:
     """What became known of a request while it was answered, for the access log."""
 
     caller: str = ""
@@ -68,7 +68,7 @@ class StatsEndpoint:
         self._retention_days = retention_days
         self._timeout_seconds = timeout_seconds
 
-    async def answer(self, request: Request, now: float, seen: Seen) -> Answer:
+    async def answer(self, request: Request, now: float, seen: AccessLogEntry) -> Answer:
         """The whole answer at `now` (epoch seconds); every error that has a meaning for the client is one."""
         if request.method == "OPTIONS":  # asked by browsers before they send a token
             return Answer(200, headers=(("Access-Control-Max-Age", "3600"),))
@@ -83,7 +83,7 @@ class StatsEndpoint:
             seen.error = str(error) or "the time for one request is over"
             return failure(503, UNAVAILABLE, ("Retry-After", str(RETRY_AFTER_SECONDS)))
 
-    async def _authenticated(self, request: Request, now: float, seen: Seen) -> Answer:
+    async def _authenticated(self, request: Request, now: float, seen: AccessLogEntry) -> Answer:
         caller = await self._caller(request.headers, now)
         seen.caller = caller.name
         quota = self._limit.take(caller.name, now)
@@ -93,7 +93,7 @@ class StatsEndpoint:
             answer = _too_frequent(quota, self._limit.seconds, now)
         return Answer(answer.status, answer.body, (*answer.headers, *_quota_headers(quota)))
 
-    async def _permitted(self, request: Request, caller: Caller, now: float, seen: Seen) -> Answer:
+    async def _permitted(self, request: Request, caller: Caller, now: float, seen: AccessLogEntry) -> Answer:
         try:
             organization = permit(caller, await self._reader.organization(request.organization))
             seen.org_id = organization.org_id

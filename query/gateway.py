@@ -52,7 +52,7 @@ class Gateway:
                     key,
                     algorithms=[ALGORITHM],
                     audience=AUDIENCE,
-                    # The times are judged here, at a time that is an argument.
+                    # The times are classified here, at a time that is an argument.
                     options={
                         "require": ["sub", "org", "scope", "iat", "exp", "aud"],
                         "verify_exp": False,

@@ -12,7 +12,7 @@ from orgstats import tracing
 from orgstats.errors import Unavailable
 from orgstats.query import sql
 from orgstats.query.access import Organization, Project, Token, token_of
-from orgstats.query.batch import Batch
+from orgstats.query.batch import WindowBatch
 from orgstats.query.cache import Cache
 from orgstats.query.clickhouse import Database
 from orgstats.query.completeness import CountedState, SourceState, counted_state
@@ -56,7 +56,7 @@ class Reader:
         self._states = Cache(self._load_state, lambda *_: 1.0, size=1)
         self._series = Cache(self._load_series, _kept_seconds, size=512)
         self._batches = Cache(self._load_batch, lambda *_: 0.0, size=0)  # only while they are read
-        self._waiting: dict[tuple[Stat, int, bool], Batch] = {}
+        self._waiting: dict[tuple[Stat, int, bool], WindowBatch] = {}
 
     async def organization(self, name: str) -> Organization | None:
         """The organization with this slug or numeric id; at most 30 s old."""
@@ -145,19 +145,19 @@ class Reader:
         except InvalidQuery:  # more rows than one request may read, which this one alone may not need
             if len(batch.queries) == 1:
                 raise
-            return (await self._batches.get(Batch(key[0])))[key[0]]
+            return (await self._batches.get(WindowBatch(key[0])))[key[0]]
 
-    def _joined(self, query: StatsQuery) -> Batch:
+    def _joined(self, query: StatsQuery) -> WindowBatch:
         """The batch that a query is read with: a waiting one of its kind, or one that others may join."""
         if query.projects is not None:
-            return Batch(query)
+            return WindowBatch(query)
         kind = query.stat, query.buckets.width, query.summed
         waiting = self._waiting.get(kind)
         if waiting is None or not waiting.join(query):
-            waiting = self._waiting[kind] = Batch(query)
+            waiting = self._waiting[kind] = WindowBatch(query)
         return waiting
 
-    async def _load_batch(self, batch: Batch) -> dict[StatsQuery, Body]:
+    async def _load_batch(self, batch: WindowBatch) -> dict[StatsQuery, Body]:
         try:
             async with self._idle_thread():
                 self._close(batch)
@@ -165,7 +165,7 @@ class Reader:
         finally:
             self._close(batch)
 
-    def _close(self, batch: Batch) -> None:
+    def _close(self, batch: WindowBatch) -> None:
         """From here on nobody joins it."""
         self._waiting = {kind: waiting for kind, waiting in self._waiting.items() if waiting is not batch}
 

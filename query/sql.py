@@ -160,12 +160,12 @@ def topics() -> Statement:
         "SELECT s.topic, uniqExact(s.partition), min(toUnixTimestamp64Milli(p.complete_until)), max(p.written_at),"
         " any(r.retired AND r.at >= s.newest), greatest(any(s.newest), any(r.at), now64(3)) + toIntervalMillisecond(1),"
         " max(p.written_at) > now64(3) - toIntervalSecond({quiet:UInt32})"
-        " FROM (SELECT source_id, topic, incarnation, partition,"
+        " FROM (SELECT source_id, topic, topic_id, partition,"
         " max(registered_at) OVER (PARTITION BY topic) AS newest,"
-        " argMax(incarnation, registered_at) OVER (PARTITION BY topic) AS current FROM sources FINAL) AS s"
+        " argMax(topic_id, registered_at) OVER (PARTITION BY topic) AS current FROM sources FINAL) AS s"
         " LEFT JOIN (SELECT * FROM progress FINAL) AS p ON p.source_id = s.source_id"
         " LEFT JOIN (SELECT * FROM retired_topics FINAL) AS r ON r.topic = s.topic"
-        " WHERE s.incarnation = s.current GROUP BY s.topic ORDER BY s.topic",
+        " WHERE s.topic_id = s.current GROUP BY s.topic ORDER BY s.topic",
         {"quiet": QUIET_SECONDS},
         {"join_use_nulls": 0},
         name="topics",
@@ -178,7 +178,7 @@ def sources() -> Statement:
     Whatever a clock said that was ahead, nothing is complete beyond the present.
     """
     return Statement(
-        "SELECT s.source_id, s.topic, s.incarnation, s.partition, toUnixTimestamp64Milli(s.registered_at),"
+        "SELECT s.source_id, s.topic, s.topic_id, s.partition, toUnixTimestamp64Milli(s.registered_at),"
         " p.version, p.partitions, toUnixTimestamp64Milli(least(p.complete_until, now64(3))), p.summed_from <= m.below,"
         " r.retired AND r.at >= s.registered_at"
         " FROM (SELECT * FROM sources FINAL) AS s"

@@ -24,7 +24,7 @@ _MEMORY_BYTES: Final = 1 << 30
 def sum_by_hour(url: str, *, again: bool = False) -> Iterator[str]:
     """Sum month by month, saying which was; nothing when there is nothing to do. Raises Unavailable (run it again).
 
-    With `again` also what was summed before: all closed segments.
+    With `again` also what was summed before: all closed chunks.
     """
     client = connect(
         url,
@@ -48,7 +48,7 @@ def _sum(client: Client, *, again: bool) -> Iterator[str]:
         return
     ids, ends = list(to_sum), list(to_sum.values())
     # Not what a consumer sums while it counts: a row from here could come after its own of the same version.
-    where = "toYYYYMM(bucket) = %(month)s AND segment < transform(source_id, %(ids)s, %(ends)s, toUInt64(0))"
+    where = "toYYYYMM(bucket) = %(month)s AND chunk < transform(source_id, %(ids)s, %(ends)s, toUInt64(0))"
     months = [
         month for (month,) in read(client, "SELECT DISTINCT toYYYYMM(bucket) AS month FROM counts ORDER BY month")
     ]

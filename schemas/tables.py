@@ -34,7 +34,7 @@ class CountRow(NamedTuple):
     outcome: OutcomeColumn
     reason: Word
     source_id: UInt64
-    segment: UInt64
+    chunk: UInt64
     quantity: UInt64
     events: UInt64
     version: UInt64
@@ -49,7 +49,7 @@ class ProjectCountRow(NamedTuple):
     category: UInt8
     outcome: OutcomeColumn
     source_id: UInt64
-    segment: UInt64
+    chunk: UInt64
     quantity: UInt64
     version: UInt64
 
@@ -60,7 +60,7 @@ class HourCountRow(NamedTuple):
     org_id: UInt64
     bucket: Bucket
     source_id: UInt64
-    segment: UInt64
+    chunk: UInt64
     accepted: UInt128
     filtered: UInt128
     rate_limited: UInt128
@@ -68,13 +68,13 @@ class HourCountRow(NamedTuple):
 
 
 class SourceRow(NamedTuple):
-    """`sources`: one partition of one incarnation of a topic."""
+    """`sources`: one partition of one topic."""
 
     source_id: UInt64
     topic: Text
-    incarnation: Text
+    topic_id: Text
     partition: UInt32
-    segment_length: UInt64
+    chunk_length: UInt64
     isolation: Word
     first_offset: UInt64
     registered_at: Moment
@@ -88,7 +88,7 @@ class ProgressRow(NamedTuple):
     kafka_timestamp: Moment
     complete_until: Moment
     partitions: UInt32
-    logic: Text
+    fingerprint: Text
     written_at: Moment
     version: UInt64
     summed_from: UInt64
@@ -120,12 +120,12 @@ class GapRow(NamedTuple):
 
 
 class RepairRow(NamedTuple):
-    """`repairs`: a segment counted in a generation above 0."""
+    """`repairs`: a chunk counted in a revision above 0."""
 
     source_id: UInt64
-    segment: UInt64
-    generation: UInt16
-    logic: Text
+    chunk: UInt64
+    revision: UInt16
+    fingerprint: Text
     why: Text
     at: Moment
 
@@ -201,20 +201,20 @@ class ReplayRow(NamedTuple):
     replay_id: Text
     action: Word
     asked: Text
-    logic: Text
+    fingerprint: Text
     ranges: Annotated[list[tuple[int, int, int]], "Array(Tuple(UInt64, UInt64, UInt64))"]
     by: Text
     step: UInt8
     at: Moment
 
 
-class ReplaySegmentRow(NamedTuple):
-    """`replay_segments`: how far a replay is with a segment."""
+class ReplayChunkRow(NamedTuple):
+    """`replay_chunks`: how far a replay is with a chunk."""
 
     replay_id: Text
     source_id: UInt64
-    segment: UInt64
-    generation: UInt16
+    chunk: UInt64
+    revision: UInt16
     changes: UInt64
     step: UInt8
     at: Moment
@@ -225,7 +225,7 @@ class ReplacedCountRow(NamedTuple):
 
     replay_id: Text
     source_id: UInt64
-    segment: UInt64
+    chunk: UInt64
     org_id: UInt64
     bucket: Bucket
     category: UInt8
@@ -240,7 +240,7 @@ class ReplacedProjectCountRow(NamedTuple):
 
     replay_id: Text
     source_id: UInt64
-    segment: UInt64
+    chunk: UInt64
     org_id: UInt64
     project_id: UInt64
     bucket: Bucket
@@ -254,7 +254,7 @@ class ReplacedDeadLetterRow(NamedTuple):
 
     replay_id: Text
     source_id: UInt64
-    segment: UInt64
+    chunk: UInt64
     offset: UInt64
     reason: Word
     error: Text
@@ -299,7 +299,7 @@ TABLES: dict[str, type[tuple[Any, ...]]] = {
     "projects": ProjectRow,
     "tokens": TokenRow,
     "replays": ReplayRow,
-    "replay_segments": ReplaySegmentRow,
+    "replay_chunks": ReplayChunkRow,
     "replaced_counts": ReplacedCountRow,
     "replaced_project_counts": ReplacedProjectCountRow,
     "replaced_dead_letters": ReplacedDeadLetterRow,

@@ -16,16 +16,16 @@ from typing import Final, NamedTuple, Protocol
 import msgspec
 
 from orgstats.consumer.counting.chunk import Tally
-from orgstats.consumer.counting.decode import LAST_BUCKET, AgeLimits, DeadLetter, bucket_of, decode, event_second
+from orgstats.consumer.counting.decode import LAST_BUCKET, AgeLimits, Undecodable, bucket_of, decode, event_second
 from orgstats.consumer.counting.rule_history import RuleHistory
 from orgstats.schemas.event import Event
 from orgstats.schemas.outcomes import BUCKET_SECONDS
 
 try:
-    from orgstats.consumer.counting.fast_path import Alike
+    from orgstats.consumer.counting.fast_path import FastPath
 except ImportError:  # there was no C compiler
-    Alike = None  # type: ignore[assignment,misc]
-COMPILED: Final = Alike is not None
+    FastPath = None  # type: ignore[assignment,misc]
+COMPILED: Final = FastPath is not None
 
 PLAIN_LENGTH: Final = 1000
 """A longer value may be nested too deep, which only the careful decoder decides."""
@@ -36,7 +36,7 @@ Tallies = Counter[PendingKey]
 
 _PART: Final = 512
 """Records counted at once: so many stay in the processor's cache from step to step."""
-_CHUNK: Final = 64
+_SLICE: Final = 64
 """A part that holds something odd is counted in chunks of this size, so that only its neighbours are slow too."""
 
 _REMEMBERED: Final = 10_000
@@ -58,7 +58,7 @@ class Record(Protocol):
     def headers(self) -> list[tuple[str, bytes | None]] | None: ...
 
 
-class Refusal(NamedTuple):
+class Rejected(NamedTuple):
     """A record that becomes a dead letter: where it stands in the run, a stable code, what is wrong."""
 
     at: int
@@ -67,10 +67,10 @@ class Refusal(NamedTuple):
 
 
 @dataclass(slots=True)
-class Counted:
+class RunResult:
     """What came of a run: dead letters, how many events had a time out of bounds, the highest Kafka timestamp."""
 
-    refusals: list[Refusal] = field(default_factory=list)
+    refusals: list[Rejected] = field(default_factory=list)
     out_of_bounds: int = 0
     highest_ms: int = -1
 
@@ -79,10 +79,10 @@ class Pending:
     """Tallies of one partition that are not folded yet, first seen first.
 
     `kinds` counts the records that have a kind, unless there is none. The order is for the reasons alone, of which
-    only the first of a segment are kept: `reasons` holds those that are known to be in their place.
+    only the first of a chunk are kept: `reasons` holds those that are known to be in their place.
     """
 
-    def __init__(self, kinds: "Alike | None" = None) -> None:
+    def __init__(self, kinds: "FastPath | None" = None) -> None:
         self.tallies: Tallies = Counter()
         self.kinds = kinds
         self.reasons: set[str | None] = set()
@@ -98,13 +98,13 @@ class BatchCounter:
 
     def pending(self) -> Pending:
         """For the tallies of a partition."""
-        return Pending(Alike(*self._limits) if COMPILED else None)
+        return Pending(FastPath(*self._limits) if COMPILED else None)
 
-    def count(self, run: Sequence[Record], pending: Pending) -> Counted:
+    def count(self, run: Sequence[Record], pending: Pending) -> RunResult:
         """Count a run in offset order into `pending`; nothing is raised for bad records."""
         if len(self._buckets) > _REMEMBERED:
             self._buckets.clear()
-        counted = Counted()
+        counted = RunResult()
         if pending.kinds is None:
             self._count_odd(run, range(len(run)), pending, counted)
         else:
@@ -120,7 +120,7 @@ class BatchCounter:
                 tallies[key] += events
         return [(Tally(*key), events) for key, events in tallies.items() if events]
 
-    def _count_kinds(self, run: Sequence[Record], kinds: "Alike", pending: Pending, counted: Counted) -> None:
+    def _count_kinds(self, run: Sequence[Record], kinds: "FastPath", pending: Pending, counted: RunResult) -> None:
         odd: list[int] = []
 
         def first(value: bytes) -> tuple[int, PendingKey] | None:
@@ -143,24 +143,24 @@ class BatchCounter:
         try:
             e = _decode_event(value)
             bucket = self._bucket(_ten_seconds(e.timestamp))  # type: ignore[arg-type]  # it is a string
-        except (msgspec.DecodeError, DeadLetter):
+        except (msgspec.DecodeError, Undecodable):
             return None
         if e.outcome is None or not 0 <= bucket <= LAST_BUCKET:
             return None
         return e.org_id, e.project_id, bucket, e.category, e.outcome, e.reason, e.quantity
 
-    def _count_odd(self, run: Sequence[Record], places: Sequence[int], pending: Pending, counted: Counted) -> None:
+    def _count_odd(self, run: Sequence[Record], tps: Sequence[int], pending: Pending, counted: RunResult) -> None:
         """Count the records at these places of a run: in parts, and in smaller ones where something is odd in them."""
-        values = [run[at].value() for at in places]
-        timestamps_ms = [run[at].timestamp()[1] for at in places]
+        values = [run[at].value() for at in tps]
+        timestamps_ms = [run[at].timestamp()[1] for at in tps]
         counted.highest_ms = max(max(timestamps_ms, default=-1), counted.highest_ms)
-        for start in range(0, len(places), _PART):
+        for start in range(0, len(tps), _PART):
             part = slice(start, start + _PART)
             if not self._count_plain(values[part], timestamps_ms[part], pending.tallies):
-                self._count_mixed(values[part], timestamps_ms[part], places[part], pending.tallies, counted)
+                self._count_mixed(values[part], timestamps_ms[part], tps[part], pending.tallies, counted)
 
     def _count_plain(self, values: Sequence[bytes | None], timestamps_ms: Sequence[int], tallies: Tallies) -> bool:
-        """Count a run in which every record is short, valid, judged, in one spelling of UTC, and in bounds.
+        """Count a run in which every record is short, valid, classified, in one spelling of UTC, and in bounds.
 
         False, and nothing counted, when anything is else: then the careful way decides record by record.
         """
@@ -183,7 +183,7 @@ class BatchCounter:
         buckets = map(self._buckets.__getitem__, tens)  # one object for all of a bucket: tuples compare faster
         keys: list[PendingKey]
         if None in [event.outcome for event in events]:
-            keys = self._judged_keys(events, buckets, timestamps_ms)
+            keys = self._classified_keys(events, buckets, timestamps_ms)
         else:
             keys = [
                 (e.org_id, e.project_id, bucket, e.category, e.outcome, e.reason, e.quantity)  # type: ignore[misc]
@@ -196,14 +196,14 @@ class BatchCounter:
         self,
         values: Sequence[bytes | None],
         timestamps_ms: Sequence[int],
-        places: Sequence[int],
+        tps: Sequence[int],
         tallies: Tallies,
-        counted: Counted,
+        counted: RunResult,
     ) -> None:
-        for start in range(0, len(values), _CHUNK):
-            chunk = slice(start, start + _CHUNK)
-            if not self._count_plain(values[chunk], timestamps_ms[chunk], tallies):
-                self._count_each(values[chunk], timestamps_ms[chunk], places[chunk], tallies, counted)
+        for start in range(0, len(values), _SLICE):
+            piece = slice(start, start + _SLICE)
+            if not self._count_plain(values[piece], timestamps_ms[piece], tallies):
+                self._count_each(values[piece], timestamps_ms[piece], tps[piece], tallies, counted)
 
     def _in_bounds(self, tens: set[str], earliest_ms: int, latest_ms: int) -> bool:
         """Whether each of these ten seconds lies within the age limits of each of these Kafka timestamps."""
@@ -211,7 +211,7 @@ class BatchCounter:
         highest = min(earliest_ms // 1000 + self._limits.max_ahead_seconds - BUCKET_SECONDS, LAST_BUCKET)
         try:
             return all(ten[-1] < "6" and lowest <= self._bucket(ten) <= highest for ten in tens)
-        except DeadLetter:  # 31 February; leap seconds, :60, are for the careful way too
+        except Undecodable:  # 31 February; leap seconds, :60, are for the careful way too
             return False
 
     def _bucket(self, ten_seconds: str) -> int:
@@ -221,13 +221,13 @@ class BatchCounter:
             bucket = self._buckets[ten_seconds] = event_second(f"{ten_seconds}0Z")
         return bucket
 
-    def _judged_keys(
+    def _classified_keys(
         self, events: Sequence[Event], buckets: Iterable[int], timestamps_ms: Sequence[int]
     ) -> list[PendingKey]:
-        judge = self.rules.judge
+        classify = self.rules.classify
         keys: list[PendingKey] = []
         for e, bucket, timestamp_ms in zip(events, buckets, timestamps_ms, strict=True):
-            outcome, reason = (e.outcome, e.reason) if e.outcome is not None else judge(e, timestamp_ms)
+            outcome, reason = (e.outcome, e.reason) if e.outcome is not None else classify(e, timestamp_ms)
             keys.append((e.org_id, e.project_id, bucket, e.category, outcome, reason, e.quantity))
         return keys
 
@@ -235,18 +235,18 @@ class BatchCounter:
         self,
         values: Sequence[bytes | None],
         timestamps_ms: Sequence[int],
-        places: Sequence[int],
+        tps: Sequence[int],
         tallies: Tallies,
-        counted: Counted,
+        counted: RunResult,
     ) -> None:
-        for value, timestamp_ms, at in zip(values, timestamps_ms, places, strict=True):
+        for value, timestamp_ms, at in zip(values, timestamps_ms, tps, strict=True):
             try:
                 e = decode(value)
                 second = event_second(e.timestamp)
-            except DeadLetter as dead:
-                counted.refusals.append(Refusal(at, dead.code, dead.text))
+            except Undecodable as dead:
+                counted.refusals.append(Rejected(at, dead.code, dead.text))
                 continue
             bucket, moved = bucket_of(second, timestamp_ms, self._limits)
             counted.out_of_bounds += moved
-            outcome, reason = (e.outcome, e.reason) if e.outcome is not None else self.rules.judge(e, timestamp_ms)
+            outcome, reason = (e.outcome, e.reason) if e.outcome is not None else self.rules.classify(e, timestamp_ms)
             tallies[e.org_id, e.project_id, bucket, e.category, outcome, reason, e.quantity] += 1

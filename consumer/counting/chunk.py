@@ -1,13 +1,13 @@
-"""The open segment of a source: cells that always hold whole counts from the segment's first offset on."""
+"""The open chunk of a source: cells that always hold whole counts from the chunk's first offset on."""
 
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple, TypeVar
 
-from orgstats.consumer.counting.source import SEGMENT_LENGTH, generation_of, next_offset_of, version_of
+from orgstats.consumer.counting.source import CHUNK_LENGTH, next_offset_of, revision_of, version_of
 from orgstats.schemas.outcomes import DEFAULT_CATEGORY, STAT_CATEGORIES, STAT_OUTCOMES
 
 MAX_REASONS: Final = 1000
-"""Distinct reasons that a segment keeps, in offset order; later ones become `other`."""
+"""Distinct reasons that a chunk keeps, in offset order; later ones become `other`."""
 MAX_REASON_LENGTH: Final = 64
 OTHER_REASON: Final = "other"
 _UINT64_MAX: Final = (1 << 64) - 1
@@ -34,14 +34,14 @@ class Tally(NamedTuple):
 
 
 class HourKey(NamedTuple):
-    """Key of a row of `hour_counts` within one segment of one source; `bucket` is the start of the hour."""
+    """Key of a row of `hour_counts` within one chunk of one source; `bucket` is the start of the hour."""
 
     org_id: int
     bucket: int
 
 
 class CellKey(NamedTuple):
-    """Key of a row of `counts` within one segment of one source."""
+    """Key of a row of `counts` within one chunk of one source."""
 
     org_id: int
     bucket: int
@@ -56,7 +56,7 @@ class CellKey(NamedTuple):
 
 
 class ProjectKey(NamedTuple):
-    """Key of a row of `project_counts` within one segment of one source."""
+    """Key of a row of `project_counts` within one chunk of one source."""
 
     org_id: int
     project_id: int
@@ -107,17 +107,17 @@ class Stored(NamedTuple):
     version: int
 
 
-class Segment:
-    """Cells of one segment, from its first offset to `next_offset`.
+class Chunk:
+    """Cells of one chunk, from its first offset to `next_offset`.
 
-    Pure: what it holds at a position is a function of the log, the rules and the settings that the logic
+    Pure: what it holds at a position is a function of the log, the rules and the settings that the fingerprint
     fingerprint covers. `changed` and `changed_projects` are the cells that were touched since they were last
     handed out for storing.
     """
 
-    def __init__(self, first_offset: int, generation: int = 0, *, projects: bool = True) -> None:
+    def __init__(self, first_offset: int, revision: int = 0, *, projects: bool = True) -> None:
         self.first_offset = first_offset
-        self.generation = generation
+        self.revision = revision
         self.next_offset = first_offset
         self.skip_until = 0
         self.cells: dict[CellKey, Count] = {}
@@ -130,23 +130,23 @@ class Segment:
 
     @property
     def end(self) -> int:
-        """First offset after the segment."""
-        return self.first_offset + SEGMENT_LENGTH
+        """First offset after the chunk."""
+        return self.first_offset + CHUNK_LENGTH
 
     @property
     def version(self) -> int:
         """Version of a row that is written now."""
-        return version_of(self.generation, self.next_offset)
+        return version_of(self.revision, self.next_offset)
 
     def load(self, cells: Mapping[CellKey, Stored], project_cells: Mapping[ProjectKey, Stored]) -> None:
-        """Start from stored cells, because retention has deleted the head of the segment.
+        """Start from stored cells, because retention has deleted the head of the chunk.
 
         For each cell, events below the position that its stored version holds are skipped afterwards; this is
         exact also after a torn flush, when the cells were stored up to different positions. The hours are
         stored again, since their sums are written after the cells.
         """
         versions = [stored.version for stored in (*cells.values(), *project_cells.values())]
-        self.generation = max([self.generation, *map(generation_of, versions)])
+        self.revision = max([self.revision, *map(revision_of, versions)])
         self.skip_until = max([0, *map(next_offset_of, versions)])
         for key, stored in cells.items():
             counted_to = next_offset_of(stored.version)
@@ -182,7 +182,7 @@ class Segment:
             _bump(self.project_cells, self.changed_projects, project_key, quantity, 1)
 
     def overwrite(self, cells: Iterable[CellKey], project_cells: Iterable[ProjectKey]) -> None:
-        """Write each stored cell anew; one that this count did not produce, a phantom of another logic, as zero."""
+        """Write each stored cell anew; one that this count did not produce, a stale cell of another fingerprint, as zero."""
         for key in cells:
             _bump(self.cells, self.changed, key, 0, 0)
         if self.project_cells is not None:
@@ -216,7 +216,7 @@ class Segment:
         )
 
     def _admit(self, reason: str | None) -> str:
-        """The reason as stored: cut, and `other` once the segment has seen its share of distinct ones."""
+        """The reason as stored: cut, and `other` once the chunk has seen its share of distinct ones."""
         if not reason:
             return ""
         reason = reason[:MAX_REASON_LENGTH]

@@ -21,7 +21,7 @@ LAST_BUCKET: Final = 4_294_967_290
 """The last bucket that a ClickHouse DateTime can hold, in February 2106."""
 
 
-class DeadLetter(Exception):
+class Undecodable(Exception):
     """The record cannot be counted; `code` is stable, `text` says what was expected, without the payload."""
 
     def __init__(self, code: ReasonCode, text: str) -> None:
@@ -31,7 +31,7 @@ class DeadLetter(Exception):
 
 
 class AgeLimits(NamedTuple):
-    """How far an event's time may be from its Kafka timestamp; a change of these is a change of logic."""
+    """How far an event's time may be from its Kafka timestamp; a change of these is a change of fingerprint."""
 
     max_age_seconds: int = 90 * 86_400
     max_ahead_seconds: int = 600
@@ -49,17 +49,17 @@ def decode(value: bytes | None) -> Event:
     than 400 frames deep, or Python's recursion limit could be met before MAX_DEPTH is.
     """
     if not value:
-        raise DeadLetter(ReasonCode.empty, "the record has no value")
+        raise Undecodable(ReasonCode.empty, "the record has no value")
     if len(value) > MAX_RECORD_BYTES:
-        raise DeadLetter(ReasonCode.too_large, f"the value is longer than {MAX_RECORD_BYTES} bytes")
+        raise Undecodable(ReasonCode.too_large, f"the value is longer than {MAX_RECORD_BYTES} bytes")
     if len(value) > MAX_DEPTH and too_deep(value):
-        raise DeadLetter(ReasonCode.not_json, f"nested deeper than {MAX_DEPTH} levels")
+        raise Undecodable(ReasonCode.not_json, f"nested deeper than {MAX_DEPTH} levels")
     try:
         if not value.isascii():
             value.decode()  # msgspec does not look into the text of fields it skips
         return _decode_event(value)
     except UnicodeDecodeError as error:
-        raise DeadLetter(ReasonCode.not_json, f"not UTF-8 at byte {error.start}") from None
+        raise Undecodable(ReasonCode.not_json, f"not UTF-8 at byte {error.start}") from None
     except msgspec.DecodeError:
         return _decode_by_field(value)
 
@@ -98,9 +98,9 @@ def _decode_by_field(value: bytes) -> Event:
     try:
         _decode_anything(value)
     except msgspec.DecodeError as error:
-        raise DeadLetter(ReasonCode.not_json, str(error)) from None
+        raise Undecodable(ReasonCode.not_json, str(error)) from None
     if not value.lstrip(b" \t\r\n").startswith(b"{"):
-        raise DeadLetter(ReasonCode.not_an_object, "the value is JSON, but not an object")
+        raise Undecodable(ReasonCode.not_an_object, "the value is JSON, but not an object")
     raw: Any = _decode_raw_fields(value)
     _check_timestamp(raw.timestamp)
     for name, decoder in sorted(_FIELDS, key=lambda field: field[0] != "outcome"):
@@ -108,17 +108,17 @@ def _decode_by_field(value: bytes) -> Event:
             setattr(raw, name, decoder.decode(getattr(raw, name)))
         except msgspec.DecodeError as error:
             code = ReasonCode.outcome_unknown if name == "outcome" else ReasonCode.field_invalid
-            raise DeadLetter(code, f"{name}: {error}") from None
+            raise Undecodable(code, f"{name}: {error}") from None
     return Event(**msgspec.structs.asdict(raw))
 
 
 def _check_timestamp(raw: msgspec.Raw) -> None:
     if bytes(raw) == b"null":
-        raise DeadLetter(ReasonCode.timestamp_missing, "timestamp is absent or null")
+        raise Undecodable(ReasonCode.timestamp_missing, "timestamp is absent or null")
     try:
         timestamp = msgspec.json.decode(raw, type=str | int | float)
     except msgspec.DecodeError as error:
-        raise DeadLetter(ReasonCode.timestamp_invalid, f"timestamp: {error}") from None
+        raise Undecodable(ReasonCode.timestamp_invalid, f"timestamp: {error}") from None
     event_second(timestamp)
 
 
@@ -136,7 +136,7 @@ def event_second(timestamp: str | float) -> int:
         float(timestamp)  # an integer beyond a double is as little finite as 1e400 is
         return floor(timestamp)
     except (OverflowError, ValueError):
-        raise DeadLetter(ReasonCode.timestamp_invalid, "timestamp: not a finite number") from None
+        raise Undecodable(ReasonCode.timestamp_invalid, "timestamp: not a finite number") from None
 
 
 @lru_cache(maxsize=1 << 16)
@@ -154,7 +154,7 @@ _FOUR_CENTURIES_SECONDS: Final = 146_097 * 86_400
 def _parse(text: str) -> int:
     match = _RFC3339.fullmatch(text)
     if match is None:
-        raise DeadLetter(ReasonCode.timestamp_invalid, "timestamp: not RFC 3339")
+        raise Undecodable(ReasonCode.timestamp_invalid, "timestamp: not RFC 3339")
     year, month, day, hour, minute, second = map(int, match.group(1, 2, 3, 4, 5, 6))
     sign, offset_hours, offset_minutes = match.group(7), int(match[8] or 0), int(match[9] or 0)
     # The calendar repeats every 400 years; so the years 0000 and 9999 need no care at datetime's edges.
@@ -162,11 +162,11 @@ def _parse(text: str) -> int:
     try:
         civil = datetime(2000 + year, month, day, hour, minute, min(second, 59), tzinfo=UTC)
     except ValueError as error:
-        raise DeadLetter(ReasonCode.timestamp_invalid, f"timestamp: {error}") from None
+        raise Undecodable(ReasonCode.timestamp_invalid, f"timestamp: {error}") from None
     offset = timedelta(hours=offset_hours, minutes=offset_minutes)
     utc = civil + offset if sign == "-" else civil - offset
     if offset_hours > 23 or offset_minutes > 59 or second > 60 or (second == 60 and not _ends_a_month(utc)):
-        raise DeadLetter(ReasonCode.timestamp_invalid, "timestamp: no such offset or leap second")
+        raise Undecodable(ReasonCode.timestamp_invalid, "timestamp: no such offset or leap second")
     return int(utc.timestamp()) + (centuries - 5) * _FOUR_CENTURIES_SECONDS
 
 

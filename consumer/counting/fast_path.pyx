@@ -53,7 +53,7 @@ cdef enum:
 cdef int64_t WIDTH = BUCKET_SECONDS
 
 
-cdef class Alike:
+cdef class FastPath:
     """Kinds of records, and how many of each were seen since they were last taken.
 
     `max_age_seconds` and `max_ahead_seconds` are those of `orgstats.consumer.counting.decode.AgeLimits`.

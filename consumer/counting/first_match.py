@@ -10,7 +10,7 @@ from orgstats.schemas.event import Event
 _REMEMBERED: Final = 8_192
 """Values of a field that are remembered; then it starts anew."""
 _LONGEST: Final = 256
-"""Longer texts are judged each time: they seldom come again, and would fill the memory."""
+"""Longer texts are classified each time: they seldom come again, and would fill the memory."""
 
 
 class FirstMatch:

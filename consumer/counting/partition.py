@@ -1,14 +1,14 @@
-"""One assigned partition: its open segment, the closed ones not stored yet, and what to store next."""
+"""One assigned partition: its open chunk, the closed ones not stored yet, and what to store next."""
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from orgstats.consumer.counting.batch import BatchCounter, Pending, Record
-from orgstats.consumer.counting.chunk import CellKey, HourCount, ProjectKey, Segment, Stored
+from orgstats.consumer.counting.chunk import CellKey, Chunk, HourCount, ProjectKey, Stored
 from orgstats.consumer.counting.limits import DeadLetterLimits, DeadLetterWatch
 from orgstats.consumer.counting.resume import Attempt, Resume
-from orgstats.consumer.counting.source import Source, segment_of
+from orgstats.consumer.counting.source import Source, chunk_of
 from orgstats.errors import Refused
 
 
@@ -19,12 +19,12 @@ class DeadRecord:
     record: Record
     code: str
     text: str
-    generation: int
+    revision: int
 
 
 @dataclass(frozen=True, slots=True)
-class StoredSegment:
-    """What ClickHouse holds of one segment."""
+class StoredChunk:
+    """What ClickHouse holds of one chunk."""
 
     cells: dict[CellKey, Stored]
     project_cells: dict[ProjectKey, Stored]
@@ -32,13 +32,13 @@ class StoredSegment:
 
 
 @dataclass(frozen=True, slots=True)
-class SegmentChanges:
-    """Cells of one segment that were touched since they were last stored, with the version to store them at.
+class ChunkChanges:
+    """Cells of one chunk that were touched since they were last stored, with the version to store them at.
 
     `cells` and `project_cells` are rows (key…, quantity[, events]) as they are now; counting goes on meanwhile.
     """
 
-    segment: Segment
+    chunk: Chunk
     version: int
     keys: frozenset[CellKey]
     project_keys: frozenset[ProjectKey]
@@ -48,19 +48,19 @@ class SegmentChanges:
 
 
 @dataclass(frozen=True, slots=True)
-class Changes:
+class PartitionChanges:
     """What one partition has to store so that everything below `next_offset` is stored.
 
-    `logic_before` is set while not all that another logic stored has been counted again. Below `summed_from` there
+    `fingerprint_before` is set while not all that another fingerprint stored has been counted again. Below `summed_from` there
     are counts of older programs without sums by hour.
     """
 
     source: Source
     next_offset: int
     kafka_timestamp_ms: int
-    logic_before: str
+    fingerprint_before: str
     summed_from: int
-    segments: list[SegmentChanges]
+    chunks: list[ChunkChanges]
     notes: "Notes"
 
 
@@ -68,8 +68,8 @@ class Changes:
 class Notes:
     """What is to be stored beside counts, since it was last stored.
 
-    `begun` holds (segment, generation, why) that must be recorded before their rows; `withdrawn` (offset,
-    generation) of dead letters that this logic can decode; `gap` (from, to, why).
+    `begun` holds (chunk, revision, why) that must be recorded before their rows; `withdrawn` (offset,
+    revision) of dead letters that this fingerprint can decode; `gap` (from, to, why).
     """
 
     dead_letters: list[DeadRecord] = field(default_factory=list)
@@ -79,9 +79,9 @@ class Notes:
 
 
 class Partition:
-    """Counts the records of one source, segment by segment.
+    """Counts the records of one source, chunk by chunk.
 
-    `attempt` says for a segment's first offset in which generation it is counted. `next_offset` is the position:
+    `attempt` says for a chunk's first offset in which revision it is counted. `next_offset` is the position:
     every record below it is counted or a dead letter. Pure, but for the records it is handed.
     """
 
@@ -96,7 +96,7 @@ class Partition:
         limits: DeadLetterLimits = DeadLetterLimits(),  # noqa: B008 - a constant: every limit off
     ) -> None:
         self.source = source
-        self.quiet_until = start.quiet_until
+        self.catching_up_until = start.catching_up_until
         self.kafka_timestamp_ms = start.kafka_timestamp_ms
         self.last_timestamp_ms = 0
         self.out_of_bounds = 0
@@ -107,35 +107,35 @@ class Partition:
         self._projects = projects
         self._watch = DeadLetterWatch(limits)
         self._pending = batch.pending()
-        self._closed: list[Segment] = []
+        self._closed: list[Chunk] = []
         self._reconcile: dict[int, set[int]] = {}
         self._notes = Notes(gap=(*start.gap, start.gap_why) if start.gap else None)
-        self.segment = (
-            Segment(segment_of(start.start), projects=projects)
-            if start.load_stored  # it goes on in the generation that is stored
-            else self._open(segment_of(start.start))
+        self.chunk = (
+            Chunk(chunk_of(start.start), projects=projects)
+            if start.load_stored  # it goes on in the revision that is stored
+            else self._open(chunk_of(start.start))
         )
-        self.segment.next_offset = start.start
+        self.chunk.next_offset = start.start
 
     @property
     def next_offset(self) -> int:
         """Next offset to read."""
-        return self.segment.next_offset
+        return self.chunk.next_offset
 
     @property
-    def quiet(self) -> bool:
+    def catching_up(self) -> bool:
         """Whether a recount has not yet reached the position that it must not be stored below."""
-        return self.next_offset < self.quiet_until
+        return self.next_offset < self.catching_up_until
 
     @property
     def live_cells(self) -> int:
         """Cells held in memory, of organizations and of projects."""
-        return sum(len(segment.cells) + len(segment.project_cells or ()) for segment in (*self._closed, self.segment))
+        return sum(len(chunk.cells) + len(chunk.project_cells or ()) for chunk in (*self._closed, self.chunk))
 
     @property
     def unstored_cells(self) -> int:
-        """Cells kept only because their closed segment is not stored yet."""
-        return sum(len(segment.cells) for segment in self._closed)
+        """Cells kept only because their closed chunk is not stored yet."""
+        return sum(len(chunk.cells) for chunk in self._closed)
 
     @property
     def unstored_dead_letters(self) -> int:
@@ -150,10 +150,10 @@ class Partition:
         if run and run[0].offset() < self.next_offset:
             run = run[bisect_left(run, self.next_offset, key=_offset) :]
         while run:
-            if run[-1].offset() < self.segment.end:
+            if run[-1].offset() < self.chunk.end:
                 self._count_within(run)
                 return
-            cut = bisect_left(run, self.segment.end, key=_offset)
+            cut = bisect_left(run, self.chunk.end, key=_offset)
             if cut:
                 self._count_within(run[:cut])
             run = run[cut:]
@@ -161,51 +161,51 @@ class Partition:
 
     def advance(self, next_offset: int) -> None:
         """Move over offsets that hold no record: control records and aborted transactions at the log's end."""
-        if next_offset >= self.segment.end:
+        if next_offset >= self.chunk.end:
             self._close(next_offset)
-        self.segment.next_offset = max(self.segment.next_offset, next_offset)
+        self.chunk.next_offset = max(self.chunk.next_offset, next_offset)
 
-    def to_reconcile(self) -> list[Segment]:
-        """Segments whose stored cells must be looked at before they are stored: another logic counted them.
+    def to_reconcile(self) -> list[Chunk]:
+        """Chunks whose stored cells must be looked at before they are stored: another fingerprint counted them.
 
-        Not before the recount is past all that may be stored of them: what it has not found yet is no phantom.
+        Not before the recount is past all that may be stored of them: what it has not found yet is no stale cell.
         """
         self._fold()
         past = self.next_offset >= self._start.log_end
-        candidates = (*self._closed, self.segment) if past else self._closed
-        return [segment for segment in candidates if segment.first_offset in self._reconcile]
+        candidates = (*self._closed, self.chunk) if past else self._closed
+        return [chunk for chunk in candidates if chunk.first_offset in self._reconcile]
 
-    def reconcile(self, segment: Segment, stored: StoredSegment) -> None:
+    def reconcile(self, chunk: Chunk, stored: StoredChunk) -> None:
         """Zero the stored cells, and withdraw the stored dead letters, that this recount did not produce."""
-        segment.overwrite(stored.cells, stored.project_cells)
-        dead = self._reconcile.pop(segment.first_offset)
-        self._notes.withdrawn += [(o, segment.generation) for o in stored.dead_offsets if o not in dead]
+        chunk.overwrite(stored.cells, stored.project_cells)
+        dead = self._reconcile.pop(chunk.first_offset)
+        self._notes.withdrawn += [(o, chunk.revision) for o in stored.dead_offsets if o not in dead]
 
-    def take(self) -> Changes:
+    def take(self) -> PartitionChanges:
         """What to store now. Afterwards call `stored` or `not_stored` with it, before the next `take`."""
         self._fold()
         notes, self._notes = self._notes, Notes()
-        return Changes(
+        return PartitionChanges(
             self.source,
             self.next_offset,
             self.kafka_timestamp_ms,
-            self._start.logic_before if self.next_offset < self._start.logic_before_until else "",
+            self._start.fingerprint_before if self.next_offset < self._start.fingerprint_before_until else "",
             self._start.summed_from,
-            [_changes(s) for s in (*self._closed, self.segment) if s.changed or s.changed_projects or s.changed_hours],
+            [_changes(s) for s in (*self._closed, self.chunk) if s.changed or s.changed_projects or s.changed_hours],
             notes,
         )
 
-    def stored(self, changes: Changes) -> None:
-        """The changes are in ClickHouse: closed segments among them are done with."""
+    def stored(self, changes: PartitionChanges) -> None:
+        """The changes are in ClickHouse: closed chunks among them are done with."""
         self.stored_offset = changes.next_offset
         self._closed = [s for s in self._closed if s.end > changes.next_offset]
 
-    def not_stored(self, changes: Changes) -> None:
+    def not_stored(self, changes: PartitionChanges) -> None:
         """Storing failed, perhaps halfway: all of it is stored again next time, with counts as they are then."""
-        for part in changes.segments:
-            part.segment.changed |= part.keys
-            part.segment.changed_projects |= part.project_keys
-            part.segment.changed_hours.update(hour.key for hour in part.hours)
+        for part in changes.chunks:
+            part.chunk.changed |= part.keys
+            part.chunk.changed_projects |= part.project_keys
+            part.chunk.changed_hours.update(hour.key for hour in part.hours)
         notes = self._notes
         notes.dead_letters[:0] = changes.notes.dead_letters
         notes.withdrawn[:0] = changes.notes.withdrawn
@@ -213,21 +213,21 @@ class Partition:
         notes.gap = changes.notes.gap
 
     def _count_within(self, run: Sequence[Record]) -> None:
-        if run[0].offset() < self.segment.skip_until:
+        if run[0].offset() < self.chunk.skip_until:
             self._count_unheld(run)
         else:
             self._count_run(run, self._pending)
         self.last_timestamp_ms = run[-1].timestamp()[1]
-        self.segment.next_offset = run[-1].offset() + 1
+        self.chunk.next_offset = run[-1].offset() + 1
 
     def _count_run(self, run: Sequence[Record], pending: Pending) -> None:
         counted = self._batch.count(run, pending)
         self.kafka_timestamp_ms = max(self.kafka_timestamp_ms, counted.highest_ms)
         self.out_of_bounds += counted.out_of_bounds
-        dead = [DeadRecord(run[at], code, text, self.segment.generation) for at, code, text in counted.refusals]
+        dead = [DeadRecord(run[at], code, text, self.chunk.revision) for at, code, text in counted.refusals]
         self._notes.dead_letters += dead
-        if dead and self.segment.first_offset in self._reconcile:
-            self._reconcile[self.segment.first_offset].update(one.record.offset() for one in dead)
+        if dead and self.chunk.first_offset in self._reconcile:
+            self._reconcile[self.chunk.first_offset].update(one.record.offset() for one in dead)
         halt = self._watch.see(len(run), [refusal.at for refusal in counted.refusals])
         if halt and dead:
             raise Refused(
@@ -244,41 +244,41 @@ class Partition:
         for record in run:
             self._count_run([record], one)
             for tally, _ in self._batch.fold(one):
-                self.segment.add_one(tally, record.offset())
+                self.chunk.add_one(tally, record.offset())
 
     def _fold(self) -> None:
-        self.segment.add(self._batch.fold(self._pending))
+        self.chunk.add(self._batch.fold(self._pending))
 
     def _close(self, next_offset: int) -> None:
-        """Finish the open segment and open the one that holds `next_offset`."""
+        """Finish the open chunk and open the one that holds `next_offset`."""
         self._fold()
-        self.segment.next_offset = self.segment.end
-        self._closed.append(self.segment)
-        self.segment = self._open(segment_of(next_offset))
+        self.chunk.next_offset = self.chunk.end
+        self._closed.append(self.chunk)
+        self.chunk = self._open(chunk_of(next_offset))
 
-    def _open(self, first_offset: int) -> Segment:
+    def _open(self, first_offset: int) -> Chunk:
         attempt = self._attempt(first_offset)
         if attempt.begins:
-            self._notes.begun.append((first_offset, attempt.generation, attempt.why))
+            self._notes.begun.append((first_offset, attempt.revision, attempt.why))
         if attempt.reconcile:
             self._reconcile[first_offset] = set()
-        return Segment(first_offset, attempt.generation, projects=self._projects)
+        return Chunk(first_offset, attempt.revision, projects=self._projects)
 
 
 def _offset(record: Record) -> int:
     return record.offset()
 
 
-def _changes(segment: Segment) -> SegmentChanges:
-    keys, segment.changed = frozenset(segment.changed), set()
-    project_keys, segment.changed_projects = frozenset(segment.changed_projects), set()
-    project_cells = segment.project_cells or {}
-    return SegmentChanges(
-        segment,
-        segment.version,
+def _changes(chunk: Chunk) -> ChunkChanges:
+    keys, chunk.changed = frozenset(chunk.changed), set()
+    project_keys, chunk.changed_projects = frozenset(chunk.changed_projects), set()
+    project_cells = chunk.project_cells or {}
+    return ChunkChanges(
+        chunk,
+        chunk.version,
         keys,
         project_keys,
-        [(key, *segment.cells[key].row_values()) for key in keys],
+        [(key, *chunk.cells[key].row_values()) for key in keys],
         [(key, project_cells[key].row_values()[0]) for key in project_keys],
-        segment.take_hours(keys),
+        chunk.take_hours(keys),
     )

@@ -1,7 +1,7 @@
-"""Counts a segment's records one by one, the slow way: what audit compares the stored counts with.
+"""Counts a chunk's records one by one, the slow way: what audit compares the stored counts with.
 
-It has nothing of the daemon's counting: no batches, no tallies, no memos, no open segment, no flush. What it has in
-common with it is the verdict on a single record (`decode`, `event_second`, `bucket_of`, the rules), which tests
+It has nothing of the daemon's counting: no batches, no tallies, no memos, no open chunk, no flush. What it has in
+common with it is the classification on a single record (`decode`, `event_second`, `bucket_of`, the rules), which tests
 compare with a decoder of another make over millions of records. Pure.
 """
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
-from orgstats.consumer.counting.decode import AgeLimits, DeadLetter, bucket_of, decode, event_second
+from orgstats.consumer.counting.decode import AgeLimits, Undecodable, bucket_of, decode, event_second
 from orgstats.consumer.counting.rule_history import RuleHistory
 from orgstats.schemas.outcomes import DEFAULT_CATEGORY
 
@@ -27,7 +27,7 @@ class Record(Protocol):
 
 
 class Cell(NamedTuple):
-    """Key of a stored count within a segment."""
+    """Key of a stored count within a chunk."""
 
     org_id: int
     bucket: int
@@ -37,7 +37,7 @@ class Cell(NamedTuple):
 
 
 class ProjectCell(NamedTuple):
-    """Key of a stored project count within a segment."""
+    """Key of a stored project count within a chunk."""
 
     org_id: int
     project_id: int
@@ -47,7 +47,7 @@ class ProjectCell(NamedTuple):
 
 
 @dataclass(slots=True)
-class Plain:
+class ReferenceCounts:
     """What records give: (quantity, events) by cell, quantity by project cell, reason codes by offset."""
 
     records: int = 0
@@ -56,11 +56,11 @@ class Plain:
     dead: dict[int, str] = field(default_factory=dict)
 
 
-class PlainCounter:
-    """Takes the records of one segment in offset order."""
+class ReferenceCounter:
+    """Takes the records of one chunk in offset order."""
 
     def __init__(self, limits: AgeLimits, rules: RuleHistory) -> None:
-        self.counted = Plain()
+        self.counted = ReferenceCounts()
         self._limits = limits
         self._rules = rules
         self._reasons: set[str] = set()
@@ -71,14 +71,14 @@ class PlainCounter:
             self.counted.records += 1
             try:
                 self._count(record.value(), record.timestamp()[1])
-            except DeadLetter as dead:
+            except Undecodable as dead:
                 self.counted.dead[record.offset() or 0] = str(dead.code)
 
     def _count(self, value: bytes | None, timestamp_ms: int) -> None:
         event = decode(value)
         bucket, _ = bucket_of(event_second(event.timestamp), timestamp_ms, self._limits)
         if event.outcome is None:
-            outcome, reason = self._rules.judge(event, timestamp_ms)
+            outcome, reason = self._rules.classify(event, timestamp_ms)
         else:
             outcome, reason = event.outcome, event.reason or ""
         org_id, project_id = event.org_id or 0, event.project_id or 0

@@ -4,33 +4,33 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from orgstats.consumer.counting.source import SEGMENT_LENGTH, Source, segment_end, segment_of
+from orgstats.consumer.counting.source import CHUNK_LENGTH, Source, chunk_end, chunk_of
 from orgstats.errors import Refused
 
-LOGIC_CHANGED: Final = "the logic changed"
-"""Why of a repair with which a logic came into force: segments after it were counted with it, until the next."""
-COUNTED_AGAIN: Final = "counted again after the logic had changed"
+FINGERPRINT_CHANGED: Final = "the fingerprint changed"
+"""Why of a repair with which a fingerprint came into force: chunks after it were counted with it, until the next."""
+COUNTED_AGAIN: Final = "counted again after the fingerprint had changed"
 
 
 @dataclass(frozen=True, slots=True)
 class Registration:
     """What `sources` holds of a source since it was first counted."""
 
-    segment_length: int
+    chunk_length: int
     isolation: str
     first_offset: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What `progress` holds of a source: every record below `next_offset` is counted, by `logic`.
+    """What `progress` holds of a source: every record below `next_offset` is counted, by `fingerprint`.
 
-    Segments from `summed_from` on have sums by hour; 0 when all have. Counts are complete until `complete_until_ms`,
+    Chunks from `summed_from` on have sums by hour; 0 when all have. Counts are complete until `complete_until_ms`,
     epoch milliseconds; 0 when unknown.
     """
 
     next_offset: int
-    logic: str
+    fingerprint: str
     rewinds: int = 0
     kafka_timestamp_ms: int = 0
     summed_from: int = 0
@@ -39,23 +39,23 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """A generation above 0 of one segment, and the logic it was counted with.
+    """A revision above 0 of one chunk, and the fingerprint it was counted with.
 
-    `new_logic` is the logic that came into force with this segment, if one did.
+    `new_fingerprint` is the fingerprint that came into force with this chunk, if one did.
     """
 
-    generation: int
-    logic: str
-    new_logic: str = ""
+    revision: int
+    fingerprint: str
+    new_fingerprint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SourceFacts:
     """What the broker and the store say of one source. Offsets are next-to-read.
 
-    `low` and `end` are the log's; `committed` is None when the group has no commit for this incarnation.
-    `highest_segment` is the last one with stored cells, -1 for none; only known where `progress` is not of the
-    logic that counts now: a torn flush may have stored more than `progress` tells of. `gaps` are those listed lately.
+    `low` and `end` are the log's; `committed` is None when the group has no commit for this very topic.
+    `highest_chunk` is the last one with stored cells, -1 for none; only known where `progress` is not of the
+    fingerprint that counts now: a torn flush may have stored more than `progress` tells of. `gaps` are those listed lately.
     """
 
     low: int
@@ -64,7 +64,7 @@ class Found:
     progress: Progress | None = None
     registration: Registration | None = None
     repairs: Mapping[int, Repair] = field(default_factory=dict)
-    highest_segment: int = -1
+    highest_chunk: int = -1
     gaps: Collection[tuple[int, int]] = ()
 
 
@@ -72,27 +72,27 @@ class Found:
 class Resume:
     """Read from `start`; neither flush nor commit below `quiet_until`.
 
-    `load_stored` is set when the head of the segment is gone from the log, so that a recount would be smaller
+    `load_stored` is set when the head of the chunk is gone from the log, so that a recount would be smaller
     than what is stored. `gap` holds offsets (from, to) that nobody counted and that are gone.
-    `log_end` is where the log ended then: nothing beyond it can have been stored yet. A change of logic is only
-    done with, and `progress` has the new one, when all that `logic_before` may have stored has been counted again.
-    `summed_from` is what `progress` will say: the segment of `start` is counted or loaded whole, and so summed.
+    `log_end` is where the log ended then: nothing beyond it can have been stored yet. A change of fingerprint is only
+    done with, and `progress` has the new one, when all that `fingerprint_before` may have stored has been counted again.
+    `summed_from` is what `progress` will say: the chunk of `start` is counted or loaded whole, and so summed.
     """
 
     start: int
-    quiet_until: int
+    catching_up_until: int
     load_stored: bool = False
     gap: tuple[int, int] | None = None
     gap_why: str = ""
     kafka_timestamp_ms: int = 0
     went_back_from: int | None = None
     log_end: int = 0
-    logic_before: str = ""
-    logic_before_until: int = 0
+    fingerprint_before: str = ""
+    fingerprint_before_until: int = 0
     summed_from: int = 0
 
 
-def resume(source: Source, found: Found, isolation: str, *, accept_skip: bool = False) -> Resume:
+def resume(source: Source, found: SourceFacts, isolation: str, *, accept_skip: bool = False) -> Resume:
     """Decide where to go on. Raises Refused when going on could make counts wrong."""
     _refuse_other_grid(source, found.registration, isolation)
     counted = counted_below(found)
@@ -107,32 +107,32 @@ def resume(source: Source, found: Found, isolation: str, *, accept_skip: bool = 
     seen_ms = found.progress.kafka_timestamp_ms if found.progress else 0
     skips = position > counted
     # A chunk is counted from its first offset: a skip ends where the commit's chunk begins, or where the log does.
-    target = max(segment_of(position) if skips else position, found.low)
+    target = max(chunk_of(position) if skips else position, found.low)
     gap = (counted, target) if counted < target else None
     why = "" if gap is None else "skip accepted" if skips else "retention"
-    if found.low > segment_of(target):
-        # Without its head the segment cannot be counted again, so what has been counted of it is left as it is.
-        target = max(target, min(counted, segment_end(target)))
-    head = segment_of(target)
+    if found.low > chunk_of(target):
+        # Without its head the chunk cannot be counted again, so what has been counted of it is left as it is.
+        target = max(target, min(counted, chunk_end(target)))
+    head = chunk_of(target)
     load_stored = found.low > head
-    stored_until = min(found.end, segment_end(found.highest_segment)) if found.highest_segment >= 0 else 0
-    quiet_until = max(target, position if skips else 0, 0 if found.progress else stored_until)
+    stored_until = min(found.end, chunk_end(found.highest_chunk)) if found.highest_chunk >= 0 else 0
+    catching_up_until = max(target, position if skips else 0, 0 if found.progress else stored_until)
     return Resume(
         target if load_stored else head,
-        quiet_until,
+        catching_up_until,
         load_stored=load_stored,
         gap=gap,
         gap_why=why,
         kafka_timestamp_ms=seen_ms,
         went_back_from=went_back,
         log_end=found.end,
-        logic_before=found.progress.logic if found.progress else "",
-        logic_before_until=stored_until,
+        fingerprint_before=found.progress.fingerprint if found.progress else "",
+        fingerprint_before_until=stored_until,
         summed_from=min(found.progress.summed_from, head) if found.progress else 0,
     )
 
 
-def counted_below(found: Found) -> int:
+def counted_below(found: SourceFacts) -> int:
     """Every record below is counted, was there before counting began, or is listed as a gap already."""
     if found.progress is not None:
         return found.progress.next_offset
@@ -141,22 +141,22 @@ def counted_below(found: Found) -> int:
     return found.low if found.committed is None else 0  # the first start; or a store that has lost everything
 
 
-def left_behind(found: Found, start: Resume) -> list[tuple[int, int]]:
-    """Ranges of segments that nobody can count again, and whose cells may be stored without their sums by hour.
+def left_behind(found: SourceFacts, start: Resume) -> list[tuple[int, int]]:
+    """Ranges of chunks that nobody can count again, and whose cells may be stored without their sums by hour.
 
     That is what lies between what is surely stored or was counted again, and where counting goes on: a flush may
     have been torn there.
     And what a gap reaches into: who was cut off before the records were deleted may still have stored counts of
     them, whole or torn, after the gap was listed.
     """
-    stored, end = counted_below(found), segment_of(start.start)
+    stored, end = counted_below(found), chunk_of(start.start)
     if found.committed is not None:
         stored = min(stored, found.committed)
-    gone = [(stored, end), *((first, min(segment_end(after - 1), end)) for first, after in found.gaps)]
-    return [(segment_of(first), after) for first, after in gone if segment_of(first) < after]
+    gone = [(stored, end), *((first, min(chunk_end(after - 1), end)) for first, after in found.gaps)]
+    return [(chunk_of(first), after) for first, after in gone if chunk_of(first) < after]
 
 
-def _position(found: Found, counted: int, *, accept_skip: bool) -> int:
+def _position(found: SourceFacts, counted: int, *, accept_skip: bool) -> int:
     """The position to be back at: the commit, unless the store has not seen all that lies before it.
 
     Beyond what is counted only when a skip is accepted, and never beyond the end of the log.
@@ -164,7 +164,7 @@ def _position(found: Found, counted: int, *, accept_skip: bool) -> int:
     if found.committed is None:
         return counted
     committed = min(found.committed, found.end)
-    if committed <= counted or (accept_skip and counted < segment_of(committed)):
+    if committed <= counted or (accept_skip and counted < chunk_of(committed)):
         return committed
     return counted
 
@@ -173,10 +173,10 @@ def _refuse_other_grid(source: Source, registration: Registration | None, isolat
     if registration is None:
         return
     name = f"{source.topic}/{source.partition}"
-    if registration.segment_length != SEGMENT_LENGTH:
+    if registration.chunk_length != CHUNK_LENGTH:
         raise Refused(
-            f"{name} was counted in segments of {registration.segment_length} offsets; this version uses "
-            f"{SEGMENT_LENGTH}, and cells of both would overlap. Go on with the version that began, or count "
+            f"{name} was counted in chunks of {registration.chunk_length} offsets; this version uses "
+            f"{CHUNK_LENGTH}, and cells of both would overlap. Go on with the version that began, or count "
             "into an empty database."
         )
     if registration.isolation != isolation:
@@ -188,45 +188,45 @@ def _refuse_other_grid(source: Source, registration: Registration | None, isolat
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """How a segment is to be counted from its first offset.
+    """How a chunk is to be counted from its first offset.
 
-    `begins` is set when the generation has to be recorded in `repairs` before its first row is written;
-    `reconcile` when stored cells may exist that this logic does not produce, and want a zero.
+    `begins` is set when the revision has to be recorded in `repairs` before its first row is written;
+    `reconcile` when stored cells may exist that this fingerprint does not produce, and want a zero.
     """
 
-    generation: int = 0
+    revision: int = 0
     begins: bool = False
     reconcile: bool = False
     why: str = ""
 
 
-def attempt(first_offset: int, found: Found, logic: str) -> Attempt:
-    """The generation in which to count a segment.
+def attempt(first_offset: int, found: SourceFacts, fingerprint: str) -> Attempt:
+    """The revision in which to count a chunk.
 
-    Counts of another logic must lose, so a segment that was counted before with another fingerprint gets the
-    next generation; a generation that this logic has begun already is taken up again.
+    Counts of another fingerprint must lose, so a chunk that was counted before with another fingerprint gets the
+    next revision; a revision that this fingerprint has begun already is taken up again.
     """
     repair, progress = found.repairs.get(first_offset), found.progress
-    generation = repair.generation if repair else 0
-    if first_offset > max(found.highest_segment, progress.next_offset if progress else -1):
-        return Attempt(generation)
-    if progress is None:  # a first flush was torn, hardly by another logic: cells that differ are rewritten
-        return Attempt(generation, reconcile=True)
-    before = repair.logic if repair else counted_with(first_offset, found.repairs, progress, logic)
-    if before != logic:
-        nothing_follows = first_offset >= segment_of(progress.next_offset)  # also a change that is taken back
-        why = LOGIC_CHANGED if progress.logic != logic or nothing_follows else COUNTED_AGAIN
-        return Attempt(generation + 1, begins=True, reconcile=True, why=why)
-    return Attempt(generation, reconcile=repair is not None)  # whether it was done before the last crash is not known
+    revision = repair.revision if repair else 0
+    if first_offset > max(found.highest_chunk, progress.next_offset if progress else -1):
+        return Attempt(revision)
+    if progress is None:  # a first flush was torn, hardly by another fingerprint: cells that differ are rewritten
+        return Attempt(revision, reconcile=True)
+    before = repair.fingerprint if repair else counted_with(first_offset, found.repairs, progress, fingerprint)
+    if before != fingerprint:
+        nothing_follows = first_offset >= chunk_of(progress.next_offset)  # also a change that is taken back
+        why = FINGERPRINT_CHANGED if progress.fingerprint != fingerprint or nothing_follows else COUNTED_AGAIN
+        return Attempt(revision + 1, begins=True, reconcile=True, why=why)
+    return Attempt(revision, reconcile=repair is not None)  # whether it was done before the last crash is not known
 
 
-def counted_with(first_offset: int, repairs: Mapping[int, Repair], progress: Progress, logic: str) -> str:
-    """The logic that counted a segment without a repair of its own; empty when that is not on record.
+def counted_with(first_offset: int, repairs: Mapping[int, Repair], progress: Progress, fingerprint: str) -> str:
+    """The fingerprint that counted a chunk without a repair of its own; empty when that is not on record.
 
-    While `progress` still has another logic, a change to this one may have been begun and not been finished.
+    While `progress` still has another fingerprint, a change to this one may have been begun and not been finished.
     """
-    changes = {segment: repair.new_logic for segment, repair in repairs.items() if repair.new_logic}
-    if progress.logic != logic or not changes:
-        return progress.logic
-    before = [segment for segment in changes if segment < first_offset]
+    changes = {chunk: repair.new_fingerprint for chunk, repair in repairs.items() if repair.new_fingerprint}
+    if progress.fingerprint != fingerprint or not changes:
+        return progress.fingerprint
+    before = [chunk for chunk in changes if chunk < first_offset]
     return changes[max(before)] if before else ""

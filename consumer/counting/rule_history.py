@@ -1,4 +1,4 @@
-"""The rules through time: those in force at a record's Kafka timestamp judge it, in every pass alike."""
+"""The rules through time: those in force at a record's Kafka timestamp classify it, in every pass alike."""
 
 from bisect import bisect_right
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ class RulesEntry(NamedTuple):
 
 
 class RuleHistory:
-    """All rules there ever were, in one edition; so that a second pass judges each record as the first did.
+    """All rules there ever were, in one edition; so that a second pass classifies each record as the first did.
 
     Before the first entry, and for a record without a Kafka timestamp (-1), no rule matches.
     """
@@ -32,15 +32,15 @@ class RuleHistory:
 
     def in_force(self, kafka_timestamp_ms: int) -> RulesEntry | None:
         """The entry with the latest `effective_from_ms` that is not after the timestamp."""
-        place = self._place(kafka_timestamp_ms)
-        return self.entries[place] if place >= 0 else None
+        tp = self._place(kafka_timestamp_ms)
+        return self.entries[tp] if tp >= 0 else None
 
-    def judge(self, event: Event, kafka_timestamp_ms: int) -> tuple[int, str]:
+    def classify(self, event: Event, kafka_timestamp_ms: int) -> tuple[int, str]:
         """(outcome, reason) of an event: its own, or those of the first rule that matches, or accepted."""
         if event.outcome is not None:
             return event.outcome, (event.reason or "")[:REASON_CHARACTERS]
-        place = self._place(kafka_timestamp_ms)
-        rule = self._first_match[place].of(event) if place >= 0 else None
+        tp = self._place(kafka_timestamp_ms)
+        rule = self._first_match[tp].of(event) if tp >= 0 else None
         return (int(Outcome.accepted), "") if rule is None else (int(rule.outcome), rule.reason)
 
     def _place(self, kafka_timestamp_ms: int) -> int:

@@ -1,4 +1,4 @@
-"""The rules file: which unjudged events are filtered or rate limited, read and compiled, all faults with lines.
+"""The rules file: which unclassified events are filtered or rate limited, read and compiled, all faults with lines.
 
     [[rule]]
     outcome = "filtered"                 # or "rate_limited"

@@ -6,11 +6,12 @@ Failure semantics: these only read; what Kafka does not answer is Unavailable an
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeVar
 
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException
+from confluent_kafka import TopicPartition as KafkaTopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType  # type: ignore[attr-defined]
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
-from orgstats.consumer.kafka.group import ANSWER_SECONDS, Place
+from orgstats.consumer.kafka.group import ANSWER_SECONDS, TopicPartition
 from orgstats.errors import Unavailable
 
 CONSUMER_ONLY: Final = (
@@ -37,15 +38,15 @@ class Broker:
         own = {name: value for name, value in properties.items() if not name.startswith(CONSUMER_ONLY)}
         self._admin = AdminClient({"log_level": 2, **own})  # what it has to say comes with each answer
 
-    def offsets_at(self, places: Iterable[Place], epoch_ms: int) -> dict[Place, int | None]:
+    def offsets_at(self, tps: Iterable[TopicPartition], epoch_ms: int) -> dict[TopicPartition, int | None]:
         """First offset whose Kafka timestamp is not before; None when there is none."""
         spec = OffsetSpec.for_timestamp(epoch_ms)
-        asked = {TopicPartition(*place): spec for place in places}
+        asked = {KafkaTopicPartition(*tp): spec for tp in tps}
         if not asked:
             return {}
         answer = self._admin.list_offsets(asked, request_timeout=ANSWER_SECONDS)
         found = {(tp.topic, tp.partition): _result(future.result, "list offsets") for tp, future in answer.items()}
-        return {place: one.offset if one.offset >= 0 else None for place, one in found.items()}
+        return {tp: one.offset if one.offset >= 0 else None for tp, one in found.items()}
 
     def topic_settings(self, topic: str) -> dict[str, str]:
         """The topic's settings, the broker's defaults included."""
@@ -58,9 +59,9 @@ class Broker:
         future = self._admin.describe_consumer_groups([group], request_timeout=ANSWER_SECONDS)[group]
         return len(_result(future.result, "describe group").members)
 
-    def committed(self, group: str, places: Iterable[Place]) -> dict[Place, int]:
+    def committed(self, group: str, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """The group's committed offsets; places without one are absent."""
-        asked = [TopicPartition(*place) for place in places]
+        asked = [KafkaTopicPartition(*tp) for tp in tps]
         if not asked:
             return {}
         request = [ConsumerGroupTopicPartitions(group, asked)]

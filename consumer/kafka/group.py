@@ -16,14 +16,16 @@ from confluent_kafka import (
     KafkaException,
     Message,
     TopicCollection,
-    TopicPartition,
+)
+from confluent_kafka import (
+    TopicPartition as KafkaTopicPartition,
 )
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from orgstats.errors import ConfigurationError, OrgstatsError, Unavailable
 
-Place = tuple[str, int]
+TopicPartition = tuple[str, int]
 """(topic, partition)."""
 
 READ_COMMITTED: Final = "read_committed"
@@ -46,7 +48,7 @@ FIXED: Final[Mapping[str, Any]] = {
     "auto.offset.reset": "error",  # a jump is a decision, made in consumer/counting/resume.py and listed in `gaps`
     "enable.partition.eof": True,  # tells the position behind control records, which are no records
 }
-"""Properties that the promise needs; settings refuse others."""
+"""Properties that the guarantee needs; settings refuse others."""
 
 _CONSUMER_ONLY: Final = (
     "group.",
@@ -77,14 +79,14 @@ class Fenced(ConfigurationError):
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class ReadBatch:
     """Records by place in offset order, positions reached at the end of a log, places to look at again, and
     troubles that librdkafka mends by itself.
     """
 
-    runs: list[tuple[Place, Sequence[Message]]]
-    ends: list[tuple[Place, int]]
-    lost_position: list[Place]
+    runs: list[tuple[TopicPartition, Sequence[Message]]]
+    ends: list[tuple[TopicPartition, int]]
+    lost_position: list[TopicPartition]
     troubles: list[KafkaError]
 
 
@@ -96,7 +98,7 @@ class Committed:
     metadata: str
 
 
-class Log:
+class GroupConsumer:
     """A consumer of topics in a group. Callbacks come out of `read` and `close`, on the caller's thread."""
 
     def __init__(
@@ -104,15 +106,15 @@ class Log:
         properties: Mapping[str, Any],
         topics: Sequence[str],
         *,
-        on_assign: Callable[[list[Place]], None],
-        on_revoke: Callable[[list[Place]], None],
-        on_lost: Callable[[list[Place]], None],
+        on_assign: Callable[[list[TopicPartition]], None],
+        on_revoke: Callable[[list[TopicPartition]], None],
+        on_lost: Callable[[list[TopicPartition]], None],
         on_error: Callable[[KafkaError], None],
     ) -> None:
         self._several_topics = len(topics) > 1
         self._topic = topics[0]
         # Of one topic the partition is enough, and takes no Python per record.
-        self._place_of: Callable[[Message], Any] = _place_of if self._several_topics else Message.partition
+        self._tp_of: Callable[[Message], Any] = _tp_of if self._several_topics else Message.partition
         self._fatal: KafkaError | None = None
 
         def heard(error: KafkaError) -> None:
@@ -123,21 +125,21 @@ class Log:
 
         self._consumer = Consumer({**DEFAULTS, **properties, **FIXED, "error_cb": heard})
 
-        def assigned(consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        def assigned(consumer: Consumer, partitions: list[KafkaTopicPartition]) -> None:
             consumer.assign([])  # nothing is read before it is known where to go on; see `start`
-            on_assign(_places(partitions))
+            on_assign(_tps(partitions))
 
-        def revoked(consumer: Consumer, partitions: list[TopicPartition]) -> None:
-            on_revoke(_places(partitions))
+        def revoked(consumer: Consumer, partitions: list[KafkaTopicPartition]) -> None:
+            on_revoke(_tps(partitions))
             consumer.unassign()
 
-        def lost(consumer: Consumer, partitions: list[TopicPartition]) -> None:
-            on_lost(_places(partitions))
+        def lost(consumer: Consumer, partitions: list[KafkaTopicPartition]) -> None:
+            on_lost(_tps(partitions))
             consumer.unassign()
 
         self._consumer.subscribe(list(topics), on_assign=assigned, on_revoke=revoked, on_lost=lost)
 
-    def read(self, most: int, seconds: float) -> Batch:
+    def read(self, most: int, seconds: float) -> ReadBatch:
         """Up to `most` records, waiting up to `seconds` for the first."""
         try:
             messages = self._consumer.consume(most, seconds)
@@ -145,24 +147,28 @@ class Log:
             raise _translate(error.args[0]) from error
         if self._fatal is not None:
             raise _translate(self._fatal)
-        ends: list[tuple[Place, int]] = []
-        lost: list[Place] = []
+        ends: list[tuple[TopicPartition, int]] = []
+        lost: list[TopicPartition] = []
         troubles: list[KafkaError] = []
         if any(map(Message.error, messages)):
             messages = self._without_errors(messages, ends, lost, troubles)
-        return Batch(self._runs(messages), ends, lost, troubles)
+        return ReadBatch(self._runs(messages), ends, lost, troubles)
 
-    def _runs(self, messages: Sequence[Message]) -> list[tuple[Place, Sequence[Message]]]:
+    def _runs(self, messages: Sequence[Message]) -> list[tuple[TopicPartition, Sequence[Message]]]:
         """Records by place."""
-        by_place: dict[Any, list[Message]] = {}
-        for place, run in groupby(messages, self._place_of):
-            by_place.setdefault(place, []).extend(run)
+        by_tp: dict[Any, list[Message]] = {}
+        for tp, run in groupby(messages, self._tp_of):
+            by_tp.setdefault(tp, []).extend(run)
         if self._several_topics:
-            return list(by_place.items())
-        return [((self._topic, partition), run) for partition, run in by_place.items()]
+            return list(by_tp.items())
+        return [((self._topic, partition), run) for partition, run in by_tp.items()]
 
     def _without_errors(
-        self, messages: Iterable[Message], ends: list[tuple[Place, int]], lost: list[Place], troubles: list[KafkaError]
+        self,
+        messages: Iterable[Message],
+        ends: list[tuple[TopicPartition, int]],
+        lost: list[TopicPartition],
+        troubles: list[KafkaError],
     ) -> list[Message]:
         records = []
         for message in messages:
@@ -170,38 +176,40 @@ class Log:
             if error is None:
                 records.append(message)
                 continue
-            place = (message.topic() or "", message.partition() or 0)
+            tp = (message.topic() or "", message.partition() or 0)
             if error.code() == KafkaError._PARTITION_EOF:
-                ends.append((place, message.offset() or 0))
+                ends.append((tp, message.offset() or 0))
             elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
-                lost.append(place)
+                lost.append(tp)
             elif _ends_the_client(error) or error.code() in _NEEDS_A_PERSON:
                 raise _translate(error)
             else:
                 troubles.append(error)
         return records
 
-    def start(self, offsets: Mapping[Place, int]) -> None:
+    def start(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Read these places from these offsets, and no others."""
         try:
-            self._consumer.assign([TopicPartition(*place, offset) for place, offset in offsets.items()])
+            self._consumer.assign([KafkaTopicPartition(*tp, offset) for tp, offset in offsets.items()])
         except KafkaException as error:
             raise _translate(error.args[0]) from error
 
-    def pause(self, places: Iterable[Place]) -> None:
+    def pause(self, tps: Iterable[TopicPartition]) -> None:
         """Stop fetching; membership in the group goes on as long as `read` is called."""
-        self._consumer.pause([TopicPartition(*place) for place in places])
+        self._consumer.pause([KafkaTopicPartition(*tp) for tp in tps])
 
-    def resume(self, places: Iterable[Place]) -> None:
+    def resume(self, tps: Iterable[TopicPartition]) -> None:
         """Fetch again."""
-        self._consumer.resume([TopicPartition(*place) for place in places])
+        self._consumer.resume([KafkaTopicPartition(*tp) for tp in tps])
 
-    def commit(self, offsets: Mapping[Place, int], metadata: Mapping[Place, str], *, wait: bool) -> None:
+    def commit(
+        self, offsets: Mapping[TopicPartition, int], metadata: Mapping[TopicPartition, str], *, wait: bool
+    ) -> None:
         """Commit next offsets, on the thread that reads: during a rebalance it is the only one that gets an answer.
 
         Without waiting, a failure shows nowhere but in lag tools, until the next commit covers it.
         """
-        commits = [TopicPartition(*place, next_offset, metadata[place]) for place, next_offset in offsets.items()]
+        commits = [KafkaTopicPartition(*tp, next_offset, metadata[tp]) for tp, next_offset in offsets.items()]
         try:
             if wait:
                 self._consumer.commit(offsets=commits, asynchronous=False)
@@ -210,10 +218,10 @@ class Log:
         except KafkaException as error:
             raise _translate(error.args[0]) from error
 
-    def committed(self, places: Iterable[Place]) -> dict[Place, Committed]:
+    def committed(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, Committed]:
         """The group's commits; places without one are absent."""
         try:
-            answer = self._consumer.committed([TopicPartition(*place) for place in places], timeout=ANSWER_SECONDS)
+            answer = self._consumer.committed([KafkaTopicPartition(*tp) for tp in tps], timeout=ANSWER_SECONDS)
         except KafkaException as error:
             raise _translate(error.args[0]) from error
         for one in answer:
@@ -262,17 +270,19 @@ class Topics:
             raise _translate(error.args[0]) from error
         return len(metadata.partitions) if metadata and metadata.error is None else 0
 
-    def starts(self, places: Iterable[Place]) -> dict[Place, int]:
+    def starts(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """First offset that each log still has."""
-        return self._offsets(places, _EARLIEST, IsolationLevel.READ_UNCOMMITTED)
+        return self._offsets(tps, _EARLIEST, IsolationLevel.READ_UNCOMMITTED)
 
-    def ends(self, places: Iterable[Place], isolation: str) -> dict[Place, int]:
+    def ends(self, tps: Iterable[TopicPartition], isolation: str) -> dict[TopicPartition, int]:
         """Next offset of each log now, as a consumer of this isolation sees it."""
         level = IsolationLevel.READ_COMMITTED if isolation == READ_COMMITTED else IsolationLevel.READ_UNCOMMITTED
-        return self._offsets(places, _LATEST, level)
+        return self._offsets(tps, _LATEST, level)
 
-    def _offsets(self, places: Iterable[Place], spec: OffsetSpec, level: IsolationLevel) -> dict[Place, int]:
-        asked = {TopicPartition(*place): spec for place in places}
+    def _offsets(
+        self, tps: Iterable[TopicPartition], spec: OffsetSpec, level: IsolationLevel
+    ) -> dict[TopicPartition, int]:
+        asked = {KafkaTopicPartition(*tp): spec for tp in tps}
         if not asked:
             return {}
         answer = self._admin.list_offsets(asked, isolation_level=level, request_timeout=ANSWER_SECONDS)
@@ -286,11 +296,11 @@ class Topics:
             raise Unavailable("Kafka does not answer: list offsets timed out") from error
 
 
-def _place_of(message: Message) -> tuple[str | None, int | None]:
+def _tp_of(message: Message) -> tuple[str | None, int | None]:
     return message.topic(), message.partition()
 
 
-def _places(partitions: Iterable[TopicPartition]) -> list[Place]:
+def _tps(partitions: Iterable[KafkaTopicPartition]) -> list[TopicPartition]:
     return [(one.topic, one.partition) for one in partitions]
 
 

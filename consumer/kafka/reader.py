@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any, Final, Self
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message
+from confluent_kafka import TopicPartition as KafkaTopicPartition
 
 from orgstats.consumer.kafka.broker import closing, reading_properties
-from orgstats.consumer.kafka.group import DEFAULTS, FIXED, Place
+from orgstats.consumer.kafka.group import DEFAULTS, FIXED, TopicPartition
 from orgstats.errors import Refused, Unavailable
 
 BATCH: Final = 10_000
@@ -36,14 +37,14 @@ class LogReader:
     ) -> None:
         closing(self._consumer)
 
-    def read(self, place: Place, first: int, end: int) -> Iterator[tuple[list[Message], int]]:
+    def read(self, tp: TopicPartition, first: int, end: int) -> Iterator[tuple[list[Message], int]]:
         """Records in [first, end) in runs, each with the position after it; the last position is `end` or beyond.
 
         Offsets without a record (control records, compaction) are passed by position. Raises Refused when the
         log does not reach `end`, or lost `first` to retention.
         """
         position = first
-        self._consumer.assign([TopicPartition(*place, first)])
+        self._consumer.assign([KafkaTopicPartition(*tp, first)])
         try:
             heard = time.monotonic()
             while position < end:
@@ -51,8 +52,8 @@ class LogReader:
                 if messages:
                     heard = time.monotonic()
                 elif time.monotonic() > heard + SILENCE_SECONDS:
-                    raise Unavailable(f"Kafka sent nothing of {place[0]}/{place[1]} for {SILENCE_SECONDS:g} s")
-                run, position = _below(end, messages, position, place)
+                    raise Unavailable(f"Kafka sent nothing of {tp[0]}/{tp[1]} for {SILENCE_SECONDS:g} s")
+                run, position = _below(end, messages, position, tp)
                 yield run, position
         finally:
             self._consumer.unassign()
@@ -64,7 +65,7 @@ class LogReader:
             raise Unavailable(f"Kafka: {error.args[0].name()}: {error.args[0].str()}") from error
 
 
-def _below(end: int, messages: list[Message], position: int, place: Place) -> tuple[list[Message], int]:
+def _below(end: int, messages: list[Message], position: int, tp: TopicPartition) -> tuple[list[Message], int]:
     run: list[Message] = []
     for message in messages:
         error, offset = message.error(), message.offset() or 0
@@ -77,13 +78,13 @@ def _below(end: int, messages: list[Message], position: int, place: Place) -> tu
             position = max(position, offset)
             if position < end:
                 raise Refused(
-                    f"{place[0]}/{place[1]} ends at offset {position}, but offsets up to {end} have been counted: the "
+                    f"{tp[0]}/{tp[1]} ends at offset {position}, but offsets up to {end} have been counted: the "
                     f"log was cut back. Recount what it holds: orgstats replay apply --repair --rewind "
-                    f"--topic {place[0]} --partitions {place[1]}"
+                    f"--topic {tp[0]} --partitions {tp[1]}"
                 )
         elif error.code() in _POSITION_LOST:
             raise Refused(
-                f"retention deleted records of {place[0]}/{place[1]} from offset {position} on while they were read; "
+                f"retention deleted records of {tp[0]}/{tp[1]} from offset {position} on while they were read; "
                 "ask again: what is left is planned anew"
             )
         elif error.fatal():

@@ -15,7 +15,7 @@ class Retention:
     bytes: int | None
 
 
-def overtaken_at(
+def retention_deadline(
     retention: Retention, complete_until: float, now: float, headroom: int, produced_rate: float
 ) -> float | None:
     """When retention comes to the position if counting stands still, epoch seconds; None for never.

@@ -1,4 +1,4 @@
-"""Checks closed segments against the log: every offset accounted for, and on request every cell counted again.
+"""Checks closed chunks against the log: every offset accounted for, and on request every cell counted again.
 
 Failure semantics: it only reads. What does not answer is Unavailable. A difference is looked at twice, since a
 replay may be writing; retention in Kafka or ClickHouse, and listed gaps, only widen what may be stored.
@@ -17,16 +17,16 @@ from clickhouse_driver import Client
 from orgstats.clickhouse.cluster import read
 from orgstats.consumer import metrics
 from orgstats.consumer.counting.chunk import HourKey
-from orgstats.consumer.counting.fingerprint import fingerprint
-from orgstats.consumer.counting.reference import Cell, Plain, PlainCounter, ProjectCell
+from orgstats.consumer.counting.fingerprint import fingerprint_of
+from orgstats.consumer.counting.reference import Cell, ProjectCell, ReferenceCounter, ReferenceCounts
 from orgstats.consumer.counting.resume import counted_with
 from orgstats.consumer.counting.rule_history import RuleHistory
-from orgstats.consumer.counting.source import SEGMENT_LENGTH, Source, segment_end, segment_of
-from orgstats.consumer.kafka.group import Place
+from orgstats.consumer.counting.source import CHUNK_LENGTH, Source, chunk_end, chunk_of
+from orgstats.consumer.kafka.group import TopicPartition
 from orgstats.consumer.kafka.reader import LogReader
 from orgstats.consumer.ops import audit_rules as judgement
-from orgstats.consumer.ops.audit_rules import Difference, Extent, Held
-from orgstats.consumer.ops.site import Located, Site, locate, open_site
+from orgstats.consumer.ops.audit_rules import ChunkExtent, Difference, StoredTotals
+from orgstats.consumer.ops.connections import Connections, SourceStatus, locate, open_site
 from orgstats.consumer.settings import ConsumerSettings
 from orgstats.consumer.store.rules import load_history
 from orgstats.errors import OrgstatsError, Refused, Unavailable
@@ -40,12 +40,12 @@ logger = structlog.get_logger("orgstats.audit")
 
 
 @dataclass(slots=True)
-class Checked:
-    """One segment, and what was found. `log` is whole, head gone, or gone; `cells` says whether each was compared."""
+class AuditResult:
+    """One chunk, and what was found. `log` is whole, head gone, or gone; `cells` says whether each was compared."""
 
     topic: str
     partition: int
-    segment: int
+    chunk: int
     accounted: int
     log: str
     cells: bool = False
@@ -61,36 +61,36 @@ class Checked:
 class Auditor:
     """Audits the sources of a site; made by `auditor`."""
 
-    site: Site
+    site: Connections
     rules: RuleHistory
-    logic: str
+    fingerprint: str
     retained_days: int
 
-    def closed(self, one: Located) -> range:
-        """First offsets of the segments that are counted to their end."""
+    def closed(self, one: SourceStatus) -> range:
+        """First offsets of the chunks that are counted to their end."""
         if one.progress is None:
             return range(0)
-        return range(segment_of(one.first_offset), segment_of(one.progress.next_offset), SEGMENT_LENGTH)
+        return range(chunk_of(one.first_offset), chunk_of(one.progress.next_offset), CHUNK_LENGTH)
 
-    def check(self, one: Located, segment: int, *, recount: bool) -> Checked:
-        """Audit one closed segment; raises Unavailable, or Refused when the log was cut back."""
-        checked = self._look(one, segment, recount=recount)
+    def check(self, one: SourceStatus, chunk: int, *, recount: bool) -> AuditResult:
+        """Audit one closed chunk; raises Unavailable, or Refused when the log was cut back."""
+        checked = self._look(one, chunk, recount=recount)
         if checked.differences:
             time.sleep(SECOND_LOOK_SECONDS)
-            checked = self._look(one, segment, recount=recount)
+            checked = self._look(one, chunk, recount=recount)
         return checked
 
-    def _look(self, one: Located, segment: int, *, recount: bool) -> Checked:
-        end = segment_end(segment)
-        place = (one.source.topic, one.source.partition)
-        low = self.site.topics.starts([place])[place]
-        extent = Extent(max(segment, one.first_offset), end, low, self._gaps(one.source), self._expired_before())
+    def _look(self, one: SourceStatus, chunk: int, *, recount: bool) -> AuditResult:
+        end = chunk_end(chunk)
+        tp = (one.source.topic, one.source.partition)
+        low = self.site.topics.starts([tp])[tp]
+        extent = ChunkExtent(max(chunk, one.first_offset), end, low, self._gaps(one.source), self._expired_before())
         log = "whole" if extent.whole else "head gone" if extent.readable < end else "gone"
-        checked = Checked(*place, segment, self.site.store.run(_accounted(one.source, segment)), log)
-        if one.progress is not None and segment < one.progress.summed_from:
+        checked = AuditResult(*tp, chunk, self.site.store.run(_accounted(one.source, chunk)), log)
+        if one.progress is not None and chunk < one.progress.summed_from:
             checked.note = "stored before there were sums by hour: run orgstats migrate --sums"
         else:
-            checked.differences += judgement.hours(extent, self.site.store.run(_differing_hours(one.source, segment)))
+            checked.differences += judgement.hours(extent, self.site.store.run(_differing_hours(one.source, chunk)))
         if checked.accounted == end - extent.first and extent.whole and not extent.gaps and not recount:
             return checked  # every offset is a record and counted: the log has nothing to add
         counts = self._read(one, extent, recount=recount)
@@ -99,11 +99,18 @@ class Auditor:
             self._compare(one, checked, extent, *counts)
         return checked
 
-    def _compare(self, one: Located, checked: Checked, extent: Extent, surely: Plain, at_most: Plain) -> None:
-        if self._logic_of(one, checked.segment) != self.logic:
-            checked.note = "counted with another logic or other settings: cells are not compared"
+    def _compare(
+        self,
+        one: SourceStatus,
+        checked: AuditResult,
+        extent: ChunkExtent,
+        surely: ReferenceCounts,
+        at_most: ReferenceCounts,
+    ) -> None:
+        if self._fingerprint_of(one, checked.chunk) != self.fingerprint:
+            checked.note = "counted with another fingerprint or other settings: cells are not compared"
             return
-        held = self.site.store.run(_held(one.source, checked.segment, projects=self.site.settings.projects))
+        held = self.site.store.run(_held(one.source, checked.chunk, projects=self.site.settings.projects))
         if not extent.whole and len({cell.reason for cell in held.cells}) >= 1_000:
             checked.note = "the head is gone, and with it which reasons came first: cells are not compared"
             return
@@ -113,20 +120,22 @@ class Auditor:
             at_most.project_cells.clear()
         checked.differences += judgement.cells(extent, held, surely, at_most)
 
-    def _logic_of(self, one: Located, segment: int) -> str:
-        repair = one.repairs.get(segment)
+    def _fingerprint_of(self, one: SourceStatus, chunk: int) -> str:
+        repair = one.repairs.get(chunk)
         if repair is not None or one.progress is None:
-            return repair.logic if repair else ""
-        return counted_with(segment, one.repairs, one.progress, self.logic)
+            return repair.fingerprint if repair else ""
+        return counted_with(chunk, one.repairs, one.progress, self.fingerprint)
 
-    def _read(self, one: Located, extent: Extent, *, recount: bool) -> tuple[Plain, Plain]:
+    def _read(
+        self, one: SourceStatus, extent: ChunkExtent, *, recount: bool
+    ) -> tuple[ReferenceCounts, ReferenceCounts]:
         """What the log gives: without the records in listed gaps, and with them."""
-        surely, at_most = (PlainCounter(self.site.settings.limits, self.rules) for _ in range(2))
+        surely, at_most = (ReferenceCounter(self.site.settings.limits, self.rules) for _ in range(2))
         if extent.readable == extent.end:
             return surely.counted, at_most.counted
-        place = (one.source.topic, one.source.partition)
+        tp = (one.source.topic, one.source.partition)
         with LogReader(self.site.settings.kafka_properties(), one.isolation) as reader:
-            for run, _ in reader.read(place, extent.readable, extent.end):
+            for run, _ in reader.read(tp, extent.readable, extent.end):
                 kept = [record for record in run if not extent.in_gap(record.offset() or 0)]
                 if not recount:
                     surely.counted.records += len(kept)
@@ -146,28 +155,28 @@ class Auditor:
         return (int(time.time()) // _DAY + 1 - self.retained_days + 1) * _DAY if self.retained_days else 0
 
 
-def auditor(site: Site) -> Auditor:
-    """An auditor with the rules, the logic and the retention that are in force now."""
+def auditor(site: Connections) -> Auditor:
+    """An auditor with the rules, the fingerprint and the retention that are in force now."""
     rules = site.store.run(load_history)
-    logic = fingerprint(site.settings.limits, rules.edition, projects=site.settings.projects)
-    return Auditor(site, rules, logic, site.store.run(retained_days).get("counts", 0))
+    fingerprint = fingerprint_of(site.settings.limits, rules.edition, projects=site.settings.projects)
+    return Auditor(site, rules, fingerprint, site.store.run(retained_days).get("counts", 0))
 
 
-def audit(site: Site, *, recount: bool, partitions: tuple[int, ...] | None = None) -> Iterator[Checked]:
-    """Every closed segment, partition by partition, oldest first."""
-    judge = auditor(site)
+def audit(site: Connections, *, recount: bool, partitions: tuple[int, ...] | None = None) -> Iterator[AuditResult]:
+    """Every closed chunk, partition by partition, oldest first."""
+    classify = auditor(site)
     for one in locate(site, partitions):
-        for segment in judge.closed(one):
-            yield judge.check(one, segment, recount=recount)
+        for chunk in classify.closed(one):
+            yield classify.check(one, chunk, recount=recount)
 
 
 class ContinuousAudit(threading.Thread):
-    """Recounts a closed segment now and then, beside the daemon, and says so in metrics and the log.
+    """Recounts a closed chunk now and then, beside the daemon, and says so in metrics and the log.
 
-    Only segments that the log still holds, of the places that `assigned` names. It never ends the daemon.
+    Only chunks that the log still holds, of the places that `assigned` names. It never ends the daemon.
     """
 
-    def __init__(self, settings: ConsumerSettings, assigned: Callable[[], set[Place]]) -> None:
+    def __init__(self, settings: ConsumerSettings, assigned: Callable[[], set[TopicPartition]]) -> None:
         super().__init__(name="audit", daemon=True)
         self._settings = settings
         self._assigned = assigned
@@ -178,7 +187,7 @@ class ContinuousAudit(threading.Thread):
         self._stopping.set()
 
     def run(self) -> None:
-        """One segment every `audit_seconds`."""
+        """One chunk every `audit_seconds`."""
         while not self._stopping.wait(self._settings.audit_seconds):
             try:
                 self._sample()
@@ -190,43 +199,43 @@ class ContinuousAudit(threading.Thread):
     def _sample(self) -> None:
         site = open_site(self._settings)
         try:
-            judge, assigned = auditor(site), self._assigned()
+            classify, assigned = auditor(site), self._assigned()
             candidates = [
-                (one, segment)
+                (one, chunk)
                 for one in locate(site)
                 if (one.source.topic, one.source.partition) in assigned
-                for segment in judge.closed(one)
-                if segment_end(segment) > one.low
+                for chunk in classify.closed(one)
+                if chunk_end(chunk) > one.low
             ]
             if candidates:
-                one, segment = random.choice(candidates)  # noqa: S311 - a sample
-                _report(judge.check(one, segment, recount=True))
+                one, chunk = random.choice(candidates)  # noqa: S311 - a sample
+                _report(classify.check(one, chunk, recount=True))
         finally:
             site.store.close()
 
 
-def _report(checked: Checked) -> None:
+def _report(checked: AuditResult) -> None:
     metrics.audited.inc()
     metrics.mismatched.inc(len(checked.differences))
-    log = logger.bind(topic=checked.topic, partition=checked.partition, segment=checked.segment)
+    log = logger.bind(topic=checked.topic, partition=checked.partition, chunk=checked.chunk)
     for difference in checked.differences[:10]:
         log.error("stored counts differ from the log", **difference._asdict())
     if not checked.differences:
         log.info("audited", accounted=checked.accounted, cells=checked.cells)
 
 
-def _accounted(source: Source, segment: int) -> Callable[[Client], int]:
-    values = {"source": source.source_id, "segment": segment, "end": segment_end(segment)}
+def _accounted(source: Source, chunk: int) -> Callable[[Client], int]:
+    values = {"source": source.source_id, "chunk": chunk, "end": chunk_end(chunk)}
 
     def ask(client: Client) -> int:
         events = read(
             client,
-            "SELECT sum(events) FROM counts FINAL WHERE source_id = %(source)s AND segment = %(segment)s",
+            "SELECT sum(events) FROM counts FINAL WHERE source_id = %(source)s AND chunk = %(chunk)s",
             values,
         )[0][0]
         dead = read(
             client,
-            "SELECT count() FROM dead_letters FINAL WHERE source_id = %(source)s AND offset >= %(segment)s"
+            "SELECT count() FROM dead_letters FINAL WHERE source_id = %(source)s AND offset >= %(chunk)s"
             " AND offset < %(end)s AND NOT withdrawn",
             values,
         )[0][0]
@@ -236,11 +245,11 @@ def _accounted(source: Source, segment: int) -> Callable[[Client], int]:
 
 
 def _differing_hours(
-    source: Source, segment: int
+    source: Source, chunk: int
 ) -> Callable[[Client], list[tuple[HourKey, tuple[int, ...], tuple[int, ...]]]]:
     """(hour, stored sums, sums of the stored cells) of the hours where these are not the same."""
-    sql = hours.differing("source_id = %(source)s AND segment = %(segment)s")
-    values = {"source": source.source_id, "segment": segment}
+    sql = hours.differing("source_id = %(source)s AND chunk = %(chunk)s")
+    values = {"source": source.source_id, "chunk": chunk}
 
     def ask(client: Client) -> list[tuple[HourKey, tuple[int, ...], tuple[int, ...]]]:
         return [(HourKey(row[0], int(row[1].timestamp())), row[7:10], row[4:7]) for row in read(client, sql, values)]
@@ -248,29 +257,29 @@ def _differing_hours(
     return ask
 
 
-def _held(source: Source, segment: int, *, projects: bool) -> Callable[[Client], Held]:
-    values = {"source": source.source_id, "segment": segment, "end": segment_end(segment)}
+def _held(source: Source, chunk: int, *, projects: bool) -> Callable[[Client], StoredTotals]:
+    values = {"source": source.source_id, "chunk": chunk, "end": chunk_end(chunk)}
 
-    def ask(client: Client) -> Held:
+    def ask(client: Client) -> StoredTotals:
         cells = read(
             client,
             "SELECT org_id, toUnixTimestamp(bucket), category, toInt8(outcome), toString(reason), quantity, events"
-            " FROM counts FINAL WHERE source_id = %(source)s AND segment = %(segment)s",
+            " FROM counts FINAL WHERE source_id = %(source)s AND chunk = %(chunk)s",
             values,
         )
         project_cells = read(
             client,
             "SELECT org_id, project_id, toUnixTimestamp(bucket), category, toInt8(outcome), quantity"
-            " FROM project_counts FINAL WHERE source_id = %(source)s AND segment = %(segment)s",
+            " FROM project_counts FINAL WHERE source_id = %(source)s AND chunk = %(chunk)s",
             values,
         )
         dead = read(
             client,
             "SELECT offset, toString(reason) FROM dead_letters FINAL WHERE source_id = %(source)s"
-            " AND offset >= %(segment)s AND offset < %(end)s AND NOT withdrawn",
+            " AND offset >= %(chunk)s AND offset < %(end)s AND NOT withdrawn",
             values,
         )
-        return Held(
+        return StoredTotals(
             {Cell(*row[:5]): (row[5], row[6]) for row in cells},
             {ProjectCell(*row[:5]): row[5] for row in project_cells} if projects else {},
             dict(dead),

@@ -1,7 +1,7 @@
-"""Whether what is stored of a closed segment can be true: the law of conservation, and cell by cell; pure.
+"""Whether what is stored of a closed chunk can be true: the law of conservation, and cell by cell; pure.
 
 Two counts bound what may be stored: `surely` of the records that must be counted, `at_most` of those that may be
-(records in a listed gap may be or not). Where the log has lost the segment's head there is no upper bound.
+(records in a listed gap may be or not). Where the log has lost the chunk's head there is no upper bound.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from orgstats.consumer.counting.chunk import HourKey
-from orgstats.consumer.counting.reference import Cell, Plain, ProjectCell
+from orgstats.consumer.counting.reference import Cell, ProjectCell, ReferenceCounts
 
 Gap = tuple[int, int]
 """Offsets [from, to) that are listed as never counted."""
@@ -25,8 +25,8 @@ class Difference(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """What readers see of one segment in ClickHouse."""
+class StoredTotals:
+    """What readers see of one chunk in ClickHouse."""
 
     cells: Mapping[Cell, tuple[int, int]]
     project_cells: Mapping[ProjectCell, int]
@@ -34,8 +34,8 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
-class Extent:
-    """Which offsets of a segment count: from where counting began (or the segment does), to its end.
+class ChunkExtent:
+    """Which offsets of a chunk count: from where counting began (or the chunk does), to its end.
 
     `low` is the log's first offset, `gaps` what is listed, `expired_before` the bucket (epoch seconds) before
     which ClickHouse itself deletes rows, 0 when it keeps them.
@@ -62,7 +62,7 @@ class Extent:
         return any(start <= offset < stop for start, stop in self.gaps)
 
 
-def conservation(extent: Extent, accounted: int, surely: int, at_most: int) -> Iterator[Difference]:
+def conservation(extent: ChunkExtent, accounted: int, surely: int, at_most: int) -> Iterator[Difference]:
     """Events and dead letters against records: `accounted` stored, `surely` and `at_most` records in the log."""
     gone = 0 if extent.whole else extent.readable - extent.first
     lowest, highest = (0 if extent.expired_before else surely), gone + at_most
@@ -70,7 +70,9 @@ def conservation(extent: Extent, accounted: int, surely: int, at_most: int) -> I
         yield Difference("conservation", "events + dead letters", str(accounted), _between(lowest, highest))
 
 
-def cells(extent: Extent, held: Held, surely: Plain, at_most: Plain) -> Iterator[Difference]:
+def cells(
+    extent: ChunkExtent, held: StoredTotals, surely: ReferenceCounts, at_most: ReferenceCounts
+) -> Iterator[Difference]:
     """Every cell, project cell and dead letter that is not between the bounds."""
     for cell in sorted(held.cells.keys() | at_most.cells.keys()):
         if cell.bucket >= extent.expired_before:
@@ -89,7 +91,7 @@ def cells(extent: Extent, held: Held, surely: Plain, at_most: Plain) -> Iterator
 
 
 def hours(
-    extent: Extent, differing: Iterable[tuple[HourKey, tuple[int, ...], tuple[int, ...]]]
+    extent: ChunkExtent, differing: Iterable[tuple[HourKey, tuple[int, ...], tuple[int, ...]]]
 ) -> Iterator[Difference]:
     """Every hour whose sums, as stored, are not those of its cells: (hour, stored, wanted)."""
     for hour, stored, wanted in differing:

@@ -1,4 +1,4 @@
-"""What a recount of a segment changes in the store, and whether only a new generation may do it; pure."""
+"""What a recount of a chunk changes in the store, and whether only a new revision may do it; pure."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from typing import Final, NamedTuple, TypeVar
 
 from orgstats.consumer.counting.chunk import CellKey, Count, HourKey, ProjectKey, Stored, hour_sums
 from orgstats.consumer.counting.partition import DeadRecord
-from orgstats.consumer.counting.source import Source, generation_of, version_of
+from orgstats.consumer.counting.source import Source, revision_of, version_of
 from orgstats.schemas.outcomes import STAT_CATEGORIES, STAT_OUTCOMES, Stat
 
 _LAST_OFFSET: Final = (1 << 48) - 1
@@ -32,7 +32,7 @@ class StoredDead(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StoredCells:
-    """What ClickHouse holds of one segment, withdrawn dead letters too."""
+    """What ClickHouse holds of one chunk, withdrawn dead letters too."""
 
     cells: Mapping[CellKey, Stored] = field(default_factory=dict)
     project_cells: Mapping[ProjectKey, Stored] = field(default_factory=dict)
@@ -40,19 +40,19 @@ class StoredCells:
     hours: Mapping[HourKey, tuple[int, ...]] = field(default_factory=dict)
 
     @property
-    def generation(self) -> int:
-        """The highest generation that wrote any of it."""
+    def revision(self) -> int:
+        """The highest revision that wrote any of it."""
         versions = [one.version for one in (*self.cells.values(), *self.project_cells.values())]
         versions += [one.version for one in self.dead.values()]
-        return max(map(generation_of, versions), default=0)
+        return max(map(revision_of, versions), default=0)
 
 
 @dataclass(frozen=True, slots=True)
-class Counted:
-    """What one pass over the log gives for one segment up to `next_offset`. `project_cells` None: not counted."""
+class RecountedChunk:
+    """What one pass over the log gives for one chunk up to `next_offset`. `project_cells` None: not counted."""
 
     source: Source
-    segment: int
+    chunk: int
     next_offset: int
     cells: Mapping[CellKey, Count]
     project_cells: Mapping[ProjectKey, Count] | None
@@ -60,15 +60,15 @@ class Counted:
 
 
 @dataclass(frozen=True, slots=True)
-class Changes:
-    """What has to be written so that the store holds what was counted of a segment, and what was there before.
+class ChunkDifference:
+    """What has to be written so that the store holds what was counted of a chunk, and what was there before.
 
-    `conflicts` says why that needs a generation of its own: rows of one version must never differ, and only a
-    new generation can take back what the log does not give. Empty: the rows only add what is missing.
+    `conflicts` says why that needs a revision of its own: rows of one version must never differ, and only a
+    new revision can take back what the log does not give. Empty: the rows only add what is missing.
     """
 
-    counted: Counted
-    generation: int
+    counted: RecountedChunk
+    revision: int
     cells: Mapping[CellKey, tuple[Value, Value]]
     project_cells: Mapping[ProjectKey, tuple[Value, Value]]
     dead: Mapping[int, tuple[StoredDead | None, DeadRecord]]
@@ -84,13 +84,13 @@ class Changes:
     @property
     def version(self) -> int:
         """Version of the rows of `counts` and `project_counts`."""
-        return version_of(self.generation, self.counted.next_offset)
+        return version_of(self.revision, self.counted.next_offset)
 
     def dead_version(self, offset: int) -> int:
         """Version of a dead letter's row; beyond what is counted it must lose to what is counted there later."""
         if offset < self.counted.next_offset:
-            return version_of(self.generation, offset)
-        return version_of(self.generation - 1, _LAST_OFFSET)
+            return version_of(self.revision, offset)
+        return version_of(self.revision - 1, _LAST_OFFSET)
 
     def by_stat(self) -> Iterator[tuple[int, Stat, int, int]]:
         """(org_id, stat, bucket, how much more) of the cells that a stat of the endpoint sums."""
@@ -104,9 +104,9 @@ _NOTHING: Final = Value(0, 0)
 _NO_SUMS: Final = (0, 0, 0)
 
 
-def compare(counted: Counted, stored: StoredCells, generation: int) -> Changes:
-    """The changes that make the store hold what was counted, as rows of `generation`."""
-    version = version_of(generation, counted.next_offset)
+def compare(counted: RecountedChunk, stored: StoredCells, revision: int) -> ChunkDifference:
+    """The changes that make the store hold what was counted, as rows of `revision`."""
+    version = version_of(revision, counted.next_offset)
     conflicts: dict[str, int] = {}
     cells = _compare_cells(counted.cells, stored.cells, version, conflicts)
     projects = (
@@ -124,13 +124,13 @@ def compare(counted: Counted, stored: StoredCells, generation: int) -> Changes:
     withdrawn = {o: one for o, one in stored.dead.items() if not one.withdrawn and o not in counted.dead}
     if withdrawn:
         conflicts["dead letters that can be decoded"] = len(withdrawn)
-    return Changes(
-        counted, generation, cells, projects, dead, withdrawn, _compare_hours(counted, stored, cells), conflicts
+    return ChunkDifference(
+        counted, revision, cells, projects, dead, withdrawn, _compare_hours(counted, stored, cells), conflicts
     )
 
 
 def _compare_hours(
-    counted: Counted, stored: StoredCells, changed: Iterable[CellKey]
+    counted: RecountedChunk, stored: StoredCells, changed: Iterable[CellKey]
 ) -> dict[HourKey, tuple[tuple[int, ...], tuple[int, ...]]]:
     """Hours whose sums differ although none of their cells does: (before, after).
 

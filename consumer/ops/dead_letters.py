@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from orgstats.clickhouse.cluster import read
-from orgstats.consumer.ops.site import now
+from orgstats.consumer.ops.connections import now
 from orgstats.consumer.ops.stored import ask, insert_rows
 from orgstats.consumer.store.store import Store
 from orgstats.times import format_time
@@ -28,7 +28,7 @@ class Filter:
     since_ms: int | None = None
     until_ms: int | None = None
     org_id: int | None = None
-    place: tuple[int, int] | None = None
+    tp: tuple[int, int] | None = None
     """(partition, offset)."""
     handled: bool = False
     """Also those that were redriven or dropped."""
@@ -48,8 +48,8 @@ class Filter:
         if self.org_id is not None:  # what could not be decoded may still tell whose it is, as a number or as text
             raw = "trim(BOTH '\"' FROM JSONExtractRaw(payload, 'org_id'))"
             conditions.append((f"{raw} = %(org)s", {"org": str(self.org_id)}))
-        if self.place is not None:
-            conditions.append(("partition = %(p)s AND d.offset = %(o)s", dict(zip("po", self.place, strict=True))))
+        if self.tp is not None:
+            conditions.append(("partition = %(p)s AND d.offset = %(o)s", dict(zip("po", self.tp, strict=True))))
         if not self.handled:
             conditions.append(("a.action NOT IN %(handled)s", {"handled": list(HANDLED)}))
         return " AND ".join(text for text, _ in conditions), {k: v for _, some in conditions for k, v in some.items()}
@@ -87,7 +87,7 @@ class DeadLetter:
     target_ends: list[int]
 
     @property
-    def place(self) -> str:
+    def tp(self) -> str:
         """topic/partition/offset."""
         return f"{self.topic}/{self.partition}/{self.offset}"
 
@@ -99,7 +99,7 @@ class DeadLetter:
     def shown(self) -> dict[str, Any]:
         """As people and programs may read it: bytes as text where they are, else with escapes."""
         return {
-            "place": self.place,
+            "place": self.tp,
             "kafka_timestamp": format_time(self.kafka_timestamp.timestamp()),
             "reason": self.reason,
             "error": self.error,

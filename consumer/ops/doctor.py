@@ -7,8 +7,8 @@ from typing import Any, Final, Literal
 
 from orgstats.consumer.kafka.group import READ_COMMITTED
 from orgstats.consumer.kafka.retention import retention_of
+from orgstats.consumer.ops.connections import Connections
 from orgstats.consumer.ops.lag import lag
-from orgstats.consumer.ops.site import Site
 from orgstats.consumer.ops.stored import ask
 from orgstats.consumer.store.rules import load_history, server_now
 from orgstats.errors import OrgstatsError, Unavailable
@@ -18,7 +18,7 @@ from orgstats.schemas.migrate import applied, load, pending
 CLOCK_SECONDS: Final = 5.0
 """Clocks that differ by more mislead rules and completeness."""
 OLDEST_CLICKHOUSE: Final = (23, 8)
-OVERTAKEN_SECONDS: Final = 6 * 3600
+RETENTION_DEADLINE_SECONDS: Final = 6 * 3600
 STALE_SECONDS: Final = 120.0
 
 Level = Literal["ok", "note", "act"]
@@ -33,30 +33,28 @@ class Finding:
     remedy: str = ""
 
 
-def examine(site: Site) -> list[Finding]:
+def examine(site: Connections) -> list[Finding]:
     """Every finding, in the order of the chain; a check that cannot be made is a finding too."""
     found: list[Finding] = []
     for check in (_brokers, _topics, _group, _clickhouse, _tables, _rights, _rules, _lag):
         try:
             found.extend(check(site))
         except Unavailable as error:
-            level: Level = "note" if site.settings.incarnation else "act"  # such a broker answers little
+            level: Level = "note" if site.settings.topic_id else "act"  # such a broker answers little
             found.append(Finding(level, str(error), "see that the server answers, then ask again"))
         except OrgstatsError as error:
             found.append(Finding("act", str(error), "see that the settings are right, then ask again"))
     return found
 
 
-def _brokers(site: Site) -> Iterator[Finding]:
+def _brokers(site: Connections) -> Iterator[Finding]:
     cluster, brokers = site.broker.cluster()
     yield Finding("ok", f"Kafka cluster {cluster}: {', '.join(brokers)}")
 
 
-def _topics(site: Site) -> Iterator[Finding]:
-    if site.settings.incarnation:
-        yield Finding(
-            "note", "ORGSTATS_INCARNATION stands for the topics' UUIDs", "change it when a topic is made again"
-        )
+def _topics(site: Connections) -> Iterator[Finding]:
+    if site.settings.topic_id:
+        yield Finding("note", "ORGSTATS_TOPIC_ID stands for the topics' UUIDs", "change it when a topic is made again")
         return
     described = site.topics.describe(site.settings.topic)
     for topic in site.settings.topic:
@@ -69,7 +67,7 @@ def _topics(site: Site) -> Iterator[Finding]:
         if uuid.strip("A"):
             yield Finding("ok", f"topic {topic}: partitions {partitions}, UUID {uuid}")
         else:
-            yield Finding("act", f"topic {topic} has no UUID", "name its incarnation with ORGSTATS_INCARNATION")
+            yield Finding("act", f"topic {topic} has no UUID", "name an id for it with ORGSTATS_TOPIC_ID")
         yield from _topic_settings(topic, site.broker.topic_settings(topic))
 
 
@@ -93,7 +91,7 @@ def _topic_settings(topic: str, settings: dict[str, str]) -> Iterator[Finding]:
     yield Finding(level, f"topic {topic} keeps records {hours}", remedy)
 
 
-def _group(site: Site) -> Iterator[Finding]:
+def _group(site: Connections) -> Iterator[Finding]:
     members = site.broker.group_members(site.settings.group)
     if members:
         yield Finding("ok", f"group {site.settings.group}: members {members}")
@@ -105,7 +103,7 @@ def _group(site: Site) -> Iterator[Finding]:
         yield Finding("note", "isolation.level is read_uncommitted: records of aborted transactions are counted")
 
 
-def _clickhouse(site: Site) -> Iterator[Finding]:
+def _clickhouse(site: Connections) -> Iterator[Finding]:
     version = str(ask(site.store, "SELECT version()", {})[0][0])
     numbers = tuple(int(part) for part in version.split(".")[:2])
     if numbers < OLDEST_CLICKHOUSE:
@@ -121,7 +119,7 @@ def _clickhouse(site: Site) -> Iterator[Finding]:
         yield Finding("ok", f"clocks: ClickHouse's is {there - here:+.1f} s from this one")
 
 
-def _tables(site: Site) -> Iterator[Finding]:
+def _tables(site: Connections) -> Iterator[Finding]:
     missing = pending(load(), site.store.run(applied))
     if missing:
         names = ", ".join(f"{one.version:04}_{one.name}" for one in missing)
@@ -144,7 +142,7 @@ def _tables(site: Site) -> Iterator[Finding]:
         )
 
 
-def _rights(site: Site) -> Iterator[Finding]:
+def _rights(site: Connections) -> Iterator[Finding]:
     tables = ("counts", "project_counts", "hour_counts", "progress", "repairs", "dead_letters", "sources")
     lacking = []
     for right in ("SELECT", "INSERT"):
@@ -163,22 +161,26 @@ def _rights(site: Site) -> Iterator[Finding]:
         yield Finding("ok", "rights: the ClickHouse user may read and insert")
 
 
-def _rules(site: Site) -> Iterator[Finding]:
+def _rules(site: Connections) -> Iterator[Finding]:
     history = site.store.run(load_history)
     if history.entries:
         yield Finding("ok", f"rules: version {history.entries[-1].version}, edition {history.edition}")
     else:
-        yield Finding("note", "no rules are published: events that nobody has judged count as accepted")
+        yield Finding("note", "no rules are published: events that nobody has classified count as accepted")
 
 
-def _lag(site: Site) -> Iterator[Finding]:
+def _lag(site: Connections) -> Iterator[Finding]:
     now = time.time()
     for one in lag(site, None):
         name, age = f"{one.topic}/{one.partition}", one.behind_seconds or 0.0
         if one.position is None:
             yield Finding("act", f"{name} is not counted yet", "start orgstats consume on this topic")
-        elif one.behind and one.overtaken_at is not None and one.overtaken_at < now + OVERTAKEN_SECONDS:
-            left = max(0.0, one.overtaken_at - now)
+        elif (
+            one.behind
+            and one.retention_deadline is not None
+            and one.retention_deadline < now + RETENTION_DEADLINE_SECONDS
+        ):
+            left = max(0.0, one.retention_deadline - now)
             yield Finding(
                 "act",
                 f"{name} is {one.behind:,} records behind, and retention comes to them in {left:,.0f} s",

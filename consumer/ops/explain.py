@@ -1,10 +1,10 @@
-"""What one number of the endpoint is made of: partitions, segments, offsets, reasons, and the rules behind them."""
+"""What one number of the endpoint is made of: partitions, chunks, offsets, reasons, and the rules behind them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from orgstats.consumer.counting.source import SEGMENT_LENGTH, generation_of
+from orgstats.consumer.counting.source import CHUNK_LENGTH, revision_of
 from orgstats.consumer.ops.stored import ask
 from orgstats.consumer.store.rules import load_history
 from orgstats.consumer.store.store import Store
@@ -14,24 +14,24 @@ from orgstats.schemas.tables import RulesRow
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The share of one cell kind of one segment. Offsets [segment, next_offset) are what was counted of it."""
+    """The share of one cell kind of one chunk. Offsets [chunk, next_offset) are what was counted of it."""
 
     topic: str
     partition: int
-    segment: int
+    chunk: int
     next_offset: int
     outcome: str
     category: int
     reason: str
     events: int
     quantity: int
-    generation: int
+    revision: int
     why: str
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """A published rule that gives a reason found among the parts, and the Kafka timestamps it judged."""
+class Classification:
+    """A published rule that gives a reason found among the parts, and the Kafka timestamps it classified."""
 
     version: int
     reason: str
@@ -44,16 +44,16 @@ def explain(store: Store, org_id: int, stat: Stat, start: int, seconds: int) -> 
     """The parts of a stat of an organization in [start, start + seconds), epoch seconds; they add up to it."""
     rows = ask(
         store,
-        "SELECT s.topic, s.partition, c.segment, p.next_offset, toInt8(c.outcome) AS o, c.category,"
+        "SELECT s.topic, s.partition, c.chunk, p.next_offset, toInt8(c.outcome) AS o, c.category,"
         " toString(c.reason) AS r, sum(c.events), sum(c.quantity), max(c.version), any(w.why)"
         " FROM (SELECT * FROM counts FINAL WHERE org_id = %(org_id)s AND bucket >= toDateTime(%(start)s, 'UTC')"
         " AND bucket < toDateTime(%(end)s, 'UTC') AND outcome IN %(outcomes)s AND category IN %(categories)s"
         ") AS c LEFT JOIN (SELECT * FROM sources FINAL) AS s ON s.source_id = c.source_id"
         " LEFT JOIN (SELECT * FROM progress FINAL) AS p ON p.source_id = c.source_id"
-        " LEFT JOIN (SELECT source_id, segment, argMax(why, generation) AS why FROM repairs FINAL"
-        " GROUP BY source_id, segment) AS w ON w.source_id = c.source_id AND w.segment = c.segment"
-        " GROUP BY s.topic, s.partition, c.segment, p.next_offset, o, c.category, r HAVING sum(c.events) > 0"
-        " ORDER BY s.topic, s.partition, c.segment, o, c.category, r",
+        " LEFT JOIN (SELECT source_id, chunk, argMax(why, revision) AS why FROM repairs FINAL"
+        " GROUP BY source_id, chunk) AS w ON w.source_id = c.source_id AND w.chunk = c.chunk"
+        " GROUP BY s.topic, s.partition, c.chunk, p.next_offset, o, c.category, r HAVING sum(c.events) > 0"
+        " ORDER BY s.topic, s.partition, c.chunk, o, c.category, r",
         {
             "org_id": org_id,
             "start": start,
@@ -64,14 +64,14 @@ def explain(store: Store, org_id: int, stat: Stat, start: int, seconds: int) -> 
     )
     return [
         Part(
-            topic, partition, segment, min(segment + SEGMENT_LENGTH, max(next_offset, segment)), Outcome(outcome).name,
-            category, reason, events, quantity, generation_of(version), why,
+            topic, partition, chunk, min(chunk + CHUNK_LENGTH, max(next_offset, chunk)), Outcome(outcome).name,
+            category, reason, events, quantity, revision_of(version), why,
         )
-        for topic, partition, segment, next_offset, outcome, category, reason, events, quantity, version, why in rows
+        for topic, partition, chunk, next_offset, outcome, category, reason, events, quantity, version, why in rows
     ]  # fmt: skip
 
 
-def verdicts(store: Store, parts: Sequence[Part], history: Sequence[RulesRow]) -> list[Verdict]:
+def classifications(store: Store, parts: Sequence[Part], history: Sequence[RulesRow]) -> list[Classification]:
     """The published rules that give the reasons of filtered and rate limited parts."""
     reasons = {part.reason for part in parts if part.outcome in ("filtered", "rate_limited") and part.reason}
     compiled = store.run(load_history)
@@ -81,5 +81,5 @@ def verdicts(store: Store, parts: Sequence[Part], history: Sequence[RulesRow]) -
         row = rows[entry.version]
         until = rows[following.version].effective_from if following else None
         for reason in sorted({rule.reason for rule in entry.rules} & reasons):
-            found.append(Verdict(entry.version, reason, row.published_by, row.effective_from, until))  # noqa: PERF401
+            found.append(Classification(entry.version, reason, row.published_by, row.effective_from, until))  # noqa: PERF401
     return found

@@ -8,8 +8,8 @@ from datetime import datetime
 from enum import IntEnum
 from typing import Any
 
-from orgstats.consumer.ops.compare import Changes
-from orgstats.consumer.ops.site import now
+from orgstats.consumer.ops.compare import ChunkDifference
+from orgstats.consumer.ops.connections import now
 from orgstats.consumer.ops.stored import ask, insert_rows
 from orgstats.consumer.store.store import Store
 
@@ -22,8 +22,8 @@ class Step(IntEnum):
     undone = 2
 
 
-class SegmentStep(IntEnum):
-    """How far a replay is with a segment."""
+class ChunkStep(IntEnum):
+    """How far a replay is with a chunk."""
 
     begun = 1
     done = 2
@@ -36,7 +36,7 @@ class Replay:
     replay_id: str
     action: str
     asked: str
-    logic: str
+    fingerprint: str
     ranges: list[tuple[int, int, int]]
     by: str
     step: Step
@@ -49,29 +49,29 @@ class Replay:
 
 
 @dataclass(frozen=True, slots=True)
-class ReplaySegment:
-    """A segment of a replay."""
+class ReplayChunk:
+    """A chunk of a replay."""
 
     source_id: int
-    segment: int
-    generation: int
+    chunk: int
+    revision: int
     changes: int
-    step: SegmentStep
+    step: ChunkStep
 
 
 def begin(
-    store: Store, action: str, asked: Mapping[str, Any], logic: str, ranges: list[tuple[int, int, int]], by: str
+    store: Store, action: str, asked: Mapping[str, Any], fingerprint: str, ranges: list[tuple[int, int, int]], by: str
 ) -> Replay:
     """Record a new replay."""
     replay_id = secrets.token_hex(4)
-    replay = Replay(replay_id, action, _text(asked), logic, ranges, by, Step.running, now())
+    replay = Replay(replay_id, action, _text(asked), fingerprint, ranges, by, Step.running, now())
     _write(store, replay, Step.running)
     return replay
 
 
-def unfinished(store: Store, action: str, asked: Mapping[str, Any], logic: str) -> Replay | None:
-    """The latest replay of the same options and logic, if it was not finished."""
-    same = [r for r in ls(store) if (r.action, r.asked, r.logic) == (action, _text(asked), logic)]
+def unfinished(store: Store, action: str, asked: Mapping[str, Any], fingerprint: str) -> Replay | None:
+    """The latest replay of the same options and fingerprint, if it was not finished."""
+    same = [r for r in ls(store) if (r.action, r.asked, r.fingerprint) == (action, _text(asked), fingerprint)]
     return same[0] if same and same[0].step is Step.running else None
 
 
@@ -79,13 +79,13 @@ def ls(store: Store) -> list[Replay]:
     """Every replay, the latest first."""
     found = ask(
         store,
-        "SELECT replay_id, toString(action), asked, logic, ranges, by, step, at FROM replays FINAL"
+        "SELECT replay_id, toString(action), asked, fingerprint, ranges, by, step, at FROM replays FINAL"
         " ORDER BY at DESC, replay_id",
         {},
     )
     return [
-        Replay(replay_id, action, asked, logic, [tuple(one) for one in ranges], by, Step(step), at)
-        for replay_id, action, asked, logic, ranges, by, step, at in found
+        Replay(replay_id, action, asked, fingerprint, [tuple(one) for one in ranges], by, Step(step), at)
+        for replay_id, action, asked, fingerprint, ranges, by, step, at in found
     ]
 
 
@@ -94,32 +94,32 @@ def finish(store: Store, replay: Replay, step: Step) -> None:
     _write(store, replay, step)
 
 
-def segments(store: Store, replay: Replay) -> list[ReplaySegment]:
+def chunks(store: Store, replay: Replay) -> list[ReplayChunk]:
     """What is begun or done of a replay."""
     found = ask(
         store,
-        "SELECT source_id, segment, generation, changes, step FROM replay_segments FINAL WHERE replay_id = %(id)s"
-        " ORDER BY source_id, segment",
+        "SELECT source_id, chunk, revision, changes, step FROM replay_chunks FINAL WHERE replay_id = %(id)s"
+        " ORDER BY source_id, chunk",
         {"id": replay.replay_id},
     )
-    return [ReplaySegment(*row, SegmentStep(step)) for *row, step in found]  # type: ignore[call-arg]
+    return [ReplayChunk(*row, ChunkStep(step)) for *row, step in found]  # type: ignore[call-arg]
 
 
-def record(store: Store, replay: Replay, changes: Sequence[Changes], step: SegmentStep) -> None:
-    """Record segments as begun or done."""
+def record(store: Store, replay: Replay, changes: Sequence[ChunkDifference], step: ChunkStep) -> None:
+    """Record chunks as begun or done."""
     at = now()
     insert_rows(
         store,
-        "replay_segments",
+        "replay_chunks",
         [
-            (replay.replay_id, c.counted.source.source_id, c.counted.segment, c.generation, c.count, int(step), at)
+            (replay.replay_id, c.counted.source.source_id, c.counted.chunk, c.revision, c.count, int(step), at)
             for c in changes
         ],
     )
 
 
 def _write(store: Store, r: Replay, step: Step) -> None:
-    insert_rows(store, "replays", [(r.replay_id, r.action, r.asked, r.logic, r.ranges, r.by, int(step), now())])
+    insert_rows(store, "replays", [(r.replay_id, r.action, r.asked, r.fingerprint, r.ranges, r.by, int(step), now())])
 
 
 def _text(asked: Mapping[str, Any]) -> str:

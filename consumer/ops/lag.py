@@ -5,10 +5,10 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from orgstats.consumer.counting.source import segment_of
-from orgstats.consumer.kafka.group import Place
-from orgstats.consumer.kafka.retention import RATE_SECONDS, Retention, overtaken_at, retention_of
-from orgstats.consumer.ops.site import Located, Site, locate
+from orgstats.consumer.counting.source import chunk_of
+from orgstats.consumer.kafka.group import TopicPartition
+from orgstats.consumer.kafka.retention import RATE_SECONDS, Retention, retention_deadline, retention_of
+from orgstats.consumer.ops.connections import Connections, SourceStatus, locate
 from orgstats.consumer.ops.stored import ask
 from orgstats.errors import Unavailable
 from orgstats.times import format_time
@@ -23,7 +23,7 @@ class Lag:
 
     `behind_seconds` is the age of the moment up to which the counts are complete; 0 at the end, None while unknown.
 
-    `overtaken_at` is when retention would delete uncounted records if counting stood still, epoch seconds; None
+    `retention_deadline` is when retention would delete uncounted records if counting stood still, epoch seconds; None
     for never. Rates are records a second; `counted_rate` needs two looks.
     """
 
@@ -33,46 +33,48 @@ class Lag:
     end: int
     behind: int
     behind_seconds: float | None
-    open_segment: int | None
+    open_chunk: int | None
     produced_rate: float
     counted_rate: float | None
-    overtaken_at: float | None
+    retention_deadline: float | None
     committed: int | None
     open_transaction: int
 
     def shown(self) -> dict[str, Any]:
         """As JSON."""
-        at = self.overtaken_at
+        at = self.retention_deadline
         return {
             **{name: getattr(self, name) for name in self.__slots__},
-            "overtaken_at": None if at is None else format_time(at),
+            "retention_deadline": None if at is None else format_time(at),
         }
 
 
-def lag(site: Site, partitions: Collection[int] | None, before: Sequence[Lag] = (), seconds: float = 0.0) -> list[Lag]:
+def lag(
+    site: Connections, partitions: Collection[int] | None, before: Sequence[Lag] = (), seconds: float = 0.0
+) -> list[Lag]:
     """Every partition now; with an earlier look, `seconds` ago, also how fast counting goes."""
     now = time.time()
     located = locate(site, partitions)
-    places = [(one.source.topic, one.source.partition) for one in located]
-    recent = site.broker.offsets_at(places, round((now - RATE_SECONDS) * 1000))
-    commits = _or(dict[Place, int](), lambda: site.broker.committed(site.settings.group, places))
+    tps = [(one.source.topic, one.source.partition) for one in located]
+    recent = site.broker.offsets_at(tps, round((now - RATE_SECONDS) * 1000))
+    commits = _or(dict[TopicPartition, int](), lambda: site.broker.committed(site.settings.group, tps))
     complete = _complete_until(site, located)
-    ends = site.topics.ends(places, "read_uncommitted")
+    ends = site.topics.ends(tps, "read_uncommitted")
     retention = {
         topic: _or(Retention(None, None), lambda topic=topic: retention_of(site.broker.topic_settings(topic)))  # type: ignore[misc]
         for topic in site.settings.topic
     }
     earlier = {(one.topic, one.partition): one.position for one in before}
     found = []
-    for one, place in zip(located, places, strict=True):
-        since = recent[place]
-        end = max(ends[place], one.end)
+    for one, tp in zip(located, tps, strict=True):
+        since = recent[tp]
+        end = max(ends[tp], one.end)
         produced = 0.0 if since is None else (end - since) / RATE_SECONDS
         counted = None
-        if one.progress is not None and earlier.get(place) is not None and seconds:
-            counted = max(0, one.progress.next_offset - (earlier[place] or 0)) / seconds
+        if one.progress is not None and earlier.get(tp) is not None and seconds:
+            counted = max(0, one.progress.next_offset - (earlier[tp] or 0)) / seconds
         complete_until = complete.get(one.source.source_id, 0.0)
-        found.append(_lag(one, end, now, complete_until, (produced, counted), retention[place[0]], commits.get(place)))
+        found.append(_lag(one, end, now, complete_until, (produced, counted), retention[tp[0]], commits.get(tp)))
     return found
 
 
@@ -85,7 +87,7 @@ def _or(otherwise: Answer, ask: Callable[[], Answer]) -> Answer:
 
 
 def _lag(
-    one: Located,
+    one: SourceStatus,
     end: int,
     now: float,
     complete_until: float,
@@ -106,16 +108,16 @@ def _lag(
         end,
         behind,
         age if behind else 0.0,
-        None if position is None else segment_of(position),
+        None if position is None else chunk_of(position),
         round(rates[0], 1),
         None if rates[1] is None else round(rates[1], 1),
-        overtaken_at(retention, counted_until, now, counted_to - one.low, rates[0]),
+        retention_deadline(retention, counted_until, now, counted_to - one.low, rates[0]),
         committed,
         end - one.end,
     )
 
 
-def _complete_until(site: Site, located: Collection[Located]) -> dict[int, float]:
+def _complete_until(site: Connections, located: Collection[SourceStatus]) -> dict[int, float]:
     rows = ask(
         site.store,
         "SELECT source_id, toUnixTimestamp64Milli(complete_until) FROM progress FINAL WHERE source_id IN %(ids)s",

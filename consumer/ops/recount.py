@@ -1,4 +1,4 @@
-"""Counts ranges of the log again, with the counting code of the daemon, and compares segment by segment."""
+"""Counts ranges of the log again, with the counting code of the daemon, and compares chunk by chunk."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -7,22 +7,22 @@ from enum import StrEnum
 from typing import Final, cast
 
 from orgstats.consumer.counting.batch import BatchCounter, Record
-from orgstats.consumer.counting.chunk import Segment
+from orgstats.consumer.counting.chunk import Chunk
 from orgstats.consumer.counting.partition import DeadRecord, Partition
 from orgstats.consumer.counting.resume import Attempt, Resume
-from orgstats.consumer.counting.source import SEGMENT_LENGTH, Source, segment_end, segment_of
+from orgstats.consumer.counting.source import CHUNK_LENGTH, Source, chunk_end, chunk_of
 from orgstats.consumer.kafka.reader import LogReader
 from orgstats.consumer.ops import stored
-from orgstats.consumer.ops.compare import Changes, Counted, StoredCells, compare
-from orgstats.consumer.ops.site import Located, Site
+from orgstats.consumer.ops.compare import ChunkDifference, RecountedChunk, StoredCells, compare
+from orgstats.consumer.ops.connections import Connections, SourceStatus
 
-SEGMENTS_AT_ONCE: Final = 4
-"""Segments that are counted, compared and stored together: what is held in memory, and what a kill costs."""
+CHUNKS_AT_ONCE: Final = 4
+"""Chunks that are counted, compared and stored together: what is held in memory, and what a kill costs."""
 _BEYOND_ALL: Final = 1 << 48
 
 
-class Head(StrEnum):
-    """What to do with a segment whose first records are no longer in the log."""
+class HeadPolicy(StrEnum):
+    """What to do with a chunk whose first records are no longer in the log."""
 
     refuse = "refuse"
     skip = "skip"
@@ -31,23 +31,23 @@ class Head(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
-    """Offsets of one source to be counted again: from a segment's first to a segment's end, or the log's.
+class OffsetRange:
+    """Offsets of one source to be counted again: from a chunk's first to a chunk's end, or the log's.
 
     With `whole_log` the log was cut back: what is stored beyond `end` goes too.
     """
 
-    located: Located
+    located: SourceStatus
     first: int
     end: int
     whole_log: bool = False
 
 
 @dataclass(slots=True)
-class Tally:
+class RecountTotals:
     """What was read so far, and how long reading, counting and comparing took; `waited` for the rate comes on top."""
 
-    segments: int = 0
+    chunks: int = 0
     records: int = 0
     bytes: int = 0
     seconds: float = 0.0
@@ -58,25 +58,25 @@ class Tally:
 class Recount:
     """How to count again. `rate` in records a second, 0 for as fast as it goes."""
 
-    site: Site
+    site: Connections
     batch: BatchCounter
     repair: bool = False
-    head: Head = Head.refuse
+    head: HeadPolicy = HeadPolicy.refuse
     rate: float = 0.0
-    segments_at_once: int = SEGMENTS_AT_ONCE
-    tally: Tally = field(default_factory=Tally)
+    chunks_at_once: int = CHUNKS_AT_ONCE
+    tally: RecountTotals = field(default_factory=RecountTotals)
     on_records: Callable[[int], None] = lambda _offsets: None
 
-    def changes(self, span: Span, begun: Mapping[int, int]) -> Iterator[list[Changes]]:
-        """Changes of each segment of a span, of a few segments at a time, unchanged ones included.
+    def changes(self, span: OffsetRange, begun: Mapping[int, int]) -> Iterator[list[ChunkDifference]]:
+        """Changes of each chunk of a span, of a few chunks at a time, unchanged ones included.
 
-        `begun` holds the generation of segments that an interrupted run has begun.
+        `begun` holds the revision of chunks that an interrupted run has begun.
         """
         located = span.located
         with LogReader(self.site.settings.kafka_properties(), located.isolation) as reader:
             first = span.first
             while first < span.end:
-                end = min(first + self.segments_at_once * SEGMENT_LENGTH, span.end)
+                end = min(first + self.chunks_at_once * CHUNK_LENGTH, span.end)
                 began, waited = time.monotonic(), self.tally.waited
                 chunk = list(self._chunk(reader, span, first, end, begun))
                 self.tally.seconds += time.monotonic() - began - (self.tally.waited - waited)
@@ -86,57 +86,57 @@ class Recount:
             yield list(self._beyond(span, begun))
 
     def _chunk(
-        self, reader: LogReader, span: Span, first: int, end: int, begun: Mapping[int, int]
-    ) -> Iterator[Changes]:
-        held = stored.segments(self.site.store, span.located.source, first, segment_end(end - 1))
-        generations = {
-            segment: begun[segment] if segment in begun else self._generation(span, segment, held)
-            for segment in range(first, end, SEGMENT_LENGTH)
+        self, reader: LogReader, span: OffsetRange, first: int, end: int, begun: Mapping[int, int]
+    ) -> Iterator[ChunkDifference]:
+        held = stored.chunks(self.site.store, span.located.source, first, chunk_end(end - 1))
+        revisions = {
+            chunk: begun[chunk] if chunk in begun else self._revision(span, chunk, held)
+            for chunk in range(first, end, CHUNK_LENGTH)
         }
-        for counted in self._count(reader, span.located, first, end, generations, held):
-            self.tally.segments += 1
-            known = held.get(counted.segment, StoredCells())
-            if span.located.low > counted.segment:  # what became of deleted records is known from the store alone
+        for counted in self._count(reader, span.located, first, end, revisions, held):
+            self.tally.chunks += 1
+            known = held.get(counted.chunk, StoredCells())
+            if span.located.low > counted.chunk:  # what became of deleted records is known from the store alone
                 still = {o: one for o, one in known.dead.items() if o >= span.located.low}
                 known = replace(known, dead=still)
-            yield compare(counted, known, generations[counted.segment])
+            yield compare(counted, known, revisions[counted.chunk])
 
-    def _generation(self, span: Span, segment: int, held: Mapping[int, StoredCells]) -> int:
-        recorded = span.located.generation(segment)
-        before = max(recorded, held[segment].generation if segment in held else 0)
+    def _revision(self, span: OffsetRange, chunk: int, held: Mapping[int, StoredCells]) -> int:
+        recorded = span.located.revision(chunk)
+        before = max(recorded, held[chunk].revision if chunk in held else 0)
         return before + 1 if self.repair else before
 
     def _count(
         self,
         reader: LogReader,
-        located: Located,
+        located: SourceStatus,
         first: int,
         end: int,
-        generations: Mapping[int, int],
+        revisions: Mapping[int, int],
         held: Mapping[int, StoredCells],
-    ) -> Iterator[Counted]:
-        """One pass over the log; all segments of [first, end), also those without a record."""
+    ) -> Iterator[RecountedChunk]:
+        """One pass over the log; all chunks of [first, end), also those without a record."""
         start = max(first, located.low)
-        keep = start > first and self.head is Head.keep
+        keep = start > first and self.head is HeadPolicy.keep
         partition = Partition(
             located.source,
             Resume(start, start, load_stored=keep),
             self.batch,
-            lambda segment: Attempt(generations.get(segment, 0)),
+            lambda chunk: Attempt(revisions.get(chunk, 0)),
             projects=self.site.settings.projects,
         )
         if keep and first in held:
-            partition.segment.load(held[first].cells, held[first].project_cells)
-            partition.segment.generation = generations[first]
-        kept = partition.segment if keep else None
+            partition.chunk.load(held[first].cells, held[first].project_cells)
+            partition.chunk.revision = revisions[first]
+        kept = partition.chunk if keep else None
         self._read(reader, located, partition, start, end)
         yield from _counted(located.source, partition, (first, end), self.site.settings.projects, kept)
 
-    def _read(self, reader: LogReader, located: Located, partition: Partition, start: int, end: int) -> None:
+    def _read(self, reader: LogReader, located: SourceStatus, partition: Partition, start: int, end: int) -> None:
         began = time.monotonic()
         records, position = 0, start
-        place = (located.source.topic, located.source.partition)
-        for run, reached in reader.read(place, start, end):
+        tp = (located.source.topic, located.source.partition)
+        for run, reached in reader.read(tp, start, end):
             partition.count(cast("Sequence[Record]", run))
             records += len(run)
             self.tally.bytes += sum(len(one) for one in run)
@@ -148,33 +148,33 @@ class Recount:
         partition.advance(end)
         self.tally.records += records
 
-    def _beyond(self, span: Span, begun: Mapping[int, int]) -> Iterator[Changes]:
-        """Stored segments behind the end of a log that was cut back: all their cells go.
+    def _beyond(self, span: OffsetRange, begun: Mapping[int, int]) -> Iterator[ChunkDifference]:
+        """Stored chunks behind the end of a log that was cut back: all their cells go.
 
-        Their zeros have the lowest version of their generation, so that what is counted there later wins.
+        Their zeros have the lowest version of their revision, so that what is counted there later wins.
         """
-        first = segment_end(span.end - 1) if span.end else 0
-        held = stored.segments(self.site.store, span.located.source, first, _BEYOND_ALL)
-        for segment, cells in held.items():
-            generation = begun.get(segment, max(span.located.generation(segment), cells.generation) + 1)
-            empty = Segment(segment, projects=self.site.settings.projects)
-            counted = Counted(span.located.source, segment, segment, empty.cells, empty.project_cells, {})
-            yield compare(counted, cells, generation)
+        first = chunk_end(span.end - 1) if span.end else 0
+        held = stored.chunks(self.site.store, span.located.source, first, _BEYOND_ALL)
+        for chunk, cells in held.items():
+            revision = begun.get(chunk, max(span.located.revision(chunk), cells.revision) + 1)
+            empty = Chunk(chunk, projects=self.site.settings.projects)
+            counted = RecountedChunk(span.located.source, chunk, chunk, empty.cells, empty.project_cells, {})
+            yield compare(counted, cells, revision)
 
 
 def _counted(
-    source: Source, partition: Partition, offsets: tuple[int, int], projects: bool, kept: Segment | None
-) -> Iterator[Counted]:
-    """What a partition counted, by segment; `kept` began with stored cells, and may not have changed."""
+    source: Source, partition: Partition, offsets: tuple[int, int], projects: bool, kept: Chunk | None
+) -> Iterator[RecountedChunk]:
+    """What a partition counted, by chunk; `kept` began with stored cells, and may not have changed."""
     taken = partition.take()
-    segments = {part.segment.first_offset: part.segment for part in taken.segments}
+    chunks = {part.chunk.first_offset: part.chunk for part in taken.chunks}
     if kept is not None:
-        segments[kept.first_offset] = kept
+        chunks[kept.first_offset] = kept
     dead: dict[int, dict[int, DeadRecord]] = {}
     for one in taken.notes.dead_letters:
-        dead.setdefault(segment_of(one.record.offset()), {})[one.record.offset()] = one
+        dead.setdefault(chunk_of(one.record.offset()), {})[one.record.offset()] = one
     first, end = offsets
-    for segment in range(first, end, SEGMENT_LENGTH):
-        found = segments.get(segment) or Segment(segment, projects=projects)
-        next_offset = min(segment + SEGMENT_LENGTH, end)
-        yield Counted(source, segment, next_offset, found.cells, found.project_cells, dead.get(segment, {}))
+    for chunk in range(first, end, CHUNK_LENGTH):
+        found = chunks.get(chunk) or Chunk(chunk, projects=projects)
+        next_offset = min(chunk + CHUNK_LENGTH, end)
+        yield RecountedChunk(source, chunk, next_offset, found.cells, found.project_cells, dead.get(chunk, {}))

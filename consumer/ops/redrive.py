@@ -19,13 +19,12 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from orgstats.consumer.counting.decode import DeadLetter as Undecodable
-from orgstats.consumer.counting.decode import decode, event_second
+from orgstats.consumer.counting.decode import Undecodable, decode, event_second
 from orgstats.consumer.kafka.group import READ_COMMITTED
 from orgstats.consumer.kafka.reader import LogReader
+from orgstats.consumer.ops.connections import Connections, SourceStatus, locate
 from orgstats.consumer.ops.dead_letters import DeadLetter, Filter, mark, pages
 from orgstats.consumer.ops.mending import Mend, hops_of, mend, origin_of, redriven_headers
-from orgstats.consumer.ops.site import Located, Site, locate
 from orgstats.errors import OrgstatsError, Refused, Unavailable
 from orgstats.failpoints import failpoint
 
@@ -48,7 +47,7 @@ Origin = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class How:
+class RedriveOptions:
     """How to redrive: `target` None is each dead letter's own topic; `rate` records a second, 0 for no limit."""
 
     mends: Sequence[Mend] = ()
@@ -62,7 +61,7 @@ class How:
 
 
 @dataclass(slots=True)
-class Redriven:
+class RedriveResult:
     """What came of it; `left` holds dead letters that stay, by why, `examples` a place of each."""
 
     sent: int = 0
@@ -73,12 +72,12 @@ class Redriven:
     def leave(self, why: str, letter: DeadLetter) -> None:
         """Note one that stays."""
         self.left[why] += 1
-        self.examples.setdefault(why, letter.place)
+        self.examples.setdefault(why, letter.tp)
 
 
-def redrive(site: Site, which: Filter, how: How) -> Redriven:
+def redrive(site: Connections, which: Filter, how: RedriveOptions) -> RedriveResult:
     """Redrive what the filter finds; without `execute` say what would be. `site` is that of the target topics."""
-    done = Redriven()
+    done = RedriveResult()
     whole = _Whole(site)
     producer = _producer(site) if how.execute else None
     _settle(site, which, how, done)
@@ -98,11 +97,11 @@ def redrive(site: Site, which: Filter, how: How) -> Redriven:
     return done
 
 
-def _target(letter: DeadLetter, how: How) -> str:
+def _target(letter: DeadLetter, how: RedriveOptions) -> str:
     return how.target or letter.topic
 
 
-def _mended(whole: "_Whole", letter: DeadLetter, how: How, done: Redriven) -> bytes | None:
+def _mended(whole: "_Whole", letter: DeadLetter, how: RedriveOptions, done: RedriveResult) -> bytes | None:
     """The payload to send; None when the dead letter stays."""
     if hops_of(letter.headers) >= how.max_hops:
         done.leave(f"redriven {how.max_hops} times already", letter)
@@ -126,9 +125,9 @@ def _mended(whole: "_Whole", letter: DeadLetter, how: How, done: Redriven) -> by
 class _Whole:
     """Payloads that are longer than what is stored, read from the log again."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Connections) -> None:
         self._site = site
-        self._located: dict[int, Located] | None = None
+        self._located: dict[int, SourceStatus] | None = None
 
     def payload(self, letter: DeadLetter) -> bytes | None:
         """None when the record is no longer in the log."""
@@ -137,13 +136,13 @@ class _Whole:
         one = self._located.get(letter.source_id)
         if one is None or letter.offset < one.low:
             return None
-        place = (letter.topic, letter.partition)
+        tp = (letter.topic, letter.partition)
         with LogReader(self._site.settings.kafka_properties(), one.isolation) as reader:
-            runs = [run for run, _ in reader.read(place, letter.offset, letter.offset + 1)]
+            runs = [run for run, _ in reader.read(tp, letter.offset, letter.offset + 1)]
         return next((message.value() for run in runs for message in run), None)
 
 
-def _settle(site: Site, which: Filter, how: How, done: Redriven) -> None:
+def _settle(site: Connections, which: Filter, how: RedriveOptions, done: RedriveResult) -> None:
     """Mark as redriven what an interrupted redrive has sent."""
     uncertain = [one for page in pages(site.store, which, how.limit) for one in page if one.action == "redriving"]
     for target in sorted({one.target for one in uncertain}):
@@ -155,18 +154,18 @@ def _settle(site: Site, which: Filter, how: How, done: Redriven) -> None:
             mark(site.store, found, "redriven", how.by, target=target)
 
 
-def _origins(site: Site, target: str, letters: Sequence[DeadLetter]) -> set[Origin]:
+def _origins(site: Connections, target: str, letters: Sequence[DeadLetter]) -> set[Origin]:
     """Origins of redriven records in the target, from the earliest ends that any of these dead letters has."""
-    places = [(target, partition) for partition in range(site.topics.partitions(target))]
-    firsts = [min((one.target_ends[p] for one in letters if p < len(one.target_ends)), default=0) for _, p in places]
+    tps = [(target, partition) for partition in range(site.topics.partitions(target))]
+    firsts = [min((one.target_ends[p] for one in letters if p < len(one.target_ends)), default=0) for _, p in tps]
     isolation = site.settings.isolation
-    ends = _visible_ends(site, places, isolation)
-    lows = site.topics.starts(places)
+    ends = _visible_ends(site, tps, isolation)
+    lows = site.topics.starts(tps)
     found: set[Origin] = set()
     with LogReader(site.settings.kafka_properties(), isolation) as reader:
-        for place, first in zip(places, firsts, strict=True):
-            start = max(first, lows[place])
-            for run, _ in reader.read(place, start, ends[place]) if start < ends[place] else ():
+        for tp, first in zip(tps, firsts, strict=True):
+            start = max(first, lows[tp])
+            for run, _ in reader.read(tp, start, ends[tp]) if start < ends[tp] else ():
                 for message in run:
                     origin = origin_of(_pairs(message))
                     if origin is not None:
@@ -178,18 +177,18 @@ def _pairs(message: Message) -> list[tuple[str, bytes]]:
     return [(name, bytes(value or b"")) for name, value in message.headers() or ()]  # type: ignore[arg-type, str-unpack]
 
 
-def _visible_ends(site: Site, places: Sequence[tuple[str, int]], isolation: str) -> Mapping[tuple[str, int], int]:
+def _visible_ends(site: Connections, tps: Sequence[tuple[str, int]], isolation: str) -> Mapping[tuple[str, int], int]:
     """The ends of the target, once no open transaction hides a part of it any more."""
-    wanted = site.topics.ends(places, "read_uncommitted")
+    wanted = site.topics.ends(tps, "read_uncommitted")
     deadline = time.monotonic() + OPEN_SECONDS
-    while any(site.topics.ends(places, isolation)[place] < wanted[place] for place in places):
+    while any(site.topics.ends(tps, isolation)[tp] < wanted[tp] for tp in tps):
         if time.monotonic() > deadline:
             raise Unavailable("an open transaction of another producer hides the end of the target; try again later")
         time.sleep(0.5)
     return wanted
 
 
-def _producer(site: Site) -> Producer:
+def _producer(site: Connections) -> Producer:
     properties: dict[str, Any] = {
         name: value for name, value in site.settings.kafka_properties().items() if not name.startswith(_CONSUMER_ONLY)
     }
@@ -206,7 +205,9 @@ def _producer(site: Site) -> Producer:
     return producer
 
 
-def _send(site: Site, producer: Producer, target: str, letters: Iterable[tuple[DeadLetter, bytes]], by: str) -> None:
+def _send(
+    site: Connections, producer: Producer, target: str, letters: Iterable[tuple[DeadLetter, bytes]], by: str
+) -> None:
     """One transaction; see the steps at the top."""
     batch = list(letters)
     count = site.topics.partitions(target)

@@ -1,11 +1,11 @@
 """Replay: what the log gives against what is stored, first shown and then written.
 
-A replay reads closed segments again and compares them cell by cell. Where the store only lacks something, the
-missing rows are written in the generation that is there. Where it holds something else, only a repair may act:
-in the next generation, recorded before its first row, with what it replaces kept for `undo`.
+A replay reads closed chunks again and compares them cell by cell. Where the store only lacks something, the
+missing rows are written in the revision that is there. Where it holds something else, only a repair may act:
+in the next revision, recorded before its first row, with what it replaces kept for `undo`.
 
-Failure semantics: every step may be repeated. A replay that was killed goes on after the last segments that it
-recorded as done; those that were begun are compared again and get what is still missing, in the same generation.
+Failure semantics: every step may be repeated. A replay that was killed goes on after the last chunks that it
+recorded as done; those that were begun are compared again and get what is still missing, in the same revision.
 """
 
 import time
@@ -16,26 +16,26 @@ from typing import Any, Final
 from orgstats.consumer.checkpoint import earliest_clock_ms
 from orgstats.consumer.counting.batch import BatchCounter
 from orgstats.consumer.counting.completeness import SeenEnds
-from orgstats.consumer.counting.fingerprint import fingerprint
-from orgstats.consumer.counting.source import segment_end
-from orgstats.consumer.kafka.group import Place
+from orgstats.consumer.counting.fingerprint import fingerprint_of
+from orgstats.consumer.counting.source import chunk_end
+from orgstats.consumer.kafka.group import TopicPartition
 from orgstats.consumer.ops import jobs, stored
-from orgstats.consumer.ops.compare import Changes
-from orgstats.consumer.ops.recount import SEGMENTS_AT_ONCE, Head, Recount, Span
-from orgstats.consumer.ops.site import Located, Site, locate, now
-from orgstats.consumer.ops.spans import Wanted, closed_span, whole_span, without
+from orgstats.consumer.ops.compare import ChunkDifference
+from orgstats.consumer.ops.connections import Connections, SourceStatus, locate, now
+from orgstats.consumer.ops.recount import CHUNKS_AT_ONCE, HeadPolicy, OffsetRange, Recount
+from orgstats.consumer.ops.spans import WantedOffsets, closed_span, whole_span, without
 from orgstats.consumer.ops.summary import Summary
-from orgstats.consumer.store.rows import Flush, Reached, progress
+from orgstats.consumer.store.rows import Flush, ProgressUpdate, progress
 from orgstats.consumer.store.rules import load_history
 from orgstats.errors import Refused
 from orgstats.failpoints import failpoint
 
-LOGIC_SECONDS: Final = 45.0
+FINGERPRINT_SECONDS: Final = 45.0
 """Consumers notice a new edition of the rules within 10 s; this long a repair waits for them."""
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ReplayRequest:
     """What an operator asked for, as given; the same again goes on with an interrupted replay."""
 
     topics: tuple[str, ...]
@@ -45,7 +45,7 @@ class Asked:
     since: str | None = None
     until: str | None = None
     repair: bool = False
-    head: Head = Head.refuse
+    head: HeadPolicy = HeadPolicy.refuse
     rewind: bool = False
 
     @property
@@ -55,7 +55,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Range:
+class TimeRange:
     """The wanted offsets or Kafka timestamps, epoch milliseconds, resolved from what was asked."""
 
     since_ms: int | None = None
@@ -63,14 +63,14 @@ class Range:
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedReplay:
     """A replay ready to be planned or applied."""
 
-    site: Site
-    asked: Asked
-    spans: list[Span]
+    site: Connections
+    asked: ReplayRequest
+    spans: list[OffsetRange]
     notes: list[str]
-    logic: str
+    fingerprint: str
     batch: BatchCounter
 
     @property
@@ -79,15 +79,15 @@ class Prepared:
         return sum(span.end - max(span.first, span.located.low) for span in self.spans)
 
 
-def prepare(site: Site, asked: Asked, when: Range, *, wait: bool = False) -> Prepared:
-    """Find the segments that were asked for. With `wait`, when running consumers count by the newest rules.
+def prepare(site: Connections, asked: ReplayRequest, when: TimeRange, *, wait: bool = False) -> PreparedReplay:
+    """Find the chunks that were asked for. With `wait`, when running consumers count by the newest rules.
 
-    Raises Refused when the consumers count by another logic than this program and its settings.
+    Raises Refused when the consumers count by another fingerprint than this program and its settings.
     """
-    deadline = time.monotonic() + (LOGIC_SECONDS if wait and asked.repair else 0.0)
+    deadline = time.monotonic() + (FINGERPRINT_SECONDS if wait and asked.repair else 0.0)
     while True:
         history = site.store.run(load_history)
-        logic = _logic(site, history.edition)
+        fingerprint = _fingerprint(site, history.edition)
         located = locate(site, asked.partitions)
         behind = _behind(site, located, history.edition)
         if not behind or time.monotonic() >= deadline or not site.broker.group_members(site.settings.group):
@@ -100,51 +100,57 @@ def prepare(site: Site, asked: Asked, when: Range, *, wait: bool = False) -> Pre
         if asked.repair and not asked.rewind
     ]
     spans, left_out = _spans(site, asked, when, located)
-    return Prepared(site, asked, spans, notes + left_out, logic, BatchCounter(site.settings.limits, history))
+    return PreparedReplay(
+        site, asked, spans, notes + left_out, fingerprint, BatchCounter(site.settings.limits, history)
+    )
 
 
-def _logic(site: Site, edition: int) -> str:
-    return fingerprint(site.settings.limits, edition, projects=site.settings.projects)
+def _fingerprint(site: Connections, edition: int) -> str:
+    return fingerprint_of(site.settings.limits, edition, projects=site.settings.projects)
 
 
-def _behind(site: Site, located: Collection[Located], edition: int) -> list[Located]:
+def _behind(site: Connections, located: Collection[SourceStatus], edition: int) -> list[SourceStatus]:
     """Sources last counted by an older edition of the rules; Refused when it was by other settings or code."""
-    known = {_logic(site, old) for old in range(edition + 1)}
+    known = {_fingerprint(site, old) for old in range(edition + 1)}
     for one in located:
-        if one.progress is not None and one.progress.logic not in known:
+        if one.progress is not None and one.progress.fingerprint not in known:
             raise Refused(
                 f"{one.name} is counted by another version of orgstats or other settings than these: a replay would "
                 "mix both. Give this command the consumers' ORGSTATS_MAX_EVENT_AGE_SECONDS, "
                 "ORGSTATS_MAX_EVENT_AHEAD_SECONDS and ORGSTATS_PROJECTS; after an upgrade, start the consumers first"
             )
-    newest = _logic(site, edition)
-    return [one for one in located if one.progress is not None and one.progress.logic != newest]
+    newest = _fingerprint(site, edition)
+    return [one for one in located if one.progress is not None and one.progress.fingerprint != newest]
 
 
-def _spans(site: Site, asked: Asked, when: Range, located: Collection[Located]) -> tuple[list[Span], list[str]]:
+def _spans(
+    site: Connections, asked: ReplayRequest, when: TimeRange, located: Collection[SourceStatus]
+) -> tuple[list[OffsetRange], list[str]]:
     if asked.rewind:
         return _rewound(site, asked, located)
-    places = [(one.source.topic, one.source.partition) for one in located]
-    since = {} if when.since_ms is None else site.broker.offsets_at(places, when.since_ms)
-    until = {} if when.until_ms is None else site.broker.offsets_at(places, when.until_ms)
+    tps = [(one.source.topic, one.source.partition) for one in located]
+    since = {} if when.since_ms is None else site.broker.offsets_at(tps, when.since_ms)
+    until = {} if when.until_ms is None else site.broker.offsets_at(tps, when.until_ms)
     spans, notes = [], []
-    for one, place in zip(located, places, strict=True):
+    for one, tp in zip(located, tps, strict=True):
         first, end = asked.from_offset, asked.to_offset
         if when.since_ms is not None:
-            found = since[place]
+            found = since[tp]
             first = one.end if found is None else found
         if when.until_ms is not None:
-            end = until[place]
+            end = until[tp]
         if first is not None and end is not None and end <= first:
             continue
-        span, left_out = closed_span(one, Wanted(first, end), asked.head)
+        span, left_out = closed_span(one, WantedOffsets(first, end), asked.head)
         notes += left_out
         if span is not None:
             spans.append(span)
     return spans, notes
 
 
-def _rewound(site: Site, asked: Asked, located: Collection[Located]) -> tuple[list[Span], list[str]]:
+def _rewound(
+    site: Connections, asked: ReplayRequest, located: Collection[SourceStatus]
+) -> tuple[list[OffsetRange], list[str]]:
     members = site.broker.group_members(site.settings.group)
     if members:
         raise Refused(
@@ -160,7 +166,7 @@ def _rewound(site: Site, asked: Asked, located: Collection[Located]) -> tuple[li
     return spans, notes
 
 
-def plan(prepared: Prepared, on_changes: Callable[[Changes], None], **how: Any) -> Summary:
+def plan(prepared: PreparedReplay, on_changes: Callable[[ChunkDifference], None], **how: Any) -> Summary:
     """Read the log and say what `apply` with the same options would write; writes nothing."""
     summary = Summary(notes=list(prepared.notes))
     recount = _recount(prepared, summary, **how)
@@ -172,21 +178,21 @@ def plan(prepared: Prepared, on_changes: Callable[[Changes], None], **how: Any) 
     return summary
 
 
-def apply(prepared: Prepared, by: str, stopping: Callable[[], bool], **how: Any) -> Summary:
+def apply(prepared: PreparedReplay, by: str, stopping: Callable[[], bool], **how: Any) -> Summary:
     """Do it, or go on doing it; ends early, resumably, when `stopping`.
 
-    Rows of a few segments at a time, in this order: what is replaced, the segments as begun, their generation,
-    dead letters, counts, project counts, sums by hour, the segments as done.
+    Rows of a few chunks at a time, in this order: what is replaced, the chunks as begun, their revision,
+    dead letters, counts, project counts, sums by hour, the chunks as done.
     """
     site, asked = prepared.site, prepared.asked
     seen = _seen(prepared)
     replay, prepared = _begin(prepared, by)
-    known = jobs.segments(site.store, replay)
-    begun = {(s.source_id, s.segment): s.generation for s in known if s.step is jobs.SegmentStep.begun}
+    known = jobs.chunks(site.store, replay)
+    begun = {(s.source_id, s.chunk): s.revision for s in known if s.step is jobs.ChunkStep.begun}
     summary = Summary(notes=list(prepared.notes), replay_id=replay.replay_id)
-    done = {(s.source_id, s.segment) for s in known if s.step is jobs.SegmentStep.done}
+    done = {(s.source_id, s.chunk) for s in known if s.step is jobs.ChunkStep.done}
     if done:
-        summary.notes.append(f"replay {replay.replay_id} goes on: {len(done)} segments are done already")
+        summary.notes.append(f"replay {replay.replay_id} goes on: {len(done)} chunks are done already")
     recount = _recount(prepared, summary, **how)
     for part, its_begun in _parts(prepared.spans, done, begun):
         for chunk in recount.changes(part, its_begun):
@@ -200,23 +206,23 @@ def apply(prepared: Prepared, by: str, stopping: Callable[[], bool], **how: Any)
     return summary
 
 
-def _recount(prepared: Prepared, summary: Summary, **how: Any) -> Recount:
+def _recount(prepared: PreparedReplay, summary: Summary, **how: Any) -> Recount:
     asked = prepared.asked
-    how.setdefault("segments_at_once", SEGMENTS_AT_ONCE)
+    how.setdefault("chunks_at_once", CHUNKS_AT_ONCE)
     return Recount(prepared.site, prepared.batch, asked.repair, asked.head, tally=summary.tally, **how)
 
 
-def _begin(prepared: Prepared, by: str) -> tuple[jobs.Replay, Prepared]:
+def _begin(prepared: PreparedReplay, by: str) -> tuple[jobs.Replay, PreparedReplay]:
     """The interrupted replay that asked for the same, with its ranges; else a new one."""
     asked = {key: value for key, value in asdict(prepared.asked).items() if value}
     store, action = prepared.site.store, prepared.asked.action
-    replay = jobs.unfinished(store, action, asked, prepared.logic)
+    replay = jobs.unfinished(store, action, asked, prepared.fingerprint)
     if replay is None:
         ranges = [(span.located.source.source_id, span.first, span.end) for span in prepared.spans]
-        return jobs.begin(store, action, asked, prepared.logic, ranges, by), prepared
+        return jobs.begin(store, action, asked, prepared.fingerprint, ranges, by), prepared
     located = {one.source.source_id: one for one in locate(prepared.site, prepared.asked.partitions)}
     spans = [
-        Span(located[source_id], first, end, whole_log=prepared.asked.rewind)
+        OffsetRange(located[source_id], first, end, whole_log=prepared.asked.rewind)
         for source_id, first, end in replay.ranges
         if source_id in located
     ]
@@ -224,74 +230,76 @@ def _begin(prepared: Prepared, by: str) -> tuple[jobs.Replay, Prepared]:
 
 
 def _parts(
-    spans: Collection[Span], done: Collection[tuple[int, int]], begun: dict[tuple[int, int], int]
-) -> Iterator[tuple[Span, dict[int, int]]]:
+    spans: Collection[OffsetRange], done: Collection[tuple[int, int]], begun: dict[tuple[int, int], int]
+) -> Iterator[tuple[OffsetRange, dict[int, int]]]:
     for span in spans:
         source_id = span.located.source.source_id
-        its_begun = {segment: generation for (of, segment), generation in begun.items() if of == source_id}
-        for part in without(span, [segment for of, segment in done if of == source_id]):
+        its_begun = {chunk: revision for (of, chunk), revision in begun.items() if of == source_id}
+        for part in without(span, [chunk for of, chunk in done if of == source_id]):
             yield part, its_begun
 
 
-def _write(site: Site, replay: jobs.Replay, span: Span, changes: list[Changes], begun: set[int]) -> None:
+def _write(
+    site: Connections, replay: jobs.Replay, span: OffsetRange, changes: list[ChunkDifference], begun: set[int]
+) -> None:
     store = site.store
     writing = [c for c in changes if c.count]
     at = now()
     if replay.action != "fill":
-        fresh = [c for c in writing if c.counted.segment not in begun]
+        fresh = [c for c in writing if c.counted.chunk not in begun]
         stored.write_replaced(store, replay.replay_id, fresh, at)
         failpoint("replay_replaced")
-        jobs.record(store, replay, fresh, jobs.SegmentStep.begun)
+        jobs.record(store, replay, fresh, jobs.ChunkStep.begun)
         failpoint("replay_begun")
     to_record = [
         c
         for c in changes
-        if c.generation > span.located.generation(c.counted.segment)
-        and (c.count or (span.whole_log and segment_end(c.counted.segment) > span.end))
+        if c.revision > span.located.revision(c.counted.chunk)
+        and (c.count or (span.whole_log and chunk_end(c.counted.chunk) > span.end))
     ]
-    stored.write_repairs(store, to_record, replay.logic, replay.name, at)
+    stored.write_repairs(store, to_record, replay.fingerprint, replay.name, at)
     failpoint("replay_recorded")
     lost = [c for c in writing if replay.action == "repair" and _head_is_dropped(span, c)]
     stored.insert_rows(store, "gaps", [(*_gap(span, c), "dropped by a repair", at) for c in lost])
     stored.write_changes(store, writing)
     failpoint("replay_written")
-    jobs.record(store, replay, changes, jobs.SegmentStep.done)
+    jobs.record(store, replay, changes, jobs.ChunkStep.done)
 
 
-def _head_is_dropped(span: Span, changes: Changes) -> bool:
-    return span.located.low > max(changes.counted.segment, span.located.first_offset)
+def _head_is_dropped(span: OffsetRange, changes: ChunkDifference) -> bool:
+    return span.located.low > max(changes.counted.chunk, span.located.first_offset)
 
 
-def _gap(span: Span, changes: Changes) -> tuple[int, int, int]:
-    first = max(changes.counted.segment, span.located.first_offset)
+def _gap(span: OffsetRange, changes: ChunkDifference) -> tuple[int, int, int]:
+    first = max(changes.counted.chunk, span.located.first_offset)
     return changes.counted.source.source_id, first, span.located.low
 
 
-def _seen(prepared: Prepared) -> dict[Place, SeenEnds]:
+def _seen(prepared: PreparedReplay) -> dict[TopicPartition, SeenEnds]:
     """Where the logs end before they are read for a rewind: what is acknowledged meanwhile is not in it."""
     known = {(s.located.source.topic, s.located.source.partition): s.located.progress for s in prepared.spans}
     if not prepared.asked.rewind:
         return {}
     now_ms = earliest_clock_ms(prepared.site.store)
     seen = {}
-    for place, end in prepared.site.topics.ends(known, "read_uncommitted").items():
-        progress = known[place]
-        seen[place] = SeenEnds(progress.complete_until_ms if progress else 0)
-        seen[place].saw(now_ms, end)
+    for tp, end in prepared.site.topics.ends(known, "read_uncommitted").items():
+        progress = known[tp]
+        seen[tp] = SeenEnds(progress.complete_until_ms if progress else 0)
+        seen[tp].saw(now_ms, end)
     return seen
 
 
-def _set_back(prepared: Prepared, seen: dict[Place, SeenEnds]) -> None:
+def _set_back(prepared: PreparedReplay, seen: dict[TopicPartition, SeenEnds]) -> None:
     """Tell that each source is counted up to the end of what was read, whatever was told before."""
     now_ms = time.time_ns() // 1_000_000
-    flush = Flush([], prepared.logic, now_ms)
+    flush = Flush([], prepared.fingerprint, now_ms)
     partitions = {topic: prepared.site.topics.partitions(topic) for topic in prepared.site.settings.topic}
     for span in prepared.spans:
         known = span.located.progress
         if known is not None and known.next_offset != span.end:
             source = span.located.source
             flush.progress.append(
-                Reached(
+                ProgressUpdate(
                     source,
                     span.end,
                     min(known.kafka_timestamp_ms, now_ms),

@@ -1,78 +1,78 @@
-"""Which segments a replay may count again; pure."""
+"""Which chunks a replay may count again; pure."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from orgstats.consumer.counting.source import SEGMENT_LENGTH, segment_end, segment_of
-from orgstats.consumer.ops.recount import Head, Span
-from orgstats.consumer.ops.site import Located
+from orgstats.consumer.counting.source import CHUNK_LENGTH, chunk_end, chunk_of
+from orgstats.consumer.ops.connections import SourceStatus
+from orgstats.consumer.ops.recount import HeadPolicy, OffsetRange
 from orgstats.errors import Refused
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedOffsets:
     """Offsets of one source that were asked for; None means from the first retained, to the last counted."""
 
     first: int | None = None
     end: int | None = None
 
 
-def closed_span(located: Located, wanted: Wanted, head: Head) -> tuple[Span | None, list[str]]:
-    """The closed segments that hold the wanted offsets, rounded outward, and what is left out and why.
+def closed_span(located: SourceStatus, wanted: WantedOffsets, head: HeadPolicy) -> tuple[OffsetRange | None, list[str]]:
+    """The closed chunks that hold the wanted offsets, rounded outward, and what is left out and why.
 
     Raises Refused when the first of them is not whole in the log any more and `head` does not say what to do.
     """
     if located.progress is None:
         return None, [f"{located.name}: nothing is counted yet, so there is nothing to replay"]
     notes = []
-    closed_end = segment_of(located.progress.next_offset)
-    first_retained = segment_of(max(located.low, located.first_offset))
-    first = max(first_retained, segment_of(wanted.first or 0))
-    end = closed_end if wanted.end is None else segment_end(max(wanted.end, 1) - 1)
+    closed_end = chunk_of(located.progress.next_offset)
+    first_retained = chunk_of(max(located.low, located.first_offset))
+    first = max(first_retained, chunk_of(wanted.first or 0))
+    end = closed_end if wanted.end is None else chunk_end(max(wanted.end, 1) - 1)
     if end > closed_end and (wanted.first or 0) < located.progress.next_offset:
-        notes.append(f"{located.name}: segment {closed_end} is open and left to the consumers")
-    if wanted.first is not None and segment_of(wanted.first) < segment_of(located.low) and head is Head.refuse:
-        raise Refused(_head_gone(located, segment_of(wanted.first)))
+        notes.append(f"{located.name}: chunk {closed_end} is open and left to the consumers")
+    if wanted.first is not None and chunk_of(wanted.first) < chunk_of(located.low) and head is HeadPolicy.refuse:
+        raise Refused(_head_gone(located, chunk_of(wanted.first)))
     end = min(end, closed_end)
     if first < end and located.low > max(first, located.first_offset):
-        if head is Head.refuse and wanted.first is not None:
+        if head is HeadPolicy.refuse and wanted.first is not None:
             raise Refused(_head_gone(located, first))
-        if head in (Head.refuse, Head.skip):
-            notes.append(f"{located.name}: segment {first} is left out, its records below {located.low} are gone")
-            first += SEGMENT_LENGTH
-    return (Span(located, first, end) if first < end else None), notes
+        if head in (HeadPolicy.refuse, HeadPolicy.skip):
+            notes.append(f"{located.name}: chunk {first} is left out, its records below {located.low} are gone")
+            first += CHUNK_LENGTH
+    return (OffsetRange(located, first, end) if first < end else None), notes
 
 
-def whole_span(located: Located, head: Head) -> tuple[Span, list[str]]:
+def whole_span(located: SourceStatus, head: HeadPolicy) -> tuple[OffsetRange, list[str]]:
     """Everything that a log which was cut back still holds. Raises Refused as `closed_span` does."""
-    first = segment_of(max(located.low, located.first_offset))
+    first = chunk_of(max(located.low, located.first_offset))
     notes = []
     if first < located.end and located.low > max(first, located.first_offset):
-        if head is Head.refuse or segment_end(first) > located.end:
-            if head is not Head.drop:
+        if head is HeadPolicy.refuse or chunk_end(first) > located.end:
+            if head is not HeadPolicy.drop:
                 raise Refused(_head_gone(located, first))
-        elif head is Head.skip:
-            notes.append(f"{located.name}: segment {first} is left out, its records below {located.low} are gone")
-            first += SEGMENT_LENGTH
-    return Span(located, min(first, segment_of(located.end)), located.end, whole_log=True), notes
+        elif head is HeadPolicy.skip:
+            notes.append(f"{located.name}: chunk {first} is left out, its records below {located.low} are gone")
+            first += CHUNK_LENGTH
+    return OffsetRange(located, min(first, chunk_of(located.end)), located.end, whole_log=True), notes
 
 
-def _head_gone(located: Located, segment: int) -> str:
+def _head_gone(located: SourceStatus, chunk: int) -> str:
     return (
-        f"{located.name}: segment {segment} cannot be counted whole, the log begins at offset {located.low}. Say what "
-        "to do with segments whose head is gone: --head skip leaves them as they are, --head keep keeps what is "
+        f"{located.name}: chunk {chunk} cannot be counted whole, the log begins at offset {located.low}. Say what "
+        "to do with chunks whose head is gone: --head skip leaves them as they are, --head keep keeps what is "
         "stored and adds what it does not hold, --head drop (with --repair) recounts what is left and lists the rest "
         "as a gap"
     )
 
 
-def without(span: Span, done: Iterable[int]) -> list[Span]:
-    """The span in parts, without segments that are done."""
+def without(span: OffsetRange, done: Iterable[int]) -> list[OffsetRange]:
+    """The span in parts, without chunks that are done."""
     spans, first = [], span.first
-    for segment in sorted(s for s in done if span.first <= s < span.end):
-        if first < segment:
-            spans.append(Span(span.located, first, segment))
-        first = segment + SEGMENT_LENGTH
+    for chunk in sorted(s for s in done if span.first <= s < span.end):
+        if first < chunk:
+            spans.append(OffsetRange(span.located, first, chunk))
+        first = chunk + CHUNK_LENGTH
     if first < span.end or span.whole_log:
-        spans.append(Span(span.located, min(first, span.end), span.end, whole_log=span.whole_log))
+        spans.append(OffsetRange(span.located, min(first, span.end), span.end, whole_log=span.whole_log))
     return spans

@@ -1,4 +1,4 @@
-"""What a replay asks of the store and tells it: whole segments of a source, several at once."""
+"""What a replay asks of the store and tells it: whole chunks of a source, several at once."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -9,87 +9,87 @@ from clickhouse_driver import Client
 from orgstats.clickhouse.cluster import read, write
 from orgstats.clickhouse.connect import INSERT_SETTINGS
 from orgstats.consumer.counting.chunk import CellKey, HourKey, ProjectKey, Stored
-from orgstats.consumer.counting.source import Source, segment_of
-from orgstats.consumer.ops.compare import Changes, StoredCells, StoredDead, Value
+from orgstats.consumer.counting.source import Source, chunk_of
+from orgstats.consumer.ops.compare import ChunkDifference, StoredCells, StoredDead, Value
 from orgstats.consumer.store.rows import dead_letter
 from orgstats.consumer.store.store import Store
 from orgstats.failpoints import failpoint
 from orgstats.schemas.tables import TABLES, columns, insert
 
 
-def segments(store: Store, source: Source, first: int, end: int) -> dict[int, StoredCells]:
-    """What is stored of the segments that begin in [first, end), by segment; segments without a row are absent.
+def chunks(store: Store, source: Source, first: int, end: int) -> dict[int, StoredCells]:
+    """What is stored of the chunks that begin in [first, end), by chunk; chunks without a row are absent.
 
-    `end` is a segment's end, or beyond all offsets: dead letters at or above it are left out.
+    `end` is a chunk's end, or beyond all offsets: dead letters at or above it are left out.
     """
     values = {"source": source.source_id, "first": first, "end": end}
     cells: dict[int, dict[CellKey, Stored]] = defaultdict(dict)
     project_cells: dict[int, dict[ProjectKey, Stored]] = defaultdict(dict)
     dead: dict[int, dict[int, StoredDead]] = defaultdict(dict)
     hours: dict[int, dict[HourKey, tuple[int, ...]]] = defaultdict(dict)
-    where = "source_id = %(source)s AND segment >= %(first)s AND segment < %(end)s"
-    for segment, *row in ask(
+    where = "source_id = %(source)s AND chunk >= %(first)s AND chunk < %(end)s"
+    for chunk, *row in ask(
         store,
-        "SELECT segment, org_id, toUnixTimestamp(bucket), category, toInt8(outcome), toString(reason),"
+        "SELECT chunk, org_id, toUnixTimestamp(bucket), category, toInt8(outcome), toString(reason),"
         f" argMax(quantity, version), argMax(events, version), max(version) FROM counts WHERE {where}"
-        " GROUP BY segment, org_id, bucket, category, outcome, reason",
+        " GROUP BY chunk, org_id, bucket, category, outcome, reason",
         values,
     ):
-        cells[segment][CellKey(*row[:5])] = Stored(*row[5:])
-    for segment, *row in ask(
+        cells[chunk][CellKey(*row[:5])] = Stored(*row[5:])
+    for chunk, *row in ask(
         store,
-        "SELECT segment, org_id, project_id, toUnixTimestamp(bucket), category, toInt8(outcome),"
+        "SELECT chunk, org_id, project_id, toUnixTimestamp(bucket), category, toInt8(outcome),"
         f" argMax(quantity, version), max(version) FROM project_counts WHERE {where}"
-        " GROUP BY segment, org_id, project_id, bucket, category, outcome",
+        " GROUP BY chunk, org_id, project_id, bucket, category, outcome",
         values,
     ):
-        project_cells[segment][ProjectKey(*row[:5])] = Stored(row[5], 0, row[6])
-    for segment, *row in ask(
+        project_cells[chunk][ProjectKey(*row[:5])] = Stored(row[5], 0, row[6])
+    for chunk, *row in ask(
         store,
-        "SELECT segment, org_id, toUnixTimestamp(bucket), accepted, filtered, rate_limited FROM hour_counts FINAL"
+        "SELECT chunk, org_id, toUnixTimestamp(bucket), accepted, filtered, rate_limited FROM hour_counts FINAL"
         f" WHERE {where}",
         values,
     ):
-        hours[segment][HourKey(*row[:2])] = tuple(row[2:])
+        hours[chunk][HourKey(*row[:2])] = tuple(row[2:])
     for offset, *row in ask(
         store,
         "SELECT offset, toString(reason), error, withdrawn, version FROM dead_letters FINAL"
         " WHERE source_id = %(source)s AND offset >= %(first)s AND offset < %(end)s",
         values,
     ):
-        dead[segment_of(offset)][offset] = StoredDead(*row)
+        dead[chunk_of(offset)][offset] = StoredDead(*row)
     return {
-        segment: StoredCells(cells[segment], project_cells[segment], dead[segment], hours[segment])
-        for segment in sorted({*cells, *project_cells, *dead, *hours})
+        chunk: StoredCells(cells[chunk], project_cells[chunk], dead[chunk], hours[chunk])
+        for chunk in sorted({*cells, *project_cells, *dead, *hours})
     }
 
 
-def write_replaced(store: Store, replay_id: str, changes: Sequence[Changes], at: Any) -> None:
+def write_replaced(store: Store, replay_id: str, changes: Sequence[ChunkDifference], at: Any) -> None:
     """Keep what a repair is about to replace; the same rows when it is done again."""
-    places = [((replay_id, c.counted.source.source_id, c.counted.segment), c) for c in changes]
-    insert_rows(store, "replaced_counts", [(*p, *key, *was) for p, c in places for key, (was, _) in c.cells.items()])
+    tps = [((replay_id, c.counted.source.source_id, c.counted.chunk), c) for c in changes]
+    insert_rows(store, "replaced_counts", [(*p, *key, *was) for p, c in tps for key, (was, _) in c.cells.items()])
     insert_rows(
         store,
         "replaced_project_counts",
-        [(*p, *key, was.quantity) for p, c in places for key, (was, _) in c.project_cells.items()],
+        [(*p, *key, was.quantity) for p, c in tps for key, (was, _) in c.project_cells.items()],
     )
     dead = [
-        (*place, offset, was.code if was else found.code, was.text if was else found.text, not was or was.withdrawn)
-        for place, c in places
+        (*tp, offset, was.code if was else found.code, was.text if was else found.text, not was or was.withdrawn)
+        for tp, c in tps
         for offset, (was, found) in c.dead.items()
     ]
-    dead += [(*place, o, was.code, was.text, False) for place, c in places for o, was in c.withdrawn.items()]
+    dead += [(*tp, o, was.code, was.text, False) for tp, c in tps for o, was in c.withdrawn.items()]
     insert_rows(store, "replaced_dead_letters", [(*row, at) for row in dead])
 
 
-def write_repairs(store: Store, changes: Sequence[Changes], logic: str, why: str, at: Any) -> None:
-    """Record generations, before their first row."""
-    rows = [(c.counted.source.source_id, c.counted.segment, c.generation, logic, why, at) for c in changes]
+def write_repairs(store: Store, changes: Sequence[ChunkDifference], fingerprint: str, why: str, at: Any) -> None:
+    """Record revisions, before their first row."""
+    rows = [(c.counted.source.source_id, c.counted.chunk, c.revision, fingerprint, why, at) for c in changes]
     insert_rows(store, "repairs", rows)
 
 
-def write_changes(store: Store, changes: Sequence[Changes]) -> None:
-    """Write what differs of segments of one source: dead letters, counts, project counts, sums by hour.
+def write_changes(store: Store, changes: Sequence[ChunkDifference]) -> None:
+    """Write what differs of chunks of one source: dead letters, counts, project counts, sums by hour.
 
     Failure semantics: as a flush, it may be repeated in part or whole; a row of one version is always the same.
     """
@@ -106,36 +106,36 @@ def write_changes(store: Store, changes: Sequence[Changes]) -> None:
         store,
         "project_counts",
         [
-            (*key, c.counted.source.source_id, c.counted.segment, after.quantity, c.version)
+            (*key, c.counted.source.source_id, c.counted.chunk, after.quantity, c.version)
             for c in changes
             for key, (_, after) in c.project_cells.items()
         ],
     )
     if changes:
-        found = [c.counted.segment for c in changes]
+        found = [c.counted.chunk for c in changes]
         store.sum_hours(changes[0].counted.source, min(found), max(found) + 1)
 
 
-def _cell(c: Changes, key: CellKey, after: Value) -> tuple[Any, ...]:
-    return (*key, c.counted.source.source_id, c.counted.segment, *after, c.version)
+def _cell(c: ChunkDifference, key: CellKey, after: Value) -> tuple[Any, ...]:
+    return (*key, c.counted.source.source_id, c.counted.chunk, *after, c.version)
 
 
 _DEAD_LETTER_COLUMNS = [name for name in columns(TABLES["dead_letters"]) if name not in ("withdrawn", "version")]
 
 
-def _withdraw(store: Store, c: Changes) -> None:
+def _withdraw(store: Store, c: ChunkDifference) -> None:
     """Mark dead letters as decoded after all; the payload stays, so that this can be undone."""
     beyond = [offset for offset in c.withdrawn if offset >= c.counted.next_offset]
     names = ", ".join(_DEAD_LETTER_COLUMNS)
     for offsets, version in (
-        ([offset for offset in c.withdrawn if offset < c.counted.next_offset], "bitOr(%(generation)s, offset)"),
+        ([offset for offset in c.withdrawn if offset < c.counted.next_offset], "bitOr(%(revision)s, offset)"),
         (beyond, "%(lost)s"),
     ):
         if offsets:
             values = {
                 "source": c.counted.source.source_id,
                 "offsets": offsets,
-                "generation": c.generation << 48,
+                "revision": c.revision << 48,
                 "lost": c.dead_version(beyond[0]) if beyond else 0,
             }
             run(

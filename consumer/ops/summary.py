@@ -5,8 +5,8 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from orgstats.consumer.ops.compare import Changes
-from orgstats.consumer.ops.recount import Tally
+from orgstats.consumer.ops.compare import ChunkDifference
+from orgstats.consumer.ops.recount import RecountTotals
 from orgstats.consumer.ops.stored import ask
 from orgstats.consumer.store.store import Store
 from orgstats.schemas.outcomes import STAT_CATEGORIES, STAT_OUTCOMES, Stat
@@ -21,27 +21,27 @@ Where = tuple[int, Stat, int]
 class Summary:
     """What a plan found, or what a replay wrote."""
 
-    tally: Tally = field(default_factory=Tally)
+    tally: RecountTotals = field(default_factory=RecountTotals)
     notes: list[str] = field(default_factory=list)
-    segments: list[dict[str, Any]] = field(default_factory=list)
+    chunks: list[dict[str, Any]] = field(default_factory=list)
     changes: int = 0
     left: int = 0
-    """Changes of segments that need a repair, and that none was asked for."""
+    """Changes of chunks that need a repair, and that none was asked for."""
     conflicts: Counter[str] = field(default_factory=Counter)
     by_hour: Counter[Where] = field(default_factory=Counter)
     touched: set[Where] = field(default_factory=set)
     replay_id: str = ""
 
-    def see(self, changes: Changes, *, repair: bool) -> bool:
-        """Take in a segment; whether its changes may be written."""
+    def see(self, changes: ChunkDifference, *, repair: bool) -> bool:
+        """Take in a chunk; whether its changes may be written."""
         allowed = repair or not changes.conflicts
         source = changes.counted.source
         if changes.count:
-            self.segments.append(
+            self.chunks.append(
                 {
                     "topic": source.topic,
                     "partition": source.partition,
-                    "segment": changes.counted.segment,
+                    "chunk": changes.counted.chunk,
                     "changes": changes.count,
                     "needs_repair": not allowed,
                     "why": dict(changes.conflicts),

@@ -1,75 +1,75 @@
-"""Takes back a repair: what it replaced is written again, in yet another generation."""
+"""Takes back a repair: what it replaced is written again, in yet another revision."""
 
 from typing import Final
 
-from orgstats.consumer.counting.source import SEGMENT_LENGTH
+from orgstats.consumer.counting.source import CHUNK_LENGTH
 from orgstats.consumer.ops import jobs
-from orgstats.consumer.ops.site import Site
+from orgstats.consumer.ops.connections import Connections
 from orgstats.consumer.ops.stored import ask, run
 from orgstats.errors import ConfigurationError, Refused
 from orgstats.schemas import hours
 
-_SEGMENTS: Final = (
-    "(SELECT source_id, segment, max(generation) AS generation FROM repairs FINAL WHERE why = %(name)s"
-    " GROUP BY source_id, segment) AS s"
+_CHUNKS: Final = (
+    "(SELECT source_id, chunk, max(revision) AS revision FROM repairs FINAL WHERE why = %(name)s"
+    " GROUP BY source_id, chunk) AS s"
 )
-_ON_SEGMENT: Final = "ON r.source_id = s.source_id AND r.segment = s.segment"
-_ON: Final = f"{_ON_SEGMENT} WHERE r.replay_id = %(id)s"
-_NEXT: Final = "bitShiftLeft(toUInt64(s.generation + 1), 48)"
-_VERSION: Final = f"bitOr({_NEXT}, s.segment + {SEGMENT_LENGTH})"
+_ON_CHUNK: Final = "ON r.source_id = s.source_id AND r.chunk = s.chunk"
+_ON: Final = f"{_ON_CHUNK} WHERE r.replay_id = %(id)s"
+_NEXT: Final = "bitShiftLeft(toUInt64(s.revision + 1), 48)"
+_VERSION: Final = f"bitOr({_NEXT}, s.chunk + {CHUNK_LENGTH})"
 _KEPT: Final = "topic, partition, kafka_timestamp, key, headers, payload, payload_bytes"
 
 _UNDO_REPAIRS: Final = f"""
-    INSERT INTO repairs (source_id, segment, generation, logic, why, at)
-    SELECT s.source_id, s.segment, s.generation + 1, %(undo)s, %(undo)s, now64(3, 'UTC') FROM {_SEGMENTS}"""
+    INSERT INTO repairs (source_id, chunk, revision, fingerprint, why, at)
+    SELECT s.source_id, s.chunk, s.revision + 1, %(undo)s, %(undo)s, now64(3, 'UTC') FROM {_CHUNKS}"""
 _UNDO_DEAD_LETTERS: Final = f"""
     INSERT INTO dead_letters (source_id, offset, {_KEPT}, reason, error, withdrawn, version)
     SELECT d.source_id, d.offset, {_KEPT}, r.reason, r.error, r.withdrawn, bitOr({_NEXT}, d.offset)
     FROM dead_letters AS d FINAL
     INNER JOIN (SELECT * FROM replaced_dead_letters FINAL WHERE replay_id = %(id)s) AS r
     ON d.source_id = r.source_id AND d.offset = r.offset
-    INNER JOIN {_SEGMENTS} {_ON}"""
+    INNER JOIN {_CHUNKS} {_ON}"""
 _UNDO_COUNTS: Final = f"""
-    INSERT INTO counts (org_id, bucket, category, outcome, reason, source_id, segment, quantity, events, version)
-    SELECT r.org_id, r.bucket, r.category, r.outcome, r.reason, r.source_id, r.segment, r.quantity, r.events, {_VERSION}
-    FROM replaced_counts AS r FINAL INNER JOIN {_SEGMENTS} {_ON}"""
+    INSERT INTO counts (org_id, bucket, category, outcome, reason, source_id, chunk, quantity, events, version)
+    SELECT r.org_id, r.bucket, r.category, r.outcome, r.reason, r.source_id, r.chunk, r.quantity, r.events, {_VERSION}
+    FROM replaced_counts AS r FINAL INNER JOIN {_CHUNKS} {_ON}"""
 _UNDO_PROJECT_COUNTS: Final = f"""
-    INSERT INTO project_counts (org_id, project_id, bucket, category, outcome, source_id, segment, quantity, version)
-    SELECT r.org_id, r.project_id, r.bucket, r.category, r.outcome, r.source_id, r.segment, r.quantity, {_VERSION}
-    FROM replaced_project_counts AS r FINAL INNER JOIN {_SEGMENTS} {_ON}"""
+    INSERT INTO project_counts (org_id, project_id, bucket, category, outcome, source_id, chunk, quantity, version)
+    SELECT r.org_id, r.project_id, r.bucket, r.category, r.outcome, r.source_id, r.chunk, r.quantity, {_VERSION}
+    FROM replaced_project_counts AS r FINAL INNER JOIN {_CHUNKS} {_ON}"""
 
 
 # After the counts, of which these are the sums.
 _UNDO_HOUR_COUNTS: Final = hours.mend(
-    "(source_id, segment) IN (SELECT source_id, segment FROM repairs FINAL WHERE why = %(name)s)"
+    "(source_id, chunk) IN (SELECT source_id, chunk FROM repairs FINAL WHERE why = %(name)s)"
 )
 
 
-def undo(site: Site, replay_id: str | None, *, execute: bool) -> tuple[jobs.Replay, int]:
-    """Take back the last repair, or the one named; which one it is, and how many segments it changed.
+def undo(site: Connections, replay_id: str | None, *, execute: bool) -> tuple[jobs.Replay, int]:
+    """Take back the last repair, or the one named; which one it is, and how many chunks it changed.
 
     Failure semantics: each statement takes the kept rows back by itself and is the same when it is repeated, so
-    a failed undo is asked again, to the same end. Raises Refused when a later repair counted one of the segments
+    a failed undo is asked again, to the same end. Raises Refused when a later repair counted one of the chunks
     again, since then nobody knows what to go back to.
     """
     replay = _to_undo(jobs.ls(site.store), replay_id)
     values = {"id": replay.replay_id, "name": replay.name, "undo": f"undo of {replay.name}"}
     later = ask(
         site.store,
-        f"SELECT r.why, r.segment FROM repairs AS r FINAL INNER JOIN {_SEGMENTS} {_ON_SEGMENT}"
-        " WHERE r.generation > s.generation AND r.why != %(undo)s LIMIT 1",
+        f"SELECT r.why, r.chunk FROM repairs AS r FINAL INNER JOIN {_CHUNKS} {_ON_CHUNK}"
+        " WHERE r.revision > s.revision AND r.why != %(undo)s LIMIT 1",
         values,
     )
     if later:
         raise Refused(
-            f"segment {later[0][1]} was counted again since replay {replay.replay_id} ({later[0][0]}): undo that "
+            f"chunk {later[0][1]} was counted again since replay {replay.replay_id} ({later[0][0]}): undo that "
             "first, or see what the log gives now with orgstats replay plan --repair"
         )
     if execute:
         for statement in (_UNDO_REPAIRS, _UNDO_DEAD_LETTERS, _UNDO_COUNTS, _UNDO_PROJECT_COUNTS, _UNDO_HOUR_COUNTS):
             run(site.store, statement, values)
         jobs.finish(site.store, replay, jobs.Step.undone)
-    return replay, int(ask(site.store, f"SELECT count() FROM {_SEGMENTS}", values)[0][0])
+    return replay, int(ask(site.store, f"SELECT count() FROM {_CHUNKS}", values)[0][0])
 
 
 def _to_undo(replays: list[jobs.Replay], replay_id: str | None) -> jobs.Replay:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from itertools import chain
 from typing import Any, Final
 
-from orgstats.consumer.counting.partition import Changes, DeadRecord, SegmentChanges
+from orgstats.consumer.counting.partition import ChunkChanges, DeadRecord, PartitionChanges
 from orgstats.consumer.counting.source import Source, version_of
 
 PAYLOAD_BYTES: Final = 64 * 1024
@@ -17,10 +17,10 @@ Columns = list[Sequence[Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class Reached:
+class ProgressUpdate:
     """How far a source is counted with a flush; `complete_until_ms` in epoch milliseconds.
 
-    `logic` is the flush's unless it is given.
+    `fingerprint` is the flush's unless it is given.
     """
 
     source: Source
@@ -29,7 +29,7 @@ class Reached:
     complete_until_ms: int
     partitions: int
     rewinds: int
-    logic: str = ""
+    fingerprint: str = ""
     summed_from: int = 0
 
 
@@ -37,10 +37,10 @@ class Reached:
 class Flush:
     """What is stored together; `Store.write` says in which order."""
 
-    changes: list[Changes]
-    logic: str
+    changes: list[PartitionChanges]
+    fingerprint: str
     now_ms: int
-    progress: list[Reached] = field(default_factory=list)
+    progress: list[ProgressUpdate] = field(default_factory=list)
 
 
 def instant(epoch_ms: int) -> datetime:
@@ -48,30 +48,30 @@ def instant(epoch_ms: int) -> datetime:
     return datetime.fromtimestamp(min(max(epoch_ms, 0), 9_000_000_000_000) / 1000, UTC)
 
 
-def counts(changes: Iterable[Changes]) -> Columns:
+def counts(changes: Iterable[PartitionChanges]) -> Columns:
     """Columns of `counts`, whole counts of the cells that changed."""
-    return _stacked(_cells(change, part, part.cells) for change in changes for part in change.segments if part.cells)
+    return _stacked(_cells(change, part, part.cells) for change in changes for part in change.chunks if part.cells)
 
 
-def project_counts(changes: Iterable[Changes]) -> Columns:
+def project_counts(changes: Iterable[PartitionChanges]) -> Columns:
     """Columns of `project_counts`."""
     return _stacked(
-        _cells(change, part, part.project_cells) for change in changes for part in change.segments if part.project_cells
+        _cells(change, part, part.project_cells) for change in changes for part in change.chunks if part.project_cells
     )
 
 
-def hour_counts(changes: Iterable[Changes]) -> Columns:
+def hour_counts(changes: Iterable[PartitionChanges]) -> Columns:
     """Columns of `hour_counts`."""
-    return _stacked(_cells(change, part, part.hours) for change in changes for part in change.segments if part.hours)
+    return _stacked(_cells(change, part, part.hours) for change in changes for part in change.chunks if part.hours)
 
 
-def _cells(change: Changes, part: SegmentChanges, cells: Iterable[tuple[Any, ...]]) -> Columns:
-    """Columns of cells (key, what is counted…) of one segment; made by the column, since there are many."""
+def _cells(change: PartitionChanges, part: ChunkChanges, cells: Iterable[tuple[Any, ...]]) -> Columns:
+    """Columns of cells (key, what is counted…) of one chunk; made by the column, since there are many."""
     keys, *counted = zip(*cells, strict=True)
-    source_id, segment, version = (
-        [one] * len(keys) for one in (change.source.source_id, part.segment.first_offset, part.version)
+    source_id, chunk, version = (
+        [one] * len(keys) for one in (change.source.source_id, part.chunk.first_offset, part.version)
     )
-    return [*zip(*keys, strict=True), source_id, segment, *counted, version]
+    return [*zip(*keys, strict=True), source_id, chunk, *counted, version]
 
 
 def _stacked(parts: Iterable[Columns]) -> Columns:
@@ -89,16 +89,16 @@ def gaps(flush: Flush) -> Columns:
 
 
 def repairs(flush: Flush) -> Columns:
-    """Columns of `repairs`: generations that this flush is the first to write."""
+    """Columns of `repairs`: revisions that this flush is the first to write."""
     now = instant(flush.now_ms)
     return _columns(
-        (c.source.source_id, segment, generation, flush.logic, why, now)
+        (c.source.source_id, chunk, revision, flush.fingerprint, why, now)
         for c in flush.changes
-        for segment, generation, why in c.notes.begun
+        for chunk, revision, why in c.notes.begun
     )
 
 
-def dead_letters(changes: Iterable[Changes]) -> Columns:
+def dead_letters(changes: Iterable[PartitionChanges]) -> Columns:
     """Columns of `dead_letters`; a withdrawn one keeps only its place."""
     found = [dead_letter(c.source, dead) for c in changes for dead in c.notes.dead_letters]
     return _columns(found + [_withdrawn(c.source, *one) for c in changes for one in c.notes.withdrawn])
@@ -121,13 +121,13 @@ def dead_letter(source: Source, dead: DeadRecord) -> tuple[Any, ...]:
         dead.code,
         dead.text,
         0,
-        version_of(dead.generation, offset),
+        version_of(dead.revision, offset),
     )
 
 
-def _withdrawn(source: Source, offset: int, generation: int) -> tuple[Any, ...]:
-    place = (source.source_id, offset, source.topic, source.partition)
-    return (*place, instant(0), b"", [], b"", 0, "", "", 1, version_of(generation, offset))
+def _withdrawn(source: Source, offset: int, revision: int) -> tuple[Any, ...]:
+    tp = (source.source_id, offset, source.topic, source.partition)
+    return (*tp, instant(0), b"", [], b"", 0, "", "", 1, version_of(revision, offset))
 
 
 def progress(flush: Flush) -> Columns:
@@ -140,7 +140,7 @@ def progress(flush: Flush) -> Columns:
             instant(p.kafka_timestamp_ms),
             instant(p.complete_until_ms),
             p.partitions,
-            p.logic or flush.logic,
+            p.fingerprint or flush.fingerprint,
             now,
             version_of(p.rewinds, p.next_offset),
             p.summed_from,

@@ -35,7 +35,7 @@ _compiled: Final = lru_cache(maxsize=1024)(parse)
 
 
 class Period(NamedTuple):
-    """Kafka timestamps [since, until) of the records that an entry judged; until None: it still does."""
+    """Kafka timestamps [since, until) of the records that an entry classified; until None: it still does."""
 
     since: datetime
     until: datetime | None
@@ -152,11 +152,11 @@ def _append(client: Client, toml: str, published_by: str, note: str, effective_f
 
 def period(rows: list[RulesRow], version: int) -> Period:
     """When a version was in force, or would have been; raises ConfigurationError if there is none."""
-    places = [place for place, row in enumerate(rows) if row.version == version]
-    if not places:
+    tps = [tp for tp, row in enumerate(rows) if row.version == version]
+    if not tps:
         raise ConfigurationError(f"there is no version {version}; see orgstats rules ls")
-    later = (row.effective_from for row in rows[places[-1] + 1 :] if not row.voided)
-    return Period(rows[places[0]].effective_from, next(later, None))
+    later = (row.effective_from for row in rows[tps[-1] + 1 :] if not row.voided)
+    return Period(rows[tps[0]].effective_from, next(later, None))
 
 
 def void(client: Client, version: int, *, note: str = "") -> int:

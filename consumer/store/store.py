@@ -13,9 +13,9 @@ from clickhouse_driver import Client
 from orgstats.clickhouse.cluster import read, write
 from orgstats.clickhouse.connect import INSERT_SETTINGS, translate
 from orgstats.consumer.counting.chunk import CellKey, ProjectKey, Stored
-from orgstats.consumer.counting.partition import StoredSegment
-from orgstats.consumer.counting.resume import LOGIC_CHANGED, Progress, Registration, Repair
-from orgstats.consumer.counting.source import SEGMENT_LENGTH, Source, generation_of, segment_end
+from orgstats.consumer.counting.partition import StoredChunk
+from orgstats.consumer.counting.resume import FINGERPRINT_CHANGED, Progress, Registration, Repair
+from orgstats.consumer.counting.source import CHUNK_LENGTH, Source, chunk_end, revision_of
 from orgstats.consumer.store import rows
 from orgstats.failpoints import failpoint
 from orgstats.schemas import hours
@@ -35,7 +35,7 @@ class Store:
         """Store a flush: 1. begun repairs and gaps, 2. dead letters, 3. counts, 4. project counts,
         5. sums by hour, 6. progress.
 
-        In this order, because each is the ground of the next: a row of a new generation must never be there
+        In this order, because each is the ground of the next: a row of a new revision must never be there
         without its repair, and progress never without the counts below it. Returns rows by table.
         """
         changes = flush.changes
@@ -56,7 +56,7 @@ class Store:
         """Record sources (with their first offset) that are counted for the first time."""
         now = rows.instant(now_ms)
         values = [
-            (s.source_id, s.topic, s.incarnation, s.partition, SEGMENT_LENGTH, isolation, first_offset, now)
+            (s.source_id, s.topic, s.topic_id, s.partition, CHUNK_LENGTH, isolation, first_offset, now)
             for s, first_offset in sources
         ]
         self._insert("sources", list(zip(*values, strict=True)))
@@ -64,7 +64,7 @@ class Store:
     def registrations(self, sources: Iterable[Source]) -> dict[int, Registration]:
         """What is recorded of these sources, by source id."""
         found = self._ask(
-            "SELECT source_id, segment_length, isolation, first_offset FROM sources FINAL WHERE source_id IN %(ids)s",
+            "SELECT source_id, chunk_length, isolation, first_offset FROM sources FINAL WHERE source_id IN %(ids)s",
             sources,
         )
         return {source_id: Registration(*rest) for source_id, *rest in found}
@@ -72,15 +72,15 @@ class Store:
     def progress(self, sources: Iterable[Source]) -> dict[int, Progress]:
         """How far these sources are counted, by source id."""
         found = self._ask(
-            "SELECT source_id, next_offset, logic, version, toUnixTimestamp64Milli(kafka_timestamp),"
+            "SELECT source_id, next_offset, fingerprint, version, toUnixTimestamp64Milli(kafka_timestamp),"
             " if(summed_from > below, summed_from, 0), toUnixTimestamp64Milli(complete_until)"
             " FROM (SELECT * FROM progress FINAL) AS p"
             " LEFT JOIN (SELECT * FROM summed FINAL) AS s USING (source_id) WHERE source_id IN %(ids)s",
             sources,
         )
         return {
-            source_id: Progress(next_offset, logic, generation_of(version), *rest)
-            for source_id, next_offset, logic, version, *rest in found
+            source_id: Progress(next_offset, fingerprint, revision_of(version), *rest)
+            for source_id, next_offset, fingerprint, version, *rest in found
         }
 
     def clock_ms(self) -> int:
@@ -88,17 +88,17 @@ class Store:
         return int(self.run(lambda client: client.execute("SELECT toUnixTimestamp64Milli(now64(3))"))[0][0])
 
     def repairs(self, sources: Iterable[Source]) -> dict[int, dict[int, Repair]]:
-        """The highest generation of each repaired segment, by source id and segment."""
+        """The highest revision of each repaired chunk, by source id and chunk."""
         found = self._ask(
-            "SELECT source_id, segment, max(generation), argMax(logic, generation),"
-            " argMaxIf(logic, generation, why = %(changed)s)"
-            " FROM repairs FINAL WHERE source_id IN %(ids)s GROUP BY source_id, segment",
+            "SELECT source_id, chunk, max(revision), argMax(fingerprint, revision),"
+            " argMaxIf(fingerprint, revision, why = %(changed)s)"
+            " FROM repairs FINAL WHERE source_id IN %(ids)s GROUP BY source_id, chunk",
             sources,
-            changed=LOGIC_CHANGED,
+            changed=FINGERPRINT_CHANGED,
         )
         repairs: dict[int, dict[int, Repair]] = {}
-        for source_id, segment, *repair in found:
-            repairs.setdefault(source_id, {})[segment] = Repair(*repair)
+        for source_id, chunk, *repair in found:
+            repairs.setdefault(source_id, {})[chunk] = Repair(*repair)
         return repairs
 
     def recent_gaps(self, sources: Iterable[Source]) -> dict[int, list[tuple[int, int]]]:
@@ -113,42 +113,40 @@ class Store:
         return gaps
 
     def sum_hours(self, source: Source, first: int, end: int) -> None:
-        """Make the sums by hour of the segments that begin in [first, end) those of their stored cells."""
-        sql = hours.mend("source_id = %(source)s AND segment >= %(first)s AND segment < %(end)s")
+        """Make the sums by hour of the chunks that begin in [first, end) those of their stored cells."""
+        sql = hours.mend("source_id = %(source)s AND chunk >= %(first)s AND chunk < %(end)s")
         values = {"source": source.source_id, "first": first, "end": end}
         self.run(lambda client: write(client, sql, values))
 
-    def highest_segments(self, sources: Iterable[Source]) -> dict[int, int]:
-        """The last segment with stored cells, by source id; sources without any are absent."""
+    def highest_chunks(self, sources: Iterable[Source]) -> dict[int, int]:
+        """The last chunk with stored cells, by source id; sources without any are absent."""
         return dict(
-            self._ask(
-                "SELECT source_id, max(segment) FROM counts WHERE source_id IN %(ids)s GROUP BY source_id", sources
-            )
+            self._ask("SELECT source_id, max(chunk) FROM counts WHERE source_id IN %(ids)s GROUP BY source_id", sources)
         )
 
-    def segment(self, source: Source, first_offset: int) -> StoredSegment:
-        """What is stored of one segment: of each cell's rows the one with the highest version."""
-        values = {"source": source.source_id, "segment": first_offset, "end": segment_end(first_offset)}
+    def chunk(self, source: Source, first_offset: int) -> StoredChunk:
+        """What is stored of one chunk: of each cell's rows the one with the highest version."""
+        values = {"source": source.source_id, "chunk": first_offset, "end": chunk_end(first_offset)}
         cells = self._run(
             "SELECT org_id, toUnixTimestamp(bucket), category, toInt8(outcome), toString(reason),"
             " argMax(quantity, version), argMax(events, version), max(version) FROM counts"
-            " WHERE source_id = %(source)s AND segment = %(segment)s"
+            " WHERE source_id = %(source)s AND chunk = %(chunk)s"
             " GROUP BY org_id, bucket, category, outcome, reason",
             values,
         )
         projects = self._run(
             "SELECT org_id, project_id, toUnixTimestamp(bucket), category, toInt8(outcome),"
             " argMax(quantity, version), max(version) FROM project_counts"
-            " WHERE source_id = %(source)s AND segment = %(segment)s"
+            " WHERE source_id = %(source)s AND chunk = %(chunk)s"
             " GROUP BY org_id, project_id, bucket, category, outcome",
             values,
         )
         dead = self._run(
             "SELECT offset FROM dead_letters FINAL WHERE source_id = %(source)s"
-            " AND offset >= %(segment)s AND offset < %(end)s AND NOT withdrawn ORDER BY offset",
+            " AND offset >= %(chunk)s AND offset < %(end)s AND NOT withdrawn ORDER BY offset",
             values,
         )
-        return StoredSegment(
+        return StoredChunk(
             {CellKey(*row[:5]): Stored(*row[5:]) for row in cells},
             {ProjectKey(*row[:5]): Stored(row[5], 0, row[6]) for row in projects},
             [offset for (offset,) in dead],

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from orgstats.consumer.counting.source import SEGMENT_LENGTH
+from orgstats.consumer.counting.source import CHUNK_LENGTH
 from orgstats.deploy.capacity.figures import Figures, load, sources
 from orgstats.deploy.capacity.model import TABLES, Load, Need, need
 from orgstats.deploy.local.traffic import Mix
@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--flush-seconds", type=_positive, default=0, help="between inserts [default: what fits]")
     parser.add_argument("--replicas", type=_positive, default=0, help="of each shard [default: what fits]")
     parser.add_argument("--late", type=_share, default=Mix().late, help="share of events that are half an hour late")
-    parser.add_argument("--segment-length", type=_positive, default=SEGMENT_LENGTH, help="another grid, to compare")
+    parser.add_argument("--chunk-length", type=_positive, default=CHUNK_LENGTH, help="another grid, to compare")
     parser.add_argument("--figures", type=Path, help="a TOML file with figures measured elsewhere")
     parser.add_argument("--sources", action="store_true", help="print the figures and where they come from")
     parser.add_argument("--table", action="store_true", help="print one line each for 1,000 to 10,000,000 a second")
@@ -85,7 +85,7 @@ def _load(asked: argparse.Namespace, events_per_second: float, organizations: in
         keyed=asked.keyed,
         flush_seconds=asked.flush_seconds,
         replicas=asked.replicas,
-        segment_length=asked.segment_length,
+        chunk_length=asked.chunk_length,
         late=asked.late,
     )
 

@@ -22,7 +22,7 @@ from orgstats.deploy.capacity.simulation import Counted, Traffic, flushes, simul
 from orgstats.deploy.local import chdb_server
 from orgstats.schemas.migrate import migrate
 
-LOGIC = "measured"
+FINGERPRINT = "measured"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,11 +49,11 @@ def _record_bytes(traffic: Traffic) -> float:
 
 
 def cell_bytes(traffic: Traffic) -> float:
-    """Memory of a cell or project cell in an open segment."""
+    """Memory of a cell or project cell in an open chunk."""
     tracemalloc.start()
-    kept = [changes.segments for _, changes in flushes(traffic._replace(seconds=5, flush_seconds=5), Counted())]
-    segments = [part.segment for some in kept for part in some]
-    cells = sum(len(segment.cells) + len(segment.project_cells or ()) for segment in segments)
+    kept = [changes.chunks for _, changes in flushes(traffic._replace(seconds=5, flush_seconds=5), Counted())]
+    chunks = [part.chunk for some in kept for part in some]
+    cells = sum(len(chunk.cells) + len(chunk.project_cells or ()) for chunk in chunks)
     kept.clear()
     used = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
@@ -103,7 +103,7 @@ def _stored(engine: chdb_server.Running, store: Store, traffic: Traffic) -> Spen
     made = [changes for _, changes in flushes(traffic, counted)]
     for first in range(0, len(made), traffic.partitions):  # one consumer stores all partitions together
         began = time.process_time()
-        written = store.write(Flush(made[first : first + traffic.partitions], LOGIC, 0))
+        written = store.write(Flush(made[first : first + traffic.partitions], FINGERPRINT, 0))
         spent += time.process_time() - began
         rows += sum(written[table] for table in TABLES)
         inserts += len(TABLES)

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-from orgstats.consumer.counting.source import SEGMENT_LENGTH
+from orgstats.consumer.counting.source import CHUNK_LENGTH
 from orgstats.deploy.capacity.figures import Figures
 from orgstats.deploy.capacity.shape import Groups, Shape
 from orgstats.deploy.local.traffic import Mix
@@ -30,7 +30,7 @@ class Load:
     keyed: bool = False
     flush_seconds: int = 0
     replicas: int = 0
-    segment_length: int = SEGMENT_LENGTH
+    chunk_length: int = CHUNK_LENGTH
     late: float = Mix().late
 
 
@@ -143,7 +143,7 @@ def rows_per_flush(load: Load, shape: Shape, partitions: int, flush_seconds: flo
 def kept_per_second(load: Load, shape: Shape, partitions: int) -> tuple[float, float]:
     """Rows of `counts` and of `project_counts` that stay of one second of traffic.
 
-    A cell belongs to one bucket and one segment, so time is cut at the ends of both; the pieces are as long as
+    A cell belongs to one bucket and one chunk, so time is cut at the ends of both; the pieces are as long as
     the two together leave them on average.
     """
     piece = _piece_seconds(load, load.events_per_second / partitions)
@@ -158,14 +158,14 @@ def hours_per_flush(load: Load, shape: Shape, partitions: int, flush_seconds: fl
 
 
 def hours_kept_per_second(load: Load, shape: Shape, partitions: int) -> float:
-    """Rows of `hour_counts` that stay of one second of traffic: those of an hour, or of a segment if that is less."""
+    """Rows of `hour_counts` that stay of one second of traffic: those of an hour, or of a chunk if that is less."""
     piece = _piece_seconds(load, load.events_per_second / partitions, HOUR)
     return hours_per_flush(load, shape, partitions, piece) / piece
 
 
 def _piece_seconds(load: Load, events_per_second: float, width: float = BUCKET_SECONDS) -> float:
-    """Between two ends of a bucket, or of an hour, or of a segment of a partition with so many events."""
-    return 1 / (1 / width + events_per_second / load.segment_length)
+    """Between two ends of a bucket, or of an hour, or of a chunk of a partition with so many events."""
+    return 1 / (1 / width + events_per_second / load.chunk_length)
 
 
 def _touched(load: Load, shape: Shape, groups: Groups, partitions: int, seconds: float) -> float:
@@ -188,9 +188,9 @@ def _flush_seconds(consumers: int, figures: Figures) -> int:
 
 
 def _consumer_mib(load: Load, shape: Shape, partitions: int, consumers: int, figures: Figures) -> float:
-    """Open segments hold their cells; at their end, all of them."""
-    segment_seconds = load.segment_length / (load.events_per_second / partitions)
-    cells = sum(kept_per_second(load, shape, partitions)) * min(segment_seconds, load.retention_days * DAY)
+    """Open chunks hold their cells; at their end, all of them."""
+    chunk_seconds = load.chunk_length / (load.events_per_second / partitions)
+    cells = sum(kept_per_second(load, shape, partitions)) * min(chunk_seconds, load.retention_days * DAY)
     each = cells / consumers * figures.cell_bytes / 2**20
     return figures.consumer_base_mib + figures.consumer_prefetch_mib + each
 
@@ -199,7 +199,7 @@ def _rows_of_a_day(load: Load, shape: Shape, partitions: int, rank: int) -> floa
     """Rows of `hour_counts` of one organization and one day."""
     alone = Shape(1, shape.late, shape.raw)
     its = Load(load.events_per_second * shape.share(rank), 1, partitions, keyed=load.keyed)
-    # Segments are filled by all who are in the partition: keyed, by this one and its part of the others.
+    # Chunks are filled by all who are in the partition: keyed, by this one and its part of the others.
     own = shape.share(rank) if load.keyed else 0.0
     piece = _piece_seconds(load, load.events_per_second * (own + (1 - own) / partitions), HOUR)
     return hours_per_flush(its, alone, partitions, piece) / piece * DAY

@@ -93,7 +93,7 @@ class Shape:
         return touched
 
     def _outcomes(self) -> Iterator[tuple[float, int]]:
-        """Share and number of reasons of each outcome; what nobody has judged is mostly accepted."""
+        """Share and number of reasons of each outcome; what nobody has classified is mostly accepted."""
         for outcome, (share, reasons) in OUTCOMES.items():
             yield share * (1 - self.raw) + (self.raw if outcome == 0 else 0), len(reasons)
 

@@ -9,7 +9,7 @@ from zlib import crc32
 from orgstats.consumer.counting.batch import BatchCounter
 from orgstats.consumer.counting.chunk import CellKey, ProjectKey
 from orgstats.consumer.counting.decode import AgeLimits
-from orgstats.consumer.counting.partition import Changes, Partition
+from orgstats.consumer.counting.partition import Partition, PartitionChanges
 from orgstats.consumer.counting.resume import Attempt, Resume
 from orgstats.consumer.counting.rule_history import RuleHistory
 from orgstats.consumer.counting.source import Source
@@ -79,16 +79,16 @@ def simulate(traffic: Traffic, seed: int = 1) -> Counted:
     """Count traffic as consumers do; but for `seconds` a pure function of the traffic and the seed."""
     counted = Counted()
     for number, changes in flushes(traffic, counted, seed):
-        for part in changes.segments:
+        for part in changes.chunks:
             counted.rows += len(part.cells)
             counted.project_rows += len(part.project_cells)
             counted.hour_rows += len(part.hours)
-            counted.cells.update((number, part.segment.first_offset, key) for key in part.keys)
-            counted.project_cells.update((number, part.segment.first_offset, key) for key in part.project_keys)
+            counted.cells.update((number, part.chunk.first_offset, key) for key in part.keys)
+            counted.project_cells.update((number, part.chunk.first_offset, key) for key in part.project_keys)
     return counted
 
 
-def flushes(traffic: Traffic, counted: Counted, seed: int = 1) -> Iterator[tuple[int, Changes]]:
+def flushes(traffic: Traffic, counted: Counted, seed: int = 1) -> Iterator[tuple[int, PartitionChanges]]:
     """What each partition stores with each flush: (partition, changes)."""
     batch = BatchCounter(AgeLimits(), RuleHistory())
     partitions = [_partition(number, batch) for number in range(traffic.partitions)]
@@ -109,7 +109,7 @@ def flushes(traffic: Traffic, counted: Counted, seed: int = 1) -> Iterator[tuple
 
 def _flush(
     partitions: Sequence[Partition], read: Sequence[Sequence[Read]], counted: Counted
-) -> Iterator[tuple[int, Changes]]:
+) -> Iterator[tuple[int, PartitionChanges]]:
     for number, (partition, run) in enumerate(zip(partitions, read, strict=True)):
         began = time.process_time()
         for start in range(0, len(run), 10_000):
@@ -122,4 +122,4 @@ def _flush(
 
 def _partition(number: int, batch: BatchCounter) -> Partition:
     source = Source("simulated", "one", number)
-    return Partition(source, Resume(start=0, quiet_until=0), batch, lambda _: Attempt())
+    return Partition(source, Resume(start=0, catching_up_until=0), batch, lambda _: Attempt())

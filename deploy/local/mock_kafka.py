@@ -5,7 +5,7 @@ What it is not (seen with librdkafka 2.16, see tests/local/test_kafka.py):
 - A partition keeps the newest 5 MiB of batches as they were sent, so after compression: some 25,000 records of
   200 bytes, three to five times that with lz4. A consumer that falls behind that far has a gap.
 - Everything is in memory and gone with the process; the next one starts at offset 0 again, so each start needs
-  an ORGSTATS_INCARNATION of its own.
+  an ORGSTATS_TOPIC_ID of its own.
 - Topics come into being when a client asks for their metadata, always with 4 partitions. There is no
   controller: creating, deleting or describing topics (and so their UUIDs) times out.
 - Offsets cannot be looked up by time, and records cannot be deleted.

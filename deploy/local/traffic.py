@@ -32,7 +32,7 @@ class Mix:
     organizations: int = 1000
     broken: float = 0.001
     raw: float = 0.15
-    """Events that nobody has judged yet."""
+    """Events that nobody has classified yet."""
     late: float = 0.01
     """Events that are minutes or hours older than their record."""
     astray: float = 0.0002
@@ -52,7 +52,7 @@ OUTCOMES: Final = {
     5: (0.015, ("queue_overflow", "network_error", "sample_rate", "before_send", "ratelimit_backoff")),
     6: (0.002, ("transactions_org_limit", "metrics_org_limit")),
 }  # fmt: skip
-"""Share and reasons of each outcome among judged events."""
+"""Share and reasons of each outcome among classified events."""
 
 CATEGORIES: Final = {1: 0.72, 0: 0.05, 3: 0.03, 2: 0.14, 4: 0.03, 5: 0.03}
 """Share of each category; attachments (4) count bytes, sessions (5) come in bundles."""
@@ -247,7 +247,7 @@ def _pool(random: Random, mix: Mix) -> list[_Template]:
         if number < broken:
             pool.append((key, b"", _Unusual(broken=True)))
             continue
-        event = _raw_event(random, org_id) if random.random() < mix.raw else _judged_event(random, org_id)
+        event = _raw_event(random, org_id) if random.random() < mix.raw else _classified_event(random, org_id)
         tail = b"," + json.dumps(event, separators=(",", ":"), ensure_ascii=False).encode()[1:]
         pool.append((key, tail, _unusual(random, mix)))
     return pool
@@ -263,7 +263,7 @@ _CATEGORIES: Final = list(CATEGORIES)
 _CATEGORY_SHARES: Final = list(accumulate(CATEGORIES.values()))
 
 
-def _judged_event(random: Random, org_id: int) -> dict[str, Any]:
+def _classified_event(random: Random, org_id: int) -> dict[str, Any]:
     (outcome,) = random.choices(range(7), cum_weights=_OUTCOME_SHARES)
     (category,) = random.choices(_CATEGORIES, cum_weights=_CATEGORY_SHARES)
     quantity = random.randrange(1_000, 5_000_000) if category == 4 else random.randrange(1, 50) if category == 5 else 1

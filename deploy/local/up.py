@@ -193,7 +193,7 @@ def _start_servers(stack: Stack, directory: Path, kafka: str) -> str:
         "ORGSTATS_DRAIN_SECONDS": "0",
     }
     if kafka == "mock":  # it has no UUIDs and starts at offset 0 each time
-        stack.environment["ORGSTATS_INCARNATION"] = f"up-{uuid.uuid4()}"
+        stack.environment["ORGSTATS_TOPIC_ID"] = f"up-{uuid.uuid4()}"
     _make_topic(ready["bootstrap_servers"], kafka)
     return url
 

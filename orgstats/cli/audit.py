@@ -1,4 +1,4 @@
-"""`orgstats audit`: closed segments against the log."""
+"""`orgstats audit`: closed chunks against the log."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -7,7 +7,7 @@ import typer
 from orgstats.cli import operating as ops
 
 if TYPE_CHECKING:
-    from orgstats.consumer.ops.audit import Checked
+    from orgstats.consumer.ops.audit import AuditResult
 
 _MOST_SHOWN = 100
 
@@ -16,10 +16,10 @@ def audit(
     bootstrap_servers: ops.BootstrapServers = None,
     topic: ops.Topics = None,
     partitions: ops.Partitions = None,
-    recount: Annotated[bool, ops.option("--recount", help="Count every segment again and compare each cell.")] = False,
+    recount: Annotated[bool, ops.option("--recount", help="Count every chunk again and compare each cell.")] = False,
     as_json: ops.AsJson = False,
 ) -> None:
-    """Check every closed segment: events + dead letters + offsets without a record must be its length.
+    """Check every closed chunk: events + dead letters + offsets without a record must be its length.
 
     With --recount the log is read again, record by record, by code that shares nothing with the daemon's counting,
     and every cell is compared. Exit 1 when anything differs. Run it with the settings of the consumer.
@@ -30,7 +30,7 @@ def audit(
     from orgstats.errors import DifferenceFound
 
     site = ops.site_of(bootstrap_servers, topic)
-    found: list[Checked] = []
+    found: list[AuditResult] = []
     with ops.stopping() as stopped:
         for checked in check(site, recount=recount, partitions=ops.partitions_of(partitions)):
             found.append(checked)
@@ -41,23 +41,23 @@ def audit(
     else:
         _print(found)
     wrong = sum(len(checked.differences) for checked in found)
-    ops.say(f"{len(found)} closed segments checked, {sum(c.cells for c in found)} of them cell by cell: {wrong} wrong")
+    ops.say(f"{len(found)} closed chunks checked, {sum(c.cells for c in found)} of them cell by cell: {wrong} wrong")
     if wrong:
         raise DifferenceFound("what is stored differs from the log; orgstats replay plan shows what a replay changes")
 
 
-def _print(found: "list[Checked]") -> None:
-    names = ("topic", "partition", "segment", "accounted", "log", "cells", "differences", "note")
+def _print(found: "list[AuditResult]") -> None:
+    names = ("topic", "partition", "chunk", "accounted", "log", "cells", "differences", "note")
     rows = [
-        (c.topic, c.partition, str(c.segment), c.accounted, c.log, "yes" if c.cells else "", len(c.differences), c.note)
+        (c.topic, c.partition, str(c.chunk), c.accounted, c.log, "yes" if c.cells else "", len(c.differences), c.note)
         for c in found
     ]
     typer.echo(ops.table(names, rows))
     wrong = [
-        (c.topic, c.partition, str(c.segment), d.table, d.key, d.stored, d.wanted) for c in found for d in c.differences
+        (c.topic, c.partition, str(c.chunk), d.table, d.key, d.stored, d.wanted) for c in found for d in c.differences
     ]
     if wrong:
-        names_of_wrong = ("topic", "partition", "segment", "table", "which", "stored", "wanted")
+        names_of_wrong = ("topic", "partition", "chunk", "table", "which", "stored", "wanted")
         typer.echo("\n" + ops.table(names_of_wrong, wrong[:_MOST_SHOWN]))
         if len(wrong) > _MOST_SHOWN:
             ops.say(f"and {len(wrong) - _MOST_SHOWN} more; --json has them all")

@@ -55,7 +55,7 @@ def consume(
     )
     run(
         settings,
-        [lambda settings, worker: ContinuousAudit(settings, worker.assigned_places)] if settings.audit_seconds else [],
+        [lambda settings, worker: ContinuousAudit(settings, worker.assigned_tps)] if settings.audit_seconds else [],
     )
 
 

@@ -8,8 +8,8 @@ import typer
 from orgstats.cli import operating as ops
 
 if TYPE_CHECKING:
+    from orgstats.consumer.ops.connections import Connections
     from orgstats.consumer.ops.dead_letters import DeadLetter, Filter
-    from orgstats.consumer.ops.site import Site
     from orgstats.consumer.store.store import Store
 
 dead_letters = typer.Typer(
@@ -73,7 +73,7 @@ def ls(
 
 @dead_letters.command("show")
 def show(
-    place: Annotated[str | None, typer.Argument(help="topic/partition/offset.", show_default=False)] = None,
+    tp: Annotated[str | None, typer.Argument(help="topic/partition/offset.", show_default=False)] = None,
     topic: ops.Topics = None,
     reason: Reason = None,
     since: ops.Since = None,
@@ -93,7 +93,7 @@ def show(
     """
     from orgstats.consumer.ops.dead_letters import find
 
-    found = find(_store(), _filter(topic, reason, since, until, org, place, everything or bool(place)), limit)
+    found = find(_store(), _filter(topic, reason, since, until, org, tp, everything or bool(tp)), limit)
     if as_json:
         ops.print_json([one.shown() for one in found])
         return
@@ -119,7 +119,7 @@ def redrive(
     since: ops.Since = None,
     until: ops.Until = None,
     org: Org = None,
-    place: Annotated[str | None, ops.option(help="Only topic/partition/offset.", show_default=False)] = None,
+    tp: Annotated[str | None, ops.option(help="Only topic/partition/offset.", show_default=False)] = None,
     sets: Annotated[Texts, ops.option("--set", help="FIELD=JSON: give a field this value.")] = None,
     defaults: Annotated[Texts, ops.option("--default", help="FIELD=JSON: where it is absent or null.")] = None,
     renames: Annotated[Texts, ops.option("--rename", help="OLD=NEW: give a field its right name.")] = None,
@@ -133,7 +133,7 @@ def redrive(
     limit: Annotated[int, ops.option(min=1, help="Most records.")] = 1_000_000,
     max_hops: Annotated[int, ops.option(min=1, help="Leave records alone that were redriven this often.")] = 3,
     in_place: Annotated[
-        bool, ops.option("--in-place", help="Send nothing: count their segments again with a mended decoder.")
+        bool, ops.option("--in-place", help="Send nothing: count their chunks again with a mended decoder.")
     ] = False,
     execute: Annotated[
         bool, ops.option("--execute/--dry-run", help="Do it, instead of saying what it would do.")
@@ -154,11 +154,11 @@ def redrive(
     """
     from orgstats import failpoints
     from orgstats.consumer.ops.mending import mends
-    from orgstats.consumer.ops.redrive import How
+    from orgstats.consumer.ops.redrive import RedriveOptions
     from orgstats.consumer.ops.redrive import redrive as send
     from orgstats.consumer.store.rules import publisher
 
-    which = _filter(topic, reason, since, until, org, place, everything=False)
+    which = _filter(topic, reason, since, until, org, tp, everything=False)
     how = mends(
         sets=sets or (),
         defaults=defaults or (),
@@ -175,7 +175,7 @@ def redrive(
         return
     failpoints.arm(os.environ)
     with ops.stopping() as stopped:
-        options = How(how, to_topic, max_hops, rate, limit, execute, publisher(), stopped)
+        options = RedriveOptions(how, to_topic, max_hops, rate, limit, execute, publisher(), stopped)
         done = send(site, which, options)
     for why, count in sorted(done.left.items()):
         ops.say(f"left alone: {count:,} ({why}), as {done.examples[why]}")
@@ -184,18 +184,18 @@ def redrive(
     typer.echo(f"{done.sent:,} {'redriven' if execute else 'would be redriven; add --execute to do it'}")
 
 
-def _in_place(site: "Site", which: "Filter", limit: int, *, execute: bool, rate: float) -> None:
-    """Count the segments again that hold these dead letters."""
-    from orgstats.consumer.counting.source import segment_end, segment_of
+def _in_place(site: "Connections", which: "Filter", limit: int, *, execute: bool, rate: float) -> None:
+    """Count the chunks again that hold these dead letters."""
+    from orgstats.consumer.counting.source import chunk_end, chunk_of
     from orgstats.consumer.ops.dead_letters import pages
 
-    segments = sorted(
-        {(one.topic, one.partition, segment_of(one.offset)) for page in pages(site.store, which, limit) for one in page}
+    chunks = sorted(
+        {(one.topic, one.partition, chunk_of(one.offset)) for page in pages(site.store, which, limit) for one in page}
     )
-    for topic, partition, segment in segments:
+    for topic, partition, chunk in chunks:
         words = ["apply"] if execute else ["plan", "--diff-only"]
         words += ["--repair", "--topic", topic, "--partitions", str(partition)]
-        words += ["--from-offset", str(segment), "--to-offset", str(segment_end(segment))]
+        words += ["--from-offset", str(chunk), "--to-offset", str(chunk_end(chunk))]
         words += ["--rate", f"{rate:g}"] if rate else []
         ops.say(f"orgstats replay {' '.join(words)}")
         _replay(words)
@@ -218,7 +218,7 @@ def drop(
     since: ops.Since = None,
     until: ops.Until = None,
     org: Org = None,
-    place: Annotated[str | None, ops.option(help="Only topic/partition/offset.", show_default=False)] = None,
+    tp: Annotated[str | None, ops.option(help="Only topic/partition/offset.", show_default=False)] = None,
     limit: Annotated[int, ops.option(min=1, help="Most records.")] = 1_000_000,
     execute: Annotated[
         bool, ops.option("--execute/--dry-run", help="Do it, instead of saying what it would do.")
@@ -233,7 +233,7 @@ def drop(
 
     store = _store()
     count = 0
-    for page in pages(store, _filter(topic, reason, since, until, org, place, everything=False), limit):
+    for page in pages(store, _filter(topic, reason, since, until, org, tp, everything=False), limit):
         count += len(page)
         if execute:
             mark(store, page, "dropped", publisher())
@@ -241,7 +241,7 @@ def drop(
 
 
 def _store() -> "Store":
-    from orgstats.consumer.ops.site import store_of
+    from orgstats.consumer.ops.connections import store_of
     from orgstats.settings import ClickHouseSettings
 
     return store_of(ClickHouseSettings.from_env(os.environ).clickhouse_url)
@@ -253,7 +253,7 @@ def _filter(
     since: str | None,
     until: str | None,
     org: int | None,
-    place: str | None,
+    tp: str | None,
     everything: bool,
 ) -> "Filter":
     from orgstats.consumer.ops.dead_letters import Filter
@@ -263,11 +263,11 @@ def _filter(
         if reason not in list(ReasonCode):
             raise typer.BadParameter(f"{reason!r} is none of {', '.join(ReasonCode)}", param_hint="--reason")
     where: tuple[int, int] | None = None
-    if place is not None:
-        topic, _, rest = place.rpartition("/")
+    if tp is not None:
+        topic, _, rest = tp.rpartition("/")
         topic, _, partition = topic.rpartition("/")
         if not (topic and partition.isdecimal() and rest.isdecimal()):
-            raise typer.BadParameter(f"{place!r} is not topic/partition/offset")
+            raise typer.BadParameter(f"{tp!r} is not topic/partition/offset")
         where, topics = (int(partition), int(rest)), [topic]
     return Filter(
         tuple(topics or ()),

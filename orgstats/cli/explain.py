@@ -18,16 +18,16 @@ def explain(
     resolution: Annotated[str, ops.option(help="10s, 1h or 1d.")] = "10s",
     as_json: ops.AsJson = False,
 ) -> None:
-    """Show which partitions, segments, offsets and reasons a number is made of; the parts add up to it.
+    """Show which partitions, chunks, offsets and reasons a number is made of; the parts add up to it.
 
     Every option has an environment variable, as ORGSTATS_EXPLAIN_STAT; ClickHouse's address is
     ORGSTATS_CLICKHOUSE_URL.
 
     Example: orgstats explain 2 --stat blacklisted --bucket 2020-03-21T20:00:00Z --resolution 1h
     """
+    from orgstats.consumer.ops.connections import store_of
+    from orgstats.consumer.ops.explain import classifications
     from orgstats.consumer.ops.explain import explain as take_apart
-    from orgstats.consumer.ops.explain import verdicts
-    from orgstats.consumer.ops.site import store_of
     from orgstats.consumer.store.rules import history
     from orgstats.query.clickhouse import Database
     from orgstats.query.directory import Directory
@@ -47,7 +47,7 @@ def explain(
     start = (ops.epoch_ms(bucket, "--bucket") or 0) // 1000 // seconds * seconds
     store = store_of(url)
     parts = take_apart(store, org_id, parse_stat(stat), start, seconds)
-    rules = verdicts(store, parts, store.run(history))
+    rules = classifications(store, parts, store.run(history))
     total = sum(part.quantity for part in parts)
     if as_json:
         shown: list[dict[str, Any]] = [asdict(part) for part in parts]
@@ -57,8 +57,8 @@ def explain(
         return
     rows = [
         (
-            f"{p.topic}/{p.partition}", f"{p.segment}..{p.next_offset}", p.outcome, p.category, p.reason, p.events,
-            p.quantity, f"generation {p.generation}: {p.why}" if p.generation else "",
+            f"{p.topic}/{p.partition}", f"{p.chunk}..{p.next_offset}", p.outcome, p.category, p.reason, p.events,
+            p.quantity, f"revision {p.revision}: {p.why}" if p.revision else "",
         )
         for p in parts
     ]  # fmt: skip

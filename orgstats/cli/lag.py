@@ -69,15 +69,15 @@ def _print(found: "list[Lag]", *, as_json: bool, clear: bool) -> None:
             one.end,
             one.behind,
             "?" if one.behind_seconds is None else f"{one.behind_seconds:,.0f} s",
-            "-" if one.open_segment is None else f"{one.open_segment:,}",
+            "-" if one.open_chunk is None else f"{one.open_chunk:,}",
             f"{one.produced_rate:,.0f}/s",
             "-" if one.counted_rate is None else f"{one.counted_rate:,.0f}/s",
-            "never" if one.overtaken_at is None else format_time(one.overtaken_at),
+            "never" if one.retention_deadline is None else format_time(one.retention_deadline),
             one.open_transaction,
         )
         for one in found
     ]
-    names = ("partition", "position", "end", "behind", "time", "segment", "produced", "counted", "overtaken", "hidden")
+    names = ("partition", "position", "end", "behind", "time", "chunk", "produced", "counted", "overtaken", "hidden")
     typer.echo(ops.table(names, rows))
     typer.echo(f"{format_time(time.time())}  {sum(one.behind for one in found):,} records behind")
 

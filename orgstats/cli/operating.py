@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from orgstats.consumer.ops.site import Site
+    from orgstats.consumer.ops.connections import Connections
 
 option = partial(typer.Option, show_envvar=False)
 """An option; that each has an environment variable is said once in the command's help, not beside each."""
@@ -30,9 +30,9 @@ Until = Annotated[str | None, option(help="Kafka timestamp before which it ends.
 AsJson = Annotated[bool, option("--json", help="As JSON.")]
 
 
-def site_of(bootstrap_servers: str | None, topics: list[str] | None, group: str | None = None) -> "Site":
+def site_of(bootstrap_servers: str | None, topics: list[str] | None, group: str | None = None) -> "Connections":
     """The servers and topics that flags and environment name."""
-    from orgstats.consumer.ops.site import open_site
+    from orgstats.consumer.ops.connections import open_site
     from orgstats.consumer.settings import ConsumerSettings
 
     return open_site(

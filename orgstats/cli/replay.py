@@ -10,8 +10,8 @@ import typer
 from orgstats.cli import operating as ops
 
 if TYPE_CHECKING:
-    from orgstats.consumer.ops.compare import Changes
-    from orgstats.consumer.ops.replay import Prepared
+    from orgstats.consumer.ops.compare import ChunkDifference
+    from orgstats.consumer.ops.replay import PreparedReplay
     from orgstats.consumer.ops.summary import Summary
 
 replay = typer.Typer(
@@ -26,10 +26,10 @@ ToOffset = Annotated[int | None, ops.option(min=0, help="Offset before which it 
 Repair = Annotated[bool, ops.option("--repair", help="Also take back what the log does not give.")]
 Rewind = Annotated[bool, ops.option("--rewind", help="The log was cut back: count all that it still holds.")]
 HeadOption = Annotated[
-    str, ops.option("--head", help="Segments whose first records are deleted: refuse, skip, keep or drop.")
+    str, ops.option("--head", help="Chunks whose first records are deleted: refuse, skip, keep or drop.")
 ]
 Rate = Annotated[float, ops.option(min=0, help="Most records a second; 0: as fast as it goes.")]
-AtOnce = Annotated[int, ops.option(min=1, help="Segments held in memory and stored together.")]
+AtOnce = Annotated[int, ops.option(min=1, help="Chunks held in memory and stored together.")]
 
 
 @dataclass(frozen=True)
@@ -45,27 +45,29 @@ class _Options:
     head: str
     rewind: bool
 
-    def prepare(self, *, wait: bool) -> "Prepared":
+    def prepare(self, *, wait: bool) -> "PreparedReplay":
         """Find what was asked for; raises BadParameter for options that do not go together."""
         gc.set_threshold(100_000, 20, 50)  # millions of tuples and no cycles: looking for some doubles the time
-        from orgstats.consumer.ops.recount import Head
-        from orgstats.consumer.ops.replay import Asked, Range, prepare
+        from orgstats.consumer.ops.recount import HeadPolicy
+        from orgstats.consumer.ops.replay import ReplayRequest, TimeRange, prepare
 
         if (self.from_offset is not None and self.since) or (self.to_offset is not None and self.until):
             raise typer.BadParameter("give offsets or times, not both")
-        if self.head not in list(Head):
-            raise typer.BadParameter(f"{self.head!r} is none of {', '.join(Head)}", param_hint="--head")
-        if (self.head == Head.drop and not self.repair) or (self.head == Head.keep and self.repair):
+        if self.head not in list(HeadPolicy):
+            raise typer.BadParameter(f"{self.head!r} is none of {', '.join(HeadPolicy)}", param_hint="--head")
+        if (self.head == HeadPolicy.drop and not self.repair) or (self.head == HeadPolicy.keep and self.repair):
             raise typer.BadParameter(
-                f"--head {self.head} goes {'only' if self.head == Head.drop else 'not'} with --repair"
+                f"--head {self.head} goes {'only' if self.head == HeadPolicy.drop else 'not'} with --repair"
             )
         if self.rewind and not self.repair:
             raise typer.BadParameter("--rewind goes only with --repair")
-        when = Range(ops.epoch_ms(self.since, "--since"), ops.epoch_ms(self.until, "--until"))
+        when = TimeRange(ops.epoch_ms(self.since, "--since"), ops.epoch_ms(self.until, "--until"))
         site = ops.site_of(self.bootstrap_servers, self.topics)
         offsets = (self.from_offset, self.to_offset, self.since, self.until)
         partitions = ops.partitions_of(self.partitions)
-        asked = Asked(site.settings.topic, partitions, *offsets, self.repair, Head(self.head), self.rewind)
+        asked = ReplayRequest(
+            site.settings.topic, partitions, *offsets, self.repair, HeadPolicy(self.head), self.rewind
+        )
         return prepare(site, asked, when, wait=wait)
 
 
@@ -82,7 +84,7 @@ def plan(
     head: HeadOption = "refuse",
     rewind: Rewind = False,
     rate: Rate = 0.0,
-    segments_at_once: AtOnce = 4,
+    chunks_at_once: AtOnce = 4,
     as_json: ops.AsJson = False,
     diff_only: Annotated[bool, ops.option("--diff-only", help="Only the counts that would change.")] = False,
     cells: Annotated[bool, ops.option("--cells", help="With --json: each cell before and after.")] = False,
@@ -108,7 +110,7 @@ def plan(
             prepared,
             (lambda changes: found.extend(_cells(changes))) if cells else (lambda _changes: None),
             rate=rate,
-            segments_at_once=segments_at_once,
+            chunks_at_once=chunks_at_once,
             on_records=read,
         )
     _print(prepared, summary, diff_only=diff_only, cells=found if cells else None, as_json=as_json, rate=rate)
@@ -128,12 +130,12 @@ def apply(
     head: HeadOption = "refuse",
     rewind: Rewind = False,
     rate: Rate = 0.0,
-    segments_at_once: AtOnce = 4,
+    chunks_at_once: AtOnce = 4,
     as_json: ops.AsJson = False,
 ) -> None:
     """Write what the log gives and the store lacks; with --repair also take back what the log does not give.
 
-    Runs beside live consumers: it has no group, commits nothing, and leaves the open segments to them. Stopped
+    Runs beside live consumers: it has no group, commits nothing, and leaves the open chunks to them. Stopped
     or killed, the same command goes on where it was. Exit 1 when something is left that needs --repair.
 
     Examples:
@@ -152,7 +154,7 @@ def apply(
     prepared = _Options(bootstrap_servers, topic, partitions, *given).prepare(wait=True)
     failpoints.arm(os.environ)
     with ops.stopping() as stopped, ops.progress_bar(prepared.offsets, "replaying") as read:
-        summary = act(prepared, publisher(), stopped, rate=rate, segments_at_once=segments_at_once, on_records=read)
+        summary = act(prepared, publisher(), stopped, rate=rate, chunks_at_once=chunks_at_once, on_records=read)
         interrupted = stopped()
     _print(prepared, summary, diff_only=True, cells=None, as_json=as_json, rate=rate)
     if interrupted:
@@ -180,8 +182,8 @@ def undo(
     from orgstats.consumer.ops.undo import undo as take_back
     from orgstats.times import format_time
 
-    found, segments = take_back(ops.site_of(bootstrap_servers, topic), replay_id, execute=execute)
-    what = f"replay {found.replay_id} of {format_time(found.at.timestamp())} by {found.by}: {segments} segments"
+    found, chunks = take_back(ops.site_of(bootstrap_servers, topic), replay_id, execute=execute)
+    what = f"replay {found.replay_id} of {format_time(found.at.timestamp())} by {found.by}: {chunks} chunks"
     ops.say(f"undone: {what}" if execute else f"would take back {what}; add --execute to do it")
 
 
@@ -203,28 +205,28 @@ def ls(bootstrap_servers: ops.BootstrapServers = None, topic: ops.Topics = None,
         typer.echo(ops.table(names, rows))
 
 
-def _cells(changes: "Changes") -> list[dict[str, Any]]:
+def _cells(changes: "ChunkDifference") -> list[dict[str, Any]]:
     source = changes.counted.source
-    place = {"topic": source.topic, "partition": source.partition, "segment": changes.counted.segment}
+    tp = {"topic": source.topic, "partition": source.partition, "chunk": changes.counted.chunk}
     found = [
-        {**place, **key._asdict(), "before": list(before), "after": list(after)}
+        {**tp, **key._asdict(), "before": list(before), "after": list(after)}
         for key, (before, after) in changes.cells.items()
     ]
     found += [
-        {**place, **key._asdict(), "before": [before.quantity], "after": [after.quantity]}
+        {**tp, **key._asdict(), "before": [before.quantity], "after": [after.quantity]}
         for key, (before, after) in changes.project_cells.items()
     ]
-    found += [{**place, "dead_letter": offset, "after": dead.code} for offset, (_, dead) in changes.dead.items()]
-    found += [{**place, "dead_letter": offset, "after": None} for offset in changes.withdrawn]
+    found += [{**tp, "dead_letter": offset, "after": dead.code} for offset, (_, dead) in changes.dead.items()]
+    found += [{**tp, "dead_letter": offset, "after": None} for offset in changes.withdrawn]
     found += [
-        {**place, "hour_counts": hour._asdict(), "before": list(before), "after": list(after)}
+        {**tp, "hour_counts": hour._asdict(), "before": list(before), "after": list(after)}
         for hour, (before, after) in changes.hours.items()
     ]
     return found
 
 
 def _print(
-    prepared: "Prepared",
+    prepared: "PreparedReplay",
     summary: "Summary",
     *,
     diff_only: bool,
@@ -249,7 +251,7 @@ def _print(
     if as_json:
         ops.print_json(
             {
-                "segments": tally.segments,
+                "chunks": tally.chunks,
                 "offsets": prepared.offsets,
                 "records": tally.records,
                 "bytes": tally.bytes,
@@ -257,7 +259,7 @@ def _print(
                 "changes": summary.changes,
                 "needs_repair": dict(summary.conflicts),
                 "notes": summary.notes,
-                "changed_segments": summary.segments,
+                "changed_chunks": summary.chunks,
                 "counts": [dict(zip(("org_id", "stat", "hour", "now", "after"), row[:5], strict=True)) for row in rows],
             }
             | ({} if cells is None else {"cells": cells})
@@ -265,12 +267,12 @@ def _print(
         return
     if rows:
         typer.echo(ops.table(("org", "stat", "hour", "before" if applied else "now", "after", "change"), rows))
-    for one in summary.segments:
+    for one in summary.chunks:
         why = ", ".join(f"{count:,} {what}" for what, count in one["why"].items())
-        place = f"{one['topic']}/{one['partition']} segment {one['segment']}"
-        ops.say(f"{place}: {one['changes']:,} differ{', among them ' + why if why else ''}")
+        tp = f"{one['topic']}/{one['partition']} chunk {one['chunk']}"
+        ops.say(f"{tp}: {one['changes']:,} differ{', among them ' + why if why else ''}")
     ops.say(
-        f"{tally.segments} segments, {prepared.offsets:,} offsets: {tally.records:,} records, "
+        f"{tally.chunks} chunks, {prepared.offsets:,} offsets: {tally.records:,} records, "
         f"{tally.bytes / 1e6:,.1f} MB; {'took' if applied else 'apply takes about'} {expected:,.0f} s"
     )
 
@@ -282,7 +284,7 @@ def _difference(summary: "Summary", *, would: bool) -> None:
     why = ", ".join(f"{count:,} {what}" for what, count in summary.conflicts.items())
     if summary.left:
         raise DifferenceFound(
-            f"{summary.left:,} changes in segments with {why}: the rules, the settings or the program have changed "
+            f"{summary.left:,} changes in chunks with {why}: the rules, the settings or the program have changed "
             "since they were counted. Look at it with: orgstats replay plan --repair"
         )
     if would and summary.changes:

@@ -1,4 +1,4 @@
-"""`orgstats rules`: check, publish, look at, try out and void the rules for events that nobody has judged."""
+"""`orgstats rules`: check, publish, look at, try out and void the rules for events that nobody has classified."""
 
 import os
 from collections.abc import Iterator
@@ -61,7 +61,7 @@ def publish(
 ) -> None:
     """Append a rules file to the history, if it differs from the latest entry.
 
-    Events are judged by it from `effective-from` on, by their Kafka timestamp; earlier ones never are.
+    Events are classified by it from `effective-from` on, by their Kafka timestamp; earlier ones never are.
 
     Example: orgstats rules publish rules.toml --note "block the crawler"
     """
@@ -178,17 +178,19 @@ def try_record(
         typer.echo(f"rule {number} (line {rule.line}): {rule.outcome.name}, {rule.reason!r}")
         for field, met in findings:
             found = getattr(event, field)
-            verdict = "does not match" if met is None else f"matches {met!r}"
-            typer.echo(f"  {field} {'(absent)' if found is None else repr(found)} {verdict}")
+            classification = "does not match" if met is None else f"matches {met!r}"
+            typer.echo(f"  {field} {'(absent)' if found is None else repr(found)} {classification}")
     last = told[-1][0] if told and told[-1][0].matches(event) else None
-    typer.echo(f"verdict: {last.outcome.name}, {last.reason!r}" if last else "verdict: accepted, no rule matches")
+    typer.echo(
+        f"classification: {last.outcome.name}, {last.reason!r}" if last else "classification: accepted, no rule matches"
+    )
 
 
 def _sample(record: Path) -> "Event":
     """The event in a file; raises DifferenceFound when it is a dead letter."""
     import sys
 
-    from orgstats.consumer.counting.decode import DeadLetter, decode, event_second
+    from orgstats.consumer.counting.decode import Undecodable, decode, event_second
     from orgstats.errors import ConfigurationError, DifferenceFound
 
     try:
@@ -196,7 +198,7 @@ def _sample(record: Path) -> "Event":
         event_second(event.timestamp)
     except OSError as error:
         raise ConfigurationError(f"{record}: {error}") from None
-    except DeadLetter as dead:
+    except Undecodable as dead:
         raise DifferenceFound(f"the record is a dead letter: {dead}") from None
     return event
 
@@ -210,7 +212,7 @@ def _rules_to_try(file: Path | None, at: str) -> "tuple[Rule, ...]":
         return parse(read_file(file))
     with clickhouse() as client:
         entry = load_history(client).in_force(round(moment(client, at).timestamp() * 1000))
-    typer.echo(f"judged by version {entry.version}" if entry else "no rules are in force at that time", err=True)
+    typer.echo(f"classified by version {entry.version}" if entry else "no rules are in force at that time", err=True)
     return entry.rules if entry else ()
 
 
@@ -222,7 +224,7 @@ def void(
 ) -> None:
     """Make a new edition of the history in which an entry never was in force, and say which replay repairs it.
 
-    Running daemons count their open segments again by themselves; closed ones need the replay that is printed.
+    Running daemons count their open chunks again by themselves; closed ones need the replay that is printed.
 
     Example: orgstats rules void 4 --execute --note "blocked everyone"
     """

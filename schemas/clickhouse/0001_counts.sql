@@ -1,9 +1,9 @@
--- One row is one cell: the whole count of a key in one segment of one partition, up to `version`.
+-- One row is one cell: the whole count of a key in one chunk of one partition, up to `version`.
 -- Of the rows of a cell the one with the highest version wins, so a repeated, late or doubled insert
 -- changes nothing. Never a delta, and no materialized view on this table: it would see every version.
 --
 -- ORDER BY: a request names one organization and a range of time, so these come first; what it sums
--- over comes next; source and segment only keep the cells of one bucket apart and come last.
+-- over comes next; source and chunk only keep the cells of one bucket apart and come last.
 CREATE TABLE counts
 (
     org_id    UInt64 CODEC(Delta, ZSTD),
@@ -13,14 +13,14 @@ CREATE TABLE counts
                     'abuse' = 4, 'client_discard' = 5, 'cardinality_limited' = 6) CODEC(ZSTD),
     reason    LowCardinality(String) CODEC(ZSTD),
     source_id UInt64 CODEC(ZSTD),                        -- see sources
-    segment   UInt64 CODEC(Delta, ZSTD),                 -- first offset of the segment
+    chunk   UInt64 CODEC(Delta, ZSTD),                 -- first offset of the chunk
     quantity  UInt64 CODEC(T64, ZSTD),
     events    UInt64 CODEC(T64, ZSTD),                   -- records, each adding 1: what audit adds up
-    version   UInt64 CODEC(Delta, ZSTD)                  -- generation << 48 | next_offset
+    version   UInt64 CODEC(Delta, ZSTD)                  -- revision << 48 | next_offset
 )
 ENGINE = ReplacingMergeTree(version)
 PARTITION BY toYYYYMM(bucket)
-ORDER BY (org_id, bucket, category, outcome, reason, source_id, segment);
+ORDER BY (org_id, bucket, category, outcome, reason, source_id, chunk);
 
 -- The same counts by project. A table of its own, so that an organization's series reads no more rows
 -- than before; without the reason, which no project query shows.
@@ -33,10 +33,10 @@ CREATE TABLE project_counts
     outcome    Enum8('accepted' = 0, 'filtered' = 1, 'rate_limited' = 2, 'invalid' = 3,
                      'abuse' = 4, 'client_discard' = 5, 'cardinality_limited' = 6) CODEC(ZSTD),
     source_id  UInt64 CODEC(ZSTD),
-    segment    UInt64 CODEC(Delta, ZSTD),
+    chunk    UInt64 CODEC(Delta, ZSTD),
     quantity   UInt64 CODEC(T64, ZSTD),
     version    UInt64 CODEC(Delta, ZSTD)
 )
 ENGINE = ReplacingMergeTree(version)
 PARTITION BY toYYYYMM(bucket)
-ORDER BY (org_id, project_id, bucket, category, outcome, source_id, segment);
+ORDER BY (org_id, project_id, bucket, category, outcome, source_id, chunk);

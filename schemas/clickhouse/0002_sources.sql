@@ -1,11 +1,11 @@
--- One partition of one incarnation of a topic. The id is a hash of the three, made in consumer/counting/source.py.
+-- One partition of one topic. The id is a hash of the three, made in consumer/counting/source.py.
 CREATE TABLE sources
 (
     source_id      UInt64,
     topic          String,
-    incarnation    String,                 -- the topic's UUID, or the setting for a broker without one
+    topic_id       String,                 -- the topic's UUID, or the setting for a broker without one
     partition      UInt32,
-    segment_length UInt64,                 -- the grid; a consumer with another refuses to start
+    chunk_length UInt64,                 -- the grid; a consumer with another refuses to start
     isolation      LowCardinality(String), -- isolation.level the source was counted with
     first_offset   UInt64,                 -- where counting began: the log's start at that time
     registered_at  DateTime64(3, 'UTC')
@@ -21,7 +21,7 @@ CREATE TABLE progress
     kafka_timestamp DateTime64(3, 'UTC'),  -- highest Kafka timestamp counted so far
     complete_until  DateTime64(3, 'UTC'),  -- every record acknowledged before has been counted; 1970: unknown
     partitions      UInt32,                -- partitions of the topic when this was written
-    logic           String,                -- fingerprint of the logic that counted up to here
+    fingerprint           String,                -- fingerprint of the fingerprint that counted up to here
     written_at      DateTime64(3, 'UTC'),
     version         UInt64                 -- rewinds << 48 | next_offset
 )
@@ -41,19 +41,19 @@ CREATE TABLE gaps
 ENGINE = ReplacingMergeTree
 ORDER BY (source_id, from_offset, to_offset);
 
--- Segments counted in a generation above 0, recorded before the generation's first row is written: rows of a
--- lower generation would lose for ever.
+-- Chunks counted in a revision above 0, recorded before the revision's first row is written: rows of a
+-- lower revision would lose for ever.
 CREATE TABLE repairs
 (
     source_id  UInt64,
-    segment    UInt64,
-    generation UInt16,
-    logic      String,
+    chunk    UInt64,
+    revision UInt16,
+    fingerprint      String,
     why        String,
     at         DateTime64(3, 'UTC')
 )
 ENGINE = ReplacingMergeTree(at)
-ORDER BY (source_id, segment, generation);
+ORDER BY (source_id, chunk, revision);
 
 -- Records that could not be decoded; re-reading the log writes the same row again.
 CREATE TABLE dead_letters
@@ -70,7 +70,7 @@ CREATE TABLE dead_letters
     reason          LowCardinality(String),          -- stable code, see schemas/event.py
     error           String,
     withdrawn       Bool,                            -- a recount found that the record can be decoded after all
-    version         UInt64                           -- generation << 48 | offset
+    version         UInt64                           -- revision << 48 | offset
 )
 ENGINE = ReplacingMergeTree(version)
 ORDER BY (source_id, offset);

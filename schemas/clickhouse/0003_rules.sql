@@ -1,4 +1,4 @@
--- Append-only history of the rules. A record is judged by the entry in force at its Kafka timestamp, in the
+-- Append-only history of the rules. A record is classified by the entry in force at its Kafka timestamp, in the
 -- highest edition; a past entry is only ever changed by a new edition, a copy in which it is voided.
 --
 -- ORDER BY ends in the moment of publishing, so that of two entries published at once both stay.

@@ -5,7 +5,7 @@ CREATE TABLE replays
     replay_id String,
     action    LowCardinality(String),                    -- fill, repair or rewind
     asked     String,                                    -- the options as given, JSON
-    logic     String,                                    -- fingerprint of the logic that recounts
+    fingerprint     String,                                    -- fingerprint of the fingerprint that recounts
     ranges    Array(Tuple(UInt64, UInt64, UInt64)),      -- source_id, first offset, offset after the last
     by        String,
     step      UInt8,
@@ -14,26 +14,26 @@ CREATE TABLE replays
 ENGINE = ReplacingMergeTree(step)
 ORDER BY replay_id;
 
--- Segments of a replay. Step 1: what it replaces is kept, its rows may be on their way; 2: they are stored.
-CREATE TABLE replay_segments
+-- Chunks of a replay. Step 1: what it replaces is kept, its rows may be on their way; 2: they are stored.
+CREATE TABLE replay_chunks
 (
     replay_id  String,
     source_id  UInt64,
-    segment    UInt64,
-    generation UInt16,
+    chunk    UInt64,
+    revision UInt16,
     changes    UInt64,                                   -- cells and dead letters that were written
     step       UInt8,
     at         DateTime64(3, 'UTC')
 )
 ENGINE = ReplacingMergeTree(step)
-ORDER BY (replay_id, source_id, segment);
+ORDER BY (replay_id, source_id, chunk);
 
 -- Cells as they were before a repair, so that it can be undone; zeros for a cell that there was not.
 CREATE TABLE replaced_counts
 (
     replay_id String,
     source_id UInt64,
-    segment   UInt64,
+    chunk   UInt64,
     org_id    UInt64,
     bucket    DateTime('UTC'),
     category  UInt8,
@@ -44,13 +44,13 @@ CREATE TABLE replaced_counts
     events    UInt64
 )
 ENGINE = ReplacingMergeTree
-ORDER BY (replay_id, source_id, segment, org_id, bucket, category, outcome, reason);
+ORDER BY (replay_id, source_id, chunk, org_id, bucket, category, outcome, reason);
 
 CREATE TABLE replaced_project_counts
 (
     replay_id  String,
     source_id  UInt64,
-    segment    UInt64,
+    chunk    UInt64,
     org_id     UInt64,
     project_id UInt64,
     bucket     DateTime('UTC'),
@@ -60,21 +60,21 @@ CREATE TABLE replaced_project_counts
     quantity   UInt64
 )
 ENGINE = ReplacingMergeTree
-ORDER BY (replay_id, source_id, segment, org_id, project_id, bucket, category, outcome);
+ORDER BY (replay_id, source_id, chunk, org_id, project_id, bucket, category, outcome);
 
 -- Dead letters as they were before a repair; their payload stays in `dead_letters`.
 CREATE TABLE replaced_dead_letters
 (
     replay_id String,
     source_id UInt64,
-    segment   UInt64,
+    chunk   UInt64,
     offset    UInt64,
     reason    LowCardinality(String),
     error     String,
     withdrawn Bool                                       -- there was none
 )
 ENGINE = ReplacingMergeTree
-ORDER BY (replay_id, source_id, segment, offset);
+ORDER BY (replay_id, source_id, chunk, offset);
 
 -- What an operator did with a dead letter; the latest row tells. `redriving` is written before the record is
 -- produced, with the ends of the target's partitions, beyond which it is looked for if nobody knows how that went.

@@ -62,10 +62,10 @@ def fill(url: str, rows: int) -> None:
                        1 + number % 100, 1 + number % 100, 1
                 FROM numbers({rows // slices})"""
             )
-        # As if a segment held some 50 s of the traffic.
+        # As if a chunk held some 50 s of the traffic.
         client.execute(
             """INSERT INTO hour_counts
-            SELECT org_id, toStartOfHour(bucket) AS hour, source_id, segment % 70 AS part,
+            SELECT org_id, toStartOfHour(bucket) AS hour, source_id, chunk % 70 AS part,
                    sumIf(quantity, outcome = 'accepted'), sumIf(quantity, outcome = 'filtered'),
                    sumIf(quantity, outcome = 'rate_limited'), 1
             FROM counts WHERE category IN (0, 1, 3) GROUP BY org_id, hour, source_id, part"""

@@ -53,7 +53,7 @@ def store(clickhouse_server: str) -> Iterator[str]:
     database = Database(url, size=1)
     for org_id, slug in ORGANIZATIONS.items():
         Directory(database).add_organization(slug, org_id=org_id, now=1.0)
-    insert_counts(database, [*_random_cells(), *(Cell(3, FIRST, 2**63 - 1, segment=n) for n in range(3))])
+    insert_counts(database, [*_random_cells(), *(Cell(3, FIRST, 2**63 - 1, chunk=n) for n in range(3))])
     insert_sources(database, [Counted(complete_until=COMPLETE_UNTIL)])
     yield url
     database.close()

@@ -1,7 +1,7 @@
 """Random histories of everything that may happen to a partition, played on the real counting code.
 
 The log, the store and the group's commit are models of a few lines each; what counts, resumes and flushes is
-the code of the daemon. Offsets are far apart, so that a few dozen records fill several segments and the log
+the code of the daemon. Offsets are far apart, so that a few dozen records fill several chunks and the log
 has offsets without a record everywhere.
 """
 
@@ -15,28 +15,32 @@ from typing import Any, NamedTuple
 from orgstats.consumer.counting.batch import BatchCounter
 from orgstats.consumer.counting.chunk import CellKey, HourKey, ProjectKey, Stored, hour_sums
 from orgstats.consumer.counting.decode import AgeLimits
-from orgstats.consumer.counting.partition import Changes, Partition, StoredSegment
+from orgstats.consumer.counting.partition import Partition, PartitionChanges, StoredChunk
 from orgstats.consumer.counting.resume import (
-    LOGIC_CHANGED,
-    Found,
+    FINGERPRINT_CHANGED,
     Progress,
     Registration,
     Repair,
     Resume,
+    SourceFacts,
     attempt,
     counted_below,
     left_behind,
     resume,
 )
 from orgstats.consumer.counting.rule_history import RuleHistory
-from orgstats.consumer.counting.source import SEGMENT_LENGTH, Source, segment_of, version_of
+from orgstats.consumer.counting.source import CHUNK_LENGTH, Source, chunk_of, version_of
 
-SOURCE = Source("events", "incarnation", 0)
+SOURCE = Source("events", "topic_id", 0)
 ISOLATION = "read_committed"
 T0 = 1_700_000_000
 NONE = (0, 0, 0)
-LOGICS = {"logic-1": AgeLimits(), "logic-2": AgeLimits(max_age_seconds=20), "logic-3": AgeLimits(200 * 86_400)}
-"""Logics that put the same event into different buckets."""
+FINGERPRINTS = {
+    "fingerprint-1": AgeLimits(),
+    "fingerprint-2": AgeLimits(max_age_seconds=20),
+    "fingerprint-3": AgeLimits(200 * 86_400),
+}
+"""Fingerprints that put the same event into different buckets."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ class HourStored(NamedTuple):
 
 @dataclass
 class ModelStore:
-    """ClickHouse as the promise sees it: of the rows of a key the one with the highest version is kept."""
+    """ClickHouse as the guarantee sees it: of the rows of a key the one with the highest version is kept."""
 
     cells: dict[tuple[int, CellKey], Stored] = field(default_factory=dict)
     project_cells: dict[tuple[int, ProjectKey], Stored] = field(default_factory=dict)
@@ -98,32 +102,32 @@ class ModelStore:
 
     def apply(self, write: tuple[Any, ...]) -> None:
         match write:
-            case "cell", segment, key, stored:
-                _keep(self.cells, (segment, key), stored)
-            case "project", segment, key, stored:
-                _keep(self.project_cells, (segment, key), stored)
-            case "hour", segment, key, stored:
-                _keep(self.hours, (segment, key), stored)
+            case "cell", chunk, key, stored:
+                _keep(self.cells, (chunk, key), stored)
+            case "project", chunk, key, stored:
+                _keep(self.project_cells, (chunk, key), stored)
+            case "hour", chunk, key, stored:
+                _keep(self.hours, (chunk, key), stored)
             case "dead", offset, *dead:
                 self.dead[offset] = max(tuple(dead), self.dead.get(offset, (0, False)))
             case "gap", gap:
                 self.gaps.add(gap)
-            case "repair", segment, generation, logic, why:
-                before = self.repairs.get(segment, Repair(0, ""))
-                if generation >= before.generation:  # as `Store.repairs` asks: of both, the latest
-                    new_logic = logic if why == LOGIC_CHANGED else before.new_logic
-                    self.repairs[segment] = Repair(generation, logic, new_logic)
+            case "repair", chunk, revision, fingerprint, why:
+                before = self.repairs.get(chunk, Repair(0, ""))
+                if revision >= before.revision:  # as `Store.repairs` asks: of both, the latest
+                    new_fingerprint = fingerprint if why == FINGERPRINT_CHANGED else before.new_fingerprint
+                    self.repairs[chunk] = Repair(revision, fingerprint, new_fingerprint)
             case "progress", progress:
                 if self.progress is None or progress.next_offset >= self.progress.next_offset:
                     self.progress = progress
 
     def sum_hours(self, first: int, end: int) -> None:
         """As `Store.sum_hours`: sums of the stored cells, with the highest version of those and of what is there."""
-        for place, (_, wanted) in wrong_hours(self).items():
-            if first <= place[0] < end:
-                reached = [cell.version for (segment, key), cell in self.cells.items() if (segment, key.hour) == place]
-                before = self.hours.get(place, HourStored(wanted, 0))
-                self.hours[place] = HourStored(wanted, max(*reached, before.version))
+        for tp, (_, wanted) in wrong_hours(self).items():
+            if first <= tp[0] < end:
+                reached = [cell.version for (chunk, key), cell in self.cells.items() if (chunk, key.hour) == tp]
+                before = self.hours.get(tp, HourStored(wanted, 0))
+                self.hours[tp] = HourStored(wanted, max(*reached, before.version))
 
 
 def _keep(cells: dict[Any, Any], key: Any, stored: Stored | HourStored) -> None:
@@ -131,28 +135,28 @@ def _keep(cells: dict[Any, Any], key: Any, stored: Stored | HourStored) -> None:
         cells[key] = stored
 
 
-def writes_of(changes: Changes, logic: str) -> list[list[tuple[Any, ...]]]:
+def writes_of(changes: PartitionChanges, fingerprint: str) -> list[list[tuple[Any, ...]]]:
     """A checkpoint's rows in the order of `Store.write`: one list for each insert."""
     cells: list[tuple[Any, ...]] = []
     projects: list[tuple[Any, ...]] = []
     hours: list[tuple[Any, ...]] = []
-    for part in changes.segments:
-        first = part.segment.first_offset
+    for part in changes.chunks:
+        first = part.chunk.first_offset
         cells += [("cell", first, k, Stored(q, e, part.version)) for k, q, e in part.cells]
         hours += [("hour", first, hour.key, HourStored(hour[1:], part.version)) for hour in part.hours]
         projects += [("project", first, k, Stored(q, 0, part.version)) for k, q in part.project_cells]
     return [
-        [("repair", segment, generation, logic, why) for segment, generation, why in changes.notes.begun],
+        [("repair", chunk, revision, fingerprint, why) for chunk, revision, why in changes.notes.begun],
         [("gap", changes.notes.gap[:2])] if changes.notes.gap else [],
         [
-            ("dead", d.record.offset(), version_of(d.generation, d.record.offset()), False)
+            ("dead", d.record.offset(), version_of(d.revision, d.record.offset()), False)
             for d in changes.notes.dead_letters
         ]
-        + [("dead", offset, version_of(generation, offset), True) for offset, generation in changes.notes.withdrawn],
+        + [("dead", offset, version_of(revision, offset), True) for offset, revision in changes.notes.withdrawn],
         cells,
         projects,
         hours,
-        [("progress", Progress(changes.next_offset, changes.logic_before or logic))],
+        [("progress", Progress(changes.next_offset, changes.fingerprint_before or fingerprint))],
     ]
 
 
@@ -161,8 +165,8 @@ class Owner:
     """A process that counts the partition, or believes that it does."""
 
     partition: Partition
-    logic: str
-    changes_a_headless_segment: bool = False
+    fingerprint: str
+    changes_a_headless_chunk: bool = False
 
 
 class World:
@@ -178,13 +182,13 @@ class World:
         self.backup = ModelStore()
         self.owners: list[Owner] = []
         self.before_start = 0
-        self.logic = "logic-1"
-        self.logics_change = seed % 2 == 0
+        self.fingerprint = "fingerprint-1"
+        self.fingerprints_change = seed % 2 == 0
         self.accept_skip = seed % 3 == 0
-        self.logic_changed = False
+        self.fingerprint_changed = False
         self.undecidable = False
-        """Cells of two logics are mixed and the log has gone from which to tell them apart: a flush was torn and its
-        log deleted before the logic changed, or retention (or an operator who set the commit ahead) came between
+        """Cells of two fingerprints are mixed and the log has gone from which to tell them apart: a flush was torn and its
+        log deleted before the fingerprint changed, or retention (or an operator who set the commit ahead) came between
         the beginning and the end of a change, or before it, and the change's own first flush was torn."""
         self.grow(self.random.randint(5, 30))
 
@@ -194,15 +198,15 @@ class World:
             [self.open] * 4 + [self.read] * 12 + [self.flush] * 8 + [self.tear] * 4 + [self.crash] * 2
             + [self.grow] * 3 + [self.retain, self.set_commit_back, self.set_commit_ahead, self.back_up, self.restore]
         )  # fmt: skip
-        if self.logics_change:
-            kinds.append(self.change_logic)
+        if self.fingerprints_change:
+            kinds.append(self.change_fingerprint)
         for _ in range(steps):
             self.random.choice(kinds)()
         self.owners.clear()
         self.finish()
 
     def count_all_again(self) -> None:
-        """The commit is set back to the first record there is, and everything is counted anew by the last logic."""
+        """The commit is set back to the first record there is, and everything is counted anew by the last fingerprint."""
         self.owners.clear()
         self.committed = 0
         self.finish()
@@ -223,45 +227,51 @@ class World:
             self.end += 1
 
     def open(self) -> None:
-        found = Found(
+        found = SourceFacts(
             self.low,
             self.end,
             self.committed,
             self.store.progress,
             self.store.registration,
             dict(self.store.repairs),
-            self._highest_segment(),
+            self._highest_chunk(),
             set(self.store.gaps),
         )
         if found.registration is None:
-            self.store.registration = Registration(SEGMENT_LENGTH, ISOLATION, counted_below(found))
+            self.store.registration = Registration(CHUNK_LENGTH, ISOLATION, counted_below(found))
             if found.committed is None and found.progress is None:
                 self.before_start = self.low
         start: Resume = resume(SOURCE, found, ISOLATION, accept_skip=self.accept_skip)
         for first, end in left_behind(found, start):
             self.store.sum_hours(first, end)
-        logic = self.logic
+        fingerprint = self.fingerprint
         partition = Partition(
-            SOURCE, start, BatchCounter(LOGICS[logic], RuleHistory(())), lambda first: attempt(first, found, logic)
+            SOURCE,
+            start,
+            BatchCounter(FINGERPRINTS[fingerprint], RuleHistory(())),
+            lambda first: attempt(first, found, fingerprint),
         )
-        headless_change = start.load_stored and (found.progress is None or found.progress.logic != logic)
+        headless_change = start.load_stored and (found.progress is None or found.progress.fingerprint != fingerprint)
         if start.load_stored:
-            first = segment_of(start.start)
-            partition.segment.load(
-                {k: s for (segment, k), s in self.store.cells.items() if segment == first},
-                {k: s for (segment, k), s in self.store.project_cells.items() if segment == first},
+            first = chunk_of(start.start)
+            partition.chunk.load(
+                {k: s for (chunk, k), s in self.store.cells.items() if chunk == first},
+                {k: s for (chunk, k), s in self.store.project_cells.items() if chunk == first},
             )
-            changed = segment_of(start.start) in found.repairs and found.repairs[segment_of(start.start)].logic != logic
-            other_logic = found.progress is None or found.progress.logic != logic
-            torn = partition.segment.skip_until > start.start
-            self.undecidable |= self.logic_changed and (changed or (other_logic and torn))
-        self.owners.append(Owner(partition, logic, headless_change))
+            changed = (
+                chunk_of(start.start) in found.repairs
+                and found.repairs[chunk_of(start.start)].fingerprint != fingerprint
+            )
+            other_fingerprint = found.progress is None or found.progress.fingerprint != fingerprint
+            torn = partition.chunk.skip_until > start.start
+            self.undecidable |= self.fingerprint_changed and (changed or (other_fingerprint and torn))
+        self.owners.append(Owner(partition, fingerprint, headless_change))
 
-    def _highest_segment(self) -> int:
+    def _highest_chunk(self) -> int:
         progress = self.store.progress
-        if progress is not None and progress.logic == self.logic:
+        if progress is not None and progress.fingerprint == self.fingerprint:
             return -1
-        return max((segment for segment, _ in self.store.cells), default=-1)
+        return max((chunk for chunk, _ in self.store.cells), default=-1)
 
     def read(self) -> None:
         if self.owners:
@@ -279,11 +289,11 @@ class World:
             self._store_all(self.random.choice(self.owners))
 
     def _store_all(self, owner: Owner) -> None:
-        if owner.partition.quiet:
+        if owner.partition.catching_up:
             return
         self._reconcile(owner.partition)
         changes = owner.partition.take()
-        for insert in writes_of(changes, owner.logic):
+        for insert in writes_of(changes, owner.fingerprint):
             for write in insert:
                 self.store.apply(write)
         owner.partition.stored(changes)
@@ -291,26 +301,26 @@ class World:
             self.committed = changes.next_offset
 
     def _reconcile(self, partition: Partition) -> None:
-        for segment in partition.to_reconcile():
-            first, end = segment.first_offset, segment.end
-            stored = StoredSegment(
+        for chunk in partition.to_reconcile():
+            first, end = chunk.first_offset, chunk.end
+            stored = StoredChunk(
                 {k: s for (at, k), s in self.store.cells.items() if at == first},
                 {k: s for (at, k), s in self.store.project_cells.items() if at == first},
                 [at for at, (_, withdrawn) in self.store.dead.items() if first <= at < end and not withdrawn],
             )
-            partition.reconcile(segment, stored)
+            partition.reconcile(chunk, stored)
 
     def tear(self) -> None:
         """A flush of which any part of the first inserts arrives, and whose end is never heard of."""
         if not self.owners:
             return
         owner = self.random.choice(self.owners)
-        if owner.partition.quiet:
+        if owner.partition.catching_up:
             return
         self._reconcile(owner.partition)
-        self.undecidable |= self.logic_changed and owner.changes_a_headless_segment
+        self.undecidable |= self.fingerprint_changed and owner.changes_a_headless_chunk
         changes = owner.partition.take()
-        inserts = writes_of(changes, owner.logic)
+        inserts = writes_of(changes, owner.fingerprint)
         whole = self.random.randint(0, len(inserts) - 1)
         for insert in inserts[:whole]:
             for write in insert:
@@ -329,7 +339,7 @@ class World:
 
     def retain(self) -> None:
         before, self.low = self.low, self.random.randint(self.low, self.end)
-        cut = any(segment_of(before) <= segment < self.low for segment in self.store.repairs)
+        cut = any(chunk_of(before) <= chunk < self.low for chunk in self.store.repairs)
         self.undecidable |= cut or self._a_change_is_unfinished()
 
     def set_commit_back(self) -> None:
@@ -341,18 +351,18 @@ class World:
         self.undecidable |= self._a_change_is_unfinished()
         self.committed = self.random.randint(self.committed or 0, self.end)
 
-    def change_logic(self) -> None:
+    def change_fingerprint(self) -> None:
         """All consumers are stopped and started again with other settings, half of the times forth and back."""
         self.owners.clear()
-        self.logic = self.random.choice(list(LOGICS))
-        self.logic_changed = self.logic_changed or self.logic != "logic-1"
+        self.fingerprint = self.random.choice(list(FINGERPRINTS))
+        self.fingerprint_changed = self.fingerprint_changed or self.fingerprint != "fingerprint-1"
 
     def _a_change_is_unfinished(self) -> bool:
         progress = self.store.progress
         if progress is None:
-            return self.logic_changed
-        logics = {self.logic, *(repair.logic for repair in self.store.repairs.values())}
-        return logics != {progress.logic}
+            return self.fingerprint_changed
+        fingerprints = {self.fingerprint, *(repair.fingerprint for repair in self.store.repairs.values())}
+        return fingerprints != {progress.fingerprint}
 
     def back_up(self) -> None:
         self.backup = self.store.copy()
@@ -378,9 +388,9 @@ class World:
         ).encode()
 
 
-def expected(records: Iterable[Fake], logic: str) -> tuple[Counter[tuple[int, ...]], set[int]]:
+def expected(records: Iterable[Fake], fingerprint: str) -> tuple[Counter[tuple[int, ...]], set[int]]:
     """One plain pass: (org, bucket, outcome, reason) → quantity, and the offsets of dead letters."""
-    oldest = LOGICS[logic].max_age_seconds
+    oldest = FINGERPRINTS[fingerprint].max_age_seconds
     counts: Counter[Any] = Counter()
     dead = set()
     for record in records:
@@ -414,11 +424,11 @@ def project_totals(store: ModelStore) -> Counter[Any]:
 
 
 def wrong_hours(store: ModelStore) -> dict[tuple[int, HourKey], tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Hours of segments whose stored sums are not those of the stored cells: (stored, sums of the cells)."""
+    """Hours of chunks whose stored sums are not those of the stored cells: (stored, sums of the cells)."""
     sums: dict[tuple[int, HourKey], tuple[int, ...]] = {}
-    for segment in {segment for segment, _ in store.cells}:
-        cells = [(key, stored.quantity) for (at, key), stored in store.cells.items() if at == segment]
-        sums |= {(segment, hour): tuple(found) for hour, found in hour_sums(cells).items()}
+    for chunk in {chunk for chunk, _ in store.cells}:
+        cells = [(key, stored.quantity) for (at, key), stored in store.cells.items() if at == chunk]
+        sums |= {(chunk, hour): tuple(found) for hour, found in hour_sums(cells).items()}
     stored = {key: hour.sums for key, hour in store.hours.items()}
     return {
         key: (stored.get(key, NONE), sums.get(key, NONE))
@@ -428,7 +438,7 @@ def wrong_hours(store: ModelStore) -> dict[tuple[int, HourKey], tuple[tuple[int,
 
 
 def without_buckets(counts: Counter[Any]) -> Counter[Any]:
-    """Sums over time, which no change of the logics here moves."""
+    """Sums over time, which no change of the fingerprints here moves."""
     sums: Counter[Any] = Counter()
     for (org, _, *rest), quantity in counts.items():
         sums[org, *rest] += quantity

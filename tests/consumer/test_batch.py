@@ -12,8 +12,8 @@ from confluent_kafka import Message
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orgstats.consumer.counting.batch import BatchCounter, Counted, Pending, PendingKey, Record, Tallies
-from orgstats.consumer.counting.chunk import MAX_REASONS, Segment
+from orgstats.consumer.counting.batch import BatchCounter, Pending, PendingKey, Record, RunResult, Tallies
+from orgstats.consumer.counting.chunk import MAX_REASONS, Chunk
 from orgstats.consumer.counting.decode import AgeLimits
 from orgstats.consumer.counting.rule_history import RuleHistory
 
@@ -88,14 +88,14 @@ def counted(values: Sequence[bytes | None], stamps: Sequence[int], way: str) -> 
     batch = BatchCounter(AgeLimits(), RuleHistory(()))
     pending = batch.pending() if way == "by kind" else Pending()
     if way == "each":
-        result = Counted(highest_ms=max(stamps))
+        result = RunResult(highest_ms=max(stamps))
         batch._count_each(values, stamps, range(len(values)), pending.tallies, result)
     else:
         result = batch.count(messages(values, stamps), pending)
-    segment = Segment(0)
-    segment.add(batch.fold(pending))
-    cells = {key: count.row_values() for key, count in segment.cells.items()}
-    projects = {key: count.row_values() for key, count in (segment.project_cells or {}).items()}
+    chunk = Chunk(0)
+    chunk.add(batch.fold(pending))
+    cells = {key: count.row_values() for key, count in chunk.cells.items()}
+    projects = {key: count.row_values() for key, count in (chunk.project_cells or {}).items()}
     return cells, projects, result.refusals, result.out_of_bounds, result.highest_ms
 
 
@@ -205,7 +205,7 @@ def test_times_that_no_bucket_holds(year: int) -> None:
 
 
 def test_reasons_keep_their_order() -> None:
-    """Which reasons a segment keeps is decided by offset, also between records that are counted in different ways."""
+    """Which reasons a chunk keeps is decided by offset, also between records that are counted in different ways."""
     rng = random.Random(1)
     values = [
         spelled(org_id=rng.randrange(3), outcome=1, reason=f"r{rng.randrange(number + 1)}", x=[1] if odd else 1)

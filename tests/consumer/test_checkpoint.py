@@ -6,11 +6,11 @@ from typing import Any, cast
 
 import pytest
 
-from orgstats.consumer.checkpoint import Assigned, Checkpoints, Work
+from orgstats.consumer.checkpoint import Assigned, CheckpointItem, Checkpoints
 from orgstats.consumer.counting.completeness import SeenEnds
-from orgstats.consumer.counting.partition import Changes, Notes
+from orgstats.consumer.counting.partition import Notes, PartitionChanges
 from orgstats.consumer.counting.source import Source
-from orgstats.consumer.kafka.group import Place, Topics
+from orgstats.consumer.kafka.group import TopicPartition, Topics
 from orgstats.consumer.store.rows import Flush
 from orgstats.consumer.store.store import Store
 
@@ -27,8 +27,8 @@ class FakeTopics:
     def describe(self, topics: Iterable[str]) -> dict[str, tuple[str, int]]:
         return dict.fromkeys(topics, ("uuid", 1))
 
-    def ends(self, places: Iterable[Place], isolation: str) -> dict[Place, int]:
-        return dict.fromkeys(places, self._ends[isolation])
+    def ends(self, tps: Iterable[TopicPartition], isolation: str) -> dict[TopicPartition, int]:
+        return dict.fromkeys(tps, self._ends[isolation])
 
 
 class FakeStore:
@@ -51,10 +51,10 @@ class FakeStore:
 
 def complete_until_ms(next_offset: int, *, readable: int, end: int, clickhouse_ms: int = NOW) -> int:
     """What a checkpoint at this position writes; every record counted is stamped an hour ahead."""
-    changes = Changes(Source("events", "uuid", 0), next_offset, 0, "", 0, [], Notes())
-    work = Work(PLACE, Assigned("uuid", "uuid", 0), -1, changes, NOW + 3_600_000, SeenEnds(77))
+    changes = PartitionChanges(Source("events", "uuid", 0), next_offset, 0, "", 0, [], Notes())
+    work = CheckpointItem(PLACE, Assigned("uuid", "uuid", 0), -1, changes, NOW + 3_600_000, SeenEnds(77))
     store = FakeStore(clickhouse_ms)
-    Checkpoints(cast("Topics", FakeTopics(readable, end)), cast("Store", store)).run([work], "logic")
+    Checkpoints(cast("Topics", FakeTopics(readable, end)), cast("Store", store)).run([work], "fingerprint")
     assert store.flushed is not None
     return store.flushed.progress[0].complete_until_ms
 

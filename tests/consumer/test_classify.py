@@ -1,4 +1,4 @@
-"""Which rules judge an event: those in force at its Kafka timestamp, in every pass over the log."""
+"""Which rules classify an event: those in force at its Kafka timestamp, in every pass over the log."""
 
 import pytest
 
@@ -17,7 +17,7 @@ HISTORY = RuleHistory([entry(2000, 2, "second"), entry(1000, 1, "first"), entry(
 
 
 @pytest.mark.parametrize(
-    ("timestamp_ms", "verdict"),
+    ("timestamp_ms", "classification"),
     [
         (-1, (0, "")),
         (999, (0, "")),
@@ -27,14 +27,16 @@ HISTORY = RuleHistory([entry(2000, 2, "second"), entry(1000, 1, "first"), entry(
         (10**15, (1, "third")),
     ],
 )
-def test_the_entry_in_force_at_the_kafka_timestamp_judges(timestamp_ms: int, verdict: tuple[int, str]) -> None:
+def test_the_entry_in_force_at_the_kafka_timestamp_classifies(
+    timestamp_ms: int, classification: tuple[int, str]
+) -> None:
     """The latest entry that is not after the record decides; of two at one time the later version does."""
-    assert HISTORY.judge(Event(0, org_id=1), timestamp_ms) == verdict
+    assert HISTORY.classify(Event(0, org_id=1), timestamp_ms) == classification
 
 
 def test_no_match_is_accepted() -> None:
     """An event that no rule matches is accepted without a reason, whatever reason it came with."""
-    assert HISTORY.judge(Event(0, org_id=2, reason="mine"), 1000) == (0, "")
+    assert HISTORY.classify(Event(0, org_id=2, reason="mine"), 1000) == (0, "")
 
 
 def test_the_first_rule_that_matches_wins() -> None:
@@ -44,17 +46,17 @@ def test_the_first_rule_that_matches_wins() -> None:
         '[[rule]]\noutcome="filtered"\nreason="b"\norg_id=[1]\n'
     )
     history = RuleHistory([RulesEntry(0, 1, rules)])
-    assert history.judge(Event(0, org_id=1, key_id=1), 5) == (2, "a")
-    assert history.judge(Event(0, org_id=1, key_id=2), 5) == (1, "b")
+    assert history.classify(Event(0, org_id=1, key_id=1), 5) == (2, "a")
+    assert history.classify(Event(0, org_id=1, key_id=2), 5) == (1, "b")
 
 
 def test_an_outcome_that_came_with_the_event_is_kept() -> None:
-    """A judged event keeps its outcome and its reason, cut to 64 characters; no rule looks at it."""
-    assert HISTORY.judge(Event(0, org_id=1, outcome=3), 1000) == (3, "")
-    assert HISTORY.judge(Event(0, org_id=1, outcome=0, reason="é" * 70), 1000) == (0, "é" * 64)
+    """A classified event keeps its outcome and its reason, cut to 64 characters; no rule looks at it."""
+    assert HISTORY.classify(Event(0, org_id=1, outcome=3), 1000) == (3, "")
+    assert HISTORY.classify(Event(0, org_id=1, outcome=0, reason="é" * 70), 1000) == (0, "é" * 64)
 
 
 def test_an_empty_history_is_edition_0_and_accepts() -> None:
-    """Before any rules were published every unjudged event is accepted."""
+    """Before any rules were published every unclassified event is accepted."""
     assert RuleHistory().edition == 0
-    assert RuleHistory().judge(Event(0), 10**15) == (0, "")
+    assert RuleHistory().classify(Event(0), 10**15) == (0, "")

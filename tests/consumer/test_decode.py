@@ -9,7 +9,7 @@ from orgstats.consumer.counting.decode import (
     MAX_DEPTH,
     MAX_RECORD_BYTES,
     AgeLimits,
-    DeadLetter,
+    Undecodable,
     bucket_of,
     decode,
     event_second,
@@ -17,12 +17,12 @@ from orgstats.consumer.counting.decode import (
 from orgstats.schemas.event import Event, ReasonCode
 
 
-def verdict(value: bytes | None) -> tuple[str, str] | tuple[Event, int]:
+def classification(value: bytes | None) -> tuple[str, str] | tuple[Event, int]:
     """The event and its second, or the code and the text of a dead letter."""
     try:
         event = decode(value)
         return event, event_second(event.timestamp)
-    except DeadLetter as dead:
+    except Undecodable as dead:
         return dead.code.value, dead.text
 
 
@@ -109,13 +109,13 @@ def test_every_field_arrives_as_it_was_written() -> None:
 )
 def test_the_first_fault_names_the_code(value: bytes | None, code: str) -> None:
     """A record that cannot be counted is a dead letter with the code of its first fault."""
-    assert verdict(value)[0] == code
+    assert classification(value)[0] == code
 
 
 @pytest.mark.parametrize("field", ["org_id", "project_id", "category", "reason", "url"])
 def test_an_invalid_field_is_named(field: str) -> None:
     """The text of `field_invalid` begins with the field's name and holds nothing of the payload."""
-    text = verdict(b'{"timestamp":1,"%s":{"secret":1}}' % field.encode())[1]
+    text = classification(b'{"timestamp":1,"%s":{"secret":1}}' % field.encode())[1]
     assert str(text).startswith(f"{field}: ")
     assert "secret" not in str(text)
 
@@ -139,7 +139,7 @@ def test_an_invalid_field_is_named(field: str) -> None:
 )
 def test_odd_but_valid_records_are_events(value: bytes, expected: Event) -> None:
     """JSON that looks odd but keeps the contract is an event."""
-    assert verdict(value) == (expected, expected.timestamp)
+    assert classification(value) == (expected, expected.timestamp)
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_fractions_are_cut_and_offsets_applied(timestamp: str | float, second: i
 )
 def test_anything_else_is_no_time(timestamp: Any) -> None:
     """What is neither RFC 3339 nor a finite number is `timestamp_invalid`."""
-    with pytest.raises(DeadLetter) as dead:
+    with pytest.raises(Undecodable) as dead:
         event_second(timestamp)
     assert dead.value.code == ReasonCode.timestamp_invalid
 

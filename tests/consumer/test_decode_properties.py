@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orgstats.consumer.counting.decode import LAST_BUCKET, AgeLimits, DeadLetter, bucket_of, decode, event_second
+from orgstats.consumer.counting.decode import LAST_BUCKET, AgeLimits, Undecodable, bucket_of, decode, event_second
 from orgstats.schemas.event import Event
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -59,7 +59,7 @@ def test_no_bytes_raise_anything_but_a_dead_letter(value: bytes) -> None:
         try:
             event = decode(value)
             found.append((event, event_second(event.timestamp)))
-        except DeadLetter as dead:
+        except Undecodable as dead:
             found.append((dead.code, dead.text))  # type: ignore[arg-type]
     assert found[0] == found[1]
 

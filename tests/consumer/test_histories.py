@@ -1,4 +1,4 @@
-"""The promise, on the real counting code, over random histories of everything that can go wrong."""
+"""The guarantee, on the real counting code, over random histories of everything that can go wrong."""
 
 import os
 from collections import Counter
@@ -20,8 +20,8 @@ def test_counts_equal_one_pass_over_the_log(first_seed: int) -> None:
         world.play(steps=60)
         if world.undecidable:
             continue
-        check(world, seed, by_time=not world.logic_changed)
-        if world.logic_changed:
+        check(world, seed, by_time=not world.fingerprint_changed)
+        if world.fingerprint_changed:
             world.count_all_again()
             check(world, seed, by_time=world.low == 0)
 
@@ -29,11 +29,11 @@ def test_counts_equal_one_pass_over_the_log(first_seed: int) -> None:
 def check(world: World, seed: int, *, by_time: bool) -> None:
     """Every cell and dead letter against one pass; without `by_time` only sums over time.
 
-    Segments that were closed before the logic changed keep its counts, which differ by time alone here.
+    Chunks that were closed before the fingerprint changed keep its counts, which differ by time alone here.
     """
     gone = {r.at for r in world.log if r.at < world.before_start or listed(world, r.at)}
-    surely, surely_dead = expected((r for r in world.log if r.at not in gone), world.logic)
-    at_most, at_most_dead = expected(world.log, world.logic)
+    surely, surely_dead = expected((r for r in world.log if r.at not in gone), world.fingerprint)
+    at_most, at_most_dead = expected(world.log, world.fingerprint)
     stored = stored_counts(world.store)
     wrong = outside(stored, surely, at_most) if by_time else outside(*map(without_buckets, (stored, surely, at_most)))
     assert not wrong, f"seed {seed}"

@@ -22,7 +22,7 @@ def test_one_good_record_ends_a_run() -> None:
     assert watch.see(1, [0]) is not None
 
 
-def test_a_share_is_judged_over_whole_windows_only() -> None:
+def test_a_share_is_classified_over_whole_windows_only() -> None:
     """Before a window is full nothing is said: a handful of first records proves nothing."""
     watch = DeadLetterWatch(DeadLetterLimits(share=0.5, window=100))
     assert watch.see(60, list(range(60))) is None

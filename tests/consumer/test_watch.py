@@ -7,7 +7,7 @@ from confluent_kafka import Producer
 
 from orgstats.consumer import metrics
 from orgstats.consumer.checkpoint import Position
-from orgstats.consumer.kafka.group import Place
+from orgstats.consumer.kafka.group import TopicPartition
 from orgstats.consumer.settings import ConsumerSettings
 from orgstats.consumer.watch import Watch
 from tests.support.servers import Kafka
@@ -35,7 +35,7 @@ def topic(real_kafka: Kafka, make_topic: Callable[..., str]) -> Iterator[str]:
 
 def test_lag_and_retention_need_no_clickhouse(real_kafka: Kafka, topic: str) -> None:
     """The lag is measured from what is stored; retention overtakes an hour after counts were complete."""
-    positions: dict[Place, Position] = {(topic, 0): Position(30, NOW - 60), (topic, 1): Position(100, NOW)}
+    positions: dict[TopicPartition, Position] = {(topic, 0): Position(30, NOW - 60), (topic, 1): Position(100, NOW)}
     watch = Watch(
         ConsumerSettings(
             bootstrap_servers=real_kafka.bootstrap_servers,
@@ -46,15 +46,15 @@ def test_lag_and_retention_need_no_clickhouse(real_kafka: Kafka, topic: str) -> 
     )
     watch.look(NOW)
     assert [value("orgstats_lag_records", topic, n) for n in (0, 1)] == [70, 0]
-    assert value("orgstats_overtaken_timestamp_seconds", topic, 0) == NOW - 60 + HOUR
+    assert value("orgstats_retention_deadline_timestamp_seconds", topic, 0) == NOW - 60 + HOUR
     assert value("orgstats_open_transaction_records", topic, 0) == 0
 
     positions[topic, 1] = Position(50, 0, NOW - 30)
     watch.look(NOW)
-    assert value("orgstats_overtaken_timestamp_seconds", topic, 1) == NOW - 30 + HOUR
+    assert value("orgstats_retention_deadline_timestamp_seconds", topic, 1) == NOW - 30 + HOUR
     positions[topic, 1] = Position(100, NOW)
 
     del positions[topic, 0]
     watch.look(NOW)
     assert [value("orgstats_lag_records", topic, n) for n in (0, 1)] == [None, 0]
-    assert value("orgstats_overtaken_timestamp_seconds", topic, 0) is None
+    assert value("orgstats_retention_deadline_timestamp_seconds", topic, 0) is None

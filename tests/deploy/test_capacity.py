@@ -44,7 +44,7 @@ def test_rows_of_a_flush_are_those_of_the_counting_code(simulated: tuple[Traffic
 
 
 def test_rows_kept_are_the_cells_of_the_counting_code(simulated: tuple[Traffic, Counted]) -> None:
-    """The formula for rows that stay after merging meets the cells of the real segments."""
+    """The formula for rows that stay after merging meets the cells of the real chunks."""
     traffic, counted = simulated
     counts, project_counts = kept_per_second(*load_of(traffic), traffic.partitions)
     assert counts == pytest.approx(len(counted.cells) / traffic.seconds, rel=TOLERANCE)
@@ -80,10 +80,10 @@ def test_without_keys_each_partition_has_every_organization() -> None:
     assert keyed[1].hottest_partition == Shape(1_000).largest > 0.1
 
 
-def test_longer_segments_keep_fewer_rows() -> None:
-    """Where a partition fills a segment in less than a bucket, cells are kept for each of them."""
+def test_longer_chunks_keep_fewer_rows() -> None:
+    """Where a partition fills a chunk in less than a bucket, cells are kept for each of them."""
     asked = Load(1_000_000, 10_000, 32)
-    short, long = (need(replace(asked, segment_length=1 << bits), load()) for bits in (17, 21))
+    short, long = (need(replace(asked, chunk_length=1 << bits), load()) for bits in (17, 21))
     assert long.counts_kept < 0.7 * short.counts_kept
 
 

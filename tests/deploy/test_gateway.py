@@ -297,7 +297,7 @@ def test_nginx_shows_what_is_new(nginx: Gateway, site: Site) -> None:
 
 
 def test_nginx_gives_nobody_anothers_answer(nginx: Gateway, site: Site) -> None:
-    """While one caller's answer is kept, another's request for it goes to the API and is judged there."""
+    """While one caller's answer is kept, another's request for it goes to the API and is classified there."""
     for path, owner, other in ((ONE, "one", "two"), (TWO, "two", "one")):
         mine = cached(nginx, path, site.tokens[owner])
         refused = nginx.get(path, site.tokens[other])

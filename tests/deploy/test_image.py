@@ -116,7 +116,7 @@ def test_the_image_counts_and_answers(start: Callable[..., str], kafka: Kafka, t
     assert producer.flush(30) == 0
     consumer_port, api_port, metrics_port = free_ports(3)
     common = {"ORGSTATS_CLICKHOUSE_URL": clickhouse_url, "ORGSTATS_BOOTSTRAP_SERVERS": kafka.bootstrap_servers}
-    common |= {"ORGSTATS_TOPIC": topic, "ORGSTATS_GROUP": topic, "ORGSTATS_INCARNATION": "" if kafka.real else "1"}
+    common |= {"ORGSTATS_TOPIC": topic, "ORGSTATS_GROUP": topic, "ORGSTATS_TOPIC_ID": "" if kafka.real else "1"}
     consumer = start("consume", ORGSTATS_METRICS_LISTEN=f"127.0.0.1:{consumer_port}", **common)
     listening = {"ORGSTATS_LISTEN": f"127.0.0.1:{api_port}", "ORGSTATS_METRICS_LISTEN": f"127.0.0.1:{metrics_port}"}
     api = start("serve", **listening, **common)

@@ -31,7 +31,7 @@ from tests.support.wait import wait_for
 
 TRACE: Final = "0af7651916cd43dd8448eb211c80319c"
 PARENT: Final = "b7ad6b7169203331"
-ONLY_REAL: Final = {"orgstats_overtaken_timestamp_seconds"}
+ONLY_REAL: Final = {"orgstats_retention_deadline_timestamp_seconds"}
 """What the mock Kafka, which tells no retention, gives no reason to measure."""
 
 
@@ -112,7 +112,7 @@ def stack(
     topic = kafka.create_topic(4, {"retention.ms": "3600000"} if kafka.real else None)
     own = {"ORGSTATS_METRICS_LISTEN": f"127.0.0.1:{_free_port()}"}
     if not kafka.real:
-        own["ORGSTATS_INCARNATION"] = topic
+        own["ORGSTATS_TOPIC_ID"] = topic
     with ExitStack() as ending:
         url = ending.enter_context(_database(clickhouse_server))
         with Database(url, size=1) as database:

@@ -1,4 +1,4 @@
-"""The promise, whole: real processes between a real Kafka and the engine, and every cell against the oracle."""
+"""The guarantee, whole: real processes between a real Kafka and the engine, and every cell against the oracle."""
 
 import os
 import random

@@ -51,7 +51,7 @@ def counted(kafka: Kafka, make_topic: object, tmp_path: Path, clickhouse_url: st
     produce_example(kafka, topic)
     daemon = Daemon(
         "example", tmp_path, kafka.bootstrap_servers, topic, clickhouse_url,
-        **({} if kafka.real else {"ORGSTATS_INCARNATION": topic}),
+        **({} if kafka.real else {"ORGSTATS_TOPIC_ID": topic}),
     )  # fmt: skip
     try:
         wait_for(lambda: sum(stored.progress(clickhouse_url).values()) == sum(PUBLISHED), 60)

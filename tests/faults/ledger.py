@@ -13,7 +13,7 @@ Gap = tuple[int, int, int]
 
 
 class Ledger:
-    """What one incarnation of a topic has held; `ends` are the positions that a reader of all of it is at."""
+    """What one topic has held; `ends` are the positions that a reader of all of it is at."""
 
     def __init__(self, bootstrap_servers: str, topic: str, partitions: int) -> None:
         self.records: list[oracle.Record] = []
@@ -38,7 +38,7 @@ class Ledger:
         """Read what has come since; call it before records are deleted."""
         consumer = Consumer(self._properties)
         try:
-            consumer.assign([TopicPartition(self._topic, *place) for place in self.ends.items()])
+            consumer.assign([TopicPartition(self._topic, *tp) for tp in self.ends.items()])
             left = set(self.ends)
             deadline = time.monotonic() + 120
             while left:

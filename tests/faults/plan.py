@@ -1,4 +1,4 @@
-"""The seeded plan: rounds in which every fault there is happens to real processes, each judged cell by cell."""
+"""The seeded plan: rounds in which every fault there is happens to real processes, each classified cell by cell."""
 
 import random
 import time
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from orgstats.consumer.counting.source import SEGMENT_LENGTH, segment_of
+from orgstats.consumer.counting.source import CHUNK_LENGTH, chunk_of
 from orgstats.deploy.local.apache_kafka import Running
 from tests.faults.proxy import Fault, State
 from tests.faults.round import FAILPOINTS, Member, Round, Site, Unequal
@@ -33,7 +33,7 @@ class Plan:
         self._kinds: list[Kind] = []
 
     def play(self, kind: Kind) -> None:
-        """One round of a kind, judged at its end; raises Unequal, and keeps topic and database then."""
+        """One round of a kind, classified at its end; raises Unequal, and keeps topic and database then."""
         one = Round(self.site, self.chance.randrange(1 << 30), self.done)
         proxied = dict(self.site.proxy.done)
         fine = False
@@ -59,7 +59,7 @@ class Plan:
                     self.gap,
                     self.recreate,
                     self.away,
-                    self.logic,
+                    self.fingerprint,
                     self.offsets,
                 ]
                 self._kinds = [*kinds, self.broker_restart] if self.broker else kinds
@@ -98,7 +98,7 @@ class Plan:
         one.traffic.stop()
         self.site.proxy.chances = {}
         one.drain()
-        one.judge()
+        one.classify()
 
     def _come_or_go(self, one: Round, guests: list[Member]) -> None:
         """The guest that has been there longest leaves, in order or not, or one more comes: two seconds, two guests."""
@@ -139,10 +139,10 @@ class Plan:
         one.traffic.stop()
         proxy.chances = {}
         one.drain()
-        one.judge()
+        one.classify()
 
     def cuts(self, one: Round, cuts: int = 3) -> None:
-        """Retention comes into the open segment while everybody is dead, or while they count."""
+        """Retention comes into the open chunk while everybody is dead, or while they count."""
         self.site.proxy.chances = dict(MISCHIEF)
         one.traffic.start(RECORDS_PER_SECOND)
         for at in range(cuts):
@@ -153,13 +153,13 @@ class Plan:
             if at % 2 == 0:
                 one.kill_all()
             one.delete_below(
-                {p: one.chance.randint(segment_of(n), n) for p, n in one.progress().items() if n > segment_of(n)}
+                {p: one.chance.randint(chunk_of(n), n) for p, n in one.progress().items() if n > chunk_of(n)}
             )
             one.kill_all()
         one.traffic.stop()
         self.site.proxy.chances = {}
         one.drain()
-        one.judge()
+        one.classify()
 
     def gap(self, one: Round) -> None:
         """Retention deletes what nobody has counted: exactly that is listed, everything else is counted."""
@@ -175,7 +175,7 @@ class Plan:
         one.gaps = [(p, before[p], low) for p, low in lows.items()]
         one.traffic.produce(1_000)
         one.drain()
-        one.judge()
+        one.classify()
         self.done["gap"] += len(lows)
 
     def recreate(self, one: Round, times: int = 2) -> None:
@@ -195,7 +195,7 @@ class Plan:
                     one.members.remove(member)
         one.traffic.produce(2_000)
         one.drain()
-        one.judge()
+        one.classify()
 
     def away(self, one: Round) -> None:
         """ClickHouse refuses connections, hangs, and answers with errors that pass."""
@@ -215,11 +215,11 @@ class Plan:
         self.site.proxy.error = None
         one.traffic.stop()
         one.drain()
-        one.judge()
+        one.classify()
         self.done["ClickHouse away or refusing"] += 5
 
-    def logic(self, one: Round) -> None:
-        """A setting that belongs to the logic changes in the middle of a segment, and consumers die meanwhile."""
+    def fingerprint(self, one: Round) -> None:
+        """A setting that belongs to the fingerprint changes in the middle of a chunk, and consumers die meanwhile."""
         one.traffic.produce(4_000)
         one.drain()
         for age in (10, 30):
@@ -230,14 +230,14 @@ class Plan:
             wait_for(lambda: not member.daemon.child.running, 60, poll_seconds=0.1)  # noqa: B023
             one.tend(str)
             one.drain()
-            one.judge()
-            self.done["logic changed"] += 1
+            one.classify()
+            self.done["fingerprint changed"] += 1
 
     def offsets(self, one: Round) -> None:
-        """An operator sets the offsets back, ahead, and loses them; closed segments are among what is read again."""
+        """An operator sets the offsets back, ahead, and loses them; closed chunks are among what is read again."""
         one.traffic.produce(3_000)
         for partition in range(2):
-            one.traffic.transaction(SEGMENT_LENGTH, partition, keep=False)
+            one.traffic.transaction(CHUNK_LENGTH, partition, keep=False)
         one.traffic.produce(3_000)
         one.drain()
         ends = one.ends()
@@ -250,7 +250,7 @@ class Plan:
             one.traffic.produce(1_500)
             one.set_offsets(offsets)
             one.drain()
-            one.judge()
+            one.classify()
 
     def broker_restart(self, one: Round) -> None:
         """The broker is killed and comes back while everything runs."""
@@ -268,7 +268,7 @@ class Plan:
             self.done["broker killed"] += 1
         one.traffic.stop()
         one.drain()
-        one.judge()
+        one.classify()
 
 
 def _work(one: Round, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""One topic, one database, a few consumers and all that can be done to them; judged cell by cell at the end."""
+"""One topic, one database, a few consumers and all that can be done to them; classified cell by cell at the end."""
 
 import random
 import signal
@@ -40,7 +40,7 @@ FAILPOINTS: Final = (
     "after_insert",
     "before_commit",
     "after_commit",
-    "at_segment_boundary",
+    "at_chunk_boundary",
     "in_revoke",
 )
 BROKER_PROPERTIES: Final = {"group.min.session.timeout.ms": "1000"}
@@ -92,7 +92,7 @@ class Round:
         self.ledgers = [Ledger(site.bootstrap_servers, self.topic, PARTITIONS)]
         self.gaps: list[Gap] = []
         self.before: list[oracle.Truth] = []
-        """Truths of incarnations of the topic that are gone."""
+        """Truths of topics of this name that are gone."""
         self.gaps_before: list[Gap] = []
         self.traffic = Traffic(site.bootstrap_servers, self.topic, PARTITIONS, seed)
         self.members: list[Member] = []
@@ -152,7 +152,7 @@ class Round:
         levels = IsolationLevel.READ_COMMITTED, IsolationLevel.READ_UNCOMMITTED
         try:
             decided, all_there_is = (
-                {place.partition: future.result(30).offset for place, future in answer.items()}
+                {tp.partition: future.result(30).offset for tp, future in answer.items()}
                 for answer in [self.admin.list_offsets(asked, isolation_level=level) for level in levels]
             )
         except KafkaException:  # leaders or partitions have changed, which a client learns late
@@ -176,7 +176,7 @@ class Round:
         self.done["offsets set by hand"] += 1
 
     def progress(self) -> dict[int, int]:
-        """Next offset by partition of the topic's present incarnation."""
+        """Next offset by partition of the topic's present id."""
         sources = {Source(self.topic, self.uuid, p).source_id: p for p in range(self.partitions)}
         client = connect(self.url, client_name="tests")
         try:
@@ -270,7 +270,7 @@ class Round:
 
     @property
     def max_age_seconds(self) -> int:
-        """The setting of the logic that rounds change."""
+        """The setting of the fingerprint that rounds change."""
         return int(self.env.get("ORGSTATS_MAX_EVENT_AGE_SECONDS", 90 * 86_400))
 
     def drain(self, seconds: float = 120) -> None:
@@ -292,7 +292,7 @@ class Round:
 
         wait_for(counted, seconds, poll_seconds=0.2)
 
-    def judge(self) -> None:
+    def classify(self) -> None:
         """Raises Unequal with every cell, dead letter or gap that is not as the oracle has it."""
         self.site.proxy.settle()
         self.ledgers[-1].catch_up()
@@ -302,8 +302,8 @@ class Round:
         gaps = sorted(self.gaps_before + self.gaps)
         if (found := stored.gaps(self.url)) != gaps:
             raise Unequal(f"database {self.database}: gaps {found}, expected {gaps}")
-        self.done["records judged"] += sum(truth.events.values()) + len(truth.dead_letters)
-        self.done["cells judged"] += len(truth.events)
+        self.done["records classified"] += sum(truth.events.values()) + len(truth.dead_letters)
+        self.done["cells classified"] += len(truth.events)
         self.done["judgements"] += 1
 
     def close(self, *, keep: bool = False) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from orgstats.clickhouse.connect import connect
-from orgstats.consumer.counting.source import SEGMENT_LENGTH
+from orgstats.consumer.counting.source import CHUNK_LENGTH
 from orgstats.deploy.local.paths import free_ports
 from orgstats.schemas.migrate import migrate
 from tests.faults.round import Round
@@ -21,11 +21,11 @@ from tests.support.wait import wait_for
 ORGSTATS = str(Path(sys.executable).with_name("orgstats"))
 
 
-def close_a_segment(one: Round, partition: int = 0) -> None:
-    """Put records into a partition, its first segment's rest of aborted ones, and count them."""
+def close_a_chunk(one: Round, partition: int = 0) -> None:
+    """Put records into a partition, its first chunk's rest of aborted ones, and count them."""
     one.traffic._partitions = 1
     one.traffic.produce(1_000)
-    one.traffic.transaction(SEGMENT_LENGTH, partition, keep=False)
+    one.traffic.transaction(CHUNK_LENGTH, partition, keep=False)
     one.traffic.produce(500)
     one.drain()
 
@@ -56,22 +56,22 @@ def execute(one: Round, sql: str) -> list[Any]:
 
 
 def corrupt(one: Round, columns: str, *, shown: bool = True) -> None:
-    """One cell of the first segment, of those that the endpoint shows or the others, gets a newer row that differs."""
+    """One cell of the first chunk, of those that the endpoint shows or the others, gets a newer row that differs."""
     execute(
         one,
         f"INSERT INTO counts SELECT * REPLACE({columns}, version + 1 AS version) FROM counts FINAL"
-        " WHERE segment = 0 AND events > 0"
+        " WHERE chunk = 0 AND events > 0"
         f" AND (category IN (0, 1, 3) AND outcome IN ('accepted', 'filtered', 'rate_limited')) = {shown}"
         " ORDER BY ALL LIMIT 1",
     )
 
 
 @pytest.mark.parametrize("flags", [(), ("--recount",)])
-def test_a_closed_segment_with_holes_balances(one: Round, flags: tuple[str, ...]) -> None:
-    """Events, dead letters and offsets without a record make up the segment; every cell is as counted again."""
-    close_a_segment(one)
+def test_a_closed_chunk_with_holes_balances(one: Round, flags: tuple[str, ...]) -> None:
+    """Events, dead letters and offsets without a record make up the chunk; every cell is as counted again."""
+    close_a_chunk(one)
     code, found = audit(one, *flags)
-    assert (code, [(c["partition"], c["segment"], c["log"], c["cells"]) for c in found]) == (
+    assert (code, [(c["partition"], c["chunk"], c["log"], c["cells"]) for c in found]) == (
         0,
         [(0, 0, "whole", bool(flags))],
     )
@@ -80,7 +80,7 @@ def test_a_closed_segment_with_holes_balances(one: Round, flags: tuple[str, ...]
 
 def test_a_lost_or_doubled_event_breaks_the_law(one: Round) -> None:
     """A cell with one event more than the log has is found without a recount."""
-    close_a_segment(one)
+    close_a_chunk(one)
     corrupt(one, "events + 1 AS events")
     code, found = audit(one)
     assert (code, found[0]["differences"][0]["table"]) == (1, "conservation")
@@ -88,7 +88,7 @@ def test_a_lost_or_doubled_event_breaks_the_law(one: Round) -> None:
 
 def test_a_corrupted_cell_is_found_and_named(one: Round) -> None:
     """A quantity that is wrong by one is not that of its hour, and the recount names the cell and both values."""
-    close_a_segment(one)
+    close_a_chunk(one)
     assert audit(one)[0] == 0
     corrupt(one, "quantity + 1 AS quantity")
     (difference,) = audit(one)[1][0]["differences"]
@@ -103,7 +103,7 @@ def test_a_corrupted_cell_is_found_and_named(one: Round) -> None:
 
 def test_a_sum_by_hour_that_was_lost_is_found(one: Round) -> None:
     """Where only the sums were deleted, each hour that has any is named, with and without a recount."""
-    close_a_segment(one)
+    close_a_chunk(one)
     execute(one, "TRUNCATE TABLE hour_counts")
     for flags in ((), ("--recount",)):
         code, found = audit(one, *flags)
@@ -118,11 +118,11 @@ def test_retention_and_gaps_are_no_differences(one: Round) -> None:
     one.stop_all()
     one.traffic.produce(500)
     one.delete_below({0: 700})
-    close_a_segment(one)
+    close_a_chunk(one)
     code, found = audit(one, "--recount")
     assert (code, found[0]["log"], found[0]["cells"]) == (0, "head gone", True)
     corrupt(one, "quantity - quantity AS quantity, events - events AS events", shown=False)
-    one.delete_below({0: SEGMENT_LENGTH + 10})
+    one.delete_below({0: CHUNK_LENGTH + 10})
     code, found = audit(one, "--recount")
     assert (code, found[0]["log"]) == (0, "gone")
 
@@ -134,7 +134,7 @@ def test_rows_that_clickhouse_has_deleted_by_age_are_no_differences(one: Round) 
     now = int(execute(one, "SELECT toUnixTimestamp(now())")[0][0])
     for days in (0, 5, 10):
         one.traffic._plain.produce(one.topic, (old % (now - days * 86_400)).encode(), partition=0)
-    close_a_segment(one)
+    close_a_chunk(one)
     migrate(one.url, retention_days=2, shorten=True)
     execute(one, "OPTIMIZE TABLE counts FINAL")
     execute(one, "OPTIMIZE TABLE project_counts FINAL")
@@ -144,7 +144,7 @@ def test_rows_that_clickhouse_has_deleted_by_age_are_no_differences(one: Round) 
 
 
 def test_the_daemon_audits_while_it_counts(new_round: Callable[..., Round]) -> None:
-    """With ORGSTATS_AUDIT_SECONDS it recounts closed segments and tells of what it found in metrics."""
+    """With ORGSTATS_AUDIT_SECONDS it recounts closed chunks and tells of what it found in metrics."""
     (port,) = free_ports(1)
     one = new_round(ORGSTATS_AUDIT_SECONDS="0.2", ORGSTATS_METRICS_LISTEN=f"127.0.0.1:{port}")
     one.traffic._partitions = 1
@@ -159,9 +159,9 @@ def test_the_daemon_audits_while_it_counts(new_round: Callable[..., Round]) -> N
         return float(next((line.split()[1] for line in lines if line.startswith(name)), 0))
 
     one.traffic.produce(1_000)
-    one.traffic.transaction(SEGMENT_LENGTH, 0, keep=False)
+    one.traffic.transaction(CHUNK_LENGTH, 0, keep=False)
     one.traffic.produce(100)
-    wait_for(lambda: metric("orgstats_audited_segments_total") > 0, 60, poll_seconds=0.2)
+    wait_for(lambda: metric("orgstats_audited_chunks_total") > 0, 60, poll_seconds=0.2)
     assert metric("orgstats_audit_mismatched_total") == 0
     corrupt(one, "quantity + 1 AS quantity")
     wait_for(lambda: metric("orgstats_audit_mismatched_total") > 0, 60, poll_seconds=0.2)

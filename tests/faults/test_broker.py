@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from orgstats.consumer.kafka.group import Place as Partition
+from orgstats.consumer.kafka.group import TopicPartition as Partition
 from orgstats.consumer.kafka.group import Topics
 from orgstats.errors import Unavailable
 from tests.faults.conftest import Place
@@ -10,12 +10,12 @@ from tests.faults.round import Round
 from tests.support.wait import wait_for
 
 
-def answers(topics: Topics, places: list[Partition]) -> Callable[[], dict[Partition, int]]:
+def answers(topics: Topics, tps: list[Partition]) -> Callable[[], dict[Partition, int]]:
     """Asks for the ends; nothing while they cannot be told."""
 
     def ask() -> dict[Partition, int]:
         try:
-            return topics.ends(places, "read_committed")
+            return topics.ends(tps, "read_committed")
         except Unavailable:
             return {}
 
@@ -25,17 +25,17 @@ def answers(topics: Topics, places: list[Partition]) -> Callable[[], dict[Partit
 def test_the_ends_of_added_partitions_are_known_soon(one: Round) -> None:
     """A client that has asked before learns of new partitions at once, not with its next look in five minutes."""
     topics = Topics({"bootstrap.servers": one.site.bootstrap_servers})
-    places = [(one.topic, partition) for partition in range(6)]
-    assert len(answers(topics, places[:4])()) == 4
+    tps = [(one.topic, partition) for partition in range(6)]
+    assert len(answers(topics, tps[:4])()) == 4
     one.add_partitions(6)
-    assert set(wait_for(answers(topics, places), 20)) == set(places)
+    assert set(wait_for(answers(topics, tps), 20)) == set(tps)
 
 
-def test_the_ends_are_known_soon_after_a_broker_comes_back(place: Place, one: Round) -> None:
+def test_the_ends_are_known_soon_after_a_broker_comes_back(tp: Place, one: Round) -> None:
     """A restarted broker leads in a new epoch; asked with the old one it would refuse for ever."""
     topics = Topics({"bootstrap.servers": one.site.bootstrap_servers})
-    places = [(one.topic, partition) for partition in range(4)]
-    assert len(answers(topics, places)()) == 4
-    place.broker.kill()
-    place.broker.restart()
-    assert set(wait_for(answers(topics, places), 60)) == set(places)
+    tps = [(one.topic, partition) for partition in range(4)]
+    assert len(answers(topics, tps)()) == 4
+    tp.broker.kill()
+    tp.broker.restart()
+    assert set(wait_for(answers(topics, tps), 60)) == set(tps)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from orgstats.clickhouse.connect import connect
-from orgstats.consumer.counting.source import SEGMENT_LENGTH
+from orgstats.consumer.counting.source import CHUNK_LENGTH
 from orgstats.consumer.store.rules import history, publish_file
 from tests.faults.conftest import Place
 from tests.faults.ledger import differences
@@ -62,7 +62,7 @@ def test_a_producer_gone_wrong_halts_the_consumer_before_the_store_is_flooded(
     assert (one.progress(), len(stored.dead_letters(one.url))) == (before, rows)
     one.env |= {"ORGSTATS_DEAD_LETTER_SHARE": "0", "ORGSTATS_DEAD_LETTER_RUN": "0"}
     one.drain()
-    one.judge()
+    one.classify()
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_an_error_that_does_not_pass_ends_the_consumer_and_loses_nothing(
     assert found == code
     assert words in last
     one.drain()
-    one.judge()
+    one.classify()
 
 
 def test_it_waits_for_a_clickhouse_that_is_away_at_the_start(one: Round) -> None:
@@ -101,7 +101,7 @@ def test_it_waits_for_a_clickhouse_that_is_away_at_the_start(one: Round) -> None
     says(waiting, "waiting for ClickHouse")
     one.site.proxy.set_state("fine")
     one.drain()
-    one.judge()
+    one.classify()
 
 
 def test_one_of_two_with_one_instance_id_ends_with_the_remedy(one: Round) -> None:
@@ -115,7 +115,7 @@ def test_one_of_two_with_one_instance_id_ends_with_the_remedy(one: Round) -> Non
     assert code == 78
     assert "ORGSTATS_INSTANCE_ID" in last
     one.drain()
-    one.judge()
+    one.classify()
 
 
 def test_a_store_restored_under_running_consumers_heals_by_itself(one: Round) -> None:
@@ -125,7 +125,7 @@ def test_a_store_restored_under_running_consumers_heals_by_itself(one: Round) ->
     one.drain()
     for table in tables:
         execute(one, f"CREATE TABLE copy_{table} AS {table}", f"INSERT INTO copy_{table} SELECT * FROM {table}")
-    one.traffic.transaction(SEGMENT_LENGTH, 0, keep=False)
+    one.traffic.transaction(CHUNK_LENGTH, 0, keep=False)
     one.traffic.produce(3_000)
     one.drain()
     one.site.proxy.set_state("away")
@@ -134,7 +134,7 @@ def test_a_store_restored_under_running_consumers_heals_by_itself(one: Round) ->
     one.traffic.produce(100)
     one.site.proxy.set_state("fine")
     one.drain()
-    one.judge()
+    one.classify()
 
 
 def test_a_position_that_retention_passes_is_a_gap_from_what_was_counted(new_round: Callable[..., Round]) -> None:
@@ -153,11 +153,11 @@ def test_a_position_that_retention_passes_is_a_gap_from_what_was_counted(new_rou
     one.gaps = stored.gaps(one.url)  # it may have had some records in its buffers; the cells tell exactly which
     assert [(partition, low) for partition, _, low in one.gaps] == sorted(lows.items())
     assert all(start >= before[partition] for partition, start, _ in one.gaps)
-    one.judge()
+    one.classify()
 
 
-def test_an_accepted_skip_lists_whole_segments(new_round: Callable[..., Round]) -> None:
-    """--accept-skip goes on at the commit's segment and lists what it leaves out; without it nothing is left out."""
+def test_an_accepted_skip_lists_whole_chunks(new_round: Callable[..., Round]) -> None:
+    """--accept-skip goes on at the commit's chunk and lists what it leaves out; without it nothing is left out."""
     one = new_round(ORGSTATS_ACCEPT_SKIP="true")
     one.traffic._partitions = 1
     one.traffic.produce(500)
@@ -165,19 +165,19 @@ def test_an_accepted_skip_lists_whole_segments(new_round: Callable[..., Round]) 
     one.stop_all()
     counted = one.progress()[0]
     one.traffic.produce(500)
-    one.traffic.transaction(SEGMENT_LENGTH, 0, keep=False)
+    one.traffic.transaction(CHUNK_LENGTH, 0, keep=False)
     one.traffic.produce(500)
     one.set_offsets({0: one.ends()[0] - 10})
-    one.gaps = [(0, counted, SEGMENT_LENGTH)]
+    one.gaps = [(0, counted, CHUNK_LENGTH)]
     one.drain()
-    one.judge()
+    one.classify()
 
 
 @pytest.mark.parametrize(
     ("tamper", "words"),
     [
         ("ORGSTATS_KAFKA__ISOLATION_LEVEL", "ISOLATION_LEVEL=read_committed"),
-        ("segment_length", "segments of 1024"),
+        ("chunk_length", "chunks of 1024"),
     ],
 )
 def test_another_isolation_or_grid_is_refused(one: Round, tamper: str, words: str) -> None:
@@ -185,10 +185,10 @@ def test_another_isolation_or_grid_is_refused(one: Round, tamper: str, words: st
     one.traffic.produce(100)
     one.drain()
     one.stop_all()
-    if tamper == "segment_length":
+    if tamper == "chunk_length":
         execute(
             one,
-            "INSERT INTO sources SELECT * REPLACE(1024 AS segment_length, registered_at + 1 AS registered_at)"
+            "INSERT INTO sources SELECT * REPLACE(1024 AS chunk_length, registered_at + 1 AS registered_at)"
             " FROM sources",
         )
     else:
@@ -198,22 +198,22 @@ def test_another_isolation_or_grid_is_refused(one: Round, tamper: str, words: st
     assert words in last
 
 
-def test_aborted_records_at_the_end_of_the_log_and_of_a_segment_are_passed(one: Round) -> None:
-    """The position moves over offsets without a record, also where nothing follows and where a segment ends."""
+def test_aborted_records_at_the_end_of_the_log_and_of_a_chunk_are_passed(one: Round) -> None:
+    """The position moves over offsets without a record, also where nothing follows and where a chunk ends."""
     one.traffic._partitions = 1
     one.traffic.produce(100)
     one.traffic.transaction(50, 0, keep=False)
     one.drain()
     end = one.ends()[0]
-    one.traffic.transaction(SEGMENT_LENGTH - end - 1, 0, keep=False)  # its marker is the segment's last offset
+    one.traffic.transaction(CHUNK_LENGTH - end - 1, 0, keep=False)  # its marker is the chunk's last offset
     one.drain()
-    assert one.progress()[0] == SEGMENT_LENGTH
+    assert one.progress()[0] == CHUNK_LENGTH
     one.traffic.produce(100)
     one.drain()
-    one.judge()
+    one.classify()
 
 
-def test_it_leaves_in_time_when_kafka_is_away(place: Place, one: Round) -> None:
+def test_it_leaves_in_time_when_kafka_is_away(tp: Place, one: Round) -> None:
     """Asked to stop while no broker answers, it ends within its time, and the next one counts what was open.
 
     It may end in order, or give up on what does not answer: 69.
@@ -221,19 +221,19 @@ def test_it_leaves_in_time_when_kafka_is_away(place: Place, one: Round) -> None:
     one.traffic.produce(1_000)
     member = one.start("a")
     says(member, '"event": "assigned"')
-    place.broker.kill()
+    tp.broker.kill()
     try:
         one._signal(member, signal.SIGTERM)
         code, _ = ends_with(one, member)
     finally:
-        place.broker.restart()
+        tp.broker.restart()
     assert code in (0, 69)
     one.drain()
-    one.judge()
+    one.classify()
 
 
-def test_a_consumer_that_slept_reads_the_rules_before_it_judges(new_round: Callable[..., Round]) -> None:
-    """Stopped while rules were published and came into force, it judges nothing by the copy it went to sleep with."""
+def test_a_consumer_that_slept_reads_the_rules_before_it_classifies(new_round: Callable[..., Round]) -> None:
+    """Stopped while rules were published and came into force, it classifies nothing by the copy it went to sleep with."""
     one = new_round(ORGSTATS_KAFKA__SESSION_TIMEOUT_MS="120000")
 
     def produce() -> None:
@@ -258,7 +258,7 @@ def test_a_consumer_that_slept_reads_the_rules_before_it_judges(new_round: Calla
     wait_for(lambda: one.progress() == one.ends(), 60, poll_seconds=0.1)
     one.ledgers[-1].catch_up()
 
-    def judge(event: dict[str, Any], kafka_ms: int) -> tuple[int, str]:
+    def classify(event: dict[str, Any], kafka_ms: int) -> tuple[int, str]:
         return (1, "dev") if kafka_ms >= in_force and event["environment"] == "dev" else (0, "")
 
-    assert differences(one.url, [oracle.count(one.ledgers[-1].records, judge)]) == {}
+    assert differences(one.url, [oracle.count(one.ledgers[-1].records, classify)]) == {}

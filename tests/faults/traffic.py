@@ -16,7 +16,7 @@ BROKEN: Final = (
     b'{"timestamp": 1, "outcome": 9}',
     b'{"timestamp": 1, "org_id": -1}',
 )
-SEGMENT: Final = 131_072
+CHUNK: Final = 131_072
 
 
 def value(chance: random.Random) -> bytes:
@@ -84,7 +84,7 @@ class Traffic:
         (self._transactional.commit_transaction if keep else self._transactional.abort_transaction)(30)
 
     def start(self, records_per_second: int) -> None:
-        """Produce until `stop`: small groups of records, some transactions, now and then half a segment of nothing."""
+        """Produce until `stop`: small groups of records, some transactions, now and then half a chunk of nothing."""
         self._ending.clear()
         self._thread = threading.Thread(target=self._run, args=(records_per_second,), name="traffic", daemon=True)
         self._thread.start()
@@ -106,7 +106,7 @@ class Traffic:
                 elif at < 0.08:
                     self.transaction(self._chance.randint(1, 300), keep=False)
                 elif at < 0.10:
-                    self.transaction(SEGMENT // 2, self._chance.randrange(self._partitions), keep=False)
+                    self.transaction(CHUNK // 2, self._chance.randrange(self._partitions), keep=False)
                 else:
                     self.produce(records_per_second // 10)
             except KafkaException:  # the broker is being restarted; an unfinished transaction is given up

@@ -214,8 +214,8 @@ def _object(rng: random.Random) -> str:
 
 def _escaped(rng: random.Random, name: str) -> str:
     if name and name.isascii() and "\\" not in name and rng.random() < 0.02:
-        place = rng.randrange(len(name))
-        return f"{name[:place]}\\u{ord(name[place]):04x}{name[place + 1 :]}"
+        tp = rng.randrange(len(name))
+        return f"{name[:tp]}\\u{ord(name[tp]):04x}{name[tp + 1 :]}"
     return name
 
 
@@ -280,18 +280,16 @@ def _odd_time(rng: random.Random, text: str) -> str:
     ]
     if rng.random() < 0.5:
         return rng.choice(edges)
-    place = rng.randrange(len(text))
-    return (
-        text[:place] + rng.choice(["t", " ", "-", "/", ":", "٣", "²", "x", "0", "9", "", "\\u0054"]) + text[place + 1 :]
-    )
+    tp = rng.randrange(len(text))
+    return text[:tp] + rng.choice(["t", " ", "-", "/", ":", "٣", "²", "x", "0", "9", "", "\\u0054"]) + text[tp + 1 :]
 
 
 def _deep(rng: random.Random) -> bytes:
     """Nested about as deep as is allowed, closed or not, with brackets in strings beside."""
     levels = rng.choice([10, 400, 497, 498, 499, 500, 501, 600, 990, 5000])
     opening = "".join(rng.choice(["[", '{"a":', '["]}",', '{"\\"[":1,"b":']) for _ in range(levels))
-    places = [i for i, c in enumerate(opening) if c in "[{" and (i == 0 or opening[i - 1] != '"')]
-    closing = "".join("]" if opening[i] == "[" else "}" for i in reversed(places)) if rng.random() < 0.7 else ""
+    tps = [i for i, c in enumerate(opening) if c in "[{" and (i == 0 or opening[i - 1] != '"')]
+    closing = "".join("]" if opening[i] == "[" else "}" for i in reversed(tps)) if rng.random() < 0.7 else ""
     prefix = rng.choice(['{"timestamp":1,"x":', '{"timestamp":1,"org_id":', "", '{"timestamp":'])
     return f"{prefix}{opening}1{closing}{'}' if prefix else ''}".encode()
 
@@ -309,22 +307,22 @@ def _mutated(rng: random.Random, value: bytes, earlier: bytes) -> bytes:
     """One or a few bytes changed, lost, added, or a part of another record in the middle."""
     data = bytearray(value)
     for _ in range(rng.choice([1, 1, 2, 5])):
-        place = rng.randrange(len(data) + 1)
-        end = min(len(data), place + rng.choice([1, 1, 2, 8, 40]))
+        tp = rng.randrange(len(data) + 1)
+        end = min(len(data), tp + rng.choice([1, 1, 2, 8, 40]))
         kind = rng.randrange(6)
         if kind == 0:
-            del data[place:end]
+            del data[tp:end]
         elif kind == 1:
-            data[place:place] = rng.randbytes(rng.choice([1, 1, 3]))
+            data[tp:tp] = rng.randbytes(rng.choice([1, 1, 3]))
         elif kind == 2:
-            data[place:end] = rng.choice(
+            data[tp:end] = rng.choice(
                 [b'"', b"\\", b"{", b"}", b"[", b"]", b",", b":", b"0", b"e", b"\xed\xa0\x80", b"\xc0\x80"]
             )
         elif kind == 3:
             start = rng.randrange(len(earlier) + 1)
-            data[place:end] = earlier[start : start + rng.randrange(60)]
+            data[tp:end] = earlier[start : start + rng.randrange(60)]
         elif kind == 4:
-            del data[place:]
-        elif place < len(data):
-            data[place] ^= 1 << rng.randrange(8)
+            del data[tp:]
+        elif tp < len(data):
+            data[tp] ^= 1 << rng.randrange(8)
     return bytes(data)

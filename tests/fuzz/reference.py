@@ -1,6 +1,6 @@
 """What becomes of a record, decided slowly and plainly: the standard library's json, integers, explicit checks.
 
-Independent on purpose: it imports nothing of the code it judges, and takes other ways where there are any.
+Independent on purpose: it imports nothing of the code it classifies, and takes other ways where there are any.
 """
 
 import ipaddress
@@ -13,7 +13,7 @@ class Dead(Exception):
     """The record is a dead letter with this code."""
 
 
-class Verdict(NamedTuple):
+class Classification(NamedTuple):
     """An event: its fields as on the wire (None when absent), then what was concluded."""
 
     org_id: int | None
@@ -27,7 +27,9 @@ class Verdict(NamedTuple):
     reason: str
 
 
-def verdict(value: bytes | None, kafka_ms: int, age: int, ahead: int, history: list[tuple[int, Any]]) -> Verdict | str:
+def classification(
+    value: bytes | None, kafka_ms: int, age: int, ahead: int, history: list[tuple[int, Any]]
+) -> Classification | str:
     """The event, or the code of the dead letter; `history` holds (effective from, rules as TOML reads them)."""
     try:
         event = read(value)
@@ -36,8 +38,8 @@ def verdict(value: bytes | None, kafka_ms: int, age: int, ahead: int, history: l
     except Dead as dead:
         return str(dead)
     bucket, moved = bucket_of(second, kafka_ms, age, ahead)
-    outcome, reason = judge(event, kafka_ms, history)
-    return Verdict(
+    outcome, reason = classify(event, kafka_ms, history)
+    return Classification(
         event.get("org_id"),
         event.get("project_id"),
         event.get("key_id"),
@@ -98,18 +100,18 @@ def has_surrogate(found: object) -> bool:
 
 def deepest(text: str) -> int:
     """How deep objects and arrays are nested, brackets in strings apart."""
-    depth = most = place = 0
-    while place < len(text):
-        if text[place] == '"':
-            place += 1
-            while place < len(text) and text[place] != '"':
-                place += 2 if text[place] == "\\" else 1
-        elif text[place] in "[{":
+    depth = most = tp = 0
+    while tp < len(text):
+        if text[tp] == '"':
+            tp += 1
+            while tp < len(text) and text[tp] != '"':
+                tp += 2 if text[tp] == "\\" else 1
+        elif text[tp] in "[{":
             depth += 1
             most = max(most, depth)
-        elif text[place] in "]}":
+        elif text[tp] in "]}":
             depth -= 1
-        place += 1
+        tp += 1
     return most
 
 
@@ -204,7 +206,7 @@ def bucket_of(second: int, kafka_ms: int, age: int, ahead: int) -> tuple[int, bo
     return (0 if bucket < 0 else min(bucket, 4_294_967_290)), moved
 
 
-def judge(event: dict[str, Any], kafka_ms: int, history: list[tuple[int, Any]]) -> tuple[int, str]:
+def classify(event: dict[str, Any], kafka_ms: int, history: list[tuple[int, Any]]) -> tuple[int, str]:
     """The event's own outcome, or what the rules in force say."""
     if event.get("outcome") is not None:
         return event["outcome"], event.get("reason") or ""

@@ -1,4 +1,4 @@
-"""The fast code and the slow reference give the same verdict on every record, however odd.
+"""The fast code and the slow reference give the same classification on every record, however odd.
 
 ORGSTATS_FUZZ_RECORDS=1000000 is the long run, some minutes; ORGSTATS_FUZZ_SEED makes it another one.
 """
@@ -13,12 +13,12 @@ import pytest
 from confluent_kafka import Message
 
 from orgstats.consumer.counting.batch import BatchCounter
-from orgstats.consumer.counting.decode import AgeLimits, DeadLetter, bucket_of, decode, event_second
+from orgstats.consumer.counting.decode import AgeLimits, Undecodable, bucket_of, decode, event_second
 from orgstats.consumer.counting.rule_history import RuleHistory, RulesEntry
 from orgstats.consumer.counting.rules import parse
 from tests.fuzz import reference
 from tests.fuzz.records import HISTORY, LEAP, NOW, Record, plain, records
-from tests.fuzz.reference import Verdict
+from tests.fuzz.reference import Classification
 from tests.support import oracle
 
 COUNT = int(os.environ.get("ORGSTATS_FUZZ_RECORDS", "20000"))
@@ -29,22 +29,22 @@ RULES = RuleHistory(RulesEntry(start, number, parse(text)) for number, (start, t
 PLAIN_RULES: list[tuple[int, Any]] = [(start, tomllib.loads(text)["rule"]) for start, text in HISTORY]
 
 
-def fast(record: Record) -> Verdict | str:
-    """The verdict of the code that counts."""
+def fast(record: Record) -> Classification | str:
+    """The classification of the code that counts."""
     try:
         event = decode(record.value)
         second = event_second(event.timestamp)
-    except DeadLetter as dead:
+    except Undecodable as dead:
         return dead.code.value
     bucket, moved = bucket_of(second, record.kafka_ms, LIMITS)
-    outcome, reason = RULES.judge(event, record.kafka_ms)
+    outcome, reason = RULES.classify(event, record.kafka_ms)
     ids = (event.org_id, event.project_id, event.key_id, event.category, event.quantity)
-    return Verdict(*ids, bucket, moved, outcome, reason)
+    return Classification(*ids, bucket, moved, outcome, reason)
 
 
-def slow(record: Record) -> Verdict | str:
-    """The verdict of the reference."""
-    return reference.verdict(record.value, record.kafka_ms, *LIMITS, PLAIN_RULES)
+def slow(record: Record) -> Classification | str:
+    """The classification of the reference."""
+    return reference.classification(record.value, record.kafka_ms, *LIMITS, PLAIN_RULES)
 
 
 def test_the_code_agrees_with_the_reference() -> None:
@@ -67,7 +67,7 @@ def test_the_oracle_agrees_too() -> None:
         except oracle.Dead as dead:
             told = str(dead)
         expected = slow(record)
-        if isinstance(expected, Verdict):
+        if isinstance(expected, Classification):
             assert isinstance(told, tuple)
             assert (reference.bucket_of(told[0], record.kafka_ms, *LIMITS)[0], told[1]) == (
                 expected.bucket,
@@ -77,7 +77,7 @@ def test_the_oracle_agrees_too() -> None:
             assert told == expected, (record.value or b"")[:3000]
 
 
-def tally(found: Verdict) -> tuple[object, ...]:
+def tally(found: Classification) -> tuple[object, ...]:
     """What the batch counter keeps of an event."""
     return found.org_id, found.project_id, found.bucket, found.category, found.outcome, found.reason, found.quantity
 
@@ -97,9 +97,9 @@ def test_batches_agree_with_the_reference(oddity: float) -> None:
         tallies: Counter[tuple[object, ...]] = Counter()
         for kept, count in counter.fold(pending):
             tallies[(*kept[:5], (kept.reason or "")[:64], kept.quantity)] += count
-        verdicts = [slow(record) for record in batch]
-        events = [found for found in verdicts if isinstance(found, Verdict)]
+        classifications = [slow(record) for record in batch]
+        events = [found for found in classifications if isinstance(found, Classification)]
         assert tallies == Counter(map(tally, events))
         assert counted.out_of_bounds == sum(found.moved for found in events)
         refused = [(refusal.at, str(refusal.code)) for refusal in counted.refusals]
-        assert refused == [(at, found) for at, found in enumerate(verdicts) if isinstance(found, str)]
+        assert refused == [(at, found) for at, found in enumerate(classifications) if isinstance(found, str)]

@@ -11,7 +11,7 @@ from threading import Event
 
 import pytest
 
-from orgstats.consumer.counting.decode import DeadLetter, decode, event_second
+from orgstats.consumer.counting.decode import Undecodable, decode, event_second
 from orgstats.deploy.local.generate import GenerateSettings, paced, send
 from orgstats.deploy.local.traffic import (
     BROKEN,
@@ -79,7 +79,7 @@ def test_a_few_organizations_have_most_events() -> None:
 def test_each_broken_record_is_a_dead_letter_of_its_code(code: str) -> None:
     """The decoder refuses it for the reason that it was made for."""
     for value in BROKEN[code]:
-        with pytest.raises(DeadLetter) as refused:
+        with pytest.raises(Undecodable) as refused:
             event_second(decode(value).timestamp)
         assert refused.value.code == code
 
@@ -93,7 +93,7 @@ def test_broken_records_come_in_every_kind_and_in_their_share() -> None:
 
 
 def test_traffic_has_every_outcome_and_some_events_out_of_time() -> None:
-    """All seven outcomes, several categories, unjudged events, late ones, and some beyond the limits."""
+    """All seven outcomes, several categories, unclassified events, late ones, and some beyond the limits."""
     made = a_day(30_000)
     truth = as_truth(made)
     assert {cell.outcome for cell in truth.events} == set(range(7))

@@ -124,12 +124,12 @@ class TestContract:
         produce(broker, topic, 4)
         first = consumer(broker, group)
         first.assign([TopicPartition(topic, 0, 0)])
-        first.commit(offsets=[TopicPartition(topic, 0, 3, "source=abc;logic=1")], asynchronous=False)
+        first.commit(offsets=[TopicPartition(topic, 0, 3, "source=abc;fingerprint=1")], asynchronous=False)
         first.close()
         second = consumer(broker, group)
         done, none = second.committed([TopicPartition(topic, 0), TopicPartition(topic, 1)], timeout=20)
         second.close()
-        assert (done.offset, done.metadata) == (3, "source=abc;logic=1")
+        assert (done.offset, done.metadata) == (3, "source=abc;fingerprint=1")
         assert none.offset < 0
 
     def test_watermarks_are_the_ends_of_the_log(self, broker: servers.Kafka) -> None:

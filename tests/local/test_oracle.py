@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from orgstats.consumer.counting.decode import DeadLetter, decode, event_second
+from orgstats.consumer.counting.decode import Undecodable, decode, event_second
 from tests.support.oracle import Cell, Dead, Record, count, parse
 
 DAY = 1_584_835_200  # 2020-03-22T00:00:00Z
@@ -31,8 +31,8 @@ def test_a_far_event_counts_at_its_kafka_time() -> None:
     assert truth.at_kafka_time == 2
 
 
-def test_a_segment_keeps_a_thousand_reasons() -> None:
-    """Later reasons become `other`; the next segment starts anew; the empty reason is not one of them."""
+def test_a_chunk_keeps_a_thousand_reasons() -> None:
+    """Later reasons become `other`; the next chunk starts anew; the empty reason is not one of them."""
     records = [record(n, outcome=1, reason=f"reason {n}" if n else "") for n in range(1003)]
     records.append(record(131_072, outcome=1, reason="fresh"))
     reasons = {cell.reason: quantity for cell, quantity in count(records).quantity.items()}
@@ -113,7 +113,7 @@ def by_decoder(value: bytes | None) -> str | tuple[Any, ...]:
     try:
         event = decode(value)
         second = event_second(event.timestamp)
-    except DeadLetter as dead:
+    except Undecodable as dead:
         return str(dead.code)
     return (second, *(getattr(event, name) or 0 for name in ("org_id", "project_id", "outcome", "quantity", "reason")))
 

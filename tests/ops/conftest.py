@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from orgstats.clickhouse.connect import connect
-from orgstats.consumer.ops.site import Site, open_site
+from orgstats.consumer.ops.connections import Connections, open_site
 from orgstats.consumer.settings import ConsumerSettings
 from orgstats.schemas.migrate import migrate
 from orgstats.schemas.tables import TABLES, insert
@@ -29,7 +29,7 @@ ORGSTATS = str(Path(sys.executable).with_name("orgstats"))
 
 @dataclass(frozen=True)
 class World:
-    """A counted topic of one partition: two closed segments and an open one."""
+    """A counted topic of one partition: two closed chunks and an open one."""
 
     kafka: Kafka
     topic: str
@@ -61,7 +61,7 @@ def world(kafka: Kafka, clickhouse_server: str, tmp_path_factory: pytest.TempPat
         finally:
             daemon.child.kill()
         records = list(oracle.read(kafka.bootstrap_servers, topic))
-        truth = oracle.count(records, traffic.judge_with_mistake(first_ms))
+        truth = oracle.count(records, traffic.classify_with_mistake(first_ms))
         yield World(kafka, topic, first_ms, url, records, truth)
 
 
@@ -111,7 +111,7 @@ def url(world: World, clickhouse_url: str) -> str:
 
 
 @pytest.fixture
-def site(world: World, url: str) -> Iterator[Site]:
+def site(world: World, url: str) -> Iterator[Connections]:
     """The world's topic and the test's own database, as a command works with them."""
     settings = ConsumerSettings(
         bootstrap_servers=world.kafka.bootstrap_servers,
@@ -144,7 +144,7 @@ def orgstats_runner(bootstrap_servers: str, topic: str, group: str, clickhouse_u
 
 
 @pytest.fixture
-def orgstats(site: Site) -> Run:
+def orgstats(site: Connections) -> Run:
     """Runs the command with the site's settings."""
     s = site.settings
     return orgstats_runner(s.bootstrap_servers, s.topic[0], s.group, s.clickhouse_url)
@@ -162,7 +162,7 @@ def ask(url: str) -> Callable[..., list[tuple[object, ...]]]:
 
 
 @pytest.fixture
-def daemon(world: World, site: Site, tmp_path: Path) -> Iterator[Callable[[], Daemon]]:
+def daemon(world: World, site: Connections, tmp_path: Path) -> Iterator[Callable[[], Daemon]]:
     """Starts a consumer of the world's topic into the test's own database, in the site's group."""
     started: list[Daemon] = []
 

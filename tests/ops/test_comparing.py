@@ -7,25 +7,25 @@ import pytest
 from orgstats.consumer.counting.chunk import CellKey, Count, Stored, hour_sums
 from orgstats.consumer.counting.partition import DeadRecord
 from orgstats.consumer.counting.resume import Progress, Registration, Repair
-from orgstats.consumer.counting.source import SEGMENT_LENGTH as SEGMENT
+from orgstats.consumer.counting.source import CHUNK_LENGTH as CHUNK
 from orgstats.consumer.counting.source import Source, version_of
-from orgstats.consumer.ops.compare import Changes, Counted, StoredCells, StoredDead, Value, compare
-from orgstats.consumer.ops.recount import Head, Span
-from orgstats.consumer.ops.site import Located
-from orgstats.consumer.ops.spans import Wanted, closed_span, whole_span, without
+from orgstats.consumer.ops.compare import ChunkDifference, RecountedChunk, StoredCells, StoredDead, Value, compare
+from orgstats.consumer.ops.connections import SourceStatus
+from orgstats.consumer.ops.recount import HeadPolicy, OffsetRange
+from orgstats.consumer.ops.spans import WantedOffsets, closed_span, whole_span, without
 from orgstats.errors import Refused
 
 SOURCE = Source("topic", "uuid", 0)
 KEY = CellKey(1, 100, 1, 0, "")
 
 
-def changes(count: tuple[int, int] | None, stored: Stored | None, generation: int = 0, **more: Any) -> Changes:
+def changes(count: tuple[int, int] | None, stored: Stored | None, revision: int = 0, **more: Any) -> ChunkDifference:
     """One cell, counted and stored."""
     cells = {} if count is None else {KEY: Count(*count)}
-    counted = Counted(SOURCE, 0, SEGMENT, cells, {}, more.get("dead", {}))
+    counted = RecountedChunk(SOURCE, 0, CHUNK, cells, {}, more.get("dead", {}))
     held = {} if stored is None else {KEY: stored}
     hours = more.get("hours", hour_sums((key, cell.quantity) for key, cell in held.items()))
-    return compare(counted, StoredCells(held, {}, more.get("held", {}), hours), generation)
+    return compare(counted, StoredCells(held, {}, more.get("held", {}), hours), revision)
 
 
 @pytest.mark.parametrize(
@@ -36,12 +36,12 @@ def changes(count: tuple[int, int] | None, stored: Stored | None, generation: in
         ((5, 5), Stored(0, 0, 900), False),
         ((5, 5), Stored(7, 7, 900), True),
         ((5, 5), Stored(3, 5, 900), True),
-        ((5, 5), Stored(3, 3, SEGMENT), True),
+        ((5, 5), Stored(3, 3, CHUNK), True),
         (None, Stored(3, 3, 900), True),
     ],
 )
 def test_only_what_is_missing_is_written_without_a_repair(counted: Any, stored: Any, conflict: bool) -> None:
-    """A cell that is absent, or an older count of itself, is missing; any other value needs a generation."""
+    """A cell that is absent, or an older count of itself, is missing; any other value needs a revision."""
     found = changes(counted, stored)
     assert found.cells == {KEY: (Value(*stored[:2]) if stored else Value(0, 0), Value(*(counted or (0, 0))))}
     assert bool(found.conflicts) is conflict
@@ -62,15 +62,15 @@ def test_sums_that_are_not_those_of_the_cells_are_a_difference(hours: Any, lost:
     assert (found.count, len(found.hours), found.conflicts) == (lost, lost, {})
 
 
-def test_a_repair_writes_in_its_own_generation() -> None:
+def test_a_repair_writes_in_its_own_revision() -> None:
     """Rows of a repair win over every older one, and lose to what is counted on from there."""
-    found = changes(None, Stored(3, 3, version_of(1, SEGMENT)), generation=2)
-    assert found.version == version_of(2, SEGMENT)
+    found = changes(None, Stored(3, 3, version_of(1, CHUNK)), revision=2)
+    assert found.version == version_of(2, CHUNK)
     assert found.dead_version(5) == version_of(2, 5)
-    assert version_of(1, SEGMENT + 7) < found.dead_version(SEGMENT + 7) < version_of(2, SEGMENT + 7)
+    assert version_of(1, CHUNK + 7) < found.dead_version(CHUNK + 7) < version_of(2, CHUNK + 7)
 
 
-def test_dead_letters_come_and_go_with_the_logic() -> None:
+def test_dead_letters_come_and_go_with_the_fingerprint() -> None:
     """A new one is added; one that decodes now, or for another reason not, needs a repair."""
     dead = {offset: DeadRecord(cast("Any", None), "not_json", "", 0) for offset in (1, 2, 3)}
     held = {
@@ -84,64 +84,64 @@ def test_dead_letters_come_and_go_with_the_logic() -> None:
     assert found.conflicts == {"dead letters for another reason": 1, "dead letters that can be decoded": 1}
 
 
-def located(low: int = 0, counted: int = 3 * SEGMENT + 5, first_offset: int = 0) -> Located:
+def located(low: int = 0, counted: int = 3 * CHUNK + 5, first_offset: int = 0) -> SourceStatus:
     """A source as broker and store know it."""
-    registration = Registration(SEGMENT, "read_committed", first_offset)
-    repairs = {SEGMENT: Repair(2, "logic")}
-    return Located(SOURCE, low, counted + 10, Progress(counted, "logic"), registration, repairs)
+    registration = Registration(CHUNK, "read_committed", first_offset)
+    repairs = {CHUNK: Repair(2, "fingerprint")}
+    return SourceStatus(SOURCE, low, counted + 10, Progress(counted, "fingerprint"), registration, repairs)
 
 
 @pytest.mark.parametrize(
     ("wanted", "expected"),
     [
-        (Wanted(), (0, 3 * SEGMENT)),
-        (Wanted(5, 6), (0, SEGMENT)),
-        (Wanted(SEGMENT, SEGMENT + 1), (SEGMENT, 2 * SEGMENT)),
-        (Wanted(SEGMENT - 1, SEGMENT + 1), (0, 2 * SEGMENT)),
-        (Wanted(SEGMENT, None), (SEGMENT, 3 * SEGMENT)),
-        (Wanted(3 * SEGMENT, None), None),
+        (WantedOffsets(), (0, 3 * CHUNK)),
+        (WantedOffsets(5, 6), (0, CHUNK)),
+        (WantedOffsets(CHUNK, CHUNK + 1), (CHUNK, 2 * CHUNK)),
+        (WantedOffsets(CHUNK - 1, CHUNK + 1), (0, 2 * CHUNK)),
+        (WantedOffsets(CHUNK, None), (CHUNK, 3 * CHUNK)),
+        (WantedOffsets(3 * CHUNK, None), None),
     ],
 )
-def test_a_range_is_rounded_outward_to_closed_segments(wanted: Wanted, expected: tuple[int, int] | None) -> None:
-    """The segments that hold the wanted offsets, never the open one."""
-    span, _ = closed_span(located(), wanted, Head.refuse)
+def test_a_range_is_rounded_outward_to_closed_chunks(wanted: WantedOffsets, expected: tuple[int, int] | None) -> None:
+    """The chunks that hold the wanted offsets, never the open one."""
+    span, _ = closed_span(located(), wanted, HeadPolicy.refuse)
     assert (span and (span.first, span.end)) == expected
 
 
-def test_the_open_segment_is_said_to_be_left_out() -> None:
+def test_the_open_chunk_is_said_to_be_left_out() -> None:
     """Whoever asks for its offsets is told that the consumers have it."""
-    _, notes = closed_span(located(), Wanted(0, 3 * SEGMENT + 2), Head.refuse)
+    _, notes = closed_span(located(), WantedOffsets(0, 3 * CHUNK + 2), HeadPolicy.refuse)
     assert "open" in notes[0]
 
 
 def test_a_deleted_head_is_refused_unless_told_what_to_do() -> None:
-    """An explicit range is refused; without one it begins with the first whole segment, or where counting began."""
+    """An explicit range is refused; without one it begins with the first whole chunk, or where counting began."""
     with pytest.raises(Refused, match="--head"):
-        closed_span(located(low=10), Wanted(0, None), Head.refuse)
+        closed_span(located(low=10), WantedOffsets(0, None), HeadPolicy.refuse)
     for wanted, head, first in (
-        (Wanted(), Head.refuse, SEGMENT),
-        (Wanted(0, None), Head.skip, SEGMENT),
-        (Wanted(0, None), Head.keep, 0),
-        (Wanted(0, None), Head.drop, 0),
+        (WantedOffsets(), HeadPolicy.refuse, CHUNK),
+        (WantedOffsets(0, None), HeadPolicy.skip, CHUNK),
+        (WantedOffsets(0, None), HeadPolicy.keep, 0),
+        (WantedOffsets(0, None), HeadPolicy.drop, 0),
     ):
         span, _ = closed_span(located(low=10), wanted, head)
         assert span is not None
         assert span.first == first
-    span, notes = closed_span(located(low=10, first_offset=10), Wanted(0, None), Head.refuse)
+    span, notes = closed_span(located(low=10, first_offset=10), WantedOffsets(0, None), HeadPolicy.refuse)
     assert (span and span.first, notes) == (0, [])
 
 
-def test_a_rewind_needs_a_word_for_a_head_in_the_open_segment() -> None:
+def test_a_rewind_needs_a_word_for_a_head_in_the_open_chunk() -> None:
     """What is left of it must be recounted for the consumers to go on, so only dropping its head will do."""
     short = located(low=10, counted=50)
-    for head in (Head.refuse, Head.skip):
+    for head in (HeadPolicy.refuse, HeadPolicy.skip):
         with pytest.raises(Refused, match="--head"):
             whole_span(short, head)
-    assert whole_span(short, Head.drop)[0].first == 0
+    assert whole_span(short, HeadPolicy.drop)[0].first == 0
 
 
-def test_done_segments_are_not_read_again() -> None:
-    """What is left of a span around the segments that are done."""
-    span = Span(located(), 0, 4 * SEGMENT)
-    assert [(one.first, one.end) for one in without(span, [SEGMENT])] == [(0, SEGMENT), (2 * SEGMENT, 4 * SEGMENT)]
-    assert without(span, [0, SEGMENT, 2 * SEGMENT, 3 * SEGMENT]) == []
+def test_done_chunks_are_not_read_again() -> None:
+    """What is left of a span around the chunks that are done."""
+    span = OffsetRange(located(), 0, 4 * CHUNK)
+    assert [(one.first, one.end) for one in without(span, [CHUNK])] == [(0, CHUNK), (2 * CHUNK, 4 * CHUNK)]
+    assert without(span, [0, CHUNK, 2 * CHUNK, 3 * CHUNK]) == []

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
+from orgstats.consumer.ops.connections import store_of
 from orgstats.consumer.ops.dead_letters import Filter, find, groups
 from orgstats.consumer.ops.mending import hops_of, mend, mends, origin_of, redriven_headers
-from orgstats.consumer.ops.site import store_of
 from orgstats.errors import ConfigurationError
 from tests.ops.conftest import Run, orgstats_runner
 from tests.support import oracle, stored
@@ -68,8 +68,8 @@ def test_ten_thousand_dead_letters_come_back_once(
     before = oracle.count(oracle.read(kafka.bootstrap_servers, topic))
     planned = run("dead-letters", "redrive", *FIX)
     assert (planned.returncode, planned.stdout[:7]) == (0, "10,000 "), planned.stderr
-    for place in ("redrive_sent", "redrive_marked", "redrive_committed"):
-        killed = run("dead-letters", "redrive", *FIX, "--execute", ORGSTATS_FAILPOINTS=f"{place}=kill@3")
+    for tp in ("redrive_sent", "redrive_marked", "redrive_committed"):
+        killed = run("dead-letters", "redrive", *FIX, "--execute", ORGSTATS_FAILPOINTS=f"{tp}=kill@3")
         assert killed.returncode == -signal.SIGKILL, killed.stderr
     for _ in range(2):
         finished = run("dead-letters", "redrive", *FIX, "--execute")

@@ -7,30 +7,30 @@ from typing import Any
 
 import pytest
 
-from orgstats.consumer.kafka.retention import Retention, overtaken_at, retention_of
+from orgstats.consumer.kafka.retention import Retention, retention_deadline, retention_of
 from orgstats.consumer.ops import doctor
+from orgstats.consumer.ops.connections import Connections, open_site
 from orgstats.consumer.ops.explain import explain
 from orgstats.consumer.ops.lag import lag
-from orgstats.consumer.ops.site import Site, open_site
 from tests.ops.conftest import Run, World
-from tests.ops.traffic import RECORDS, SEGMENT
+from tests.ops.traffic import CHUNK, RECORDS
 
 
-def test_lag_tells_position_end_and_open_segment(world: World, site: Site, ask: Any, orgstats: Run) -> None:
+def test_lag_tells_position_end_and_open_chunk(world: World, site: Connections, ask: Any, orgstats: Run) -> None:
     """A source that is caught up is not behind; one whose progress is older is behind by the difference."""
     (caught_up,) = lag(site, None)
     assert (caught_up.position, caught_up.behind, caught_up.behind_seconds) == (RECORDS, 0, 0)
-    assert (caught_up.open_segment, caught_up.end, caught_up.overtaken_at) == (2 * SEGMENT, RECORDS, None)
+    assert (caught_up.open_chunk, caught_up.end, caught_up.retention_deadline) == (2 * CHUNK, RECORDS, None)
     ask(
         "INSERT INTO progress SELECT * REPLACE (next_offset - 500 AS next_offset, bitShiftLeft(toUInt64(1), 48) AS"
         " version, complete_until - toIntervalHour(1) AS complete_until) FROM progress FINAL"
     )
     shown = orgstats("lag", "--json", "--interval", "0")
     (behind,) = json.loads(shown.stdout)
-    assert (behind["behind"], behind["behind_seconds"] >= 3600, behind["overtaken_at"]) == (500, True, None)
+    assert (behind["behind"], behind["behind_seconds"] >= 3600, behind["retention_deadline"]) == (500, True, None)
 
 
-def test_every_part_of_a_number_is_explained(world: World, site: Site) -> None:
+def test_every_part_of_a_number_is_explained(world: World, site: Connections) -> None:
     """The parts that explain names add up to the oracle's number, by reason."""
     cell = max(c for c in world.truth.quantity if c.reason == "bad-deploy")
     parts = explain(site.store, cell.org_id, "blacklisted", cell.bucket, 10)
@@ -38,12 +38,12 @@ def test_every_part_of_a_number_is_explained(world: World, site: Site) -> None:
     assert sum(part.quantity for part in parts) == expected[1]
     by_reason = {part.reason: part.quantity for part in parts}
     assert by_reason["bad-deploy"] == world.truth.quantity[cell]
-    assert {(part.topic, part.partition, part.segment, part.next_offset) for part in parts} == {
-        (world.topic, 0, 0, SEGMENT)
+    assert {(part.topic, part.partition, part.chunk, part.next_offset) for part in parts} == {
+        (world.topic, 0, 0, CHUNK)
     }
 
 
-def test_doctor_names_what_is_wrong_and_its_remedy(world: World, site: Site, ask: Any, orgstats: Run) -> None:
+def test_doctor_names_what_is_wrong_and_its_remedy(world: World, site: Connections, ask: Any, orgstats: Run) -> None:
     """Where only the consumers are missing, that is the one thing to act on; a missing topic is told too."""
     found = doctor.examine(site)
     assert [one.what for one in found if one.level == "act"] == [
@@ -56,7 +56,7 @@ def test_doctor_names_what_is_wrong_and_its_remedy(world: World, site: Site, ask
     assert "-> make it" in answer.stdout
 
 
-def test_doctor_speaks_of_servers_that_do_not_answer(site: Site) -> None:
+def test_doctor_speaks_of_servers_that_do_not_answer(site: Connections) -> None:
     """A ClickHouse that is away is a finding among the others, not the end of the examination."""
     away = open_site(site.settings.model_copy(update={"clickhouse_url": "clickhouse://default:@127.0.0.1:1/x"}))
     found = doctor.examine(replace(site, store=away.store))
@@ -80,6 +80,6 @@ def test_a_topic_keeps_records_by_time_or_size(settings: dict[str, str], expecte
 def test_retention_overtakes_at_the_earlier_of_its_limits() -> None:
     """By time the records at the position become too old; by size so many must come as stand before it."""
     now = time.time()
-    assert overtaken_at(Retention(60_000, None), now - 10, now, 500, 5.0) == now + 50
-    assert overtaken_at(Retention(600_000, 1), now - 10, now, 500, 50.0) == now + 10
-    assert overtaken_at(Retention(None, 1), now, now, 500, 0.0) is None
+    assert retention_deadline(Retention(60_000, None), now - 10, now, 500, 5.0) == now + 50
+    assert retention_deadline(Retention(600_000, 1), now - 10, now, 500, 50.0) == now + 10
+    assert retention_deadline(Retention(None, 1), now, now, 500, 0.0) is None

@@ -12,9 +12,9 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from orgstats.clickhouse.connect import connect
-from orgstats.consumer.ops.compare import Changes
-from orgstats.consumer.ops.replay import Asked, Prepared, Range, apply, plan, prepare
-from orgstats.consumer.ops.site import Site
+from orgstats.consumer.ops.compare import ChunkDifference
+from orgstats.consumer.ops.connections import Connections
+from orgstats.consumer.ops.replay import PreparedReplay, ReplayRequest, TimeRange, apply, plan, prepare
 from orgstats.consumer.ops.summary import Summary, counts_now
 from orgstats.consumer.ops.undo import undo
 from orgstats.consumer.store.rules import void
@@ -22,7 +22,7 @@ from orgstats.errors import Refused
 from orgstats.schemas import hours
 from tests.ops import traffic
 from tests.ops.conftest import Run, World, orgstats_runner
-from tests.ops.traffic import DAY, RECORDS, SEGMENT
+from tests.ops.traffic import CHUNK, DAY, RECORDS
 from tests.support import oracle, stored
 from tests.support.daemon import Daemon
 from tests.support.servers import Kafka
@@ -41,18 +41,18 @@ TABLES = (
 )
 
 
-def look(site: Site, **asked: Any) -> tuple[Summary, list[Changes]]:
+def look(site: Connections, **asked: Any) -> tuple[Summary, list[ChunkDifference]]:
     """A plan over everything retained, with its changes."""
-    changes: list[Changes] = []
+    changes: list[ChunkDifference] = []
     return plan(ready(site, **asked), changes.append), changes
 
 
-def ready(site: Site, **asked: Any) -> Prepared:
+def ready(site: Connections, **asked: Any) -> PreparedReplay:
     """A replay of everything retained."""
-    return prepare(site, Asked(site.settings.topic, **asked), Range())
+    return prepare(site, ReplayRequest(site.settings.topic, **asked), TimeRange())
 
 
-def act(site: Site, **asked: Any) -> Summary:
+def act(site: Connections, **asked: Any) -> Summary:
     """A replay, applied."""
     return apply(ready(site, **asked), "tests", lambda: False)
 
@@ -63,10 +63,10 @@ def rows(ask: Ask) -> dict[str, int]:
 
 
 def cells(ask: Ask) -> set[tuple[Any, ...]]:
-    """Every cell of both tables by segment, and every dead letter, as a reader sees them; zeros are no cells."""
+    """Every cell of both tables by chunk, and every dead letter, as a reader sees them; zeros are no cells."""
     found = ask(
-        "SELECT 'counts', segment, org_id, 0, bucket, category, toInt8(outcome), toString(reason), quantity, events"
-        " FROM counts FINAL WHERE events > 0 UNION ALL SELECT 'project_counts', segment, org_id, project_id, bucket,"
+        "SELECT 'counts', chunk, org_id, 0, bucket, category, toInt8(outcome), toString(reason), quantity, events"
+        " FROM counts FINAL WHERE events > 0 UNION ALL SELECT 'project_counts', chunk, org_id, project_id, bucket,"
         " category, toInt8(outcome), '', quantity, 0 FROM project_counts FINAL WHERE quantity > 0"
         " UNION ALL SELECT 'dead_letters', offset, 0, 0, kafka_timestamp, 0, 0, concat(reason, error, payload), 1, 1"
         " FROM dead_letters FINAL WHERE NOT withdrawn"
@@ -74,16 +74,16 @@ def cells(ask: Ask) -> set[tuple[Any, ...]]:
     return set(found)
 
 
-def test_a_plan_finds_nothing_where_nothing_is_wrong_and_writes_nothing(site: Site, ask: Ask) -> None:
-    """A plan reads both closed segments, finds no difference with or without repair, and leaves every table alone."""
+def test_a_plan_finds_nothing_where_nothing_is_wrong_and_writes_nothing(site: Connections, ask: Ask) -> None:
+    """A plan reads both closed chunks, finds no difference with or without repair, and leaves every table alone."""
     before = rows(ask)
     for repair in (False, True):
         summary, changes = look(site, repair=repair)
-        assert (summary.tally.segments, summary.tally.records, changes, summary.left) == (2, 2 * SEGMENT, [], 0)
+        assert (summary.tally.chunks, summary.tally.records, changes, summary.left) == (2, 2 * CHUNK, [], 0)
     assert rows(ask) == before
 
 
-def test_an_emptied_day_comes_back(world: World, site: Site, url: str, ask: Ask) -> None:
+def test_an_emptied_day_comes_back(world: World, site: Connections, url: str, ask: Ask) -> None:
     """After a day was deleted from every table, a replay without repair restores each cell, as its plan said."""
     day = f"toDateTime({world.first_ms // 1000}, 'UTC')"
     for table in ("counts", "project_counts"):
@@ -99,13 +99,10 @@ def test_an_emptied_day_comes_back(world: World, site: Site, url: str, ask: Ask)
     assert ask("SELECT count() FROM repairs") == [(0,)]
 
 
-def test_sums_that_alone_were_lost_or_spoilt_come_back(world: World, site: Site, url: str, ask: Ask) -> None:
+def test_sums_that_alone_were_lost_or_spoilt_come_back(world: World, site: Connections, url: str, ask: Ask) -> None:
     """Where every cell is right and sums by hour are gone or wrong, a replay without repair finds and mends them."""
-    ask("ALTER TABLE hour_counts DELETE WHERE segment = 0 SETTINGS mutations_sync = 1")
-    ask(
-        "INSERT INTO hour_counts SELECT * REPLACE (filtered + 1 AS filtered)"
-        f" FROM hour_counts WHERE segment = {SEGMENT}"
-    )
+    ask("ALTER TABLE hour_counts DELETE WHERE chunk = 0 SETTINGS mutations_sync = 1")
+    ask(f"INSERT INTO hour_counts SELECT * REPLACE (filtered + 1 AS filtered) FROM hour_counts WHERE chunk = {CHUNK}")
     assert set(stored.differences(url, world.truth)) == {"hour_counts"}
     planned, changes = look(site)
     assert planned.changes == sum(len(one.hours) for one in changes) > 0
@@ -115,15 +112,15 @@ def test_sums_that_alone_were_lost_or_spoilt_come_back(world: World, site: Site,
 
 
 @pytest.mark.parametrize("repair", [False, True])
-def test_what_a_plan_says_comes_after_is_what_comes_after(site: Site, ask: Ask, repair: bool) -> None:
+def test_what_a_plan_says_comes_after_is_what_comes_after(site: Connections, ask: Ask, repair: bool) -> None:
     """Cell by cell, the state after an apply is the one before with the plan's changes, also where it holds back."""
     ask(
         "ALTER TABLE counts DELETE WHERE org_id = 1 AND modulo(toUnixTimestamp(bucket), 180) = 0"
         " SETTINGS mutations_sync = 1"
     )
     ask(
-        "INSERT INTO counts SELECT org_id, bucket, category, outcome, reason, source_id, segment, quantity + 5,"
-        f" events, version + 1 FROM counts FINAL WHERE org_id = 3 AND segment = {SEGMENT} LIMIT 7"
+        "INSERT INTO counts SELECT org_id, bucket, category, outcome, reason, source_id, chunk, quantity + 5,"
+        f" events, version + 1 FROM counts FINAL WHERE org_id = 3 AND chunk = {CHUNK} LIMIT 7"
     )
     before = {row[:8]: row[8:] for row in cells(ask)}
     summary, changes = look(site, repair=repair)
@@ -139,19 +136,19 @@ def test_what_a_plan_says_comes_after_is_what_comes_after(site: Site, ask: Ask, 
     assert found == {key: value for key, value in expected.items() if value != (0, 0)}
 
 
-def _cell(table: str, changes: Changes, key: tuple[Any, ...], after: Any) -> dict[tuple[Any, ...], Any]:
+def _cell(table: str, changes: ChunkDifference, key: tuple[Any, ...], after: Any) -> dict[tuple[Any, ...], Any]:
     from datetime import UTC, datetime
 
     org_id, project_id, bucket, *rest = key
     moment = datetime.fromtimestamp(bucket, UTC)
-    return {(table, changes.counted.segment, org_id, project_id, moment, *rest): tuple(after)}
+    return {(table, changes.counted.chunk, org_id, project_id, moment, *rest): tuple(after)}
 
 
-def test_another_value_needs_a_repair(site: Site, url: str, world: World, ask: Ask) -> None:
-    """Without --repair a segment that holds other counts is left whole, and said; with it every cell is right."""
+def test_another_value_needs_a_repair(site: Connections, url: str, world: World, ask: Ask) -> None:
+    """Without --repair a chunk that holds other counts is left whole, and said; with it every cell is right."""
     ask(
-        "INSERT INTO counts SELECT org_id, bucket + 7200, category, outcome, concat('phantom-', reason), source_id,"
-        " segment, 9, 9, version FROM counts FINAL WHERE segment = 0 LIMIT 3"
+        "INSERT INTO counts SELECT org_id, bucket + 7200, category, outcome, concat('stale cell-', reason), source_id,"
+        " chunk, 9, 9, version FROM counts FINAL WHERE chunk = 0 LIMIT 3"
     )
     before = cells(ask)
     summary = act(site)
@@ -159,11 +156,11 @@ def test_another_value_needs_a_repair(site: Site, url: str, world: World, ask: A
     assert cells(ask) == before
     act(site, repair=True)
     assert stored.differences(url, world.truth) == {}
-    assert ask("SELECT segment, generation FROM repairs") == [(0, 1)]
+    assert ask("SELECT chunk, revision FROM repairs") == [(0, 1)]
 
 
 def test_a_voided_mistake_is_repaired_while_consumers_run(
-    world: World, site: Site, url: str, orgstats: Run, daemon: Callable[[], Daemon]
+    world: World, site: Connections, url: str, orgstats: Run, daemon: Callable[[], Daemon]
 ) -> None:
     """The mistake is found with explain, voided, and repaired beside a running consumer: as if it never was."""
     running = daemon()
@@ -185,20 +182,20 @@ def test_a_voided_mistake_is_repaired_while_consumers_run(
     assert orgstats("replay", "plan").returncode == 0
 
 
-def test_an_apply_killed_five_times_goes_on(world: World, site: Site, url: str, orgstats: Run, ask: Ask) -> None:
+def test_an_apply_killed_five_times_goes_on(world: World, site: Connections, url: str, orgstats: Run, ask: Ask) -> None:
     """Killed at each step of its writing and started again, a repair ends with every cell right, as one replay."""
     site.store.run(lambda client: void(client, 1))
-    command = ("replay", "apply", "--repair", "--segments-at-once", "1")
-    ask(f"ALTER TABLE counts DELETE WHERE segment = {SEGMENT} SETTINGS mutations_sync = 1")
+    command = ("replay", "apply", "--repair", "--chunks-at-once", "1")
+    ask(f"ALTER TABLE counts DELETE WHERE chunk = {CHUNK} SETTINGS mutations_sync = 1")
     undone_changes = look(site, repair=True)[0].changes
-    places = ("replay_replaced", "replay_begun", "replay_recorded", "replay_torn", "replay_written")
-    for place in places:
-        killed = orgstats(*command, ORGSTATS_FAILPOINTS=f"{place}=kill")
-        assert killed.returncode == -signal.SIGKILL, (place, killed.stderr)
+    tps = ("replay_replaced", "replay_begun", "replay_recorded", "replay_torn", "replay_written")
+    for tp in tps:
+        killed = orgstats(*command, ORGSTATS_FAILPOINTS=f"{tp}=kill")
+        assert killed.returncode == -signal.SIGKILL, (tp, killed.stderr)
     finished = orgstats(*command, "--json")
     assert finished.returncode == 0, finished.stderr
     assert ask("SELECT count(), max(step) FROM replays FINAL") == [(1, 1)]
-    assert ask("SELECT max(generation) FROM repairs") == [(1,)]
+    assert ask("SELECT max(revision) FROM repairs") == [(1,)]
     truth = world.truth_without_mistake()
     assert {k: v for k, v in stored.differences(url, truth).items() if not _open_only(v, world)} == {}
     assert undone_changes > 0
@@ -206,12 +203,12 @@ def test_an_apply_killed_five_times_goes_on(world: World, site: Site, url: str, 
 
 
 def _open_only(differing: Any, world: World) -> bool:
-    """Whether all of it lies in the open segment, which a replay leaves to the consumers."""
-    first_open = world.records[2 * SEGMENT].timestamp_ms // 1000 // 60 * 60
+    """Whether all of it lies in the open chunk, which a replay leaves to the consumers."""
+    first_open = world.records[2 * CHUNK].timestamp_ms // 1000 // 60 * 60
     return all(cell.bucket >= first_open for cell in differing)
 
 
-def test_undo_takes_back_the_last_repair(world: World, site: Site, ask: Ask) -> None:
+def test_undo_takes_back_the_last_repair(world: World, site: Connections, ask: Ask) -> None:
     """After undo every cell and dead letter is as before the repair; repairing again gives the same again."""
     site.store.run(lambda client: void(client, 1))
     ask("INSERT INTO dead_letters SELECT * REPLACE (1 AS offset) FROM (SELECT * FROM dead_letters WHERE offset = 1000)")
@@ -232,18 +229,18 @@ def test_undo_takes_back_the_last_repair(world: World, site: Site, ask: Ask) -> 
 
 
 def test_a_log_that_was_cut_back_is_recounted(
-    world: World, site: Site, url: str, orgstats: Run, ask: Ask, daemon: Callable[[], Daemon]
+    world: World, site: Connections, url: str, orgstats: Run, ask: Ask, daemon: Callable[[], Daemon]
 ) -> None:
     """Where the store has counted more than the log holds, a rewind sets both right, and the consumers go on."""
-    beyond = 3 * SEGMENT
+    beyond = 3 * CHUNK
     for table in ("counts", "project_counts"):
         ask(
-            f"INSERT INTO {table} SELECT * REPLACE (segment + {SEGMENT} AS segment, version + {SEGMENT} AS version)"
-            f" FROM (SELECT * FROM {table} FINAL WHERE segment = {2 * SEGMENT})"
+            f"INSERT INTO {table} SELECT * REPLACE (chunk + {CHUNK} AS chunk, version + {CHUNK} AS version)"
+            f" FROM (SELECT * FROM {table} FINAL WHERE chunk = {2 * CHUNK})"
         )
         ask(
             f"INSERT INTO {table} SELECT * REPLACE (quantity + 1 AS quantity, {beyond} AS version)"
-            f" FROM {table} FINAL WHERE segment = {2 * SEGMENT} AND org_id = 2"
+            f" FROM {table} FINAL WHERE chunk = {2 * CHUNK} AND org_id = 2"
         )
     ask(
         "INSERT INTO dead_letters SELECT * REPLACE (offset + 400000 AS offset)"
@@ -256,7 +253,7 @@ def test_a_log_that_was_cut_back_is_recounted(
     refused = daemon()
     assert refused.child.popen.wait(60) == 78
     assert "--repair --rewind" in refused.child.tail()
-    prepared = prepare(site, Asked((world.topic,), (0,), repair=True, rewind=True), Range(), wait=True)
+    prepared = prepare(site, ReplayRequest((world.topic,), (0,), repair=True, rewind=True), TimeRange(), wait=True)
     began: list[float] = []
 
     def stopping() -> bool:
@@ -282,15 +279,15 @@ def test_what_is_stored_of_a_deleted_head_stays(
     if not kafka.real:
         pytest.skip("needs a real Kafka, which can delete records")
     topic, first_ms = make_topic(1), 1_700_000_000_000
-    traffic.produce(kafka.bootstrap_servers, topic, first_ms, SEGMENT + 10)
+    traffic.produce(kafka.bootstrap_servers, topic, first_ms, CHUNK + 10)
     daemon = Daemon("head", tmp_path, kafka.bootstrap_servers, topic, clickhouse_url)
     try:
-        wait_for(lambda: stored.progress(clickhouse_url) == {0: SEGMENT + 10}, 60)
+        wait_for(lambda: stored.progress(clickhouse_url) == {0: CHUNK + 10}, 60)
     finally:
         assert daemon.child.stop(grace_seconds=30) == 0
     run = orgstats_runner(kafka.bootstrap_servers, topic, f"group-{topic}", clickhouse_url)
     before = stored.counts(clickhouse_url)
-    low = SEGMENT - 1_000
+    low = CHUNK - 1_000
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
     admin.delete_records([TopicPartition(topic, 0, low)])[TopicPartition(topic, 0)].result(30)
     assert run("replay", "plan", "--from-offset", "0").returncode == 78
@@ -299,7 +296,7 @@ def test_what_is_stored_of_a_deleted_head_stays(
         # Two minutes are lost; the log still has the records of the first of them only.
         there, gone = (first_ms // 1000 + (low + 900) // 2) // 60 * 60, first_ms // 1000 // 60 * 60
         lost = [there, gone]
-        client.execute("DELETE FROM counts WHERE segment = 0 AND toUnixTimestamp(bucket) IN %(lost)s", {"lost": lost})
+        client.execute("DELETE FROM counts WHERE chunk = 0 AND toUnixTimestamp(bucket) IN %(lost)s", {"lost": lost})
     applied = run("replay", "apply", "--from-offset", "0", "--head", "keep")
     assert applied.returncode == 0, applied.stderr
     after = stored.counts(clickhouse_url)

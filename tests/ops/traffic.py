@@ -1,4 +1,4 @@
-"""Records that tell right from wrong replays: a mistaken rule, broken records, several days, three segments."""
+"""Records that tell right from wrong replays: a mistaken rule, broken records, several days, three chunks."""
 
 import json
 from typing import Any, Final
@@ -7,8 +7,8 @@ from confluent_kafka import Producer
 
 from tests.support.oracle import accept_all
 
-SEGMENT: Final = 131_072
-RECORDS: Final = 2 * SEGMENT + 20_000
+CHUNK: Final = 131_072
+RECORDS: Final = 2 * CHUNK + 20_000
 EVERY_MS: Final = 500
 DAY: Final = 86_400
 
@@ -29,7 +29,7 @@ MISTAKEN_SECONDS: Final = 3_600
 
 
 def record(i: int, first_ms: int) -> tuple[bytes, int]:
-    """(value, Kafka timestamp): three organizations, minutes as times, half of it not judged, some of it broken."""
+    """(value, Kafka timestamp): three organizations, minutes as times, half of it not classified, some of it broken."""
     timestamp_ms = first_ms + i * EVERY_MS
     event: dict[str, Any] = {"timestamp": timestamp_ms // 60_000 * 60, "org_id": 1 + i % 3, "project_id": i % 2}
     if i % 1000 == 0:
@@ -56,18 +56,18 @@ def produce(bootstrap_servers: str, topic: str, first_ms: int, records: int = RE
 
 
 def mistaken_from_ms(first_ms: int) -> int:
-    """When the mistaken rule came into force: in the first segment."""
+    """When the mistaken rule came into force: in the first chunk."""
     return first_ms + 20_000 * EVERY_MS
 
 
-def judge_with_mistake(first_ms: int) -> Any:
-    """The verdict while the mistaken rule is in the history."""
+def classify_with_mistake(first_ms: int) -> Any:
+    """The classification while the mistaken rule is in the history."""
     since = mistaken_from_ms(first_ms)
 
-    def judge(event: dict[str, Any], kafka_ms: int) -> tuple[int, str]:
+    def classify(event: dict[str, Any], kafka_ms: int) -> tuple[int, str]:
         mistaken = since <= kafka_ms < since + MISTAKEN_SECONDS * 1000
         if mistaken and event["org_id"] == 2 and (event["release"] or "").startswith("2."):
             return 1, "bad-deploy"
         return accept_all(event, kafka_ms)
 
-    return judge
+    return classify

@@ -30,7 +30,7 @@ class Cell(NamedTuple):
     category: int = 1
     reason: str = ""
     source_id: int = 1
-    segment: int = 0
+    chunk: int = 0
     version: int = 1
     project_id: int = 0
 
@@ -41,7 +41,7 @@ class Counted(NamedTuple):
     source_id: int = 1
     partition: int = 0
     topic: str = "outcomes"
-    incarnation: str = "a"
+    topic_id: str = "a"
     registered: float = 1.0
     complete_until: float | None = 1_600_000_000.0
     partitions: int = 1
@@ -58,7 +58,7 @@ def insert_counts(database: Database, cells: Iterable[Cell]) -> None:
             outcome=cell.outcome,
             reason=cell.reason,
             source_id=cell.source_id,
-            segment=cell.segment,
+            chunk=cell.chunk,
             quantity=cell.quantity,
             events=cell.quantity,
             version=cell.version,
@@ -79,7 +79,7 @@ def insert_project_counts(database: Database, cells: Iterable[Cell]) -> None:
             category=cell.category,
             outcome=cell.outcome,
             source_id=cell.source_id,
-            segment=cell.segment,
+            chunk=cell.chunk,
             quantity=cell.quantity,
             version=cell.version,
         )
@@ -97,9 +97,9 @@ def insert_sources(database: Database, sources: Iterable[Counted]) -> None:
             SourceRow(
                 source_id=source.source_id,
                 topic=source.topic,
-                incarnation=source.incarnation,
+                topic_id=source.topic_id,
                 partition=source.partition,
-                segment_length=2**17,
+                chunk_length=2**17,
                 isolation="read_committed",
                 first_offset=0,
                 registered_at=moment(source.registered),
@@ -116,7 +116,7 @@ def insert_sources(database: Database, sources: Iterable[Counted]) -> None:
                 kafka_timestamp=moment(source.complete_until),
                 complete_until=moment(source.complete_until),
                 partitions=source.partitions,
-                logic="x",
+                fingerprint="x",
                 written_at=moment(source.complete_until),
                 version=source.next_offset,
                 summed_from=0,

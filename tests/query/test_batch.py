@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from orgstats.clickhouse.connect import connect
 from orgstats.query import metrics
-from orgstats.query.batch import Batch
+from orgstats.query.batch import WindowBatch
 from orgstats.query.clickhouse import Database
 from orgstats.query.completeness import CountedState
 from orgstats.query.http import Body, body_of_series
@@ -32,7 +32,7 @@ windows = st.tuples(st.integers(1, 2000), st.integers(0, 400), st.integers(1, 40
 @given(st.lists(windows, min_size=1, max_size=60))
 def test_a_batch_costs_no_more_than_one_request(asked: list[tuple[int, int, int]]) -> None:
     """It reads at most as many buckets as one request may ask for, and twice as many as any that joined."""
-    batch = Batch(of(*asked[0]))
+    batch = WindowBatch(of(*asked[0]))
     joined = [of(*asked[0]), *(of(*one) for one in asked[1:] if batch.join(of(*one)))]
     assert batch.queries == joined
     first, end = min(one.buckets.first for one in joined), max(one.buckets.last for one in joined) + 10
@@ -43,7 +43,7 @@ def test_a_batch_costs_no_more_than_one_request(asked: list[tuple[int, int, int]
 
 def test_many_join() -> None:
     """The same day of 400 organizations is one batch; one more day of theirs is another."""
-    batch = Batch(of(0, 0, 24, 3_600))
+    batch = WindowBatch(of(0, 0, 24, 3_600))
     assert all(batch.join(of(org_id, 0, 24, 3_600)) for org_id in range(400))
     assert not batch.join(of(1, 48, 24, 3_600))
     assert not batch.join(of(1, 0, 1, 3_600))

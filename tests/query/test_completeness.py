@@ -20,7 +20,7 @@ def orgstats(clickhouse_url: str) -> Command:
 def source(source_id: int, **changes: Any) -> SourceState:
     fields: dict[str, Any] = {
         "topic": "outcomes",
-        "incarnation": "a",
+        "topic_id": "a",
         "partition": 0,
         "registered_ms": 1,
         "version": 1,
@@ -52,10 +52,10 @@ def test_a_partition_without_progress_makes_it_unknown() -> None:
     assert complete_until([uncounted]) is None
 
 
-def test_only_the_newest_incarnation_of_a_topic_counts() -> None:
+def test_only_the_newest_topic_id_of_a_topic_counts() -> None:
     """A topic made anew, here with fewer partitions, leaves its old partitions behind."""
     old = [source(1, partitions=2, complete_until_ms=1_000), source(2, partition=1, partitions=2)]
-    new = source(3, incarnation="b", registered_ms=2, complete_until_ms=200_000)
+    new = source(3, topic_id="b", registered_ms=2, complete_until_ms=200_000)
     assert complete_until([*old, new]) == 200
 
 
@@ -110,7 +110,7 @@ def test_a_retired_topic_that_is_made_again_is_waited_for(database: Database, or
     """What is registered after the topic was retired counts, whatever the name."""
     insert_sources(database, [Counted(1, complete_until=1_500.0), Counted(2, topic="other", complete_until=1_600.0)])
     orgstats("topics", "retire", "outcomes")
-    again = Counted(3, incarnation="b", registered=time.time() + 60, complete_until=None)
+    again = Counted(3, topic_id="b", registered=time.time() + 60, complete_until=None)
     insert_sources(database, [again])
     assert counted_state(SourceState(*row) for row in database.read(sql.sources())).complete_until is None
 

@@ -53,7 +53,7 @@ def test_only_the_newest_version_of_a_cell_counts(order: tuple[int, int], databa
 
 def test_counts_do_not_wrap_around(database: Database) -> None:
     """The sum of the largest quantities is exact beyond 64 bits."""
-    cells = [Cell(1, 100, 2**64 - 1, segment=segment) for segment in range(3)]
+    cells = [Cell(1, 100, 2**64 - 1, chunk=chunk) for chunk in range(3)]
     insert_counts(database, cells)
     assert organization_stats(database, 1, since=100, until=100) == [(100, 3 * (2**64 - 1))]
 
@@ -98,16 +98,16 @@ class Place(NamedTuple):
     outcome: Outcome
     category: int
     source_id: int
-    segment: int
+    chunk: int
 
 
-places = st.builds(
+tps = st.builds(
     Place,
     back=st.floats(-3, 40),
     outcome=st.sampled_from([*Outcome, Outcome.filtered, Outcome.rate_limited]),
     category=st.sampled_from([0, 1, 1, 2, 3, 4, 9, 255]),
     source_id=st.integers(1, 2),
-    segment=st.sampled_from([0, 131_072]),
+    chunk=st.sampled_from([0, 131_072]),
 )
 named = st.tuples(st.sampled_from(["", "ip-address", "other"]), st.integers(1, 3))  # reason, project
 flushed = st.lists(st.integers(0, 2**40), min_size=1, max_size=3)  # quantities of a cell, in the order of writing
@@ -123,7 +123,7 @@ def newest(rows: list[Cell]) -> list[Cell]:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    cells=st.lists(places, min_size=1, max_size=10, unique_by=lambda place: place[1:]),
+    cells=st.lists(tps, min_size=1, max_size=10, unique_by=lambda tp: tp[1:]),
     names=st.lists(named, min_size=10, max_size=10),
     written=st.lists(flushed, min_size=10, max_size=10),
     backwards=st.booleans(),
@@ -147,10 +147,10 @@ def test_series_are_those_of_the_model(
     org_id, neighbour, width = next(organization_ids), next(organization_ids), RESOLUTIONS[resolution]
     since = until - back * width
     stored = []
-    for place, (reason, project), quantities in zip(cells, names, written, strict=False):
-        bucket = int(until - place.back * width) // 10 * 10
+    for tp, (reason, project), quantities in zip(cells, names, written, strict=False):
+        bucket = int(until - tp.back * width) // 10 * 10
         for version, quantity in enumerate(quantities):
-            row = Cell(org_id, bucket, quantity, *place[1:3], reason, *place[3:], version, project)
+            row = Cell(org_id, bucket, quantity, *tp[1:3], reason, *tp[3:], version, project)
             stored.append(row)
     insert_counts(database, [row._replace(org_id=neighbour, quantity=2**50) for row in stored])
     for version in sorted({row.version for row in stored}, reverse=backwards):  # in one insert they would be merged

@@ -9,7 +9,7 @@ from clickhouse_driver import Client
 
 from orgstats.clickhouse.cluster import look_up
 from orgstats.clickhouse.connect import INSERT_SETTINGS, connect
-from orgstats.consumer.store.rows import Flush, Reached
+from orgstats.consumer.store.rows import Flush, ProgressUpdate
 from orgstats.consumer.store.store import Store
 from orgstats.deploy.capacity.simulation import Counted, Traffic, flushes
 from orgstats.errors import ConfigurationError, Refused, Unavailable
@@ -38,7 +38,7 @@ def made() -> list[Flush]:
     """Six flushes of two partitions, with progress."""
     traffic = Traffic(events_per_second=100, seconds=3, organizations=50, partitions=2, keyed=False)
     return [
-        Flush([changes], "logic", START * 1000, [Reached(changes.source, changes.next_offset, 0, 0, 2, 0)])
+        Flush([changes], "fingerprint", START * 1000, [ProgressUpdate(changes.source, changes.next_offset, 0, 0, 2, 0)])
         for _, changes in flushes(traffic, Counted())
     ]
 

@@ -22,19 +22,19 @@ def test_sums_are_made_of_the_cells_that_win(clickhouse_url: str) -> None:
     rows = [_row(dice, version) for version in (5, 9) for _ in range(400)]
     cells = {(row[5:7], CellKey(*row[:5])): row[7] for row in rows}
     wanted: dict[Any, Any] = {}
-    for place in {place for place, _ in cells}:
-        sums = hour_sums((key, quantity) for (of, key), quantity in cells.items() if of == place)
-        wanted |= {(hour.org_id, hour.bucket, *place): tuple(found) for hour, found in sums.items() if any(found)}
+    for tp in {tp for tp, _ in cells}:
+        sums = hour_sums((key, quantity) for (of, key), quantity in cells.items() if of == tp)
+        wanted |= {(hour.org_id, hour.bucket, *tp): tuple(found) for hour, found in sums.items() if any(found)}
     stored = [(*HourKey(2, START), 1, 0, 1, 0, 0, 99), (*HourKey(7, START), 1, 0, 1, 0, 0, 1)]
     with connect(clickhouse_url, client_name="tests") as client:
         client.execute(insert("counts"), rows)
         client.execute(insert("hour_counts"), stored)
-        client.execute(hours.mend("source_id = %(source)s AND segment >= 0"), {"source": 1})
+        client.execute(hours.mend("source_id = %(source)s AND chunk >= 0"), {"source": 1})
         assert {row[2] for row in client.execute(hours.differing("1"))} == {2}
         client.execute(hours.mend("1"))
         assert client.execute(hours.differing("1")) == []
         found = client.execute(
-            "SELECT org_id, toUnixTimestamp(bucket), source_id, segment, accepted, filtered, rate_limited, version"
+            "SELECT org_id, toUnixTimestamp(bucket), source_id, chunk, accepted, filtered, rate_limited, version"
             " FROM hour_counts FINAL"
         )
     assert {row[:4]: row[4:7] for row in found if any(row[4:7])} == wanted
@@ -43,17 +43,17 @@ def test_sums_are_made_of_the_cells_that_win(clickhouse_url: str) -> None:
 
 
 def _row(dice: random.Random, version: int) -> tuple[Any, ...]:
-    """A cell of few organizations, hours, sources and segments, with quantities up to the largest."""
+    """A cell of few organizations, hours, sources and chunks, with quantities up to the largest."""
     bucket = START + dice.randrange(0, 7_200, 1_200)
-    place = (dice.randint(1, 2), dice.choice((0, 131_072)))
+    tp = (dice.randint(1, 2), dice.choice((0, 131_072)))
     quantity = dice.choice((0, 1, 7, 2**64 - 1))
-    return (dice.randint(0, 2), bucket, dice.randint(0, 3), dice.randint(0, 3), "", *place, quantity, 1, version)
+    return (dice.randint(0, 2), bucket, dice.randint(0, 3), dice.randint(0, 3), "", *tp, quantity, 1, version)
 
 
 def test_counts_from_before_there_were_sums_are_summed_once(clickhouse_url: str) -> None:
     """What an older consumer has stored, and stores meanwhile, is read from its cells until all of it is summed."""
     with connect(clickhouse_url, client_name="tests") as client, Database(clickhouse_url, size=1) as database:
-        client.execute("INSERT INTO sources (source_id, topic, segment_length) VALUES (7, 'outcomes', 131072)")
+        client.execute("INSERT INTO sources (source_id, topic, chunk_length) VALUES (7, 'outcomes', 131072)")
 
         def shown() -> tuple[list[tuple[int, int]], bool]:
             state = counted_state(SourceState(*row) for row in database.read(sql.sources()))
@@ -71,4 +71,4 @@ def test_counts_from_before_there_were_sums_are_summed_once(clickhouse_url: str)
         assert shown() == ([(START, 0)], True)
         assert list(sum_by_hour(clickhouse_url, again=True)) == ["sums by hour of 2023-11 (1 of 1)"]
         client.execute("TRUNCATE TABLE counts")
-        assert shown() == ([(START, 5)], True), "the open segment is the consumer's"
+        assert shown() == ([(START, 5)], True), "the open chunk is the consumer's"

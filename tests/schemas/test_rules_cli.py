@@ -99,15 +99,15 @@ def test_a_start_in_the_past_is_refused(orgstats: Orgstats, rules_file: Path) ->
 @pytest.mark.parametrize(
     ("record", "last"),
     [
-        ('{"timestamp":1,"user_agent":"Googlebot","org_id":5}', "verdict: filtered, 'bots'"),
-        ('{"timestamp":1,"user_agent":"Firefox","org_id":5}', "verdict: accepted, no rule matches"),
+        ('{"timestamp":1,"user_agent":"Googlebot","org_id":5}', "classification: filtered, 'bots'"),
+        ('{"timestamp":1,"user_agent":"Firefox","org_id":5}', "classification: accepted, no rule matches"),
         ('{"timestamp":1,"outcome":2}', "the record has outcome 2 already: rules are not asked"),
     ],
 )
 def test_test_says_which_rule_and_why(
     offline: Orgstats, rules_file: Path, tmp_path: Path, record: str, last: str
 ) -> None:
-    """A sample record is judged by a file without any server, each condition explained."""
+    """A sample record is classified by a file without any server, each condition explained."""
     sample = tmp_path / "record.json"
     sample.write_text(record)
     done = offline("rules", "test", sample, "--file", rules_file)
@@ -120,14 +120,14 @@ def test_test_says_which_rule_and_why(
         ]
 
 
-def test_test_judges_by_what_is_published_at_a_time(orgstats: Orgstats, rules_file: Path, tmp_path: Path) -> None:
+def test_test_classifies_by_what_is_published_at_a_time(orgstats: Orgstats, rules_file: Path, tmp_path: Path) -> None:
     """Without a file the history decides, at the record's Kafka timestamp."""
     sample = tmp_path / "record.json"
     sample.write_text('{"timestamp":1,"user_agent":"Googlebot","org_id":5}')
     assert orgstats("rules", "publish", rules_file).code == 0
     assert orgstats("rules", "test", sample).err == "no rules are in force at that time\n"
     later = orgstats("rules", "test", sample, "--at", "+1h")
-    assert (later.err, later.out.splitlines()[-1]) == ("judged by version 1\n", "verdict: filtered, 'bots'")
+    assert (later.err, later.out.splitlines()[-1]) == ("classified by version 1\n", "classification: filtered, 'bots'")
 
 
 def test_test_names_a_dead_letter(offline: Orgstats, rules_file: Path, tmp_path: Path) -> None:

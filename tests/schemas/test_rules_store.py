@@ -47,15 +47,15 @@ def test_a_fresh_history_is_empty(client: Client) -> None:
 
 
 def test_an_entry_is_in_force_half_a_minute_after_it_was_published(client: Client) -> None:
-    """What is published judges records from 30 s after the server stored it, and none before."""
+    """What is published classifies records from 30 s after the server stored it, and none before."""
     entry = publish(client, toml(7), published_by="me@here", note="a try")
     assert entry is not None
     assert entry.effective_from - entry.published_at == timedelta(seconds=30)
     assert (entry.edition, entry.version, entry.published_by, entry.note) == (0, 1, "me@here", "a try")
     start = round(entry.effective_from.timestamp() * 1000)
     loaded = load_history(client)
-    assert loaded.judge(Event(0, org_id=7), start - 1) == (0, "")
-    assert loaded.judge(Event(0, org_id=7), start) == (1, "org 7")
+    assert loaded.classify(Event(0, org_id=7), start - 1) == (0, "")
+    assert loaded.classify(Event(0, org_id=7), start) == (1, "org 7")
 
 
 def test_only_what_is_new_is_published(client: Client) -> None:
@@ -80,7 +80,7 @@ def test_a_start_can_be_chosen_but_not_too_soon(client: Client) -> None:
 
 
 def test_publishers_at_once_lose_nothing(connected: Callable[[], Client]) -> None:
-    """Of several who publish at the same time every entry stays and is judged by in its turn."""
+    """Of several who publish at the same time every entry stays and is classified by in its turn."""
     clients = [connected() for _ in range(6)]
     with ThreadPoolExecutor(6) as threads:
         tasks = [threads.submit(publish, c, toml(n), published_by=f"p{n}") for n, c in enumerate(clients)]
@@ -90,15 +90,15 @@ def test_publishers_at_once_lose_nothing(connected: Callable[[], Client]) -> Non
 
 
 def test_a_voided_entry_never_was_in_force(client: Client) -> None:
-    """After void the entry before it judges its records; the next one is as it was, and the edition is new."""
+    """After void the entry before it classifies its records; the next one is as it was, and the edition is new."""
     versions = [publish(client, toml(n), published_by="me") for n in (1, 2, 3)]
     starts = [round(row.effective_from.timestamp() * 1000) for row in versions if row]
     assert void(client, 2, note="wrong") == 1
     loaded = load_history(client)
     assert loaded.edition == 1
-    assert loaded.judge(Event(0, org_id=1), starts[1]) == (1, "org 1")
-    assert loaded.judge(Event(0, org_id=2), starts[1]) == (0, "")
-    assert loaded.judge(Event(0, org_id=3), starts[2]) == (1, "org 3")
+    assert loaded.classify(Event(0, org_id=1), starts[1]) == (1, "org 1")
+    assert loaded.classify(Event(0, org_id=2), starts[1]) == (0, "")
+    assert loaded.classify(Event(0, org_id=3), starts[2]) == (1, "org 3")
     assert [(row.version, row.voided, row.note) for row in history(client)] == [
         (1, False, ""),
         (2, True, "wrong"),
@@ -108,7 +108,7 @@ def test_a_voided_entry_never_was_in_force(client: Client) -> None:
 
 
 def test_the_only_entry_can_be_voided(client: Client) -> None:
-    """A history whose every entry is voided judges nothing, in its new edition."""
+    """A history whose every entry is voided classifies nothing, in its new edition."""
     publish(client, toml(1), published_by="me")
     assert void(client, 1) == 1
     assert (load_history(client).edition, load_history(client).entries) == (1, ())

@@ -22,15 +22,15 @@ def test_every_table_is_declared(clickhouse_url: str) -> None:
 @pytest.mark.parametrize(
     ("table", "engine", "key"),
     [
-        ("counts", "version", "org_id, bucket, category, outcome, reason, source_id, segment"),
-        ("project_counts", "version", "org_id, project_id, bucket, category, outcome, source_id, segment"),
-        ("hour_counts", "version", "org_id, bucket, source_id, segment"),
+        ("counts", "version", "org_id, bucket, category, outcome, reason, source_id, chunk"),
+        ("project_counts", "version", "org_id, project_id, bucket, category, outcome, source_id, chunk"),
+        ("hour_counts", "version", "org_id, bucket, source_id, chunk"),
         ("progress", "version", "source_id"),
         ("dead_letters", "version", "source_id, offset"),
-        ("repairs", "at", "source_id, segment, generation"),
+        ("repairs", "at", "source_id, chunk, revision"),
     ],
 )
-def test_the_keys_that_the_promise_rests_on(clickhouse_url: str, table: str, engine: str, key: str) -> None:
+def test_the_keys_that_the_guarantee_rests_on(clickhouse_url: str, table: str, engine: str, key: str) -> None:
     """Rows of one key are one fact, and of them the highest version is it."""
     with connect(clickhouse_url, client_name="tests") as client:
         found = client.execute(

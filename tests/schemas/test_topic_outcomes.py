@@ -1,4 +1,4 @@
-"""The message contract: every example of the topic card, and Sentry's own, is judged as it says."""
+"""The message contract: every example of the topic card, and Sentry's own, is classified as it says."""
 
 import json
 from datetime import datetime
@@ -10,13 +10,15 @@ import pytest
 import sentry_kafka_schemas
 
 import orgstats.schemas
-from orgstats.consumer.counting.decode import MAX_RECORD_BYTES, AgeLimits, DeadLetter, bucket_of, decode, event_second
+from orgstats.consumer.counting.decode import MAX_RECORD_BYTES, AgeLimits, Undecodable, bucket_of, decode, event_second
 from orgstats.consumer.counting.rule_history import RuleHistory
 from orgstats.schemas.event import ReasonCode
 from orgstats.schemas.outcomes import DEFAULT_CATEGORY
 
 TOPIC = Path(orgstats.schemas.__file__).parent / "topics" / "outcomes"
-EVENTS = sorted(path for path in (TOPIC / "examples/events").iterdir() if not path.name.endswith(".verdict.json"))
+EVENTS = sorted(
+    path for path in (TOPIC / "examples/events").iterdir() if not path.name.endswith(".classification.json")
+)
 DEAD = sorted((TOPIC / "examples/dead").glob("*/*.json"))
 SENTRY = sorted(sentry_kafka_schemas.iter_examples("outcomes"), key=lambda example: str(example.path))
 IN_SCHEMA = ["not_an_object", "timestamp_missing", "timestamp_invalid", "outcome_unknown", "field_invalid"]
@@ -29,14 +31,14 @@ def fits(value: bytes) -> bool:
 
 
 @pytest.mark.parametrize("path", EVENTS, ids=lambda path: path.stem)
-def test_an_example_event_is_counted_as_its_verdict_says(path: Path) -> None:
+def test_an_example_event_is_counted_as_its_classification_says(path: Path) -> None:
     """Each example of an event has the bucket, the fields and the outcome that stand beside it."""
-    verdict: dict[str, Any] = json.loads(path.with_suffix(".verdict.json").read_text())
-    kafka_ms = verdict.pop("kafka_timestamp_ms")
+    classification: dict[str, Any] = json.loads(path.with_suffix(".classification.json").read_text())
+    kafka_ms = classification.pop("kafka_timestamp_ms")
     event = decode(path.read_bytes())
     bucket, moved = bucket_of(event_second(event.timestamp), kafka_ms, AgeLimits())
-    outcome, reason = RuleHistory().judge(event, kafka_ms)
-    assert verdict == {
+    outcome, reason = RuleHistory().classify(event, kafka_ms)
+    assert classification == {
         "org_id": event.org_id or 0,
         "project_id": event.project_id,
         "category": DEFAULT_CATEGORY if event.category is None else event.category,
@@ -57,7 +59,7 @@ def test_the_schema_lets_every_event_pass(path: Path) -> None:
 @pytest.mark.parametrize("path", DEAD, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_an_example_of_a_dead_letter_has_its_code(path: Path) -> None:
     """Each example that does not count gets the code that its folder is named after."""
-    with pytest.raises(DeadLetter) as dead:
+    with pytest.raises(Undecodable) as dead:
         event_second(decode(path.read_bytes()).timestamp)
     assert dead.value.code.value == path.parent.name
 
@@ -72,7 +74,7 @@ def test_the_schema_stops_what_it_can(path: Path) -> None:
 
 def test_every_code_has_an_example() -> None:
     """No code is without a record that shows it; the one of 1 MiB is made here."""
-    with pytest.raises(DeadLetter) as dead:
+    with pytest.raises(Undecodable) as dead:
         decode(b'{"timestamp":1584824405,"x":"' + b"x" * MAX_RECORD_BYTES + b'"}')
     assert dead.value.code is ReasonCode.too_large
     assert {path.parent.name for path in DEAD} | {"too_large"} == {code.value for code in ReasonCode}

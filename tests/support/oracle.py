@@ -1,4 +1,4 @@
-"""What a topic's counts must be: read once from first to last, judged by the plain words of the design.
+"""What a topic's counts must be: read once from first to last, classified by the plain words of the design.
 
 Independent on purpose: nothing from consumer/ or schemas/ is imported, plain json and datetime do the work, and
 clarity goes before speed. `python -m tests.support.oracle --bootstrap ... --topic ...` prints JSON lines.
@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
-SEGMENT: Final = 131_072
+CHUNK: Final = 131_072
 ACCEPTED, FILTERED, RATE_LIMITED = 0, 1, 2
 SHOWN_CATEGORIES: Final = (0, 1, 3)
 SUMMED_OUTCOMES: Final = {
@@ -56,12 +56,12 @@ class ProjectCell(NamedTuple):
     outcome: int
 
 
-Judge = Callable[[dict[str, Any], int], tuple[int, str]]
+Classify = Callable[[dict[str, Any], int], tuple[int, str]]
 """From an event without an outcome and its Kafka timestamp to an outcome and a reason."""
 
 
 def accept_all(_event: dict[str, Any], _kafka_ms: int) -> tuple[int, str]:
-    """The verdict when no rules are published."""
+    """The classification when no rules are published."""
     return ACCEPTED, ""
 
 
@@ -100,7 +100,7 @@ class Truth:
 
 def count(
     records: Iterable[Record],
-    judge: Judge = accept_all,
+    classify: Classify = accept_all,
     *,
     max_age_seconds: int = 90 * 86_400,
     max_ahead_seconds: int = 600,
@@ -124,9 +124,9 @@ def count(
         bucket = min(max(bucket // 10 * 10, 0), 4_294_967_290)
         outcome, reason = event["outcome"], event["reason"]
         if outcome is None:
-            outcome, reason = judge(event, record.timestamp_ms)
+            outcome, reason = classify(event, record.timestamp_ms)
         reason = (reason or "")[:64]
-        seen = reasons[record.partition, record.offset // SEGMENT]
+        seen = reasons[record.partition, record.offset // CHUNK]
         if reason and reason not in seen:
             if len(seen) < 1000:
                 seen.add(reason)

@@ -9,7 +9,7 @@ from tests.support.oracle import SHOWN_CATEGORIES, SUMMED_OUTCOMES, Cell, Projec
 
 
 def counts(url: str) -> dict[Cell, tuple[int, int]]:
-    """(quantity, events) of each cell that is not zero, summed over segments as a reader sees it."""
+    """(quantity, events) of each cell that is not zero, summed over chunks as a reader sees it."""
     rows = _ask(
         url,
         "SELECT org_id, toUnixTimestamp(bucket) AS b, category, toInt8(outcome) AS o, toString(reason) AS r,"

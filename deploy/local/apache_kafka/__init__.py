@@ -33,7 +33,7 @@ BROKER_PROPERTIES: Final = {
     "share.coordinator.state.topic.replication.factor": "1",
     "share.coordinator.state.topic.min.isr": "1",
     "log.retention.ms": "-1",  # records with old timestamps must not vanish; a topic may say otherwise
-    "log.retention.check.interval.ms": "500",  # tests wait for retention and for deleted segments
+    "log.retention.check.interval.ms": "500",  # tests wait for retention and for deleted chunks
     "log.initial.task.delay.ms": "500",
     "file.delete.delay.ms": "500",
     "log.cleaner.backoff.ms": "500",

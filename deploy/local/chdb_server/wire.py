@@ -103,7 +103,7 @@ class Inbox:
 
         Returns the block's rows, -1 for the block without columns that ends all data.
         """
-        self._text()  # name of an external table, judged by the caller through the rows
+        self._text()  # name of an external table, classified by the caller through the rows
         source = self._unpacked if compressed else self._plain
         while field := source.varint():
             source.take(1 if field == 1 else 4)

@@ -25,7 +25,13 @@ PEERS: Final = {
     "aiokafka": "aiokafka_rows",
     "plain script": "plain",
 }
-FLOOR, DECODING, BARE, OURS, TWO = "consume() alone", "and decoding", "without the promise", "orgstats", "orgstats, two"
+FLOOR, DECODING, BARE, OURS, TWO = (
+    "consume() alone",
+    "and decoding",
+    "without the guarantee",
+    "orgstats",
+    "orgstats, two",
+)
 Runs = dict[str, list[Run]]
 
 
@@ -89,13 +95,13 @@ def _peers(stage: Stage, topic: str, *, quick: bool) -> dict[str, Callable[[], R
 def _raw(stage: Stage) -> dict[str, Callable[[], Run]]:
     topic = stage.topic(2_000_000, RAW)
     return {
-        "events to judge, no rules": partial(stage.consume, topic),
-        f"events to judge, {rules.COUNT} rules": partial(stage.consume, topic, prepare=rules.put_in_force),
+        "events to classify, no rules": partial(stage.consume, topic),
+        f"events to classify, {rules.COUNT} rules": partial(stage.consume, topic, prepare=rules.put_in_force),
     }
 
 
 def _consume_with_many_cells(stage: Stage) -> Run:
-    """64 partitions whose open segments hold over 100,000 cells together: what that takes of memory."""
+    """64 partitions whose open chunks hold over 100,000 cells together: what that takes of memory."""
     return stage.consume(stage.topic(4_000_000, partitions=64))
 
 
@@ -141,7 +147,7 @@ def _write(found: Runs, peers: Runs, raw: Runs, rest: Rest) -> None:
                 f"{Spread.of(o.cpu_us for o in found[OURS]).middle:.2f} µs",
             ),
             ("two processes over one", "≥ 1.3", f"{_rate(found[TWO]) / ours:.2f}"),
-            ("the promise's machinery, processor time", "≤ 3 %", f"{_more(found):.1f} %"),
+            ("the guarantee's machinery, processor time", "≤ 3 %", f"{_more(found):.1f} %"),
             ("a backlog of 10 million, over the best second", "≥ 80 %", f"{100 * rest.backlog.steadiness:.0f} %"),
             ("rows written per record, catching up", "≤ 0.1", f"{rest.backlog.rows / rest.backlog.records:.3f}"),
             (f"memory, 64 partitions, {memory.cells:,.0f} cells", "≤ 300 MB", f"{memory.memory_mib * 1.048576:.0f} MB"),
@@ -159,6 +165,6 @@ def _write(found: Runs, peers: Runs, raw: Runs, rest: Rest) -> None:
 
 
 def _more(found: Runs) -> float:
-    """Per cent of processor time that the whole daemon takes more than the same loop without the promise."""
+    """Per cent of processor time that the whole daemon takes more than the same loop without the guarantee."""
     whole, bare = (Spread.of(one.cpu_us for one in found[name]).middle for name in (OURS, BARE))
     return 100 * (whole / bare - 1)

@@ -235,7 +235,7 @@ class Daemon:
         ]
 
     def counted(self) -> float:
-        """Records read and judged so far."""
+        """Records read and classified so far."""
         return self.metric("orgstats_records_total")
 
 

@@ -13,7 +13,7 @@ CREATE TABLE raw_events
 ENGINE = MergeTree
 ORDER BY (org_id, project_id, timestamp);
 
--- What our own loop writes without the promise: counts that the server adds up.
+-- What our own loop writes without the guarantee: counts that the server adds up.
 CREATE TABLE bare_counts
 (
     org_id   UInt64,

@@ -5,7 +5,7 @@ from typing import Final
 
 from clickhouse_driver import Client
 
-from orgstats.consumer.counting.source import SEGMENT_LENGTH, segment_of
+from orgstats.consumer.counting.source import CHUNK_LENGTH, chunk_of
 from orgstats.schemas.outcomes import BUCKET_SECONDS, STAT_CATEGORIES, STAT_OUTCOMES
 from tests.bench.query.traffic import TABLES, Partition, load_templates
 
@@ -66,7 +66,7 @@ def fill(client: Client, traffic: Iterable[Partition], seconds: int, *, raw: boo
 def write_counts(client: Client, traffic: Iterable[Partition], first: int, end: int) -> None:
     """Store what changed in the seconds [first, end): of each cell that did, its whole count up to the end.
 
-    A cell's version is the end of the second in which it last changed, or of its segment: what it has after the
+    A cell's version is the end of the second in which it last changed, or of its chunk: what it has after the
     merge of flushes that came once a second.
     """
     client.execute("TRUNCATE TABLE groups")
@@ -80,26 +80,26 @@ def write_counts(client: Client, traffic: Iterable[Partition], first: int, end: 
 _SUMMED: Final = tuple(map(int, STAT_OUTCOMES["received"]))
 _HOURS: Final = f"""
 INSERT INTO hour_counts
-SELECT org_id, toStartOfHour(bucket) AS hour, source_id, segment,
+SELECT org_id, toStartOfHour(bucket) AS hour, source_id, chunk,
        {", ".join(f"sumIf(toUInt128(events * quantity), outcome = {outcome})" for outcome in _SUMMED)}, max(version)
 FROM groups INNER JOIN templates USING (partition, number)
 WHERE category IN {STAT_CATEGORIES} AND outcome IN {_SUMMED}
-GROUP BY org_id, hour, source_id, segment HAVING max(changed)"""
+GROUP BY org_id, hour, source_id, chunk HAVING max(changed)"""
 _CELLS: Final = """
 INSERT INTO {0}
-SELECT {1}, source_id, segment, sum(events * quantity), {2} max(version)
+SELECT {1}, source_id, chunk, sum(events * quantity), {2} max(version)
 FROM groups INNER JOIN templates USING (partition, number)
-GROUP BY {1}, source_id, segment HAVING max(changed)"""
+GROUP BY {1}, source_id, chunk HAVING max(changed)"""
 
 
 def _groups(one: Partition, first: int, end: int) -> str:
-    """Events of one template, bucket and segment, from the start of the segment that holds offset `first` on."""
+    """Events of one template, bucket and chunk, from the start of the chunk that holds offset `first` on."""
     flushed = f"(intDiv(max(offset), {one.rate}) + 1) * {one.rate}"
     return f"""
         SELECT {one.number}, template, intDiv(second, {BUCKET_SECONDS}) * {BUCKET_SECONDS} AS bucket,
-               {one.source.source_id}, intDiv(offset, {SEGMENT_LENGTH}) * {SEGMENT_LENGTH} AS segment,
-               count(), least({flushed}, segment + {SEGMENT_LENGTH}), max(offset) >= {first}
-        FROM ({one.events(segment_of(first), end)}) GROUP BY template, bucket, segment"""
+               {one.source.source_id}, intDiv(offset, {CHUNK_LENGTH}) * {CHUNK_LENGTH} AS chunk,
+               count(), least({flushed}, chunk + {CHUNK_LENGTH}), max(offset) >= {first}
+        FROM ({one.events(chunk_of(first), end)}) GROUP BY template, bucket, chunk"""
 
 
 def write_raw(client: Client, traffic: Iterable[Partition], first: int, end: int) -> None:

@@ -10,18 +10,18 @@ from clickhouse_driver import Client
 from orgstats.clickhouse.connect import connect
 from orgstats.consumer.counting.batch import BatchCounter
 from orgstats.consumer.counting.decode import AgeLimits
-from orgstats.consumer.counting.partition import Changes, Partition
+from orgstats.consumer.counting.partition import Partition, PartitionChanges
 from orgstats.consumer.counting.resume import Attempt, Resume
 from orgstats.consumer.counting.rule_history import RuleHistory
-from orgstats.consumer.counting.source import SEGMENT_LENGTH
+from orgstats.consumer.counting.source import CHUNK_LENGTH
 from orgstats.consumer.store import rows
 from orgstats.schemas.tables import TABLES as ROW_TYPES
 from orgstats.schemas.tables import columns
 from tests.bench.query import fill, traffic
 
 SECONDS = 12
-RATE = SEGMENT_LENGTH // 10
-"""Events a second: the one partition goes into its second segment."""
+RATE = CHUNK_LENGTH // 10
+"""Events a second: the one partition goes into its second chunk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def client(clickhouse_url: str) -> Client:
         yield client
 
 
-def counted(client: Client, one: traffic.Partition) -> list[Changes]:
+def counted(client: Client, one: traffic.Partition) -> list[PartitionChanges]:
     """What the consumer stores of the partition's events when it flushes once a second."""
     partition = Partition(
         one.source, Resume(0, 0), BatchCounter(AgeLimits(), RuleHistory()), lambda _: Attempt(0), projects=True
@@ -94,7 +94,7 @@ def test_the_rows_are_the_consumers(client: Client) -> None:
         "project_counts": _rows(rows.project_counts(flushes)),
         "hour_counts": _rows(rows.hour_counts(flushes)),
     }
-    assert {row[6] for row in written["counts"]} == {0, SEGMENT_LENGTH}, "two segments"
+    assert {row[6] for row in written["counts"]} == {0, CHUNK_LENGTH}, "two chunks"
     assert any(row[1] < traffic.BEGIN for row in written["counts"]), "late events"
 
     client.execute("SYSTEM STOP MERGES")

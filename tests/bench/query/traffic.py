@@ -33,7 +33,7 @@ TABLES: Final = (
     ENGINE = MergeTree ORDER BY (partition, number)""",
     """CREATE TABLE groups
     (
-        partition UInt32, number UInt32, bucket DateTime('UTC'), source_id UInt64, segment UInt64,
+        partition UInt32, number UInt32, bucket DateTime('UTC'), source_id UInt64, chunk UInt64,
         events UInt64, version UInt64, changed Bool
     )
     ENGINE = Memory""",

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from orgstats.clickhouse.connect import connect
 from orgstats.consumer.assignment import topic_uuids
 from orgstats.consumer.counting.resume import Progress, Registration, Repair
-from orgstats.consumer.counting.source import SEGMENT_LENGTH, Source
+from orgstats.consumer.counting.source import CHUNK_LENGTH, Source
 from orgstats.consumer.kafka.broker import Broker
 from orgstats.consumer.kafka.group import Topics
 from orgstats.consumer.settings import ConsumerSettings
@@ -16,11 +16,11 @@ from orgstats.consumer.store.store import Store
 from orgstats.errors import ConfigurationError, Refused
 
 STORE_SECONDS = 120.0
-"""ClickHouse's time for one question; a replay may ask for whole segments of a large table."""
+"""ClickHouse's time for one question; a replay may ask for whole chunks of a large table."""
 
 
 @dataclass(frozen=True, slots=True)
-class Located:
+class SourceStatus:
     """One partition of a topic as broker and store know it. Offsets are next-to-read; `low` and `end` the log's."""
 
     source: Source
@@ -45,14 +45,14 @@ class Located:
         """Where counting began."""
         return self.registration.first_offset if self.registration else self.low
 
-    def generation(self, segment: int) -> int:
-        """The generation recorded for a segment."""
-        repair = self.repairs.get(segment)
-        return repair.generation if repair else 0
+    def revision(self, chunk: int) -> int:
+        """The revision recorded for a chunk."""
+        repair = self.repairs.get(chunk)
+        return repair.revision if repair else 0
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class Connections:
     """Connections of one command, for one thread."""
 
     settings: ConsumerSettings
@@ -61,11 +61,11 @@ class Site:
     store: Store
 
 
-def open_site(settings: ConsumerSettings) -> Site:
+def open_site(settings: ConsumerSettings) -> Connections:
     """Connections to the servers that the settings name; nothing is asked yet."""
 
     properties = settings.kafka_properties()
-    return Site(settings, Topics(properties), Broker(properties), store_of(settings.clickhouse_url))
+    return Connections(settings, Topics(properties), Broker(properties), store_of(settings.clickhouse_url))
 
 
 def store_of(clickhouse_url: str) -> Store:
@@ -73,33 +73,33 @@ def store_of(clickhouse_url: str) -> Store:
     return Store(lambda: connect(clickhouse_url, client_name="orgstats-ops", timeout_seconds=STORE_SECONDS))
 
 
-def locate(site: Site, partitions: Collection[int] | None = None) -> list[Located]:
+def locate(site: Connections, partitions: Collection[int] | None = None) -> list[SourceStatus]:
     """Every partition of the topics, or those named, in order.
 
     Raises ConfigurationError for a partition that there is not, Refused for one counted in another grid.
     """
-    names, incarnation = site.settings.topic, site.settings.incarnation
-    uuids = topic_uuids(names, site.topics, incarnation)
+    names, topic_id = site.settings.topic, site.settings.topic_id
+    uuids = topic_uuids(names, site.topics, topic_id)
     sources = [
-        Source(name, incarnation or uuids[name] or "", partition)
+        Source(name, topic_id or uuids[name] or "", partition)
         for name in names
         for partition in _wanted(name, site.topics.partitions(name), partitions)
     ]
-    places = [(source.topic, source.partition) for source in sources]
-    lows, registered = site.topics.starts(places), site.store.registrations(sources)
+    tps = [(source.topic, source.partition) for source in sources]
+    lows, registered = site.topics.starts(tps), site.store.registrations(sources)
     progress, repairs = site.store.progress(sources), site.store.repairs(sources)
     located = []
-    for source, place in zip(sources, places, strict=True):
+    for source, tp in zip(sources, tps, strict=True):
         registration = registered.get(source.source_id)
-        if registration is not None and registration.segment_length != SEGMENT_LENGTH:
+        if registration is not None and registration.chunk_length != CHUNK_LENGTH:
             raise Refused(
-                f"{source.topic}/{source.partition} was counted in segments of {registration.segment_length} offsets; "
-                f"this version uses {SEGMENT_LENGTH}"
+                f"{source.topic}/{source.partition} was counted in chunks of {registration.chunk_length} offsets; "
+                f"this version uses {CHUNK_LENGTH}"
             )
         isolation = registration.isolation if registration else site.settings.isolation
-        end = site.topics.ends([place], isolation)[place]
+        end = site.topics.ends([tp], isolation)[tp]
         known = progress.get(source.source_id), registration, repairs.get(source.source_id, {})
-        located.append(Located(source, lows[place], end, *known))
+        located.append(SourceStatus(source, lows[tp], end, *known))
     return located
 
 
