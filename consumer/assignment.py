@@ -166,7 +166,7 @@ def _open(source: Source, found: SourceFacts, store: Store, counting: CountingOp
 
 
 def _report_mixed_fingerprint(source: Source, start: resume.Resume, stored_to: int, *, unfinished: bool) -> None:
-    """The one way to a wrong count that is left: cells of two fingerprints, and the log deleted that tells them apart."""
+    """The one way to a wrong count that is left: cells of two fingerprints, and the log gone that tells them apart."""
     log = logger.bind(topic=source.topic, partition=source.partition)
     log.warning("the chunk goes on with another fingerprint: its head is no longer in the log", start=start.start)
     if unfinished or stored_to > start.start:

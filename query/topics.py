@@ -13,7 +13,7 @@ from orgstats.schemas.tables import RetiredTopicRow
 
 
 class Topic(NamedTuple):
-    """A topic's newest topic id; `complete_until_ms` is 0 while unknown, `may_change_at` a time for the next row."""
+    """A topic's newest id; `complete_until_ms` is 0 while unknown, `may_change_at` a time for the next row."""
 
     name: str
     partitions: int

@@ -7,11 +7,15 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from hypothesis import settings
 
 from orgstats.clickhouse.connect import connect
 from orgstats.deploy.local import apache_kafka
 from orgstats.schemas.migrate import migrate
 from tests.support import servers
+
+settings.register_profile("orgstats", deadline=None)  # a busy machine is no fault of the code
+settings.load_profile("orgstats")
 
 IN_CI = os.environ.get("CI") == "true"
 _failed = pytest.StashKey[bool]()

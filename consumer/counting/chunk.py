@@ -182,7 +182,7 @@ class Chunk:
             _bump(self.project_cells, self.changed_projects, project_key, quantity, 1)
 
     def overwrite(self, cells: Iterable[CellKey], project_cells: Iterable[ProjectKey]) -> None:
-        """Write each stored cell anew; one that this count did not produce, a stale cell of another fingerprint, as zero."""
+        """Write each stored cell anew; a stale cell, which this count did not produce, as zero."""
         for key in cells:
             _bump(self.cells, self.changed, key, 0, 0)
         if self.project_cells is not None:

@@ -1664,7 +1664,7 @@ static const char* const __pyx_f[] = {
 /* #### Code section: type_declarations ### */
 
 /*--- Type declarations ---*/
-struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_Alike;
+struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_FastPath;
 struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_Kind;
 struct __pyx_t_8orgstats_8consumer_8counting_9fast_path_Field;
 
@@ -1711,13 +1711,13 @@ struct __pyx_t_8orgstats_8consumer_8counting_9fast_path_Field {
 /* "consumer/counting/fast_path.pyx":56
  * 
  * 
- * cdef class Alike:             # <<<<<<<<<<<<<<
+ * cdef class FastPath:             # <<<<<<<<<<<<<<
  *     """Kinds of records, and how many of each were seen since they were last taken.
  * 
 */
-struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_Alike {
+struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_FastPath {
   PyObject_HEAD
-  struct __pyx_vtabstruct_8orgstats_8consumer_8counting_9fast_path_Alike *__pyx_vtab;
+  struct __pyx_vtabstruct_8orgstats_8consumer_8counting_9fast_path_FastPath *__pyx_vtab;
   PyObject *_kinds;
   int64_t _max_age;
   int64_t _max_ahead;
@@ -1743,16 +1743,16 @@ struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_Kind {
 /* "consumer/counting/fast_path.pyx":56
  * 
  * 
- * cdef class Alike:             # <<<<<<<<<<<<<<
+ * cdef class FastPath:             # <<<<<<<<<<<<<<
  *     """Kinds of records, and how many of each were seen since they were last taken.
  * 
 */
 
-struct __pyx_vtabstruct_8orgstats_8consumer_8counting_9fast_path_Alike {
-  int (*_in_bounds)(struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_Alike *, int64_t, int64_t);
+struct __pyx_vtabstruct_8orgstats_8consumer_8counting_9fast_path_FastPath {
+  int (*_in_bounds)(struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_FastPath *, int64_t, int64_t);
 };
-static struct __pyx_vtabstruct_8orgstats_8consumer_8counting_9fast_path_Alike *__pyx_vtabptr_8orgstats_8consumer_8counting_9fast_path_Alike;
-static CYTHON_INLINE int __pyx_f_8orgstats_8consumer_8counting_9fast_path_5Alike__in_bounds(struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_Alike *, int64_t, int64_t);
+static struct __pyx_vtabstruct_8orgstats_8consumer_8counting_9fast_path_FastPath *__pyx_vtabptr_8orgstats_8consumer_8counting_9fast_path_FastPath;
+static CYTHON_INLINE int __pyx_f_8orgstats_8consumer_8counting_9fast_path_8FastPath__in_bounds(struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_FastPath *, int64_t, int64_t);
 /* #### Code section: utility_code_proto ### */
 
 /* --- Runtime support code (head) --- */
@@ -2887,7 +2887,7 @@ static int __Pyx_State_RemoveModule(void*);
 #define __PYX_ABI_MODULE_NAME "_cython_" CYTHON_ABI
 #define __PYX_TYPE_MODULE_PREFIX __PYX_ABI_MODULE_NAME "."
 
-static CYTHON_INLINE int __pyx_f_8orgstats_8consumer_8counting_9fast_path_5Alike__in_bounds(struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_Alike *__pyx_v_self, int64_t __pyx_v_bucket, int64_t __pyx_v_ms); /* proto*/
+static CYTHON_INLINE int __pyx_f_8orgstats_8consumer_8counting_9fast_path_8FastPath__in_bounds(struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_FastPath *__pyx_v_self, int64_t __pyx_v_bucket, int64_t __pyx_v_ms); /* proto*/
 
 /* Module declarations from "libc.string" */
 
@@ -2922,7 +2922,7 @@ static CYTHON_INLINE uint8_t const *__pyx_f_8orgstats_8consumer_8counting_9fast_
 static CYTHON_INLINE uint8_t const *__pyx_f_8orgstats_8consumer_8counting_9fast_path__string_end(uint8_t const *); /*proto*/
 static CYTHON_INLINE uint8_t const *__pyx_f_8orgstats_8consumer_8counting_9fast_path__integer_end(uint8_t const *); /*proto*/
 static CYTHON_INLINE uint8_t const *__pyx_f_8orgstats_8consumer_8counting_9fast_path__time_end(uint8_t const *); /*proto*/
-static PyObject *__pyx_f_8orgstats_8consumer_8counting_9fast_path___pyx_unpickle_Alike__set_state(struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_Alike *, PyObject *); /*proto*/
+static PyObject *__pyx_f_8orgstats_8consumer_8counting_9fast_path___pyx_unpickle_FastPath__set_state(struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_FastPath *, PyObject *); /*proto*/
 static PyObject *__pyx_f_8orgstats_8consumer_8counting_9fast_path___pyx_unpickle_Kind__set_state(struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_Kind *, PyObject *); /*proto*/
 /* #### Code section: typeinfo ### */
 /* #### Code section: before_global_var ### */
@@ -2938,23 +2938,23 @@ static const char __pyx_k_0000_00_00T00_00_00[] = "0000-00-00T00:00:00";
 static const char __pyx_k_kinds__max_age__max_ahead[] = "_kinds, _max_age, _max_ahead";
 static const char __pyx_k_Counts_records_without_decoding[] = "Counts records without decoding each: those of one kind differ only in what no count depends on.\n\nThe kind of a record is its text without the values that are not counted, and with no more of its time than the ten\nseconds it lies in. So the first of a kind, decoded with all care, speaks for the others. Only plain text has a kind:\na flat object of strings without escapes in printable ASCII, integers of up to 18 digits, and nulls, whose time is\nspelled in UTC with a Z. Any other record is odd, and left to the caller.\n\nNothing here reads beyond a value: Python puts a 0 behind its bytes, and no step goes over a 0.\n";
 /* #### Code section: decls ### */
-static int __pyx_pf_8orgstats_8consumer_8counting_9fast_path_5Alike___init__(struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_Alike *__pyx_v_self, int64_t __pyx_v_max_age_seconds, int64_t __pyx_v_max_ahead_seconds); /* proto */
-static PyObject *__pyx_pf_8orgstats_8consumer_8counting_9fast_path_5Alike_2count(struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_Alike *__pyx_v_self, PyObject *__pyx_v_run, PyObject *__pyx_v_first, PyObject *__pyx_v_odd); /* proto */
-static PyObject *__pyx_pf_8orgstats_8consumer_8counting_9fast_path_5Alike_4take(struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_Alike *__pyx_v_self); /* proto */
-static PyObject *__pyx_pf_8orgstats_8consumer_8counting_9fast_path_5Alike_6__reduce_cython__(struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_Alike *__pyx_v_self); /* proto */
-static PyObject *__pyx_pf_8orgstats_8consumer_8counting_9fast_path_5Alike_8__setstate_cython__(struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_Alike *__pyx_v_self, PyObject *__pyx_v___pyx_state); /* proto */
+static int __pyx_pf_8orgstats_8consumer_8counting_9fast_path_8FastPath___init__(struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_FastPath *__pyx_v_self, int64_t __pyx_v_max_age_seconds, int64_t __pyx_v_max_ahead_seconds); /* proto */
+static PyObject *__pyx_pf_8orgstats_8consumer_8counting_9fast_path_8FastPath_2count(struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_FastPath *__pyx_v_self, PyObject *__pyx_v_run, PyObject *__pyx_v_first, PyObject *__pyx_v_odd); /* proto */
+static PyObject *__pyx_pf_8orgstats_8consumer_8counting_9fast_path_8FastPath_4take(struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_FastPath *__pyx_v_self); /* proto */
+static PyObject *__pyx_pf_8orgstats_8consumer_8counting_9fast_path_8FastPath_6__reduce_cython__(struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_FastPath *__pyx_v_self); /* proto */
+static PyObject *__pyx_pf_8orgstats_8consumer_8counting_9fast_path_8FastPath_8__setstate_cython__(struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_FastPath *__pyx_v_self, PyObject *__pyx_v___pyx_state); /* proto */
 static PyObject *__pyx_pf_8orgstats_8consumer_8counting_9fast_path_4Kind___reduce_cython__(struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_Kind *__pyx_v_self); /* proto */
 static PyObject *__pyx_pf_8orgstats_8consumer_8counting_9fast_path_4Kind_2__setstate_cython__(struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_Kind *__pyx_v_self, PyObject *__pyx_v___pyx_state); /* proto */
-static PyObject *__pyx_pf_8orgstats_8consumer_8counting_9fast_path___pyx_unpickle_Alike(CYTHON_UNUSED PyObject *__pyx_self, PyObject *__pyx_v___pyx_type, long __pyx_v___pyx_checksum, PyObject *__pyx_v___pyx_state); /* proto */
+static PyObject *__pyx_pf_8orgstats_8consumer_8counting_9fast_path___pyx_unpickle_FastPath(CYTHON_UNUSED PyObject *__pyx_self, PyObject *__pyx_v___pyx_type, long __pyx_v___pyx_checksum, PyObject *__pyx_v___pyx_state); /* proto */
 static PyObject *__pyx_pf_8orgstats_8consumer_8counting_9fast_path_2__pyx_unpickle_Kind(CYTHON_UNUSED PyObject *__pyx_self, PyObject *__pyx_v___pyx_type, long __pyx_v___pyx_checksum, PyObject *__pyx_v___pyx_state); /* proto */
-static PyObject *__pyx_tp_new__initialisation_8orgstats_8consumer_8counting_9fast_path_Alike(PyObject *o, 
+static PyObject *__pyx_tp_new__initialisation_8orgstats_8consumer_8counting_9fast_path_FastPath(PyObject *o, 
 #if CYTHON_VECTORCALL_TPNEW
     PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames
 #else
     PyObject *a, PyObject *k
 #endif
 ); /*proto*/
-static PyObject *__pyx_tp_new_vectorcall_8orgstats_8consumer_8counting_9fast_path_Alike(PyTypeObject *t, 
+static PyObject *__pyx_tp_new_vectorcall_8orgstats_8consumer_8counting_9fast_path_FastPath(PyTypeObject *t, 
 #if CYTHON_VECTORCALL_TPNEW
     PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames
 #else
@@ -2962,19 +2962,19 @@ static PyObject *__pyx_tp_new_vectorcall_8orgstats_8consumer_8counting_9fast_pat
 #endif
 ); /*proto*/
 #if CYTHON_VECTORCALL_TPNEW
-static PyObject *__pyx_tp_new_8orgstats_8consumer_8counting_9fast_path_Alike(PyTypeObject *t, PyObject *a, PyObject *k); /*proto*/
+static PyObject *__pyx_tp_new_8orgstats_8consumer_8counting_9fast_path_FastPath(PyTypeObject *t, PyObject *a, PyObject *k); /*proto*/
 #endif
 #if !CYTHON_VECTORCALL_TPNEW
-#define __pyx_tp_new_8orgstats_8consumer_8counting_9fast_path_Alike __pyx_tp_new_vectorcall_8orgstats_8consumer_8counting_9fast_path_Alike
+#define __pyx_tp_new_8orgstats_8consumer_8counting_9fast_path_FastPath __pyx_tp_new_vectorcall_8orgstats_8consumer_8counting_9fast_path_FastPath
 #endif
 #if CYTHON_VECTORCALL_TPNEW
-static PyObject *__pyx_tp_vectorcall_8orgstats_8consumer_8counting_9fast_path_Alike(PyObject *t, PyObject *const *args, size_t nargsf, PyObject *kwnames); /*proto*/
+static PyObject *__pyx_tp_vectorcall_8orgstats_8consumer_8counting_9fast_path_FastPath(PyObject *t, PyObject *const *args, size_t nargsf, PyObject *kwnames); /*proto*/
 #endif
 #if CYTHON_VECTORCALL_TPNEW
-static int __pyx_tp_init_8orgstats_8consumer_8counting_9fast_path_Alike(PyObject *o, PyObject *args, PyObject *kwds); /*proto*/
+static int __pyx_tp_init_8orgstats_8consumer_8counting_9fast_path_FastPath(PyObject *o, PyObject *args, PyObject *kwds); /*proto*/
 #endif
 #if !CYTHON_VECTORCALL_TPNEW
-#define __pyx_tp_init_8orgstats_8consumer_8counting_9fast_path_Alike __pyx_pw_8orgstats_8consumer_8counting_9fast_path_5Alike_1__init__
+#define __pyx_tp_init_8orgstats_8consumer_8counting_9fast_path_FastPath __pyx_pw_8orgstats_8consumer_8counting_9fast_path_8FastPath_1__init__
 #endif
 static PyObject *__pyx_tp_new__initialisation_8orgstats_8consumer_8counting_9fast_path_Kind(PyObject *o, 
 #if CYTHON_VECTORCALL_TPNEW
@@ -3023,9 +3023,9 @@ namespace {
     PyObject *__pyx_empty_bytes;
     PyObject *__pyx_empty_unicode;
     PyTypeObject *__pyx_ptype_7cpython_4type_type;
-    PyObject *__pyx_type_8orgstats_8consumer_8counting_9fast_path_Alike;
+    PyObject *__pyx_type_8orgstats_8consumer_8counting_9fast_path_FastPath;
     PyObject *__pyx_type_8orgstats_8consumer_8counting_9fast_path_Kind;
-    PyTypeObject *__pyx_ptype_8orgstats_8consumer_8counting_9fast_path_Alike;
+    PyTypeObject *__pyx_ptype_8orgstats_8consumer_8counting_9fast_path_FastPath;
     PyTypeObject *__pyx_ptype_8orgstats_8consumer_8counting_9fast_path_Kind;
     __Pyx_CachedCFunction __pyx_umethod_PyDict_Type_get;
     __Pyx_CachedCFunction __pyx_umethod_PyDict_Type_items;
@@ -3094,13 +3094,13 @@ static __pyx_mstatetype * const __pyx_mstate_global = &__pyx_mstate_global_stati
 #define __pyx_kp_u_gc __pyx_string_tab[9]
 #define __pyx_kp_u_isenabled __pyx_string_tab[10]
 #define __pyx_kp_u_orgstats_consumer_counting_fast __pyx_string_tab[11]
-#define __pyx_n_u_Alike __pyx_string_tab[12]
-#define __pyx_n_u_Alike___reduce_cython __pyx_string_tab[13]
-#define __pyx_n_u_Alike___setstate_cython __pyx_string_tab[14]
-#define __pyx_n_u_Alike_count __pyx_string_tab[15]
-#define __pyx_n_u_Alike_take __pyx_string_tab[16]
-#define __pyx_n_u_BUCKET_SECONDS __pyx_string_tab[17]
-#define __pyx_n_u_Event __pyx_string_tab[18]
+#define __pyx_n_u_BUCKET_SECONDS __pyx_string_tab[12]
+#define __pyx_n_u_Event __pyx_string_tab[13]
+#define __pyx_n_u_FastPath __pyx_string_tab[14]
+#define __pyx_n_u_FastPath___reduce_cython __pyx_string_tab[15]
+#define __pyx_n_u_FastPath___setstate_cython __pyx_string_tab[16]
+#define __pyx_n_u_FastPath_count __pyx_string_tab[17]
+#define __pyx_n_u_FastPath_take __pyx_string_tab[18]
 #define __pyx_n_u_Kind __pyx_string_tab[19]
 #define __pyx_n_u_Kind___reduce_cython __pyx_string_tab[20]
 #define __pyx_n_u_Kind___setstate_cython __pyx_string_tab[21]
@@ -3119,7 +3119,7 @@ static __pyx_mstatetype * const __pyx_mstate_global = &__pyx_mstate_global_stati
 #define __pyx_n_u_pyx_result __pyx_string_tab[34]
 #define __pyx_n_u_pyx_state __pyx_string_tab[35]
 #define __pyx_n_u_pyx_type __pyx_string_tab[36]
-#define __pyx_n_u_pyx_unpickle_Alike __pyx_string_tab[37]
+#define __pyx_n_u_pyx_unpickle_FastPath __pyx_string_tab[37]
 #define __pyx_n_u_pyx_unpickle_Kind __pyx_string_tab[38]
 #define __pyx_n_u_pyx_vtable __pyx_string_tab[39]
 #define __pyx_n_u_qualname __pyx_string_tab[40]
@@ -3179,11 +3179,11 @@ static __pyx_mstatetype * const __pyx_mstate_global = &__pyx_mstate_global_stati
 #define __pyx_n_b_reason __pyx_string_tab[94]
 #define __pyx_n_b_timestamp __pyx_string_tab[95]
 #define __pyx_kp_b_iso88591_6 __pyx_string_tab[96]
-#define __pyx_kp_b_iso88591_1F __pyx_string_tab[97]
+#define __pyx_kp_b_iso88591_avQ __pyx_string_tab[97]
 #define __pyx_kp_b_iso88591_q_0_kQR_4xq_7_awnA_1 __pyx_string_tab[98]
-#define __pyx_kp_b_iso88591_q_0_kQR_5_7_q_a_1 __pyx_string_tab[99]
+#define __pyx_kp_b_iso88591_q_0_kQR_881A_7_nA_1 __pyx_string_tab[99]
 #define __pyx_kp_b_iso88591_Yd_4q_q_l_vWE_Q_q_t6_q_T_G1_T_A __pyx_string_tab[100]
-#define __pyx_kp_b_iso88591_Yd_T_q_l_vWE_Q_q_t87_q_d_7_WA_d __pyx_string_tab[101]
+#define __pyx_kp_b_iso88591_Yd_T_q_l_vWE_Q_q_t87_q_Qg_q_Qg __pyx_string_tab[101]
 #define __pyx_kp_b_iso88591_A_t_T_r_XV5_XU_QTTXX_ccd __pyx_string_tab[102]
 #define __pyx_kp_b_iso88591_A_Q_Ja_F_z_1A_1_Q_q_5_1_U_33DAXV __pyx_string_tab[103]
 #define __pyx_int_204858138 __pyx_number_tab[0]
@@ -3203,8 +3203,8 @@ static CYTHON_SMALL_CODE int __pyx_m_clear(PyObject *m) {
   __Pyx_State_RemoveModule(NULL);
   #endif
   Py_CLEAR(clear_module_state->__pyx_ptype_7cpython_4type_type);
-  Py_CLEAR(clear_module_state->__pyx_ptype_8orgstats_8consumer_8counting_9fast_path_Alike);
-  Py_CLEAR(clear_module_state->__pyx_type_8orgstats_8consumer_8counting_9fast_path_Alike);
+  Py_CLEAR(clear_module_state->__pyx_ptype_8orgstats_8consumer_8counting_9fast_path_FastPath);
+  Py_CLEAR(clear_module_state->__pyx_type_8orgstats_8consumer_8counting_9fast_path_FastPath);
   Py_CLEAR(clear_module_state->__pyx_ptype_8orgstats_8consumer_8counting_9fast_path_Kind);
   Py_CLEAR(clear_module_state->__pyx_type_8orgstats_8consumer_8counting_9fast_path_Kind);
   Py_CLEAR(clear_module_state->__pyx_umethod_PyDict_Type_get.method);
@@ -3237,8 +3237,8 @@ static CYTHON_SMALL_CODE int __pyx_m_traverse(PyObject *m, visitproc visit, void
   __Pyx_VISIT_CONST(traverse_module_state->__pyx_empty_bytes);
   __Pyx_VISIT_CONST(traverse_module_state->__pyx_empty_unicode);
   Py_VISIT(traverse_module_state->__pyx_ptype_7cpython_4type_type);
-  Py_VISIT(traverse_module_state->__pyx_ptype_8orgstats_8consumer_8counting_9fast_path_Alike);
-  Py_VISIT(traverse_module_state->__pyx_type_8orgstats_8consumer_8counting_9fast_path_Alike);
+  Py_VISIT(traverse_module_state->__pyx_ptype_8orgstats_8consumer_8counting_9fast_path_FastPath);
+  Py_VISIT(traverse_module_state->__pyx_type_8orgstats_8consumer_8counting_9fast_path_FastPath);
   Py_VISIT(traverse_module_state->__pyx_ptype_8orgstats_8consumer_8counting_9fast_path_Kind);
   Py_VISIT(traverse_module_state->__pyx_type_8orgstats_8consumer_8counting_9fast_path_Kind);
   Py_VISIT(traverse_module_state->__pyx_umethod_PyDict_Type_get.method);
@@ -3270,14 +3270,14 @@ return 0;
 */
 
 /* Python wrapper */
-static int __pyx_pw_8orgstats_8consumer_8counting_9fast_path_5Alike_1__init__(PyObject *__pyx_v_self, 
+static int __pyx_pw_8orgstats_8consumer_8counting_9fast_path_8FastPath_1__init__(PyObject *__pyx_v_self, 
 #if CYTHON_VECTORCALL_TPNEW
 PyObject *const *__pyx_args, Py_ssize_t __pyx_nargs, PyObject *__pyx_kwds
 #else
 PyObject *__pyx_args, PyObject *__pyx_kwds
 #endif
 ); /*proto*/
-static int __pyx_pw_8orgstats_8consumer_8counting_9fast_path_5Alike_1__init__(PyObject *__pyx_v_self, 
+static int __pyx_pw_8orgstats_8consumer_8counting_9fast_path_8FastPath_1__init__(PyObject *__pyx_v_self, 
 #if CYTHON_VECTORCALL_TPNEW
 PyObject *const *__pyx_args, Py_ssize_t __pyx_nargs, PyObject *__pyx_kwds
 #else
@@ -3347,11 +3347,11 @@ PyObject *__pyx_args, PyObject *__pyx_kwds
   for (Py_ssize_t __pyx_temp=0; __pyx_temp < (Py_ssize_t)(sizeof(values)/sizeof(values[0])); ++__pyx_temp) {
     Py_XDECREF(values[__pyx_temp]);
   }
-  __Pyx_AddTraceback("orgstats.consumer.counting.fast_path.Alike.__init__", __pyx_clineno, __pyx_lineno, __pyx_filename);
+  __Pyx_AddTraceback("orgstats.consumer.counting.fast_path.FastPath.__init__", __pyx_clineno, __pyx_lineno, __pyx_filename);
   __Pyx_RefNannyFinishContext();
   return -1;
   __pyx_L4_argument_unpacking_done:;
-  __pyx_r = __pyx_pf_8orgstats_8consumer_8counting_9fast_path_5Alike___init__(((struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_Alike *)__pyx_v_self), __pyx_v_max_age_seconds, __pyx_v_max_ahead_seconds);
+  __pyx_r = __pyx_pf_8orgstats_8consumer_8counting_9fast_path_8FastPath___init__(((struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_FastPath *)__pyx_v_self), __pyx_v_max_age_seconds, __pyx_v_max_ahead_seconds);
 
   /* function exit code */
   for (Py_ssize_t __pyx_temp=0; __pyx_temp < (Py_ssize_t)(sizeof(values)/sizeof(values[0])); ++__pyx_temp) {
@@ -3363,7 +3363,7 @@ PyObject *__pyx_args, PyObject *__pyx_kwds
   return __pyx_r;
 }
 
-static int __pyx_pf_8orgstats_8consumer_8counting_9fast_path_5Alike___init__(struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_Alike *__pyx_v_self, int64_t __pyx_v_max_age_seconds, int64_t __pyx_v_max_ahead_seconds) {
+static int __pyx_pf_8orgstats_8consumer_8counting_9fast_path_8FastPath___init__(struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_FastPath *__pyx_v_self, int64_t __pyx_v_max_age_seconds, int64_t __pyx_v_max_ahead_seconds) {
   int __pyx_r;
   __Pyx_RefNannyDeclarations
   PyObject *__pyx_t_1 = NULL;
@@ -3417,7 +3417,7 @@ static int __pyx_pf_8orgstats_8consumer_8counting_9fast_path_5Alike___init__(str
   goto __pyx_L0;
   __pyx_L1_error:;
   __Pyx_XDECREF(__pyx_t_1);
-  __Pyx_AddTraceback("orgstats.consumer.counting.fast_path.Alike.__init__", __pyx_clineno, __pyx_lineno, __pyx_filename);
+  __Pyx_AddTraceback("orgstats.consumer.counting.fast_path.FastPath.__init__", __pyx_clineno, __pyx_lineno, __pyx_filename);
   __pyx_r = -1;
   __pyx_L0:;
 
@@ -3434,16 +3434,16 @@ static int __pyx_pf_8orgstats_8consumer_8counting_9fast_path_5Alike___init__(str
 */
 
 /* Python wrapper */
-static PyObject *__pyx_pw_8orgstats_8consumer_8counting_9fast_path_5Alike_3count(PyObject *__pyx_v_self, 
+static PyObject *__pyx_pw_8orgstats_8consumer_8counting_9fast_path_8FastPath_3count(PyObject *__pyx_v_self, 
 #if CYTHON_VECTORCALL
 PyObject *const *__pyx_args, Py_ssize_t __pyx_nargs, PyObject *__pyx_kwds
 #else
 PyObject *__pyx_args, PyObject *__pyx_kwds
 #endif
 ); /*proto*/
-PyDoc_STRVAR(__pyx_doc_8orgstats_8consumer_8counting_9fast_path_5Alike_2count, "Count a run of records; the places of the odd ones are added to `odd`, in order.\n\n        `first(value)` is asked at the first record of a kind what all of them are: (start of the bucket, anything),\n        or None for a kind whose records are odd. Gives the highest Kafka timestamp in milliseconds, -1 if there is none.\n        ");
-static PyMethodDef __pyx_mdef_8orgstats_8consumer_8counting_9fast_path_5Alike_3count = {"count", (PyCFunction)(void(*)(void))(__Pyx_PyCFunction_FastCallWithKeywords)__pyx_pw_8orgstats_8consumer_8counting_9fast_path_5Alike_3count, __Pyx_METH_FASTCALL|METH_KEYWORDS, __pyx_doc_8orgstats_8consumer_8counting_9fast_path_5Alike_2count};
-static PyObject *__pyx_pw_8orgstats_8consumer_8counting_9fast_path_5Alike_3count(PyObject *__pyx_v_self, 
+PyDoc_STRVAR(__pyx_doc_8orgstats_8consumer_8counting_9fast_path_8FastPath_2count, "Count a run of records; the places of the odd ones are added to `odd`, in order.\n\n        `first(value)` is asked at the first record of a kind what all of them are: (start of the bucket, anything),\n        or None for a kind whose records are odd. Gives the highest Kafka timestamp in milliseconds, -1 if there is none.\n        ");
+static PyMethodDef __pyx_mdef_8orgstats_8consumer_8counting_9fast_path_8FastPath_3count = {"count", (PyCFunction)(void(*)(void))(__Pyx_PyCFunction_FastCallWithKeywords)__pyx_pw_8orgstats_8consumer_8counting_9fast_path_8FastPath_3count, __Pyx_METH_FASTCALL|METH_KEYWORDS, __pyx_doc_8orgstats_8consumer_8counting_9fast_path_8FastPath_2count};
+static PyObject *__pyx_pw_8orgstats_8consumer_8counting_9fast_path_8FastPath_3count(PyObject *__pyx_v_self, 
 #if CYTHON_VECTORCALL
 PyObject *const *__pyx_args, Py_ssize_t __pyx_nargs, PyObject *__pyx_kwds
 #else
@@ -3521,12 +3521,12 @@ PyObject *__pyx_args, PyObject *__pyx_kwds
   for (Py_ssize_t __pyx_temp=0; __pyx_temp < (Py_ssize_t)(sizeof(values)/sizeof(values[0])); ++__pyx_temp) {
     Py_XDECREF(values[__pyx_temp]);
   }
-  __Pyx_AddTraceback("orgstats.consumer.counting.fast_path.Alike.count", __pyx_clineno, __pyx_lineno, __pyx_filename);
+  __Pyx_AddTraceback("orgstats.consumer.counting.fast_path.FastPath.count", __pyx_clineno, __pyx_lineno, __pyx_filename);
   __Pyx_RefNannyFinishContext();
   return NULL;
   __pyx_L4_argument_unpacking_done:;
   if (unlikely(!__Pyx_ArgTypeTest(((PyObject *)__pyx_v_odd), (&PyList_Type), 1, "odd", 1))) __PYX_ERR(0, 70, __pyx_L1_error)
-  __pyx_r = __pyx_pf_8orgstats_8consumer_8counting_9fast_path_5Alike_2count(((struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_Alike *)__pyx_v_self), __pyx_v_run, __pyx_v_first, __pyx_v_odd);
+  __pyx_r = __pyx_pf_8orgstats_8consumer_8counting_9fast_path_8FastPath_2count(((struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_FastPath *)__pyx_v_self), __pyx_v_run, __pyx_v_first, __pyx_v_odd);
 
   /* function exit code */
   goto __pyx_L0;
@@ -3545,7 +3545,7 @@ PyObject *__pyx_args, PyObject *__pyx_kwds
   return __pyx_r;
 }
 
-static PyObject *__pyx_pf_8orgstats_8consumer_8counting_9fast_path_5Alike_2count(struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_Alike *__pyx_v_self, PyObject *__pyx_v_run, PyObject *__pyx_v_first, PyObject *__pyx_v_odd) {
+static PyObject *__pyx_pf_8orgstats_8consumer_8counting_9fast_path_8FastPath_2count(struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_FastPath *__pyx_v_self, PyObject *__pyx_v_run, PyObject *__pyx_v_first, PyObject *__pyx_v_odd) {
   uint8_t __pyx_v_text[__pyx_e_8orgstats_8consumer_8counting_9fast_path_LONGEST];
   Py_ssize_t __pyx_v_at;
   Py_ssize_t __pyx_v_size;
@@ -3910,7 +3910,7 @@ static PyObject *__pyx_pf_8orgstats_8consumer_8counting_9fast_path_5Alike_2count
 
         goto __pyx_L10_bool_binop_done;
       }
-      __pyx_t_12 = __pyx_f_8orgstats_8consumer_8counting_9fast_path_5Alike__in_bounds(__pyx_v_self, __pyx_v_kind->bucket, __pyx_v_ms);
+      __pyx_t_12 = __pyx_f_8orgstats_8consumer_8counting_9fast_path_8FastPath__in_bounds(__pyx_v_self, __pyx_v_kind->bucket, __pyx_v_ms);
 
 
       __pyx_t_10 = __pyx_t_12;
@@ -4041,7 +4041,7 @@ static PyObject *__pyx_pf_8orgstats_8consumer_8counting_9fast_path_5Alike_2count
   __Pyx_XDECREF(__pyx_t_4);
   __Pyx_XDECREF(__pyx_t_5);
   __Pyx_XDECREF(__pyx_t_11);
-  __Pyx_AddTraceback("orgstats.consumer.counting.fast_path.Alike.count", __pyx_clineno, __pyx_lineno, __pyx_filename);
+  __Pyx_AddTraceback("orgstats.consumer.counting.fast_path.FastPath.count", __pyx_clineno, __pyx_lineno, __pyx_filename);
   __pyx_r = NULL;
   __pyx_L0:;
 
@@ -4068,16 +4068,16 @@ static PyObject *__pyx_pf_8orgstats_8consumer_8counting_9fast_path_5Alike_2count
 */
 
 /* Python wrapper */
-static PyObject *__pyx_pw_8orgstats_8consumer_8counting_9fast_path_5Alike_5take(PyObject *__pyx_v_self, 
+static PyObject *__pyx_pw_8orgstats_8consumer_8counting_9fast_path_8FastPath_5take(PyObject *__pyx_v_self, 
 #if CYTHON_VECTORCALL
 PyObject *const *__pyx_args, Py_ssize_t __pyx_nargs, PyObject *__pyx_kwds
 #else
 PyObject *__pyx_args, PyObject *__pyx_kwds
 #endif
 ); /*proto*/
-PyDoc_STRVAR(__pyx_doc_8orgstats_8consumer_8counting_9fast_path_5Alike_4take, "(what `first` said, records) of each kind that has any; nothing is kept.");
-static PyMethodDef __pyx_mdef_8orgstats_8consumer_8counting_9fast_path_5Alike_5take = {"take", (PyCFunction)(void(*)(void))(__Pyx_PyCFunction_FastCallWithKeywords)__pyx_pw_8orgstats_8consumer_8counting_9fast_path_5Alike_5take, __Pyx_METH_FASTCALL|METH_KEYWORDS, __pyx_doc_8orgstats_8consumer_8counting_9fast_path_5Alike_4take};
-static PyObject *__pyx_pw_8orgstats_8consumer_8counting_9fast_path_5Alike_5take(PyObject *__pyx_v_self, 
+PyDoc_STRVAR(__pyx_doc_8orgstats_8consumer_8counting_9fast_path_8FastPath_4take, "(what `first` said, records) of each kind that has any; nothing is kept.");
+static PyMethodDef __pyx_mdef_8orgstats_8consumer_8counting_9fast_path_8FastPath_5take = {"take", (PyCFunction)(void(*)(void))(__Pyx_PyCFunction_FastCallWithKeywords)__pyx_pw_8orgstats_8consumer_8counting_9fast_path_8FastPath_5take, __Pyx_METH_FASTCALL|METH_KEYWORDS, __pyx_doc_8orgstats_8consumer_8counting_9fast_path_8FastPath_4take};
+static PyObject *__pyx_pw_8orgstats_8consumer_8counting_9fast_path_8FastPath_5take(PyObject *__pyx_v_self, 
 #if CYTHON_VECTORCALL
 PyObject *const *__pyx_args, Py_ssize_t __pyx_nargs, PyObject *__pyx_kwds
 #else
@@ -4103,14 +4103,14 @@ PyObject *__pyx_args, PyObject *__pyx_kwds
   const Py_ssize_t __pyx_kwds_len = unlikely(__pyx_kwds) ? __Pyx_NumKwargs_FASTCALL(__pyx_kwds) : 0;
   if (unlikely(__pyx_kwds_len < 0)) return NULL;
   if (unlikely(__pyx_kwds_len > 0)) {__Pyx_RejectKeywords("take", __pyx_kwds); return NULL;}
-  __pyx_r = __pyx_pf_8orgstats_8consumer_8counting_9fast_path_5Alike_4take(((struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_Alike *)__pyx_v_self));
+  __pyx_r = __pyx_pf_8orgstats_8consumer_8counting_9fast_path_8FastPath_4take(((struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_FastPath *)__pyx_v_self));
 
   /* function exit code */
   __Pyx_RefNannyFinishContext();
   return __pyx_r;
 }
 
-static PyObject *__pyx_pf_8orgstats_8consumer_8counting_9fast_path_5Alike_4take(struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_Alike *__pyx_v_self) {
+static PyObject *__pyx_pf_8orgstats_8consumer_8counting_9fast_path_8FastPath_4take(struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_FastPath *__pyx_v_self) {
   PyObject *__pyx_v_kinds = NULL;
   PyObject *__pyx_8genexpr1__pyx_v_kind = NULL;
   PyObject *__pyx_r = NULL;
@@ -4226,7 +4226,7 @@ static PyObject *__pyx_pf_8orgstats_8consumer_8counting_9fast_path_5Alike_4take(
   __Pyx_XDECREF(__pyx_t_2);
   __Pyx_XDECREF(__pyx_t_6);
   __Pyx_XDECREF(__pyx_t_9);
-  __Pyx_AddTraceback("orgstats.consumer.counting.fast_path.Alike.take", __pyx_clineno, __pyx_lineno, __pyx_filename);
+  __Pyx_AddTraceback("orgstats.consumer.counting.fast_path.FastPath.take", __pyx_clineno, __pyx_lineno, __pyx_filename);
   __pyx_r = NULL;
   __pyx_L0:;
   __Pyx_XDECREF(__pyx_v_kinds);
@@ -4244,7 +4244,7 @@ static PyObject *__pyx_pf_8orgstats_8consumer_8counting_9fast_path_5Alike_4take(
  *         cdef int64_t second = ms // 1000
 */
 
-static CYTHON_INLINE int __pyx_f_8orgstats_8consumer_8counting_9fast_path_5Alike__in_bounds(struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_Alike *__pyx_v_self, int64_t __pyx_v_bucket, int64_t __pyx_v_ms) {
+static CYTHON_INLINE int __pyx_f_8orgstats_8consumer_8counting_9fast_path_8FastPath__in_bounds(struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_FastPath *__pyx_v_self, int64_t __pyx_v_bucket, int64_t __pyx_v_ms) {
   int64_t __pyx_v_second;
   int __pyx_r;
   int __pyx_t_1;
@@ -4296,15 +4296,15 @@ static CYTHON_INLINE int __pyx_f_8orgstats_8consumer_8counting_9fast_path_5Alike
 */
 
 /* Python wrapper */
-static PyObject *__pyx_pw_8orgstats_8consumer_8counting_9fast_path_5Alike_7__reduce_cython__(PyObject *__pyx_v_self, 
+static PyObject *__pyx_pw_8orgstats_8consumer_8counting_9fast_path_8FastPath_7__reduce_cython__(PyObject *__pyx_v_self, 
 #if CYTHON_VECTORCALL
 PyObject *const *__pyx_args, Py_ssize_t __pyx_nargs, PyObject *__pyx_kwds
 #else
 PyObject *__pyx_args, PyObject *__pyx_kwds
 #endif
 ); /*proto*/
-static PyMethodDef __pyx_mdef_8orgstats_8consumer_8counting_9fast_path_5Alike_7__reduce_cython__ = {"__reduce_cython__", (PyCFunction)(void(*)(void))(__Pyx_PyCFunction_FastCallWithKeywords)__pyx_pw_8orgstats_8consumer_8counting_9fast_path_5Alike_7__reduce_cython__, __Pyx_METH_FASTCALL|METH_KEYWORDS, 0};
-static PyObject *__pyx_pw_8orgstats_8consumer_8counting_9fast_path_5Alike_7__reduce_cython__(PyObject *__pyx_v_self, 
+static PyMethodDef __pyx_mdef_8orgstats_8consumer_8counting_9fast_path_8FastPath_7__reduce_cython__ = {"__reduce_cython__", (PyCFunction)(void(*)(void))(__Pyx_PyCFunction_FastCallWithKeywords)__pyx_pw_8orgstats_8consumer_8counting_9fast_path_8FastPath_7__reduce_cython__, __Pyx_METH_FASTCALL|METH_KEYWORDS, 0};
+static PyObject *__pyx_pw_8orgstats_8consumer_8counting_9fast_path_8FastPath_7__reduce_cython__(PyObject *__pyx_v_self, 
 #if CYTHON_VECTORCALL
 PyObject *const *__pyx_args, Py_ssize_t __pyx_nargs, PyObject *__pyx_kwds
 #else
@@ -4330,14 +4330,14 @@ PyObject *__pyx_args, PyObject *__pyx_kwds
   const Py_ssize_t __pyx_kwds_len = unlikely(__pyx_kwds) ? __Pyx_NumKwargs_FASTCALL(__pyx_kwds) : 0;
   if (unlikely(__pyx_kwds_len < 0)) return NULL;
   if (unlikely(__pyx_kwds_len > 0)) {__Pyx_RejectKeywords("__reduce_cython__", __pyx_kwds); return NULL;}
-  __pyx_r = __pyx_pf_8orgstats_8consumer_8counting_9fast_path_5Alike_6__reduce_cython__(((struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_Alike *)__pyx_v_self));
+  __pyx_r = __pyx_pf_8orgstats_8consumer_8counting_9fast_path_8FastPath_6__reduce_cython__(((struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_FastPath *)__pyx_v_self));
 
   /* function exit code */
   __Pyx_RefNannyFinishContext();
   return __pyx_r;
 }
 
-static PyObject *__pyx_pf_8orgstats_8consumer_8counting_9fast_path_5Alike_6__reduce_cython__(struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_Alike *__pyx_v_self) {
+static PyObject *__pyx_pf_8orgstats_8consumer_8counting_9fast_path_8FastPath_6__reduce_cython__(struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_FastPath *__pyx_v_self) {
   PyObject *__pyx_v_state = 0;
   PyObject *__pyx_v__dict = 0;
   int __pyx_v_use_setstate;
@@ -4493,7 +4493,7 @@ static PyObject *__pyx_pf_8orgstats_8consumer_8counting_9fast_path_5Alike_6__red
  *     else:
  *         use_setstate = self._kinds is not None             # <<<<<<<<<<<<<<
  *     if use_setstate:
- *         return __pyx_unpickle_Alike, (type(self), 0xc35e31a, None), state
+ *         return __pyx_unpickle_FastPath, (type(self), 0xc35e31a, None), state
 */
   /*else*/ {
     __pyx_t_5 = (__pyx_v_self->_kinds != ((PyObject*)Py_None));
@@ -4505,7 +4505,7 @@ static PyObject *__pyx_pf_8orgstats_8consumer_8counting_9fast_path_5Alike_6__red
  *     else:
  *         use_setstate = self._kinds is not None
  *     if use_setstate:             # <<<<<<<<<<<<<<
- *         return __pyx_unpickle_Alike, (type(self), 0xc35e31a, None), state
+ *         return __pyx_unpickle_FastPath, (type(self), 0xc35e31a, None), state
  *     else:
 */
   if (__pyx_v_use_setstate) {
@@ -4513,11 +4513,11 @@ static PyObject *__pyx_pf_8orgstats_8consumer_8counting_9fast_path_5Alike_6__red
     /* "(tree fragment)":14
  *         use_setstate = self._kinds is not None
  *     if use_setstate:
- *         return __pyx_unpickle_Alike, (type(self), 0xc35e31a, None), state             # <<<<<<<<<<<<<<
+ *         return __pyx_unpickle_FastPath, (type(self), 0xc35e31a, None), state             # <<<<<<<<<<<<<<
  *     else:
- *         return __pyx_unpickle_Alike, (type(self), 0xc35e31a, state)
+ *         return __pyx_unpickle_FastPath, (type(self), 0xc35e31a, state)
 */
-    __Pyx_GetModuleGlobalName(__pyx_t_4, __pyx_mstate_global->__pyx_n_u_pyx_unpickle_Alike); if (unlikely(!__pyx_t_4)) __PYX_ERR(1, 14, __pyx_L1_error)
+    __Pyx_GetModuleGlobalName(__pyx_t_4, __pyx_mstate_global->__pyx_n_u_pyx_unpickle_FastPath); if (unlikely(!__pyx_t_4)) __PYX_ERR(1, 14, __pyx_L1_error)
     __Pyx_GOTREF(__pyx_t_4);
     __pyx_t_1 = PyTuple_New(3); if (unlikely(!__pyx_t_1)) __PYX_ERR(1, 14, __pyx_L1_error)
     __Pyx_GOTREF(__pyx_t_1);
@@ -4556,20 +4556,20 @@ static PyObject *__pyx_pf_8orgstats_8consumer_8counting_9fast_path_5Alike_6__red
  *     else:
  *         use_setstate = self._kinds is not None
  *     if use_setstate:             # <<<<<<<<<<<<<<
- *         return __pyx_unpickle_Alike, (type(self), 0xc35e31a, None), state
+ *         return __pyx_unpickle_FastPath, (type(self), 0xc35e31a, None), state
  *     else:
 */
   }
 
   /* "(tree fragment)":16
- *         return __pyx_unpickle_Alike, (type(self), 0xc35e31a, None), state
+ *         return __pyx_unpickle_FastPath, (type(self), 0xc35e31a, None), state
  *     else:
- *         return __pyx_unpickle_Alike, (type(self), 0xc35e31a, state)             # <<<<<<<<<<<<<<
+ *         return __pyx_unpickle_FastPath, (type(self), 0xc35e31a, state)             # <<<<<<<<<<<<<<
  * def __setstate_cython__(self, __pyx_state):
- *     __pyx_unpickle_Alike__set_state(self, __pyx_state)
+ *     __pyx_unpickle_FastPath__set_state(self, __pyx_state)
 */
   /*else*/ {
-    __Pyx_GetModuleGlobalName(__pyx_t_3, __pyx_mstate_global->__pyx_n_u_pyx_unpickle_Alike); if (unlikely(!__pyx_t_3)) __PYX_ERR(1, 16, __pyx_L1_error)
+    __Pyx_GetModuleGlobalName(__pyx_t_3, __pyx_mstate_global->__pyx_n_u_pyx_unpickle_FastPath); if (unlikely(!__pyx_t_3)) __PYX_ERR(1, 16, __pyx_L1_error)
     __Pyx_GOTREF(__pyx_t_3);
     __pyx_t_1 = PyTuple_New(3); if (unlikely(!__pyx_t_1)) __PYX_ERR(1, 16, __pyx_L1_error)
     __Pyx_GOTREF(__pyx_t_1);
@@ -4614,7 +4614,7 @@ static PyObject *__pyx_pf_8orgstats_8consumer_8counting_9fast_path_5Alike_6__red
   __Pyx_XDECREF(__pyx_t_2);
   __Pyx_XDECREF(__pyx_t_3);
   __Pyx_XDECREF(__pyx_t_4);
-  __Pyx_AddTraceback("orgstats.consumer.counting.fast_path.Alike.__reduce_cython__", __pyx_clineno, __pyx_lineno, __pyx_filename);
+  __Pyx_AddTraceback("orgstats.consumer.counting.fast_path.FastPath.__reduce_cython__", __pyx_clineno, __pyx_lineno, __pyx_filename);
   __pyx_r = NULL;
   __pyx_L0:;
   __Pyx_XDECREF(__pyx_v_state);
@@ -4627,21 +4627,21 @@ static PyObject *__pyx_pf_8orgstats_8consumer_8counting_9fast_path_5Alike_6__red
 
 /* "(tree fragment)":17
  *     else:
- *         return __pyx_unpickle_Alike, (type(self), 0xc35e31a, state)
+ *         return __pyx_unpickle_FastPath, (type(self), 0xc35e31a, state)
  * def __setstate_cython__(self, __pyx_state):             # <<<<<<<<<<<<<<
- *     __pyx_unpickle_Alike__set_state(self, __pyx_state)
+ *     __pyx_unpickle_FastPath__set_state(self, __pyx_state)
 */
 
 /* Python wrapper */
-static PyObject *__pyx_pw_8orgstats_8consumer_8counting_9fast_path_5Alike_9__setstate_cython__(PyObject *__pyx_v_self, 
+static PyObject *__pyx_pw_8orgstats_8consumer_8counting_9fast_path_8FastPath_9__setstate_cython__(PyObject *__pyx_v_self, 
 #if CYTHON_VECTORCALL
 PyObject *const *__pyx_args, Py_ssize_t __pyx_nargs, PyObject *__pyx_kwds
 #else
 PyObject *__pyx_args, PyObject *__pyx_kwds
 #endif
 ); /*proto*/
-static PyMethodDef __pyx_mdef_8orgstats_8consumer_8counting_9fast_path_5Alike_9__setstate_cython__ = {"__setstate_cython__", (PyCFunction)(void(*)(void))(__Pyx_PyCFunction_FastCallWithKeywords)__pyx_pw_8orgstats_8consumer_8counting_9fast_path_5Alike_9__setstate_cython__, __Pyx_METH_FASTCALL|METH_KEYWORDS, 0};
-static PyObject *__pyx_pw_8orgstats_8consumer_8counting_9fast_path_5Alike_9__setstate_cython__(PyObject *__pyx_v_self, 
+static PyMethodDef __pyx_mdef_8orgstats_8consumer_8counting_9fast_path_8FastPath_9__setstate_cython__ = {"__setstate_cython__", (PyCFunction)(void(*)(void))(__Pyx_PyCFunction_FastCallWithKeywords)__pyx_pw_8orgstats_8consumer_8counting_9fast_path_8FastPath_9__setstate_cython__, __Pyx_METH_FASTCALL|METH_KEYWORDS, 0};
+static PyObject *__pyx_pw_8orgstats_8consumer_8counting_9fast_path_8FastPath_9__setstate_cython__(PyObject *__pyx_v_self, 
 #if CYTHON_VECTORCALL
 PyObject *const *__pyx_args, Py_ssize_t __pyx_nargs, PyObject *__pyx_kwds
 #else
@@ -4703,11 +4703,11 @@ PyObject *__pyx_args, PyObject *__pyx_kwds
   for (Py_ssize_t __pyx_temp=0; __pyx_temp < (Py_ssize_t)(sizeof(values)/sizeof(values[0])); ++__pyx_temp) {
     Py_XDECREF(values[__pyx_temp]);
   }
-  __Pyx_AddTraceback("orgstats.consumer.counting.fast_path.Alike.__setstate_cython__", __pyx_clineno, __pyx_lineno, __pyx_filename);
+  __Pyx_AddTraceback("orgstats.consumer.counting.fast_path.FastPath.__setstate_cython__", __pyx_clineno, __pyx_lineno, __pyx_filename);
   __Pyx_RefNannyFinishContext();
   return NULL;
   __pyx_L4_argument_unpacking_done:;
-  __pyx_r = __pyx_pf_8orgstats_8consumer_8counting_9fast_path_5Alike_8__setstate_cython__(((struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_Alike *)__pyx_v_self), __pyx_v___pyx_state);
+  __pyx_r = __pyx_pf_8orgstats_8consumer_8counting_9fast_path_8FastPath_8__setstate_cython__(((struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_FastPath *)__pyx_v_self), __pyx_v___pyx_state);
 
   /* function exit code */
   for (Py_ssize_t __pyx_temp=0; __pyx_temp < (Py_ssize_t)(sizeof(values)/sizeof(values[0])); ++__pyx_temp) {
@@ -4717,7 +4717,7 @@ PyObject *__pyx_args, PyObject *__pyx_kwds
   return __pyx_r;
 }
 
-static PyObject *__pyx_pf_8orgstats_8consumer_8counting_9fast_path_5Alike_8__setstate_cython__(struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_Alike *__pyx_v_self, PyObject *__pyx_v___pyx_state) {
+static PyObject *__pyx_pf_8orgstats_8consumer_8counting_9fast_path_8FastPath_8__setstate_cython__(struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_FastPath *__pyx_v_self, PyObject *__pyx_v___pyx_state) {
   PyObject *__pyx_r = NULL;
   __Pyx_RefNannyDeclarations
   PyObject *__pyx_t_1 = NULL;
@@ -4728,9 +4728,9 @@ static PyObject *__pyx_pf_8orgstats_8consumer_8counting_9fast_path_5Alike_8__set
   __Pyx_RefNannySetupContext("__setstate_cython__", 0);
 
   /* "(tree fragment)":18
- *         return __pyx_unpickle_Alike, (type(self), 0xc35e31a, state)
+ *         return __pyx_unpickle_FastPath, (type(self), 0xc35e31a, state)
  * def __setstate_cython__(self, __pyx_state):
- *     __pyx_unpickle_Alike__set_state(self, __pyx_state)             # <<<<<<<<<<<<<<
+ *     __pyx_unpickle_FastPath__set_state(self, __pyx_state)             # <<<<<<<<<<<<<<
 */
   __pyx_t_1 = __pyx_v___pyx_state;
   __Pyx_INCREF(__pyx_t_1);
@@ -4739,16 +4739,16 @@ static PyObject *__pyx_pf_8orgstats_8consumer_8counting_9fast_path_5Alike_8__set
     PyErr_SetString(PyExc_TypeError, "cannot pass None into a C function argument that is declared \047not None\047");
     __PYX_ERR(1, 18, __pyx_L1_error)
   }
-  __pyx_t_2 = __pyx_f_8orgstats_8consumer_8counting_9fast_path___pyx_unpickle_Alike__set_state(__pyx_v_self, ((PyObject*)__pyx_t_1)); if (unlikely(!__pyx_t_2)) __PYX_ERR(1, 18, __pyx_L1_error)
+  __pyx_t_2 = __pyx_f_8orgstats_8consumer_8counting_9fast_path___pyx_unpickle_FastPath__set_state(__pyx_v_self, ((PyObject*)__pyx_t_1)); if (unlikely(!__pyx_t_2)) __PYX_ERR(1, 18, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_2);
   __Pyx_DECREF(__pyx_t_1); __pyx_t_1 = 0;
   __Pyx_DECREF(__pyx_t_2); __pyx_t_2 = 0;
 
   /* "(tree fragment)":17
  *     else:
- *         return __pyx_unpickle_Alike, (type(self), 0xc35e31a, state)
+ *         return __pyx_unpickle_FastPath, (type(self), 0xc35e31a, state)
  * def __setstate_cython__(self, __pyx_state):             # <<<<<<<<<<<<<<
- *     __pyx_unpickle_Alike__set_state(self, __pyx_state)
+ *     __pyx_unpickle_FastPath__set_state(self, __pyx_state)
 */
 
   /* function exit code */
@@ -4757,7 +4757,7 @@ static PyObject *__pyx_pf_8orgstats_8consumer_8counting_9fast_path_5Alike_8__set
   __pyx_L1_error:;
   __Pyx_XDECREF(__pyx_t_1);
   __Pyx_XDECREF(__pyx_t_2);
-  __Pyx_AddTraceback("orgstats.consumer.counting.fast_path.Alike.__setstate_cython__", __pyx_clineno, __pyx_lineno, __pyx_filename);
+  __Pyx_AddTraceback("orgstats.consumer.counting.fast_path.FastPath.__setstate_cython__", __pyx_clineno, __pyx_lineno, __pyx_filename);
   __pyx_r = NULL;
   __pyx_L0:;
   __Pyx_XGIVEREF(__pyx_r);
@@ -6764,21 +6764,21 @@ static CYTHON_INLINE uint8_t const *__pyx_f_8orgstats_8consumer_8counting_9fast_
 /* "(tree fragment)":4
  *     int __Pyx_CheckUnpickleChecksum(long, long, long, long, const char*) except -1
  *     int __Pyx_UpdateUnpickledDict(object, object, Py_ssize_t) except -1
- * def __pyx_unpickle_Alike(__pyx_type, long __pyx_checksum, tuple __pyx_state):             # <<<<<<<<<<<<<<
+ * def __pyx_unpickle_FastPath(__pyx_type, long __pyx_checksum, tuple __pyx_state):             # <<<<<<<<<<<<<<
  *     cdef object __pyx_result
  *     __Pyx_CheckUnpickleChecksum(__pyx_checksum, 0xc35e31a, 0x88c5a21, 0x8613fd0, b'_kinds, _max_age, _max_ahead')
 */
 
 /* Python wrapper */
-static PyObject *__pyx_pw_8orgstats_8consumer_8counting_9fast_path_1__pyx_unpickle_Alike(PyObject *__pyx_self, 
+static PyObject *__pyx_pw_8orgstats_8consumer_8counting_9fast_path_1__pyx_unpickle_FastPath(PyObject *__pyx_self, 
 #if CYTHON_VECTORCALL
 PyObject *const *__pyx_args, Py_ssize_t __pyx_nargs, PyObject *__pyx_kwds
 #else
 PyObject *__pyx_args, PyObject *__pyx_kwds
 #endif
 ); /*proto*/
-static PyMethodDef __pyx_mdef_8orgstats_8consumer_8counting_9fast_path_1__pyx_unpickle_Alike = {"__pyx_unpickle_Alike", (PyCFunction)(void(*)(void))(__Pyx_PyCFunction_FastCallWithKeywords)__pyx_pw_8orgstats_8consumer_8counting_9fast_path_1__pyx_unpickle_Alike, __Pyx_METH_FASTCALL|METH_KEYWORDS, 0};
-static PyObject *__pyx_pw_8orgstats_8consumer_8counting_9fast_path_1__pyx_unpickle_Alike(PyObject *__pyx_self, 
+static PyMethodDef __pyx_mdef_8orgstats_8consumer_8counting_9fast_path_1__pyx_unpickle_FastPath = {"__pyx_unpickle_FastPath", (PyCFunction)(void(*)(void))(__Pyx_PyCFunction_FastCallWithKeywords)__pyx_pw_8orgstats_8consumer_8counting_9fast_path_1__pyx_unpickle_FastPath, __Pyx_METH_FASTCALL|METH_KEYWORDS, 0};
+static PyObject *__pyx_pw_8orgstats_8consumer_8counting_9fast_path_1__pyx_unpickle_FastPath(PyObject *__pyx_self, 
 #if CYTHON_VECTORCALL
 PyObject *const *__pyx_args, Py_ssize_t __pyx_nargs, PyObject *__pyx_kwds
 #else
@@ -6798,7 +6798,7 @@ PyObject *__pyx_args, PyObject *__pyx_kwds
   int __pyx_clineno = 0;
   PyObject *__pyx_r = 0;
   __Pyx_RefNannyDeclarations
-  __Pyx_RefNannySetupContext("__pyx_unpickle_Alike (wrapper)", 0);
+  __Pyx_RefNannySetupContext("__pyx_unpickle_FastPath (wrapper)", 0);
   #if !CYTHON_VECTORCALL
   #if CYTHON_ASSUME_SAFE_SIZE
   __pyx_nargs = PyTuple_GET_SIZE(__pyx_args);
@@ -6829,9 +6829,9 @@ PyObject *__pyx_args, PyObject *__pyx_kwds
         default: goto __pyx_L5_argtuple_error;
       }
       const Py_ssize_t kwd_pos_args = __pyx_nargs;
-      if (__Pyx_ParseKeywords(__pyx_kwds, __pyx_kwvalues, __pyx_pyargnames, 0, values, kwd_pos_args, __pyx_kwds_len, "__pyx_unpickle_Alike", 0) < (0)) __PYX_ERR(1, 4, __pyx_L3_error)
+      if (__Pyx_ParseKeywords(__pyx_kwds, __pyx_kwvalues, __pyx_pyargnames, 0, values, kwd_pos_args, __pyx_kwds_len, "__pyx_unpickle_FastPath", 0) < (0)) __PYX_ERR(1, 4, __pyx_L3_error)
       for (Py_ssize_t i = __pyx_nargs; i < 3; i++) {
-        if (unlikely(!values[i])) { __Pyx_RaiseArgtupleInvalid("__pyx_unpickle_Alike", 1, 3, 3, i); __PYX_ERR(1, 4, __pyx_L3_error) }
+        if (unlikely(!values[i])) { __Pyx_RaiseArgtupleInvalid("__pyx_unpickle_FastPath", 1, 3, 3, i); __PYX_ERR(1, 4, __pyx_L3_error) }
       }
     } else if (unlikely(__pyx_nargs != 3)) {
       goto __pyx_L5_argtuple_error;
@@ -6849,19 +6849,19 @@ PyObject *__pyx_args, PyObject *__pyx_kwds
   }
   goto __pyx_L6_skip;
   __pyx_L5_argtuple_error:;
-  __Pyx_RaiseArgtupleInvalid("__pyx_unpickle_Alike", 1, 3, 3, __pyx_nargs); __PYX_ERR(1, 4, __pyx_L3_error)
+  __Pyx_RaiseArgtupleInvalid("__pyx_unpickle_FastPath", 1, 3, 3, __pyx_nargs); __PYX_ERR(1, 4, __pyx_L3_error)
   __pyx_L6_skip:;
   goto __pyx_L4_argument_unpacking_done;
   __pyx_L3_error:;
   for (Py_ssize_t __pyx_temp=0; __pyx_temp < (Py_ssize_t)(sizeof(values)/sizeof(values[0])); ++__pyx_temp) {
     Py_XDECREF(values[__pyx_temp]);
   }
-  __Pyx_AddTraceback("orgstats.consumer.counting.fast_path.__pyx_unpickle_Alike", __pyx_clineno, __pyx_lineno, __pyx_filename);
+  __Pyx_AddTraceback("orgstats.consumer.counting.fast_path.__pyx_unpickle_FastPath", __pyx_clineno, __pyx_lineno, __pyx_filename);
   __Pyx_RefNannyFinishContext();
   return NULL;
   __pyx_L4_argument_unpacking_done:;
   if (unlikely(!__Pyx_ArgTypeTest(((PyObject *)__pyx_v___pyx_state), (&PyTuple_Type), 1, "__pyx_state", 1))) __PYX_ERR(1, 4, __pyx_L1_error)
-  __pyx_r = __pyx_pf_8orgstats_8consumer_8counting_9fast_path___pyx_unpickle_Alike(__pyx_self, __pyx_v___pyx_type, __pyx_v___pyx_checksum, __pyx_v___pyx_state);
+  __pyx_r = __pyx_pf_8orgstats_8consumer_8counting_9fast_path___pyx_unpickle_FastPath(__pyx_self, __pyx_v___pyx_type, __pyx_v___pyx_checksum, __pyx_v___pyx_state);
 
   /* function exit code */
   goto __pyx_L0;
@@ -6881,7 +6881,7 @@ PyObject *__pyx_args, PyObject *__pyx_kwds
   return __pyx_r;
 }
 
-static PyObject *__pyx_pf_8orgstats_8consumer_8counting_9fast_path___pyx_unpickle_Alike(CYTHON_UNUSED PyObject *__pyx_self, PyObject *__pyx_v___pyx_type, long __pyx_v___pyx_checksum, PyObject *__pyx_v___pyx_state) {
+static PyObject *__pyx_pf_8orgstats_8consumer_8counting_9fast_path___pyx_unpickle_FastPath(CYTHON_UNUSED PyObject *__pyx_self, PyObject *__pyx_v___pyx_type, long __pyx_v___pyx_checksum, PyObject *__pyx_v___pyx_state) {
   PyObject *__pyx_v___pyx_result = 0;
   PyObject *__pyx_r = NULL;
   __Pyx_RefNannyDeclarations
@@ -6893,13 +6893,13 @@ static PyObject *__pyx_pf_8orgstats_8consumer_8counting_9fast_path___pyx_unpickl
   int __pyx_lineno = 0;
   const char *__pyx_filename = NULL;
   int __pyx_clineno = 0;
-  __Pyx_RefNannySetupContext("__pyx_unpickle_Alike", 0);
+  __Pyx_RefNannySetupContext("__pyx_unpickle_FastPath", 0);
 
   /* "(tree fragment)":6
- * def __pyx_unpickle_Alike(__pyx_type, long __pyx_checksum, tuple __pyx_state):
+ * def __pyx_unpickle_FastPath(__pyx_type, long __pyx_checksum, tuple __pyx_state):
  *     cdef object __pyx_result
  *     __Pyx_CheckUnpickleChecksum(__pyx_checksum, 0xc35e31a, 0x88c5a21, 0x8613fd0, b'_kinds, _max_age, _max_ahead')             # <<<<<<<<<<<<<<
- *     __pyx_result = Alike.__new__(__pyx_type)
+ *     __pyx_result = FastPath.__new__(__pyx_type)
  *     if __pyx_state is not None:
 */
   __pyx_t_1 = __Pyx_CheckUnpickleChecksum(__pyx_v___pyx_checksum, 0xc35e31a, 0x88c5a21, 0x8613fd0, __pyx_k_kinds__max_age__max_ahead); if (unlikely(__pyx_t_1 == ((int)-1))) __PYX_ERR(1, 6, __pyx_L1_error)
@@ -6908,11 +6908,11 @@ static PyObject *__pyx_pf_8orgstats_8consumer_8counting_9fast_path___pyx_unpickl
   /* "(tree fragment)":7
  *     cdef object __pyx_result
  *     __Pyx_CheckUnpickleChecksum(__pyx_checksum, 0xc35e31a, 0x88c5a21, 0x8613fd0, b'_kinds, _max_age, _max_ahead')
- *     __pyx_result = Alike.__new__(__pyx_type)             # <<<<<<<<<<<<<<
+ *     __pyx_result = FastPath.__new__(__pyx_type)             # <<<<<<<<<<<<<<
  *     if __pyx_state is not None:
- *         __pyx_unpickle_Alike__set_state(<Alike> __pyx_result, __pyx_state)
+ *         __pyx_unpickle_FastPath__set_state(<FastPath> __pyx_result, __pyx_state)
 */
-  __pyx_t_3 = ((PyObject *)__pyx_mstate_global->__pyx_ptype_8orgstats_8consumer_8counting_9fast_path_Alike);
+  __pyx_t_3 = ((PyObject *)__pyx_mstate_global->__pyx_ptype_8orgstats_8consumer_8counting_9fast_path_FastPath);
   __Pyx_INCREF(__pyx_t_3);
   __pyx_t_4 = 0;
   {
@@ -6927,9 +6927,9 @@ static PyObject *__pyx_pf_8orgstats_8consumer_8counting_9fast_path___pyx_unpickl
 
   /* "(tree fragment)":8
  *     __Pyx_CheckUnpickleChecksum(__pyx_checksum, 0xc35e31a, 0x88c5a21, 0x8613fd0, b'_kinds, _max_age, _max_ahead')
- *     __pyx_result = Alike.__new__(__pyx_type)
+ *     __pyx_result = FastPath.__new__(__pyx_type)
  *     if __pyx_state is not None:             # <<<<<<<<<<<<<<
- *         __pyx_unpickle_Alike__set_state(<Alike> __pyx_result, __pyx_state)
+ *         __pyx_unpickle_FastPath__set_state(<FastPath> __pyx_result, __pyx_state)
  *     return __pyx_result
 */
   __pyx_t_5 = (__pyx_v___pyx_state != ((PyObject*)Py_None));
@@ -6937,34 +6937,34 @@ static PyObject *__pyx_pf_8orgstats_8consumer_8counting_9fast_path___pyx_unpickl
 
 
     /* "(tree fragment)":9
- *     __pyx_result = Alike.__new__(__pyx_type)
+ *     __pyx_result = FastPath.__new__(__pyx_type)
  *     if __pyx_state is not None:
- *         __pyx_unpickle_Alike__set_state(<Alike> __pyx_result, __pyx_state)             # <<<<<<<<<<<<<<
+ *         __pyx_unpickle_FastPath__set_state(<FastPath> __pyx_result, __pyx_state)             # <<<<<<<<<<<<<<
  *     return __pyx_result
- * cdef __pyx_unpickle_Alike__set_state(Alike __pyx_result, __pyx_state: tuple):
+ * cdef __pyx_unpickle_FastPath__set_state(FastPath __pyx_result, __pyx_state: tuple):
 */
     if (unlikely(__pyx_v___pyx_state == Py_None)) {
       PyErr_SetString(PyExc_TypeError, "cannot pass None into a C function argument that is declared \047not None\047");
       __PYX_ERR(1, 9, __pyx_L1_error)
     }
-    __pyx_t_2 = __pyx_f_8orgstats_8consumer_8counting_9fast_path___pyx_unpickle_Alike__set_state(((struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_Alike *)__pyx_v___pyx_result), __pyx_v___pyx_state); if (unlikely(!__pyx_t_2)) __PYX_ERR(1, 9, __pyx_L1_error)
+    __pyx_t_2 = __pyx_f_8orgstats_8consumer_8counting_9fast_path___pyx_unpickle_FastPath__set_state(((struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_FastPath *)__pyx_v___pyx_result), __pyx_v___pyx_state); if (unlikely(!__pyx_t_2)) __PYX_ERR(1, 9, __pyx_L1_error)
     __Pyx_GOTREF(__pyx_t_2);
     __Pyx_DECREF(__pyx_t_2); __pyx_t_2 = 0;
 
     /* "(tree fragment)":8
  *     __Pyx_CheckUnpickleChecksum(__pyx_checksum, 0xc35e31a, 0x88c5a21, 0x8613fd0, b'_kinds, _max_age, _max_ahead')
- *     __pyx_result = Alike.__new__(__pyx_type)
+ *     __pyx_result = FastPath.__new__(__pyx_type)
  *     if __pyx_state is not None:             # <<<<<<<<<<<<<<
- *         __pyx_unpickle_Alike__set_state(<Alike> __pyx_result, __pyx_state)
+ *         __pyx_unpickle_FastPath__set_state(<FastPath> __pyx_result, __pyx_state)
  *     return __pyx_result
 */
   }
 
   /* "(tree fragment)":10
  *     if __pyx_state is not None:
- *         __pyx_unpickle_Alike__set_state(<Alike> __pyx_result, __pyx_state)
+ *         __pyx_unpickle_FastPath__set_state(<FastPath> __pyx_result, __pyx_state)
  *     return __pyx_result             # <<<<<<<<<<<<<<
- * cdef __pyx_unpickle_Alike__set_state(Alike __pyx_result, __pyx_state: tuple):
+ * cdef __pyx_unpickle_FastPath__set_state(FastPath __pyx_result, __pyx_state: tuple):
  *     __pyx_result._kinds = __pyx_state[0]; __pyx_result._max_age = __pyx_state[1]; __pyx_result._max_ahead = __pyx_state[2]
 */
   {
@@ -6981,7 +6981,7 @@ static PyObject *__pyx_pf_8orgstats_8consumer_8counting_9fast_path___pyx_unpickl
   /* "(tree fragment)":4
  *     int __Pyx_CheckUnpickleChecksum(long, long, long, long, const char*) except -1
  *     int __Pyx_UpdateUnpickledDict(object, object, Py_ssize_t) except -1
- * def __pyx_unpickle_Alike(__pyx_type, long __pyx_checksum, tuple __pyx_state):             # <<<<<<<<<<<<<<
+ * def __pyx_unpickle_FastPath(__pyx_type, long __pyx_checksum, tuple __pyx_state):             # <<<<<<<<<<<<<<
  *     cdef object __pyx_result
  *     __Pyx_CheckUnpickleChecksum(__pyx_checksum, 0xc35e31a, 0x88c5a21, 0x8613fd0, b'_kinds, _max_age, _max_ahead')
 */
@@ -6990,7 +6990,7 @@ static PyObject *__pyx_pf_8orgstats_8consumer_8counting_9fast_path___pyx_unpickl
   __pyx_L1_error:;
   __Pyx_XDECREF(__pyx_t_2);
   __Pyx_XDECREF(__pyx_t_3);
-  __Pyx_AddTraceback("orgstats.consumer.counting.fast_path.__pyx_unpickle_Alike", __pyx_clineno, __pyx_lineno, __pyx_filename);
+  __Pyx_AddTraceback("orgstats.consumer.counting.fast_path.__pyx_unpickle_FastPath", __pyx_clineno, __pyx_lineno, __pyx_filename);
   __pyx_r = NULL;
   __pyx_L0:;
   __Pyx_XDECREF(__pyx_v___pyx_result);
@@ -7000,14 +7000,14 @@ static PyObject *__pyx_pf_8orgstats_8consumer_8counting_9fast_path___pyx_unpickl
 }
 
 /* "(tree fragment)":11
- *         __pyx_unpickle_Alike__set_state(<Alike> __pyx_result, __pyx_state)
+ *         __pyx_unpickle_FastPath__set_state(<FastPath> __pyx_result, __pyx_state)
  *     return __pyx_result
- * cdef __pyx_unpickle_Alike__set_state(Alike __pyx_result, __pyx_state: tuple):             # <<<<<<<<<<<<<<
+ * cdef __pyx_unpickle_FastPath__set_state(FastPath __pyx_result, __pyx_state: tuple):             # <<<<<<<<<<<<<<
  *     __pyx_result._kinds = __pyx_state[0]; __pyx_result._max_age = __pyx_state[1]; __pyx_result._max_ahead = __pyx_state[2]
  *     __Pyx_UpdateUnpickledDict(__pyx_result, __pyx_state, 3)
 */
 
-static PyObject *__pyx_f_8orgstats_8consumer_8counting_9fast_path___pyx_unpickle_Alike__set_state(struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_Alike *__pyx_v___pyx_result, PyObject *__pyx_v___pyx_state) {
+static PyObject *__pyx_f_8orgstats_8consumer_8counting_9fast_path___pyx_unpickle_FastPath__set_state(struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_FastPath *__pyx_v___pyx_result, PyObject *__pyx_v___pyx_state) {
   PyObject *__pyx_r = NULL;
   __Pyx_RefNannyDeclarations
   PyObject *__pyx_t_1 = NULL;
@@ -7016,11 +7016,11 @@ static PyObject *__pyx_f_8orgstats_8consumer_8counting_9fast_path___pyx_unpickle
   int __pyx_lineno = 0;
   const char *__pyx_filename = NULL;
   int __pyx_clineno = 0;
-  __Pyx_RefNannySetupContext("__pyx_unpickle_Alike__set_state", 0);
+  __Pyx_RefNannySetupContext("__pyx_unpickle_FastPath__set_state", 0);
 
   /* "(tree fragment)":12
  *     return __pyx_result
- * cdef __pyx_unpickle_Alike__set_state(Alike __pyx_result, __pyx_state: tuple):
+ * cdef __pyx_unpickle_FastPath__set_state(FastPath __pyx_result, __pyx_state: tuple):
  *     __pyx_result._kinds = __pyx_state[0]; __pyx_result._max_age = __pyx_state[1]; __pyx_result._max_ahead = __pyx_state[2]             # <<<<<<<<<<<<<<
  *     __Pyx_UpdateUnpickledDict(__pyx_result, __pyx_state, 3)
 */
@@ -7037,7 +7037,7 @@ static PyObject *__pyx_f_8orgstats_8consumer_8counting_9fast_path___pyx_unpickle
   __pyx_v___pyx_result->_max_ahead = __pyx_t_2;
 
   /* "(tree fragment)":13
- * cdef __pyx_unpickle_Alike__set_state(Alike __pyx_result, __pyx_state: tuple):
+ * cdef __pyx_unpickle_FastPath__set_state(FastPath __pyx_result, __pyx_state: tuple):
  *     __pyx_result._kinds = __pyx_state[0]; __pyx_result._max_age = __pyx_state[1]; __pyx_result._max_ahead = __pyx_state[2]
  *     __Pyx_UpdateUnpickledDict(__pyx_result, __pyx_state, 3)             # <<<<<<<<<<<<<<
 */
@@ -7045,9 +7045,9 @@ static PyObject *__pyx_f_8orgstats_8consumer_8counting_9fast_path___pyx_unpickle
 
 
   /* "(tree fragment)":11
- *         __pyx_unpickle_Alike__set_state(<Alike> __pyx_result, __pyx_state)
+ *         __pyx_unpickle_FastPath__set_state(<FastPath> __pyx_result, __pyx_state)
  *     return __pyx_result
- * cdef __pyx_unpickle_Alike__set_state(Alike __pyx_result, __pyx_state: tuple):             # <<<<<<<<<<<<<<
+ * cdef __pyx_unpickle_FastPath__set_state(FastPath __pyx_result, __pyx_state: tuple):             # <<<<<<<<<<<<<<
  *     __pyx_result._kinds = __pyx_state[0]; __pyx_result._max_age = __pyx_state[1]; __pyx_result._max_ahead = __pyx_state[2]
  *     __Pyx_UpdateUnpickledDict(__pyx_result, __pyx_state, 3)
 */
@@ -7057,7 +7057,7 @@ static PyObject *__pyx_f_8orgstats_8consumer_8counting_9fast_path___pyx_unpickle
   goto __pyx_L0;
   __pyx_L1_error:;
   __Pyx_XDECREF(__pyx_t_1);
-  __Pyx_AddTraceback("orgstats.consumer.counting.fast_path.__pyx_unpickle_Alike__set_state", __pyx_clineno, __pyx_lineno, __pyx_filename);
+  __Pyx_AddTraceback("orgstats.consumer.counting.fast_path.__pyx_unpickle_FastPath__set_state", __pyx_clineno, __pyx_lineno, __pyx_filename);
   __pyx_r = 0;
   __pyx_L0:;
   __Pyx_XGIVEREF(__pyx_r);
@@ -7369,22 +7369,22 @@ static PyObject *__pyx_f_8orgstats_8consumer_8counting_9fast_path___pyx_unpickle
   return __pyx_r;
 }
 /* #### Code section: module_exttypes ### */
-static struct __pyx_vtabstruct_8orgstats_8consumer_8counting_9fast_path_Alike __pyx_vtable_8orgstats_8consumer_8counting_9fast_path_Alike;
+static struct __pyx_vtabstruct_8orgstats_8consumer_8counting_9fast_path_FastPath __pyx_vtable_8orgstats_8consumer_8counting_9fast_path_FastPath;
 
-static PyObject *__pyx_tp_new__initialisation_8orgstats_8consumer_8counting_9fast_path_Alike(PyObject *o, 
+static PyObject *__pyx_tp_new__initialisation_8orgstats_8consumer_8counting_9fast_path_FastPath(PyObject *o, 
 #if CYTHON_VECTORCALL_TPNEW
     CYTHON_UNUSED PyObject *const *args, CYTHON_UNUSED Py_ssize_t nargs, CYTHON_UNUSED PyObject *kwnames
 #else
     CYTHON_UNUSED PyObject *a, CYTHON_UNUSED PyObject *k
 #endif
 ) {
-  struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_Alike *p = ((struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_Alike *)o);
-  p->__pyx_vtab = __pyx_vtabptr_8orgstats_8consumer_8counting_9fast_path_Alike;
+  struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_FastPath *p = ((struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_FastPath *)o);
+  p->__pyx_vtab = __pyx_vtabptr_8orgstats_8consumer_8counting_9fast_path_FastPath;
   p->_kinds = ((PyObject*)Py_None); Py_INCREF(Py_None);
   return o;
 }
 
-static PyObject *__pyx_tp_new_vectorcall_8orgstats_8consumer_8counting_9fast_path_Alike(PyTypeObject *t, 
+static PyObject *__pyx_tp_new_vectorcall_8orgstats_8consumer_8counting_9fast_path_FastPath(PyTypeObject *t, 
 #if CYTHON_VECTORCALL_TPNEW
     PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames
 #else
@@ -7394,7 +7394,7 @@ static PyObject *__pyx_tp_new_vectorcall_8orgstats_8consumer_8counting_9fast_pat
   PyObject *o;
   o = __Pyx_AllocateExtensionType(t, 0);
   if (unlikely(!o)) return 0;
-  return __pyx_tp_new__initialisation_8orgstats_8consumer_8counting_9fast_path_Alike(o, 
+  return __pyx_tp_new__initialisation_8orgstats_8consumer_8counting_9fast_path_FastPath(o, 
 #if CYTHON_VECTORCALL_TPNEW
     args, nargs, kwnames
 #else
@@ -7404,21 +7404,21 @@ static PyObject *__pyx_tp_new_vectorcall_8orgstats_8consumer_8counting_9fast_pat
 }
 
 #if CYTHON_VECTORCALL_TPNEW
-static PyObject *__pyx_tp_new_8orgstats_8consumer_8counting_9fast_path_Alike(PyTypeObject *t, PyObject *a, PyObject *k) {
-  return __Pyx_CallTpnewAsVectorcall(__pyx_tp_new_vectorcall_8orgstats_8consumer_8counting_9fast_path_Alike, t, a, k);
+static PyObject *__pyx_tp_new_8orgstats_8consumer_8counting_9fast_path_FastPath(PyTypeObject *t, PyObject *a, PyObject *k) {
+  return __Pyx_CallTpnewAsVectorcall(__pyx_tp_new_vectorcall_8orgstats_8consumer_8counting_9fast_path_FastPath, t, a, k);
 }
 #endif
 
 #if CYTHON_VECTORCALL_TPNEW
-static PyObject *__pyx_tp_vectorcall_8orgstats_8consumer_8counting_9fast_path_Alike(PyObject *t, PyObject *const *args, size_t nargsf, PyObject *kwnames) {
-  if (unlikely((PyTypeObject*)t != __pyx_mstate_global->__pyx_ptype_8orgstats_8consumer_8counting_9fast_path_Alike || __Pyx_PyType_HasFeature((PyTypeObject*)t, Py_TPFLAGS_IS_ABSTRACT))) {
+static PyObject *__pyx_tp_vectorcall_8orgstats_8consumer_8counting_9fast_path_FastPath(PyObject *t, PyObject *const *args, size_t nargsf, PyObject *kwnames) {
+  if (unlikely((PyTypeObject*)t != __pyx_mstate_global->__pyx_ptype_8orgstats_8consumer_8counting_9fast_path_FastPath || __Pyx_PyType_HasFeature((PyTypeObject*)t, Py_TPFLAGS_IS_ABSTRACT))) {
     return __Pyx_CallNewInitFromVectorcall((PyTypeObject*)t, args, nargsf, kwnames);
   }
   Py_ssize_t nargs = PyVectorcall_NARGS(nargsf);
-  PyObject *o = __pyx_tp_new_vectorcall_8orgstats_8consumer_8counting_9fast_path_Alike((PyTypeObject*)t, args, nargs, kwnames);
+  PyObject *o = __pyx_tp_new_vectorcall_8orgstats_8consumer_8counting_9fast_path_FastPath((PyTypeObject*)t, args, nargs, kwnames);
   if (likely(o)) {
     assert(Py_TYPE(o) == (PyTypeObject*)t);
-    if (unlikely(__pyx_pw_8orgstats_8consumer_8counting_9fast_path_5Alike_1__init__(o, args, nargs, kwnames) < 0)) {
+    if (unlikely(__pyx_pw_8orgstats_8consumer_8counting_9fast_path_8FastPath_1__init__(o, args, nargs, kwnames) < 0)) {
       Py_CLEAR(o);
     }
   }
@@ -7427,16 +7427,16 @@ static PyObject *__pyx_tp_vectorcall_8orgstats_8consumer_8counting_9fast_path_Al
 #endif
 
 #if CYTHON_VECTORCALL_TPNEW
-static int __pyx_tp_init_8orgstats_8consumer_8counting_9fast_path_Alike(PyObject *o, PyObject *args, PyObject *kwds) {
-  return __Pyx_CallTpinitAsVectorcall(__pyx_pw_8orgstats_8consumer_8counting_9fast_path_5Alike_1__init__, o, args, kwds);
+static int __pyx_tp_init_8orgstats_8consumer_8counting_9fast_path_FastPath(PyObject *o, PyObject *args, PyObject *kwds) {
+  return __Pyx_CallTpinitAsVectorcall(__pyx_pw_8orgstats_8consumer_8counting_9fast_path_8FastPath_1__init__, o, args, kwds);
 }
 #endif
 
-static void __pyx_tp_dealloc_8orgstats_8consumer_8counting_9fast_path_Alike(PyObject *o) {
-  struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_Alike *p = (struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_Alike *)o;
+static void __pyx_tp_dealloc_8orgstats_8consumer_8counting_9fast_path_FastPath(PyObject *o) {
+  struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_FastPath *p = (struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_FastPath *)o;
   #if CYTHON_USE_TP_FINALIZE
   if (unlikely(__Pyx_PyObject_GetSlot(o, tp_finalize, destructor)) && !__Pyx_PyObject_GC_IsFinalized(o)) {
-    if (__Pyx_PyObject_GetSlot(o, tp_dealloc, destructor) == __pyx_tp_dealloc_8orgstats_8consumer_8counting_9fast_path_Alike) {
+    if (__Pyx_PyObject_GetSlot(o, tp_dealloc, destructor) == __pyx_tp_dealloc_8orgstats_8consumer_8counting_9fast_path_FastPath) {
       if (PyObject_CallFinalizerFromDealloc(o)) return;
     }
   }
@@ -7457,9 +7457,9 @@ static void __pyx_tp_dealloc_8orgstats_8consumer_8counting_9fast_path_Alike(PyOb
   #endif
 }
 
-static int __pyx_tp_traverse_8orgstats_8consumer_8counting_9fast_path_Alike(PyObject *o, visitproc v, void *a) {
+static int __pyx_tp_traverse_8orgstats_8consumer_8counting_9fast_path_FastPath(PyObject *o, visitproc v, void *a) {
   int e;
-  struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_Alike *p = (struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_Alike *)o;
+  struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_FastPath *p = (struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_FastPath *)o;
   {
     e = __Pyx_call_type_traverse(o, 1, v, a);
     if (e) return e;
@@ -7470,53 +7470,53 @@ static int __pyx_tp_traverse_8orgstats_8consumer_8counting_9fast_path_Alike(PyOb
   return 0;
 }
 
-static int __pyx_tp_clear_8orgstats_8consumer_8counting_9fast_path_Alike(PyObject *o) {
+static int __pyx_tp_clear_8orgstats_8consumer_8counting_9fast_path_FastPath(PyObject *o) {
   PyObject* tmp;
-  struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_Alike *p = (struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_Alike *)o;
+  struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_FastPath *p = (struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_FastPath *)o;
   tmp = ((PyObject*)p->_kinds);
   p->_kinds = ((PyObject*)Py_None); Py_INCREF(Py_None);
   Py_XDECREF(tmp);
   return 0;
 }
 
-static PyMethodDef __pyx_methods_8orgstats_8consumer_8counting_9fast_path_Alike[] = {
-  {"count", (PyCFunction)(void(*)(void))(__Pyx_PyCFunction_FastCallWithKeywords)__pyx_pw_8orgstats_8consumer_8counting_9fast_path_5Alike_3count, __Pyx_METH_FASTCALL|METH_KEYWORDS, __pyx_doc_8orgstats_8consumer_8counting_9fast_path_5Alike_2count},
-  {"take", (PyCFunction)(void(*)(void))(__Pyx_PyCFunction_FastCallWithKeywords)__pyx_pw_8orgstats_8consumer_8counting_9fast_path_5Alike_5take, __Pyx_METH_FASTCALL|METH_KEYWORDS, __pyx_doc_8orgstats_8consumer_8counting_9fast_path_5Alike_4take},
-  {"__reduce_cython__", (PyCFunction)(void(*)(void))(__Pyx_PyCFunction_FastCallWithKeywords)__pyx_pw_8orgstats_8consumer_8counting_9fast_path_5Alike_7__reduce_cython__, __Pyx_METH_FASTCALL|METH_KEYWORDS, 0},
-  {"__setstate_cython__", (PyCFunction)(void(*)(void))(__Pyx_PyCFunction_FastCallWithKeywords)__pyx_pw_8orgstats_8consumer_8counting_9fast_path_5Alike_9__setstate_cython__, __Pyx_METH_FASTCALL|METH_KEYWORDS, 0},
+static PyMethodDef __pyx_methods_8orgstats_8consumer_8counting_9fast_path_FastPath[] = {
+  {"count", (PyCFunction)(void(*)(void))(__Pyx_PyCFunction_FastCallWithKeywords)__pyx_pw_8orgstats_8consumer_8counting_9fast_path_8FastPath_3count, __Pyx_METH_FASTCALL|METH_KEYWORDS, __pyx_doc_8orgstats_8consumer_8counting_9fast_path_8FastPath_2count},
+  {"take", (PyCFunction)(void(*)(void))(__Pyx_PyCFunction_FastCallWithKeywords)__pyx_pw_8orgstats_8consumer_8counting_9fast_path_8FastPath_5take, __Pyx_METH_FASTCALL|METH_KEYWORDS, __pyx_doc_8orgstats_8consumer_8counting_9fast_path_8FastPath_4take},
+  {"__reduce_cython__", (PyCFunction)(void(*)(void))(__Pyx_PyCFunction_FastCallWithKeywords)__pyx_pw_8orgstats_8consumer_8counting_9fast_path_8FastPath_7__reduce_cython__, __Pyx_METH_FASTCALL|METH_KEYWORDS, 0},
+  {"__setstate_cython__", (PyCFunction)(void(*)(void))(__Pyx_PyCFunction_FastCallWithKeywords)__pyx_pw_8orgstats_8consumer_8counting_9fast_path_8FastPath_9__setstate_cython__, __Pyx_METH_FASTCALL|METH_KEYWORDS, 0},
   {0, 0, 0, 0}
 };
 #if CYTHON_USE_TYPE_SPECS
-static PyType_Slot __pyx_type_8orgstats_8consumer_8counting_9fast_path_Alike_slots[] = {
-  {Py_tp_dealloc, (void *)__pyx_tp_dealloc_8orgstats_8consumer_8counting_9fast_path_Alike},
+static PyType_Slot __pyx_type_8orgstats_8consumer_8counting_9fast_path_FastPath_slots[] = {
+  {Py_tp_dealloc, (void *)__pyx_tp_dealloc_8orgstats_8consumer_8counting_9fast_path_FastPath},
   {Py_tp_doc, (void *)PyDoc_STR("Kinds of records, and how many of each were seen since they were last taken.\n\n    `max_age_seconds` and `max_ahead_seconds` are those of `orgstats.consumer.counting.decode.AgeLimits`.\n    ")},
-  {Py_tp_traverse, (void *)__pyx_tp_traverse_8orgstats_8consumer_8counting_9fast_path_Alike},
-  {Py_tp_clear, (void *)__pyx_tp_clear_8orgstats_8consumer_8counting_9fast_path_Alike},
-  {Py_tp_methods, (void *)__pyx_methods_8orgstats_8consumer_8counting_9fast_path_Alike},
-  {Py_tp_init, (void *)__pyx_tp_init_8orgstats_8consumer_8counting_9fast_path_Alike},
-  {Py_tp_new, (void *)__pyx_tp_new_8orgstats_8consumer_8counting_9fast_path_Alike},
+  {Py_tp_traverse, (void *)__pyx_tp_traverse_8orgstats_8consumer_8counting_9fast_path_FastPath},
+  {Py_tp_clear, (void *)__pyx_tp_clear_8orgstats_8consumer_8counting_9fast_path_FastPath},
+  {Py_tp_methods, (void *)__pyx_methods_8orgstats_8consumer_8counting_9fast_path_FastPath},
+  {Py_tp_init, (void *)__pyx_tp_init_8orgstats_8consumer_8counting_9fast_path_FastPath},
+  {Py_tp_new, (void *)__pyx_tp_new_8orgstats_8consumer_8counting_9fast_path_FastPath},
   #if (!CYTHON_COMPILING_IN_PYPY || PYPY_VERSION_NUM >= 0x07030800) && (!CYTHON_COMPILING_IN_LIMITED_API || __PYX_LIMITED_VERSION_HEX >= 0x030E0000)
   #if CYTHON_VECTORCALL_TPNEW
-  {Py_tp_vectorcall, (void *)__pyx_tp_vectorcall_8orgstats_8consumer_8counting_9fast_path_Alike},
+  {Py_tp_vectorcall, (void *)__pyx_tp_vectorcall_8orgstats_8consumer_8counting_9fast_path_FastPath},
   #endif
   #endif
   {0, 0},
 };
-static PyType_Spec __pyx_type_8orgstats_8consumer_8counting_9fast_path_Alike_spec = {
-  "orgstats.consumer.counting.fast_path.Alike",
-  sizeof(struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_Alike),
+static PyType_Spec __pyx_type_8orgstats_8consumer_8counting_9fast_path_FastPath_spec = {
+  "orgstats.consumer.counting.fast_path.FastPath",
+  sizeof(struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_FastPath),
   0,
   Py_TPFLAGS_DEFAULT|Py_TPFLAGS_HAVE_VERSION_TAG|Py_TPFLAGS_BASETYPE|Py_TPFLAGS_HAVE_GC,
-  __pyx_type_8orgstats_8consumer_8counting_9fast_path_Alike_slots,
+  __pyx_type_8orgstats_8consumer_8counting_9fast_path_FastPath_slots,
 };
 #else
 
-static PyTypeObject __pyx_type_8orgstats_8consumer_8counting_9fast_path_Alike = {
+static PyTypeObject __pyx_type_8orgstats_8consumer_8counting_9fast_path_FastPath = {
   PyVarObject_HEAD_INIT(0, 0)
-  "orgstats.consumer.counting.fast_path.""Alike", /*tp_name*/
-  sizeof(struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_Alike), /*tp_basicsize*/
+  "orgstats.consumer.counting.fast_path.""FastPath", /*tp_name*/
+  sizeof(struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_FastPath), /*tp_basicsize*/
   0, /*tp_itemsize*/
-  __pyx_tp_dealloc_8orgstats_8consumer_8counting_9fast_path_Alike, /*tp_dealloc*/
+  __pyx_tp_dealloc_8orgstats_8consumer_8counting_9fast_path_FastPath, /*tp_dealloc*/
   0, /*tp_vectorcall_offset*/
   0, /*tp_getattr*/
   0, /*tp_setattr*/
@@ -7533,13 +7533,13 @@ static PyTypeObject __pyx_type_8orgstats_8consumer_8counting_9fast_path_Alike = 
   0, /*tp_as_buffer*/
   Py_TPFLAGS_DEFAULT|Py_TPFLAGS_HAVE_VERSION_TAG|Py_TPFLAGS_BASETYPE|Py_TPFLAGS_HAVE_GC, /*tp_flags*/
   PyDoc_STR("Kinds of records, and how many of each were seen since they were last taken.\n\n    `max_age_seconds` and `max_ahead_seconds` are those of `orgstats.consumer.counting.decode.AgeLimits`.\n    "), /*tp_doc*/
-  __pyx_tp_traverse_8orgstats_8consumer_8counting_9fast_path_Alike, /*tp_traverse*/
-  __pyx_tp_clear_8orgstats_8consumer_8counting_9fast_path_Alike, /*tp_clear*/
+  __pyx_tp_traverse_8orgstats_8consumer_8counting_9fast_path_FastPath, /*tp_traverse*/
+  __pyx_tp_clear_8orgstats_8consumer_8counting_9fast_path_FastPath, /*tp_clear*/
   0, /*tp_richcompare*/
   0, /*tp_weaklistoffset*/
   0, /*tp_iter*/
   0, /*tp_iternext*/
-  __pyx_methods_8orgstats_8consumer_8counting_9fast_path_Alike, /*tp_methods*/
+  __pyx_methods_8orgstats_8consumer_8counting_9fast_path_FastPath, /*tp_methods*/
   0, /*tp_members*/
   0, /*tp_getset*/
   0, /*tp_base*/
@@ -7549,9 +7549,9 @@ static PyTypeObject __pyx_type_8orgstats_8consumer_8counting_9fast_path_Alike = 
   #if !CYTHON_USE_TYPE_SPECS
   0, /*tp_dictoffset*/
   #endif
-  __pyx_tp_init_8orgstats_8consumer_8counting_9fast_path_Alike, /*tp_init*/
+  __pyx_tp_init_8orgstats_8consumer_8counting_9fast_path_FastPath, /*tp_init*/
   0, /*tp_alloc*/
-  __pyx_tp_new_8orgstats_8consumer_8counting_9fast_path_Alike, /*tp_new*/
+  __pyx_tp_new_8orgstats_8consumer_8counting_9fast_path_FastPath, /*tp_new*/
   0, /*tp_free*/
   0, /*tp_is_gc*/
   0, /*tp_bases*/
@@ -7568,7 +7568,7 @@ static PyTypeObject __pyx_type_8orgstats_8consumer_8counting_9fast_path_Alike = 
   #endif
   #if (!CYTHON_COMPILING_IN_PYPY || PYPY_VERSION_NUM >= 0x07030800) && (!CYTHON_COMPILING_IN_LIMITED_API || __PYX_LIMITED_VERSION_HEX >= 0x030E0000)
   #if CYTHON_VECTORCALL_TPNEW
-  __pyx_tp_vectorcall_8orgstats_8consumer_8counting_9fast_path_Alike, /*tp_vectorcall*/
+  __pyx_tp_vectorcall_8orgstats_8consumer_8counting_9fast_path_FastPath, /*tp_vectorcall*/
   #else
   NULL, /*tp_vectorcall*/
   #endif
@@ -7800,7 +7800,7 @@ static CYTHON_SMALL_CODE int __Pyx_InitConstants(__pyx_mstatetype *__pyx_mstate)
 static CYTHON_SMALL_CODE int __Pyx_modinit_Global_init_code(__pyx_mstatetype *__pyx_mstate); /*proto*/
 static CYTHON_SMALL_CODE int __Pyx_modinit_Variable_export_code(__pyx_mstatetype *__pyx_mstate); /*proto*/
 static CYTHON_SMALL_CODE int __Pyx_modinit_Function_export_code(__pyx_mstatetype *__pyx_mstate); /*proto*/
-static CYTHON_SMALL_CODE int __Pyx_modinit_Exttype___pyx_obj_8orgstats_8consumer_8counting_9fast_path_Alike(__pyx_mstatetype *__pyx_mstate); /*proto*/
+static CYTHON_SMALL_CODE int __Pyx_modinit_Exttype___pyx_obj_8orgstats_8consumer_8counting_9fast_path_FastPath(__pyx_mstatetype *__pyx_mstate); /*proto*/
 static CYTHON_SMALL_CODE int __Pyx_modinit_Exttype___pyx_obj_8orgstats_8consumer_8counting_9fast_path_Kind(__pyx_mstatetype *__pyx_mstate); /*proto*/
 static CYTHON_SMALL_CODE int __Pyx_modinit_Type_import_code(__pyx_mstatetype *__pyx_mstate); /*proto*/
 static CYTHON_SMALL_CODE int __Pyx_modinit_Variable_import_code(__pyx_mstatetype *__pyx_mstate); /*proto*/
@@ -7836,37 +7836,37 @@ static int __Pyx_modinit_Function_export_code(__pyx_mstatetype *__pyx_mstate) {
   return 0;
 }
 
-static int __Pyx_modinit_Exttype___pyx_obj_8orgstats_8consumer_8counting_9fast_path_Alike(__pyx_mstatetype *__pyx_mstate) {
+static int __Pyx_modinit_Exttype___pyx_obj_8orgstats_8consumer_8counting_9fast_path_FastPath(__pyx_mstatetype *__pyx_mstate) {
   __Pyx_RefNannyDeclarations
   int __pyx_lineno = 0;
   const char *__pyx_filename = NULL;
   int __pyx_clineno = 0;
   CYTHON_UNUSED_VAR(__pyx_mstate);
-  __Pyx_RefNannySetupContext("__Pyx_modinit_Exttype___pyx_obj_8orgstats_8consumer_8counting_9fast_path_Alike", 0);
-  /*--- Exttype __pyx_obj_8orgstats_8consumer_8counting_9fast_path_Alike ---*/
-  __pyx_vtabptr_8orgstats_8consumer_8counting_9fast_path_Alike = &__pyx_vtable_8orgstats_8consumer_8counting_9fast_path_Alike;
-  __pyx_vtable_8orgstats_8consumer_8counting_9fast_path_Alike._in_bounds = (int (*)(struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_Alike *, int64_t, int64_t))__pyx_f_8orgstats_8consumer_8counting_9fast_path_5Alike__in_bounds;
+  __Pyx_RefNannySetupContext("__Pyx_modinit_Exttype___pyx_obj_8orgstats_8consumer_8counting_9fast_path_FastPath", 0);
+  /*--- Exttype __pyx_obj_8orgstats_8consumer_8counting_9fast_path_FastPath ---*/
+  __pyx_vtabptr_8orgstats_8consumer_8counting_9fast_path_FastPath = &__pyx_vtable_8orgstats_8consumer_8counting_9fast_path_FastPath;
+  __pyx_vtable_8orgstats_8consumer_8counting_9fast_path_FastPath._in_bounds = (int (*)(struct __pyx_obj_8orgstats_8consumer_8counting_9fast_path_FastPath *, int64_t, int64_t))__pyx_f_8orgstats_8consumer_8counting_9fast_path_8FastPath__in_bounds;
   #if CYTHON_USE_TYPE_SPECS
-  __pyx_mstate->__pyx_ptype_8orgstats_8consumer_8counting_9fast_path_Alike = (PyTypeObject *) __Pyx_PyType_FromModuleAndSpec(__pyx_m, &__pyx_type_8orgstats_8consumer_8counting_9fast_path_Alike_spec, NULL); if (unlikely(!__pyx_mstate->__pyx_ptype_8orgstats_8consumer_8counting_9fast_path_Alike)) __PYX_ERR(0, 56, __pyx_L1_error)
+  __pyx_mstate->__pyx_ptype_8orgstats_8consumer_8counting_9fast_path_FastPath = (PyTypeObject *) __Pyx_PyType_FromModuleAndSpec(__pyx_m, &__pyx_type_8orgstats_8consumer_8counting_9fast_path_FastPath_spec, NULL); if (unlikely(!__pyx_mstate->__pyx_ptype_8orgstats_8consumer_8counting_9fast_path_FastPath)) __PYX_ERR(0, 56, __pyx_L1_error)
   #else
-  __pyx_mstate->__pyx_ptype_8orgstats_8consumer_8counting_9fast_path_Alike = &__pyx_type_8orgstats_8consumer_8counting_9fast_path_Alike;
+  __pyx_mstate->__pyx_ptype_8orgstats_8consumer_8counting_9fast_path_FastPath = &__pyx_type_8orgstats_8consumer_8counting_9fast_path_FastPath;
   #endif
   #if !CYTHON_COMPILING_IN_LIMITED_API
   #endif
   #if !CYTHON_USE_TYPE_SPECS
-  if (__Pyx_PyType_Ready(__pyx_mstate->__pyx_ptype_8orgstats_8consumer_8counting_9fast_path_Alike) < (0)) __PYX_ERR(0, 56, __pyx_L1_error)
+  if (__Pyx_PyType_Ready(__pyx_mstate->__pyx_ptype_8orgstats_8consumer_8counting_9fast_path_FastPath) < (0)) __PYX_ERR(0, 56, __pyx_L1_error)
   #endif
   #if CYTHON_COMPILING_IN_CPYTHON && PY_VERSION_HEX >= 0x030E0000
-  PyUnstable_Object_EnableDeferredRefcount((PyObject*)__pyx_mstate->__pyx_ptype_8orgstats_8consumer_8counting_9fast_path_Alike);
+  PyUnstable_Object_EnableDeferredRefcount((PyObject*)__pyx_mstate->__pyx_ptype_8orgstats_8consumer_8counting_9fast_path_FastPath);
   #endif
   #if !CYTHON_COMPILING_IN_LIMITED_API
-  if ((CYTHON_USE_TYPE_SLOTS && CYTHON_USE_PYTYPE_LOOKUP) && likely(!__pyx_mstate->__pyx_ptype_8orgstats_8consumer_8counting_9fast_path_Alike->tp_dictoffset && __pyx_mstate->__pyx_ptype_8orgstats_8consumer_8counting_9fast_path_Alike->tp_getattro == PyObject_GenericGetAttr)) {
-    __pyx_mstate->__pyx_ptype_8orgstats_8consumer_8counting_9fast_path_Alike->tp_getattro = PyObject_GenericGetAttr;
+  if ((CYTHON_USE_TYPE_SLOTS && CYTHON_USE_PYTYPE_LOOKUP) && likely(!__pyx_mstate->__pyx_ptype_8orgstats_8consumer_8counting_9fast_path_FastPath->tp_dictoffset && __pyx_mstate->__pyx_ptype_8orgstats_8consumer_8counting_9fast_path_FastPath->tp_getattro == PyObject_GenericGetAttr)) {
+    __pyx_mstate->__pyx_ptype_8orgstats_8consumer_8counting_9fast_path_FastPath->tp_getattro = PyObject_GenericGetAttr;
   }
   #endif
-  if (__Pyx_SetVtable(__pyx_mstate->__pyx_ptype_8orgstats_8consumer_8counting_9fast_path_Alike, __pyx_vtabptr_8orgstats_8consumer_8counting_9fast_path_Alike) < (0)) __PYX_ERR(0, 56, __pyx_L1_error)
-  if (PyObject_SetAttr(__pyx_m, __pyx_mstate_global->__pyx_n_u_Alike, (PyObject *) __pyx_mstate->__pyx_ptype_8orgstats_8consumer_8counting_9fast_path_Alike) < (0)) __PYX_ERR(0, 56, __pyx_L1_error)
-  if (__Pyx_setup_reduce((PyObject *) __pyx_mstate->__pyx_ptype_8orgstats_8consumer_8counting_9fast_path_Alike) < (0)) __PYX_ERR(0, 56, __pyx_L1_error)
+  if (__Pyx_SetVtable(__pyx_mstate->__pyx_ptype_8orgstats_8consumer_8counting_9fast_path_FastPath, __pyx_vtabptr_8orgstats_8consumer_8counting_9fast_path_FastPath) < (0)) __PYX_ERR(0, 56, __pyx_L1_error)
+  if (PyObject_SetAttr(__pyx_m, __pyx_mstate_global->__pyx_n_u_FastPath, (PyObject *) __pyx_mstate->__pyx_ptype_8orgstats_8consumer_8counting_9fast_path_FastPath) < (0)) __PYX_ERR(0, 56, __pyx_L1_error)
+  if (__Pyx_setup_reduce((PyObject *) __pyx_mstate->__pyx_ptype_8orgstats_8consumer_8counting_9fast_path_FastPath) < (0)) __PYX_ERR(0, 56, __pyx_L1_error)
   __Pyx_RefNannyFinishContext();
   return 0;
   __pyx_L1_error:;
@@ -8251,7 +8251,7 @@ __Pyx_RefNannySetupContext("PyInit_fast_path", 0);
   (void)__Pyx_modinit_Variable_export_code(__pyx_mstate);
   (void)__Pyx_modinit_Function_export_code(__pyx_mstate);
   /*--- Type init code ---*/
-  if (unlikely((__Pyx_modinit_Exttype___pyx_obj_8orgstats_8consumer_8counting_9fast_path_Alike(__pyx_mstate) < 0))) __PYX_ERR(0, 1, __pyx_L1_error)
+  if (unlikely((__Pyx_modinit_Exttype___pyx_obj_8orgstats_8consumer_8counting_9fast_path_FastPath(__pyx_mstate) < 0))) __PYX_ERR(0, 1, __pyx_L1_error)
   if (unlikely((__Pyx_modinit_Exttype___pyx_obj_8orgstats_8consumer_8counting_9fast_path_Kind(__pyx_mstate) < 0))) __PYX_ERR(0, 1, __pyx_L1_error)
   if (unlikely((__Pyx_modinit_Type_import_code(__pyx_mstate) < 0))) __PYX_ERR(0, 1, __pyx_L1_error)
   (void)__Pyx_modinit_Variable_import_code(__pyx_mstate);
@@ -8737,12 +8737,12 @@ __Pyx_RefNannySetupContext("PyInit_fast_path", 0);
  *         """Count a run of records; the places of the odd ones are added to `odd`, in order.
  * 
 */
-  __pyx_t_2 = __Pyx_CyFunction_New(&__pyx_mdef_8orgstats_8consumer_8counting_9fast_path_5Alike_3count, __Pyx_CYFUNCTION_CCLASS, __pyx_mstate_global->__pyx_n_u_Alike_count, NULL, __pyx_mstate_global->__pyx_n_u_orgstats_consumer_counting_fast_2, __pyx_mstate_global->__pyx_d, ((PyObject *)__pyx_mstate_global->__pyx_codeobj_tab[0])); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 70, __pyx_L1_error)
+  __pyx_t_2 = __Pyx_CyFunction_New(&__pyx_mdef_8orgstats_8consumer_8counting_9fast_path_8FastPath_3count, __Pyx_CYFUNCTION_CCLASS, __pyx_mstate_global->__pyx_n_u_FastPath_count, NULL, __pyx_mstate_global->__pyx_n_u_orgstats_consumer_counting_fast_2, __pyx_mstate_global->__pyx_d, ((PyObject *)__pyx_mstate_global->__pyx_codeobj_tab[0])); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 70, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_2);
   #if CYTHON_COMPILING_IN_CPYTHON && PY_VERSION_HEX >= 0x030E0000
   PyUnstable_Object_EnableDeferredRefcount(__pyx_t_2);
   #endif
-  if (__Pyx_SetItemOnTypeDict(__pyx_mstate_global->__pyx_ptype_8orgstats_8consumer_8counting_9fast_path_Alike, __pyx_mstate_global->__pyx_n_u_count, __pyx_t_2) < (0)) __PYX_ERR(0, 70, __pyx_L1_error)
+  if (__Pyx_SetItemOnTypeDict(__pyx_mstate_global->__pyx_ptype_8orgstats_8consumer_8counting_9fast_path_FastPath, __pyx_mstate_global->__pyx_n_u_count, __pyx_t_2) < (0)) __PYX_ERR(0, 70, __pyx_L1_error)
   __Pyx_DECREF(__pyx_t_2); __pyx_t_2 = 0;
 
   /* "consumer/counting/fast_path.pyx":103
@@ -8752,12 +8752,12 @@ __Pyx_RefNannySetupContext("PyInit_fast_path", 0);
  *         """(what `first` said, records) of each kind that has any; nothing is kept."""
  *         kinds, self._kinds = self._kinds, {}
 */
-  __pyx_t_2 = __Pyx_CyFunction_New(&__pyx_mdef_8orgstats_8consumer_8counting_9fast_path_5Alike_5take, __Pyx_CYFUNCTION_CCLASS, __pyx_mstate_global->__pyx_n_u_Alike_take, NULL, __pyx_mstate_global->__pyx_n_u_orgstats_consumer_counting_fast_2, __pyx_mstate_global->__pyx_d, ((PyObject *)__pyx_mstate_global->__pyx_codeobj_tab[1])); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 103, __pyx_L1_error)
+  __pyx_t_2 = __Pyx_CyFunction_New(&__pyx_mdef_8orgstats_8consumer_8counting_9fast_path_8FastPath_5take, __Pyx_CYFUNCTION_CCLASS, __pyx_mstate_global->__pyx_n_u_FastPath_take, NULL, __pyx_mstate_global->__pyx_n_u_orgstats_consumer_counting_fast_2, __pyx_mstate_global->__pyx_d, ((PyObject *)__pyx_mstate_global->__pyx_codeobj_tab[1])); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 103, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_2);
   #if CYTHON_COMPILING_IN_CPYTHON && PY_VERSION_HEX >= 0x030E0000
   PyUnstable_Object_EnableDeferredRefcount(__pyx_t_2);
   #endif
-  if (__Pyx_SetItemOnTypeDict(__pyx_mstate_global->__pyx_ptype_8orgstats_8consumer_8counting_9fast_path_Alike, __pyx_mstate_global->__pyx_n_u_take, __pyx_t_2) < (0)) __PYX_ERR(0, 103, __pyx_L1_error)
+  if (__Pyx_SetItemOnTypeDict(__pyx_mstate_global->__pyx_ptype_8orgstats_8consumer_8counting_9fast_path_FastPath, __pyx_mstate_global->__pyx_n_u_take, __pyx_t_2) < (0)) __PYX_ERR(0, 103, __pyx_L1_error)
   __Pyx_DECREF(__pyx_t_2); __pyx_t_2 = 0;
 
   /* "(tree fragment)":1
@@ -8765,26 +8765,26 @@ __Pyx_RefNannySetupContext("PyInit_fast_path", 0);
  *     cdef tuple state
  *     cdef object _dict
 */
-  __pyx_t_2 = __Pyx_CyFunction_New(&__pyx_mdef_8orgstats_8consumer_8counting_9fast_path_5Alike_7__reduce_cython__, __Pyx_CYFUNCTION_CCLASS, __pyx_mstate_global->__pyx_n_u_Alike___reduce_cython, NULL, __pyx_mstate_global->__pyx_n_u_orgstats_consumer_counting_fast_2, __pyx_mstate_global->__pyx_d, ((PyObject *)__pyx_mstate_global->__pyx_codeobj_tab[2])); if (unlikely(!__pyx_t_2)) __PYX_ERR(1, 1, __pyx_L1_error)
+  __pyx_t_2 = __Pyx_CyFunction_New(&__pyx_mdef_8orgstats_8consumer_8counting_9fast_path_8FastPath_7__reduce_cython__, __Pyx_CYFUNCTION_CCLASS, __pyx_mstate_global->__pyx_n_u_FastPath___reduce_cython, NULL, __pyx_mstate_global->__pyx_n_u_orgstats_consumer_counting_fast_2, __pyx_mstate_global->__pyx_d, ((PyObject *)__pyx_mstate_global->__pyx_codeobj_tab[2])); if (unlikely(!__pyx_t_2)) __PYX_ERR(1, 1, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_2);
   #if CYTHON_COMPILING_IN_CPYTHON && PY_VERSION_HEX >= 0x030E0000
   PyUnstable_Object_EnableDeferredRefcount(__pyx_t_2);
   #endif
-  if (__Pyx_SetItemOnTypeDict(__pyx_mstate_global->__pyx_ptype_8orgstats_8consumer_8counting_9fast_path_Alike, __pyx_mstate_global->__pyx_n_u_reduce_cython, __pyx_t_2) < (0)) __PYX_ERR(1, 1, __pyx_L1_error)
+  if (__Pyx_SetItemOnTypeDict(__pyx_mstate_global->__pyx_ptype_8orgstats_8consumer_8counting_9fast_path_FastPath, __pyx_mstate_global->__pyx_n_u_reduce_cython, __pyx_t_2) < (0)) __PYX_ERR(1, 1, __pyx_L1_error)
   __Pyx_DECREF(__pyx_t_2); __pyx_t_2 = 0;
 
   /* "(tree fragment)":17
  *     else:
- *         return __pyx_unpickle_Alike, (type(self), 0xc35e31a, state)
+ *         return __pyx_unpickle_FastPath, (type(self), 0xc35e31a, state)
  * def __setstate_cython__(self, __pyx_state):             # <<<<<<<<<<<<<<
- *     __pyx_unpickle_Alike__set_state(self, __pyx_state)
+ *     __pyx_unpickle_FastPath__set_state(self, __pyx_state)
 */
-  __pyx_t_2 = __Pyx_CyFunction_New(&__pyx_mdef_8orgstats_8consumer_8counting_9fast_path_5Alike_9__setstate_cython__, __Pyx_CYFUNCTION_CCLASS, __pyx_mstate_global->__pyx_n_u_Alike___setstate_cython, NULL, __pyx_mstate_global->__pyx_n_u_orgstats_consumer_counting_fast_2, __pyx_mstate_global->__pyx_d, ((PyObject *)__pyx_mstate_global->__pyx_codeobj_tab[3])); if (unlikely(!__pyx_t_2)) __PYX_ERR(1, 17, __pyx_L1_error)
+  __pyx_t_2 = __Pyx_CyFunction_New(&__pyx_mdef_8orgstats_8consumer_8counting_9fast_path_8FastPath_9__setstate_cython__, __Pyx_CYFUNCTION_CCLASS, __pyx_mstate_global->__pyx_n_u_FastPath___setstate_cython, NULL, __pyx_mstate_global->__pyx_n_u_orgstats_consumer_counting_fast_2, __pyx_mstate_global->__pyx_d, ((PyObject *)__pyx_mstate_global->__pyx_codeobj_tab[3])); if (unlikely(!__pyx_t_2)) __PYX_ERR(1, 17, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_2);
   #if CYTHON_COMPILING_IN_CPYTHON && PY_VERSION_HEX >= 0x030E0000
   PyUnstable_Object_EnableDeferredRefcount(__pyx_t_2);
   #endif
-  if (__Pyx_SetItemOnTypeDict(__pyx_mstate_global->__pyx_ptype_8orgstats_8consumer_8counting_9fast_path_Alike, __pyx_mstate_global->__pyx_n_u_setstate_cython, __pyx_t_2) < (0)) __PYX_ERR(1, 17, __pyx_L1_error)
+  if (__Pyx_SetItemOnTypeDict(__pyx_mstate_global->__pyx_ptype_8orgstats_8consumer_8counting_9fast_path_FastPath, __pyx_mstate_global->__pyx_n_u_setstate_cython, __pyx_t_2) < (0)) __PYX_ERR(1, 17, __pyx_L1_error)
   __Pyx_DECREF(__pyx_t_2); __pyx_t_2 = 0;
 
   /* "(tree fragment)":1
@@ -8817,16 +8817,16 @@ __Pyx_RefNannySetupContext("PyInit_fast_path", 0);
   /* "(tree fragment)":4
  *     int __Pyx_CheckUnpickleChecksum(long, long, long, long, const char*) except -1
  *     int __Pyx_UpdateUnpickledDict(object, object, Py_ssize_t) except -1
- * def __pyx_unpickle_Alike(__pyx_type, long __pyx_checksum, tuple __pyx_state):             # <<<<<<<<<<<<<<
+ * def __pyx_unpickle_FastPath(__pyx_type, long __pyx_checksum, tuple __pyx_state):             # <<<<<<<<<<<<<<
  *     cdef object __pyx_result
  *     __Pyx_CheckUnpickleChecksum(__pyx_checksum, 0xc35e31a, 0x88c5a21, 0x8613fd0, b'_kinds, _max_age, _max_ahead')
 */
-  __pyx_t_2 = __Pyx_CyFunction_New(&__pyx_mdef_8orgstats_8consumer_8counting_9fast_path_1__pyx_unpickle_Alike, 0, __pyx_mstate_global->__pyx_n_u_pyx_unpickle_Alike, NULL, __pyx_mstate_global->__pyx_n_u_orgstats_consumer_counting_fast_2, __pyx_mstate_global->__pyx_d, ((PyObject *)__pyx_mstate_global->__pyx_codeobj_tab[6])); if (unlikely(!__pyx_t_2)) __PYX_ERR(1, 4, __pyx_L1_error)
+  __pyx_t_2 = __Pyx_CyFunction_New(&__pyx_mdef_8orgstats_8consumer_8counting_9fast_path_1__pyx_unpickle_FastPath, 0, __pyx_mstate_global->__pyx_n_u_pyx_unpickle_FastPath, NULL, __pyx_mstate_global->__pyx_n_u_orgstats_consumer_counting_fast_2, __pyx_mstate_global->__pyx_d, ((PyObject *)__pyx_mstate_global->__pyx_codeobj_tab[6])); if (unlikely(!__pyx_t_2)) __PYX_ERR(1, 4, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_2);
   #if CYTHON_COMPILING_IN_CPYTHON && PY_VERSION_HEX >= 0x030E0000
   PyUnstable_Object_EnableDeferredRefcount(__pyx_t_2);
   #endif
-  if (PyDict_SetItem(__pyx_mstate_global->__pyx_d, __pyx_mstate_global->__pyx_n_u_pyx_unpickle_Alike, __pyx_t_2) < (0)) __PYX_ERR(1, 4, __pyx_L1_error)
+  if (PyDict_SetItem(__pyx_mstate_global->__pyx_d, __pyx_mstate_global->__pyx_n_u_pyx_unpickle_FastPath, __pyx_t_2) < (0)) __PYX_ERR(1, 4, __pyx_L1_error)
   __Pyx_DECREF(__pyx_t_2); __pyx_t_2 = 0;
 
   /* "(tree fragment)":1
@@ -8921,31 +8921,31 @@ static int __Pyx_InitConstants(__pyx_mstatetype *__pyx_mstate) {
   int __pyx_clineno = 0;
   CYTHON_UNUSED_VAR(__pyx_mstate);
   {
-    const struct { const unsigned int length: 8; } str_length_index[] = {{19},{15},{1},{1},{179},{8},{31},{7},{6},{2},{9},{50},{5},{23},{25},{11},{10},{14},{5},{4},{22},{24},{8},{6},{20},{12},{8},{8},{12},{8},{10},{8},{7},{14},{12},{11},{10},{20},{19},{14},{12},{10},{17},{13},{12},{12},{19},{8},{5},{13},{18},{2},{18},{5},{7},{6},{11},{6},{5},{3},{7},{5},{5},{4},{5},{6},{15},{17},{2},{15},{4},{3},{36},{22},{25},{3},{6},{3},{4},{10},{4},{5},{4},{4},{9},{6},{12},{5},{6}};
+    const struct { const unsigned int length: 8; } str_length_index[] = {{19},{15},{1},{1},{179},{8},{31},{7},{6},{2},{9},{50},{14},{5},{8},{26},{28},{14},{13},{4},{22},{24},{8},{6},{20},{12},{8},{8},{12},{8},{10},{8},{7},{14},{12},{11},{10},{23},{19},{14},{12},{10},{17},{13},{12},{12},{19},{8},{5},{13},{18},{2},{18},{5},{7},{6},{11},{6},{5},{3},{7},{5},{5},{4},{5},{6},{15},{17},{2},{15},{4},{3},{36},{22},{25},{3},{6},{3},{4},{10},{4},{5},{4},{4},{9},{6},{12},{5},{6}};
     const struct { const unsigned int length: 8; } bytes_length_index[] = {{8},{6},{7},{10},{8},{6},{9},{11},{11},{55},{55},{110},{110},{57},{232}};
     #ifndef CYTHON_COMPRESS_STRINGS
       #define CYTHON_COMPRESS_STRINGS 90
     #endif
-    #if (CYTHON_COMPRESS_STRINGS) == 1 /* compression: zlib (1094 bytes) */
-static const char cstring[] = "x\332\215TAs\0237\024\306\323\024L\343\201\230\232\246)\323V.mR\206\326\220!\020\246=t\334\304tZ\246!!\016\244\027v\224\325\263\275\365Z\262W\332\304fz\3101\307=\352\250\343\036}\334\243\217\034}\334\243\177\002?\241O\353\304\023H;\303z$=}z\357}\322\367$\223\206\007>\223?\220\332!pEZT\222\357U\000@\032\001mv\020\272S\371eK( \252E\025\331\030\250\226\340\304\223\204\201\357\035@@\025\370\003\"U\340\271\n\002\353\304\311vm\373\307\265\307k\204rF\002\370\033\\%\211\014\017\\\237J\t\222\210\0069\010=_y\234\250A\027d\205\374\336 \003\021\022\016\300\210\022\244\213~\347\003T\0138\221\240\254AV(\347BQ\345\t\356`\270\307\233+\204y\001\222x\207`\243\237P_B\2052\346\240\037\270\202\313\260\003\301=W\204\034)\233\367\032T*\247KU\253\322\035\364\231\047\351\201\017\300m\337t=9\265\230\010\232\022Id\345,\276r\026_\231\305gZ\005BtHC\004\244\352{m\310\272\212\343\004\300B\027\0347S\313q\316`<\203\315\372\376B\226zj*\332\206_\3676\236\326\352\316nm\343\331\326\346nV\226\247\036g\266]L}\212^\310\354l<\333\333\252\3276\235\255\352\237\265]\307\331\036\364\261mb\225\234-\350\253\347\320p\234S%\001\275\035fW\360k\204\334\265c\363,!~\035\352\361l\024,\3643\204\323\316t\204#;\240\220\216\333\002\267\215RMg\001\310\320WS\3734\2175m\275\247V\310\273\236\333\306l\331\271\337\303\354\241\246\320\241\262\345\260\034\275\220\372g\264\247\0328\027\324\230\001\320\267\023Te\266Uy\356@\027\325r\024Hu&\203\047\035W\004\"\304r\003\225\003\356z\2422\003$U\256\217\243\203\232\250\200\272p@\335vV\301\254\003\006\334\025\014\246}\306>}`\r/\220\nUmy\315\026r\341\t\241\357)\350\3106\232\266I\037xS\265:\264\357\320&\340\036\361\3521\231M[@\331\014\300_Sv\301\255\340\243\013\361iY\n\301>\350\306\316|$V\253Ce\005\354\345\272\200\342A]\321\001\331\025]|W\"`A\310%\370\r\224\215A\203ba\245\367\0322\005\355}Ux\237\224\327\261@\247\033v\031\302\241\204\231\310\207\324\017\247\235tq\332\024\301\000\031\035\217\235\322t\003a\377\"\020\300\022\343\206\325 @\325\005\237\245<\316\245s\337\230\262y\024\027\255y\333""\254\232\047q\37187\231\373Z\367\306\344\376p>\371y\324\036\357<O\347>\215\326\242\276\356\031t\273r\374O\264\256\313i~\331Ps\024\363\244\232\316\315\237\254\376O\330C\23579S<\027\266bzq~x-\241\247ao\363\227>\271e\027\212Q)\372K3s\047^\213{i~!\272\022\365\364e\355\307e\033}x\3622\252\351\222\336I\3637\"\364^\214z\023\354\224~d\026\343l[\030s}|\375;S\217\213\361\312\360V\362\333hu\362.R\375\017\266\273q}X\374p\266\307f}\3521e[6,.\307\353\303\273\311\313Qu\362.\262sl\221\023\025\375\244\353f\t\243p\022D\305hY\177\254\367\315\213\370\341\360jRJ\366G{oV\306;\365q}\177\274\377j\374\312\035\273\354\270\372\366\332\245\253_Y\366/t%\316M\362\205\223?\"\232\026J\321\023\275\214E(\024\243\317\242\327\346\006V\254\232\026\226tQ\3371\253i\341f\264\223\026p\017eS4\345taq\274h\305\316\245\013\266\016\037\351\325\264\364\245\3363\345\361\355\007\343\007\233\243\352h\377\315\213\361n\035CNz\231\367\375an\270\230\\\306\322,\330\263\256\233o\261\304\275s\341\267\364\232>B\254\037\017\222\\r3\241I\266\272\026\035\352\227\246\026\227PKT9\251\217\226\336\224\323\322\347z\336\254NJ\213\321\221\246\2727AG\274\000\230\246\220I\212\244\377\002\307w\320\337";
-    PyObject *data = __Pyx_DecompressString(cstring, 1094, 1);
+    #if (CYTHON_COMPRESS_STRINGS) == 1 /* compression: zlib (1095 bytes) */
+static const char cstring[] = "x\332\215T\315o\032G\024\017\252\23385jLBJ]\253\355\320\017\273\356\007\t\n\211\255\346PQ\033WiT\307\3048qU)\253\361\356\003\266,3\2603\213!\352\301G\037\3678\307=\356\221\343\0369\372\270G\216\374\t\371\023\372f1\310\251S)\213\346\3537\357\315o\336\357\275\201\324mp,\361#\251\364\200I\322\244\202|\047]\000Rwi\243\215\320F\341\227=.\201\310&\225d{ \233\234\021[\020\013\034\373\030\\*\301\031\020!]\333\224\340j#F\366+\373?\225\266J\2042\213\270\3607\230R\020\341\035\233\016\025\002\004\341ur\354\331\216\264\031\221\203\016\210\002yR\047\003\356\021\006`\021\311I\007\355.;\310&0\"@\352\tY\247\214qI\245\315\231\201\3566k\254\023\313v\221\304\356\201\366\336\245\216\200\002\265,\003\355\300\344Lxmp\357\231\334cH\331\270W\247B\032\035*\233\205\316\240o\331\202\036;\000L\367\r\323\026\323\231\305\335\206@\022Q\230\371\027f\376\205\271\177\242\225\313y\233\324\271K~=\334~Z\251\031\007\225\355g{;\007\211\230\273h\271\217\206\263\261`\030.X\236\t\206\231\310h\030\227v0>\315\370\216\275\204y\276\222\264\005Omf\351v\365\300\013\364\312a\306\366\263\303\275Ze\307\330+\377Q90\214\375A\037\333\016&\315\330\203\276|\016u\303\270\020\026\320\332\260\364\016~u\217\231zl\314\016\304\257Mm\226\214\334\362\234\004a\264=\035\341D\017\250\253a6\301l\241r\323\225\013\302s\344t~q\216\236\352\364Og\036\353\330f\013O\233\305\371\037X\3075\205zR\047H\323t=\352\314\230/d0\256\0102\007\240\257\027(\314\374\266\342RLW\0053$\0109S\302\026\206\311]\356a\001\000\025\003f\332\2740\007\004\225\246\203\243\201\262H\227\232pL\315V\222\264\244\003\013\230\311-\230\366\t\373\364\311\325mWH\024\266i7\232\310\205\021B\337\226\320\026-\234\352&\034`\r\331l\323\276A\033\200w\304b\264D\262l\002\265\346\000\376\032\242\003f\001\237\241\207\217MSp\353\275jxn#0am*\n\240\013\367\n\212\201\232\274\r\242\303;\370\322\270k\271\036\023\340\324Q6\013\352\024s+\354\327\220(\250\353SbII\273\255\201v\307\353X\010{\002\346\"\367\250\343M;a\342\262\301\335\0012\032\266uA\323q\271\376\323@\000S\214\027\226\003\027U\347l~""\344ij\274\360U\220\017\036\205\031=]\013h\320\013\253\247\251\311\302\227\252\033\223\373\303\245\350\361\250\025W\237\217\027\356\370%\277\257\272\001\232\3358\375\307\337T\371\361\242\266?\tYT\036/,\235\025\377\307mKm\005\305\240|\311\355\3730\037>\036\262\321\314\355\315\342\265\217V\365F\306\317\372\177*+\330\010Kaw\274\270\354\337\360\273\352\272r\302\274\366\356\235\275\364+*\253\252\343\305\333>Z\347\374\356\004;\251\036\005\2710\271\026\372\334\212o}\033\324\302L\270>\\\215~\033\025\047o#\345w\260\375\020\326\206\231\367g\333\n6\247\026S\266\2150\033V\303\306\360\257\321\215Qw\3626\222:-#r&\375\237U-XA/\\\270~\306_S\037\252\243\340E\370px3\312FG\243\303\363\365\270Z\213kG\361\321\253\370\225\031\233\326i\371\315\307\327n~\241\331?S\20505YL\237\375\356\323q:\353\357\2525LB:\343\177\342\277\016n\047\322\246WTFm\004\305q\372\256_\035\247\361\016\371 \023\344\307\313\2718\267\036tQ\234\345;\376C\365\201*\216\263\237\253\303 \037\177\375 ~\2603*\217\216\316_\304\0075t9\353&\326\367\207\251a.\272\036Q\\a\254\233\3017\230\342\356%\367UUR\047\210\365\303A\224\212\356F4JvK~O\275\014*\030yM\253\034\325F+\347\371q\366S\265\024\024\047\331\234\177\242\250\352N\320\020\013\000\217I\047\222\"\351\277\321D\331\257";
+    PyObject *data = __Pyx_DecompressString(cstring, 1095, 1);
     #define __Pyx_DecompressString_LZSS_UNUSED
     if (unlikely(!data)) __PYX_ERR(0, 1, __pyx_L1_error)
     const char* const bytes = __Pyx_PyBytes_AsString(data);
     #if !CYTHON_ASSUME_SAFE_MACROS
     if (likely(bytes)); else { Py_DECREF(data); __PYX_ERR(0, 1, __pyx_L1_error) }
     #endif
-    #elif (CYTHON_COMPRESS_STRINGS) > 0 && (CYTHON_COMPRESS_STRINGS) <= 90 /* compression: lzss (1388 bytes) */
-static const char cstring[] = "\377 fields,\377 Event h\377as (tree\277 fragm\020\000)\377.?Note t\377hat Cyth\377on is de\377liberate\377ly stric\367ter!\001n PE\377P-484 an\377d reject\377s subcla\377sses of \377builtin \377types. I\377f you ne\177ed to p%\000\376%\tthen se\375t\200\000e \047ann\377otation_\376<\000ing\047 di\355rb\000iv\242\000o F\377alse.add\375_%\000econsu\377mer/coun\376p\000g/fast_\377path.pyx\377disablee\275n\002\001gcis\004\003doorgsb\000s.8\005\345.8\005.7\006\247\"roo\377m for Al\367ike\000\002.__r\177educe_c\251\"\003__\017\005\301\000R\001\t\r\226\0025\003\377takeBUCK\377ET_SECON{DS\222BKind\000\001\370I\017\017\004I\016_COUN\377TED_NAME\277S__Pyx\001\000D\376\243@_NextRe\367f__\303$e___\363_d\026\001\006\000func\316\014\001get\245\003\032\000ma\373in \001moduln)\002nam\002\003ew9\001~\306 _check\350 \373__\n\001resul\301t\006\003A\004!\001\354A\033\003un\017pickK\000\263\"\005\014\353\001\346B\003vt\233A\235\001qua\311lo\005\330$_\330.\361&ex\224\321\001\261`_\243\005s\306\010\234/_\363te\223`\200$is_c\377oroutine\377asyncio.\276\010\006satcl\026\000_\376\221 traceba\363ck\330b\335beden\217code\000\003y\002\333\205\003f\357irst\323 hig\371hi\000\316@exite\347msk\331@\000\001sle\377ngthmax_\337age_s\267\204\001ds\336\n\002head\010\006sm\377sgspec.s\277tructs\210Ao\351d\215\204\"\315\204\006s\253@mas\343.e\360\206\001\005\016\367\000com\177espopre\207 \377drunself\177setdefa\326@Osize\305\204\002\254\204\001t\315`\373ti-\000tampu\177pdateus\275\001\276\274cvalue\000\002s\377category\277org_id`\004p\343ro\237\207\001\016\000\340@nti\267tyr\363 onJ\006\200\377\001\330\004\"\240!\2406\373\250\021\007\001#\2401\240F\377\250!\200\001\340\004\037\230\377q\320 0\260\013\270;\377\300k\320QR\330\004\023\177\2204\220x\230q\240/\000\377\007\200|\2207\230!\330\377\010&\240a\240w\250n\177\270A\330\004\013\2101 \024\3775\230\010\240\001\240\021\330\375\004.\006\047\240q\250\010\260\367\016\270a0\004\360\010\000\n\375\033L\001\021\220\024\220Y\230\377d\240)\2504\250q\330\377\010""\020\220\007\220q\230\006\357\230l\250!:\001v\210W\377\220E\230\024\230Q\330\010\373\022\220{\000\027\220q\340\010\377\027\220t\2306\240\027\250\374\222\0021\000\017\320\017%\240T\377\250\021\250\047\260\033\270G\357\3001\340\010\005\nA\200\001\276]\016+\250T\260\021D\0478\363\2407\212\003h\003&\240d\250\377!\2507\260+\270W\300\331Ai\002\010\007Q\200\016\001\210t\277\220:\230T\240\031\303\000\010\377\017\210r\220\021\220&\230\377\005\230X\240V\2505\260\377\t\270\024\270X\300U\310\377\047\320QT\320TX\320\377X^\320^c\320cd\177\200A\360\016\000\t\036\350\001\377\032\230.\250\001\340\010\014\377\210J\220a\330\014\024\220\367F\230&\202@\014\021\220\026\357\220z\240\022\257@A\330\014\377\031\230\021\230)\2401\330\277\014\025\220Q\330\014\201 !\377\240\021\240!\330\020\027\320\375\027\351!\001\330\020\023\2205\377\230\003\2301\330\024\035\230\377U\240!\320#3\3203\377D\300A\300X\310V\320\333ST0\000\210q)\0020\260_\001\260\027\270\006\230@\020\326!\3277\240$\340@q4\010\033\230\3674\230w\364@x\250y\270\277\001\270\025\270a\270\031\0024\377\220v\230W\240E\250\024\376\311 \033\270A\270T\300\031\377\310!\330\024\030\230\013\240\3771\340\024\027\220w\230aG\230q\340\203\000\265`\203\000\014\274B\007\017\210q";
-    PyObject *data = __Pyx_DecompressString_LZSS(cstring, 1388, 1827);
+    #elif (CYTHON_COMPRESS_STRINGS) > 0 && (CYTHON_COMPRESS_STRINGS) <= 90 /* compression: lzss (1387 bytes) */
+static const char cstring[] = "\377 fields,\377 Event h\377as (tree\277 fragm\020\000)\377.?Note t\377hat Cyth\377on is de\377liberate\377ly stric\367ter!\001n PE\377P-484 an\377d reject\377s subcla\377sses of \377builtin \377types. I\377f you ne\177ed to p%\000\376%\tthen se\375t\200\000e \047ann\377otation_\376<\000ing\047 di\355rb\000iv\242\000o F\377alse.add\375_%\000econsu\377mer/coun\376p\000g/fast_\377path.pyx\377disablee\275n\002\001gcis\004\003doorgsb\000s.8\005\345.8\005.7\006\247\"roo\377m for BU\377CKET_SEC\257ONDS\310\"Fg\000P\374f\000\000\005.__red\337uce_c\302\"__\300\017\010\335\000n\001\t\020\265\002;\006ta?keKind\000\001?\017\374\017\004<\016_COUNT\377ED_NAMES___Pyx\001\000D\262@\377_NextRef\373__\322$e____yd\026\001\006\000func\014\001\347get\230\003\032\000mai}n \001modul)\0027nam\002\003ew9\001\325 \277_check\367 _\375_\n\001result\340\006\003A\004!\001\373A\033\003unp\007ickK\000\254%\010\014\356\001E\003\363vt\255A\240\001qualdr\005\321$_\321.\352&ex\324\001\312\303`_\246\005s\311\010\237/_t\371e\245`\203$is_co\377routinea\177syncio.\010\006_satcl\026\000_\224 \377tracebac\371k\352b\357bedenc\307ode\000\003y\002\355\205\003fi\367rst\326 high\374i\000\321@exitem\363sk\334@\000\001slen\377gthmax_aoge_s\311\204\001ds\n\002\357head\010\006sms\377gspec.st\337ructs\213Aod\364\237\204\"\337\204\006s\256@mas.\361e\202\207\001\005\016\367\000come\277spopre\207 d\377runselfs\277etdefa\331@s\247ize\273\204\002\234\204\001t\320`t\375i-\000tampup?dateus\275\001\277c\337value\000\002sc\377ategoryo\337rg_id`\004pr\361o\261\207\001\016\000\340@ntit\333yr\363 onJ\006\200\001\377\330\004\"\240!\2406\250\375\021\007\001&\240a\240v\250\377Q\200\001\340\004\037\230q\377\320 0\260\013\270;\300\377k\320QR\330\004\023\220\2774\220x\230q\240/\000\007\377\200|\2207\230!\330\010\376,\001w\250n\270A\330\004\367\013\2101 \0248\2308\240\3631\240 \000.\006*\250!\250\357;\260n\300/\005\360\010\000\373\n\033L\001\021\220\024\220Y\377\230d\240)\2504\250q\377\330\010\020\220\007\220q\230\377\006\230l\250!""\330\004\007\377\200v\210W\220E\230\024\277\230Q\330\010\022\220{\000\027\377\220q\340\010\027\220t\230\3176\240\027\250\222\0021\000\017\320\377\017%\240T\250\021\250\047\377\260\033\270G\3001\340\010\356\005\nA\200\001]\016+\250T;\260\021D\0478\2407\212\003h\003\377)\250\024\250Q\250g\260\237[\300\007\300qi\002\010\007\001\373\200A}\000\210t\220:\230\367T\240\031\303\000\010\017\210r\377\220\021\220&\230\005\230X\377\240V\2505\260\t\270\024\377\270X\300U\310\047\320Q\377T\320TX\320X^\320\377^c\320cd\200A\360\357\016\000\t\036\350\001\032\230.\377\250\001\340\010\014\210J\220\377a\330\014\024\220F\230&\376\202@\014\021\220\026\220z\240\375\022\326\"\014\031\230\021\230)\377\2401\330\014\025\220Q\330\375\014\201 !\240\021\240!\330\177\020\027\320\027\047\240q\232 \377\020\023\2205\230\003\2301\377\330\024\035\230U\240!\320\377#3\3203D\300A\300\277X\310V\320ST0\000\210\375q)\0020\260\001\260\027\270\347\006\270a9\000\327 7\240$\370\220`\030\0006\006\033\2304\230w\376\244`x\250y\270\001\270\025\367\270a\270\031\0024\220v\230\327W\240E\211 T\365 A\270\377T\300\031\310!\330\024\030\377\230\013\2401\340\024\027\220?w\230a\230q\340\203\000\265`:\203\000\014\274B\017\210q";
+    PyObject *data = __Pyx_DecompressString_LZSS(cstring, 1387, 1845);
     #define __Pyx_DecompressString_UNUSED
     if (unlikely(!data)) __PYX_ERR(0, 1, __pyx_L1_error)
     const char* const bytes = __Pyx_PyBytes_AsString(data);
     #if !CYTHON_ASSUME_SAFE_MACROS
     if (likely(bytes)); else { Py_DECREF(data); __PYX_ERR(0, 1, __pyx_L1_error) }
     #endif
-    #else /* compression: none (1827 bytes) */
-static const char bytes[] = " fields, Event has (tree fragment).?Note that Cython is deliberately stricter than PEP-484 and rejects subclasses of builtin types. If you need to pass subclasses then set the \047annotation_typing\047 directive to False.add_noteconsumer/counting/fast_path.pyxdisableenablegcisenabledorgstats.consumer.counting.fast_path has room for AlikeAlike.__reduce_cython__Alike.__setstate_cython__Alike.countAlike.takeBUCKET_SECONDSEventKindKind.__reduce_cython__Kind.__setstate_cython___COUNTED_NAMES__Pyx_PyDict_NextRef__annotate____dict____func____getstate____main____module____name____new____pyx_checksum__pyx_result__pyx_state__pyx_type__pyx_unpickle_Alike__pyx_unpickle_Kind__pyx_vtable____qualname____reduce____reduce_cython____reduce_ex____set_name____setstate____setstate_cython____test___dict_is_coroutineasyncio.coroutinesatcline_in_tracebackcountcountedencodeencode_namefieldsfirstgethighestindexitemskindkindslengthmax_age_secondsmax_ahead_secondsmsmsgspec.structsnameoddorgstats.consumer.counting.fast_pathorgstats.schemas.eventorgstats.schemas.outcomespoprecordrunselfsetdefaultsizestatetaketexttimestampupdateuse_setstatevaluevaluescategoryorg_idoutcomeproject_idquantityreasontimestamp\200\001\330\004\"\240!\2406\250\021\200\001\330\004#\2401\240F\250!\200\001\340\004\037\230q\320 0\260\013\270;\300k\320QR\330\004\023\2204\220x\230q\240\001\330\004\007\200|\2207\230!\330\010&\240a\240w\250n\270A\330\004\013\2101\200\001\340\004\037\230q\320 0\260\013\270;\300k\320QR\330\004\023\2205\230\010\240\001\240\021\330\004\007\200|\2207\230!\330\010\047\240q\250\010\260\016\270a\330\004\013\2101\200\001\360\010\000\n\033\230!\330\010\021\220\024\220Y\230d\240)\2504\250q\330\010\020\220\007\220q\230\006\230l\250!\330\004\007\200v\210W\220E\230\024\230Q\330\010\022\220!\330\010\027\220q\340\010\027\220t\2306\240\027\250\001\330\004\007\200q\330\010\017\320\017%\240T\250\021\250\047\260\033\270G\3001\340\010\017\320\017%\240T\250\021\250\047\260\033\270A\200\001\360\010\000\n\033\230!\330""\010\021\220\024\220Y\230d\240+\250T\260\021\330\010\020\220\007\220q\230\006\230l\250!\330\004\007\200v\210W\220E\230\024\230Q\330\010\022\220!\330\010\027\220q\340\010\027\220t\2308\2407\250!\330\004\007\200q\330\010\017\320\017&\240d\250!\2507\260+\270W\300A\340\010\017\320\017&\240d\250!\2507\260+\270Q\200A\340\010\017\210t\220:\230T\240\031\250!\330\010\017\210r\220\021\220&\230\005\230X\240V\2505\260\t\270\024\270X\300U\310\047\320QT\320TX\320X^\320^c\320cd\200A\360\016\000\t\036\230Q\330\010\032\230.\250\001\340\010\014\210J\220a\330\014\024\220F\230&\240\001\330\014\021\220\026\220z\240\022\2401\240A\330\014\031\230\021\230)\2401\330\014\025\220Q\330\014\017\320\017!\240\021\240!\330\020\027\320\027\047\240q\250\001\330\020\023\2205\230\003\2301\330\024\035\230U\240!\320#3\3203D\300A\300X\310V\320ST\330\014\017\210q\330\020\027\320\0270\260\001\260\027\270\006\270a\330\020\027\220t\2307\240$\240a\240q\330\020\023\2205\230\003\2301\330\024\033\2304\230w\240a\240x\250y\270\001\270\025\270a\270q\330\020\023\2204\220v\230W\240E\250\024\250T\260\033\270A\270T\300\031\310!\330\024\030\230\013\2401\340\024\027\220w\230a\230q\340\020\023\2207\230!\2301\330\014\022\220!\330\010\017\210q";
+    #else /* compression: none (1845 bytes) */
+static const char bytes[] = " fields, Event has (tree fragment).?Note that Cython is deliberately stricter than PEP-484 and rejects subclasses of builtin types. If you need to pass subclasses then set the \047annotation_typing\047 directive to False.add_noteconsumer/counting/fast_path.pyxdisableenablegcisenabledorgstats.consumer.counting.fast_path has room for BUCKET_SECONDSEventFastPathFastPath.__reduce_cython__FastPath.__setstate_cython__FastPath.countFastPath.takeKindKind.__reduce_cython__Kind.__setstate_cython___COUNTED_NAMES__Pyx_PyDict_NextRef__annotate____dict____func____getstate____main____module____name____new____pyx_checksum__pyx_result__pyx_state__pyx_type__pyx_unpickle_FastPath__pyx_unpickle_Kind__pyx_vtable____qualname____reduce____reduce_cython____reduce_ex____set_name____setstate____setstate_cython____test___dict_is_coroutineasyncio.coroutinesatcline_in_tracebackcountcountedencodeencode_namefieldsfirstgethighestindexitemskindkindslengthmax_age_secondsmax_ahead_secondsmsmsgspec.structsnameoddorgstats.consumer.counting.fast_pathorgstats.schemas.eventorgstats.schemas.outcomespoprecordrunselfsetdefaultsizestatetaketexttimestampupdateuse_setstatevaluevaluescategoryorg_idoutcomeproject_idquantityreasontimestamp\200\001\330\004\"\240!\2406\250\021\200\001\330\004&\240a\240v\250Q\200\001\340\004\037\230q\320 0\260\013\270;\300k\320QR\330\004\023\2204\220x\230q\240\001\330\004\007\200|\2207\230!\330\010&\240a\240w\250n\270A\330\004\013\2101\200\001\340\004\037\230q\320 0\260\013\270;\300k\320QR\330\004\023\2208\2308\2401\240A\330\004\007\200|\2207\230!\330\010*\250!\250;\260n\300A\330\004\013\2101\200\001\360\010\000\n\033\230!\330\010\021\220\024\220Y\230d\240)\2504\250q\330\010\020\220\007\220q\230\006\230l\250!\330\004\007\200v\210W\220E\230\024\230Q\330\010\022\220!\330\010\027\220q\340\010\027\220t\2306\240\027\250\001\330\004\007\200q\330\010\017\320\017%\240T\250\021\250\047\260\033\270G\3001\340\010\017\320\017%\240T\250\021\250\047\260\033\270A\200\001\360\010\000\n\033\230!\330""\010\021\220\024\220Y\230d\240+\250T\260\021\330\010\020\220\007\220q\230\006\230l\250!\330\004\007\200v\210W\220E\230\024\230Q\330\010\022\220!\330\010\027\220q\340\010\027\220t\2308\2407\250!\330\004\007\200q\330\010\017\320\017)\250\024\250Q\250g\260[\300\007\300q\340\010\017\320\017)\250\024\250Q\250g\260[\300\001\200A\340\010\017\210t\220:\230T\240\031\250!\330\010\017\210r\220\021\220&\230\005\230X\240V\2505\260\t\270\024\270X\300U\310\047\320QT\320TX\320X^\320^c\320cd\200A\360\016\000\t\036\230Q\330\010\032\230.\250\001\340\010\014\210J\220a\330\014\024\220F\230&\240\001\330\014\021\220\026\220z\240\022\2401\240A\330\014\031\230\021\230)\2401\330\014\025\220Q\330\014\017\320\017!\240\021\240!\330\020\027\320\027\047\240q\250\001\330\020\023\2205\230\003\2301\330\024\035\230U\240!\320#3\3203D\300A\300X\310V\320ST\330\014\017\210q\330\020\027\320\0270\260\001\260\027\270\006\270a\330\020\027\220t\2307\240$\240a\240q\330\020\023\2205\230\003\2301\330\024\033\2304\230w\240a\240x\250y\270\001\270\025\270a\270q\330\020\023\2204\220v\230W\240E\250\024\250T\260\033\270A\270T\300\031\310!\330\024\030\230\013\2401\340\024\027\220w\230a\230q\340\020\023\2207\230!\2301\330\014\022\220!\330\010\017\210q";
     PyObject *data = NULL;
     #define __Pyx_DecompressString_UNUSED
     #define __Pyx_DecompressString_LZSS_UNUSED
@@ -9080,12 +9080,12 @@ static int __Pyx_CreateCodeObjects(__pyx_mstatetype *__pyx_mstate) {
   {
     const __Pyx_PyCode_New_function_description descr = {1, 0, 0, 4, (unsigned int)(CO_OPTIMIZED|CO_NEWLOCALS), 1};
     PyObject* const varnames[] = {__pyx_mstate->__pyx_n_u_self, __pyx_mstate->__pyx_n_u_state, __pyx_mstate->__pyx_n_u_dict_2, __pyx_mstate->__pyx_n_u_use_setstate};
-    __pyx_mstate_global->__pyx_codeobj_tab[2] = __Pyx_PyCode_New(descr, varnames, __pyx_mstate->__pyx_kp_u_tree_fragment, __pyx_mstate->__pyx_n_u_reduce_cython, __pyx_mstate->__pyx_kp_b_iso88591_Yd_T_q_l_vWE_Q_q_t87_q_d_7_WA_d, tuple_dedup_map); if (unlikely(!__pyx_mstate_global->__pyx_codeobj_tab[2])) goto bad;
+    __pyx_mstate_global->__pyx_codeobj_tab[2] = __Pyx_PyCode_New(descr, varnames, __pyx_mstate->__pyx_kp_u_tree_fragment, __pyx_mstate->__pyx_n_u_reduce_cython, __pyx_mstate->__pyx_kp_b_iso88591_Yd_T_q_l_vWE_Q_q_t87_q_Qg_q_Qg, tuple_dedup_map); if (unlikely(!__pyx_mstate_global->__pyx_codeobj_tab[2])) goto bad;
   }
   {
     const __Pyx_PyCode_New_function_description descr = {2, 0, 0, 2, (unsigned int)(CO_OPTIMIZED|CO_NEWLOCALS), 17};
     PyObject* const varnames[] = {__pyx_mstate->__pyx_n_u_self, __pyx_mstate->__pyx_n_u_pyx_state};
-    __pyx_mstate_global->__pyx_codeobj_tab[3] = __Pyx_PyCode_New(descr, varnames, __pyx_mstate->__pyx_kp_u_tree_fragment, __pyx_mstate->__pyx_n_u_setstate_cython, __pyx_mstate->__pyx_kp_b_iso88591_1F, tuple_dedup_map); if (unlikely(!__pyx_mstate_global->__pyx_codeobj_tab[3])) goto bad;
+    __pyx_mstate_global->__pyx_codeobj_tab[3] = __Pyx_PyCode_New(descr, varnames, __pyx_mstate->__pyx_kp_u_tree_fragment, __pyx_mstate->__pyx_n_u_setstate_cython, __pyx_mstate->__pyx_kp_b_iso88591_avQ, tuple_dedup_map); if (unlikely(!__pyx_mstate_global->__pyx_codeobj_tab[3])) goto bad;
   }
   {
     const __Pyx_PyCode_New_function_description descr = {1, 0, 0, 4, (unsigned int)(CO_OPTIMIZED|CO_NEWLOCALS), 1};
@@ -9100,7 +9100,7 @@ static int __Pyx_CreateCodeObjects(__pyx_mstatetype *__pyx_mstate) {
   {
     const __Pyx_PyCode_New_function_description descr = {3, 0, 0, 4, (unsigned int)(CO_OPTIMIZED|CO_NEWLOCALS), 4};
     PyObject* const varnames[] = {__pyx_mstate->__pyx_n_u_pyx_type, __pyx_mstate->__pyx_n_u_pyx_checksum, __pyx_mstate->__pyx_n_u_pyx_state, __pyx_mstate->__pyx_n_u_pyx_result};
-    __pyx_mstate_global->__pyx_codeobj_tab[6] = __Pyx_PyCode_New(descr, varnames, __pyx_mstate->__pyx_kp_u_tree_fragment, __pyx_mstate->__pyx_n_u_pyx_unpickle_Alike, __pyx_mstate->__pyx_kp_b_iso88591_q_0_kQR_5_7_q_a_1, tuple_dedup_map); if (unlikely(!__pyx_mstate_global->__pyx_codeobj_tab[6])) goto bad;
+    __pyx_mstate_global->__pyx_codeobj_tab[6] = __Pyx_PyCode_New(descr, varnames, __pyx_mstate->__pyx_kp_u_tree_fragment, __pyx_mstate->__pyx_n_u_pyx_unpickle_FastPath, __pyx_mstate->__pyx_kp_b_iso88591_q_0_kQR_881A_7_nA_1, tuple_dedup_map); if (unlikely(!__pyx_mstate_global->__pyx_codeobj_tab[6])) goto bad;
   }
   {
     const __Pyx_PyCode_New_function_description descr = {3, 0, 0, 4, (unsigned int)(CO_OPTIMIZED|CO_NEWLOCALS), 4};

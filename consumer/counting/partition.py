@@ -51,7 +51,7 @@ class ChunkChanges:
 class PartitionChanges:
     """What one partition has to store so that everything below `next_offset` is stored.
 
-    `fingerprint_before` is set while not all that another fingerprint stored has been counted again. Below `summed_from` there
+    `fingerprint_before` is set while not all that it stored has been counted again. Below `summed_from` there
     are counts of older programs without sums by hour.
     """
 

@@ -55,7 +55,7 @@ class SourceFacts:
 
     `low` and `end` are the log's; `committed` is None when the group has no commit for this very topic.
     `highest_chunk` is the last one with stored cells, -1 for none; only known where `progress` is not of the
-    fingerprint that counts now: a torn flush may have stored more than `progress` tells of. `gaps` are those listed lately.
+    fingerprint that counts now: a torn flush may have stored more than `progress` tells of. `gaps` are listed lately.
     """
 
     low: int
@@ -75,7 +75,7 @@ class Resume:
     `load_stored` is set when the head of the chunk is gone from the log, so that a recount would be smaller
     than what is stored. `gap` holds offsets (from, to) that nobody counted and that are gone.
     `log_end` is where the log ended then: nothing beyond it can have been stored yet. A change of fingerprint is only
-    done with, and `progress` has the new one, when all that `fingerprint_before` may have stored has been counted again.
+    done with, and `progress` has the new one, when all that `fingerprint_before` may have stored is counted again.
     `summed_from` is what `progress` will say: the chunk of `start` is counted or loaded whole, and so summed.
     """
 

@@ -21,7 +21,7 @@ CREATE TABLE progress
     kafka_timestamp DateTime64(3, 'UTC'),  -- highest Kafka timestamp counted so far
     complete_until  DateTime64(3, 'UTC'),  -- every record acknowledged before has been counted; 1970: unknown
     partitions      UInt32,                -- partitions of the topic when this was written
-    fingerprint           String,                -- fingerprint of the fingerprint that counted up to here
+    fingerprint           String,                -- counting fingerprint of what is counted up to here
     written_at      DateTime64(3, 'UTC'),
     version         UInt64                 -- rewinds << 48 | next_offset
 )

@@ -187,7 +187,7 @@ class World:
         self.accept_skip = seed % 3 == 0
         self.fingerprint_changed = False
         self.undecidable = False
-        """Cells of two fingerprints are mixed and the log has gone from which to tell them apart: a flush was torn and its
+        """Cells of two fingerprints are mixed and the log is gone that tells them apart: a flush was torn and its
         log deleted before the fingerprint changed, or retention (or an operator who set the commit ahead) came between
         the beginning and the end of a change, or before it, and the change's own first flush was torn."""
         self.grow(self.random.randint(5, 30))
@@ -206,7 +206,7 @@ class World:
         self.finish()
 
     def count_all_again(self) -> None:
-        """The commit is set back to the first record there is, and everything is counted anew by the last fingerprint."""
+        """The commit is set back to the first record, and everything is counted anew by the last fingerprint."""
         self.owners.clear()
         self.committed = 0
         self.finish()

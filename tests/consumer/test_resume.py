@@ -187,7 +187,7 @@ def test_what_a_torn_flush_of_another_fingerprint_stored_beyond_the_progress_los
 
 
 def test_a_torn_first_flush_is_overwritten_in_its_own_revision() -> None:
-    """Without any progress nobody knows which fingerprint wrote: nothing is stored until all of it can be overwritten."""
+    """Without progress nobody knows which fingerprint wrote: nothing is stored until all can be overwritten."""
     torn = SourceFacts(0, 9 * CHUNK, None, None, REGISTERED, highest_chunk=CHUNK)
     assert attempt(CHUNK, torn, "new") == Attempt(reconcile=True)
     assert resume(SOURCE, torn, "read_committed").catching_up_until == 2 * CHUNK
@@ -203,7 +203,7 @@ def test_a_torn_first_flush_is_overwritten_in_its_own_revision() -> None:
     ],
 )
 def test_going_back_behind_a_change_of_fingerprint_begins_a_revision(chunk: int, expected: Attempt) -> None:
-    """Set back by hand, closed chunks that an older fingerprint counted lose; those of this fingerprint keep their revision."""
+    """Set back by hand, chunks that an older fingerprint counted lose; those of this one keep their revision."""
     repairs = {
         2 * CHUNK: Repair(1, "new", "new"),  # here this fingerprint came into force
         4 * CHUNK: Repair(1, "other"),  # replayed by another one

@@ -233,7 +233,7 @@ def test_it_leaves_in_time_when_kafka_is_away(tp: Place, one: Round) -> None:
 
 
 def test_a_consumer_that_slept_reads_the_rules_before_it_classifies(new_round: Callable[..., Round]) -> None:
-    """Stopped while rules were published and came into force, it classifies nothing by the copy it went to sleep with."""
+    """Stopped while rules came into force, it classifies nothing by the copy it went to sleep with."""
     one = new_round(ORGSTATS_KAFKA__SESSION_TIMEOUT_MS="120000")
 
     def produce() -> None:
