@@ -1,20 +1,16 @@
 """Settings of the daemon: flags over ORGSTATS_* over defaults, unsafe combinations refused at start."""
 
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from orgstats.clickhouse.url import ClickHouseUrl
 from orgstats.consumer.counting.decode import AgeLimits
 from orgstats.consumer.counting.limits import DeadLetterLimits
+from orgstats.consumer.kafka import properties
 from orgstats.consumer.kafka.group import DEFAULTS, FIXED
 from orgstats.settings import Settings
-
-_OURS: Final = {
-    "bootstrap.servers": "ORGSTATS_BOOTSTRAP_SERVERS",
-    "group.id": "ORGSTATS_GROUP",
-    "group.instance.id": "ORGSTATS_INSTANCE_ID",
-}
 
 
 class ConsumerSettings(Settings):
@@ -23,9 +19,7 @@ class ConsumerSettings(Settings):
     bootstrap_servers: Annotated[str, Field(description="Kafka's addresses, host:port[,host:port]")]
     topic: Annotated[tuple[str, ...], Field(min_length=1, description="the topics to count, separated by commas")]
     group: Annotated[str, Field(min_length=1, description="the consumer group")] = "orgstats"
-    clickhouse_url: Annotated[
-        str, Field(pattern=r"^clickhouses?://", description="clickhouse://user:password@host:9000/database")
-    ]
+    clickhouse_url: ClickHouseUrl
     instance_id: Annotated[
         str | None,
         Field(
@@ -78,19 +72,27 @@ class ConsumerSettings(Settings):
         dict[str, str], Field(description="any other librdkafka property: ORGSTATS_KAFKA__SASL_USERNAME=…")
     ] = {}
 
+    @field_validator("metrics_listen")
+    @classmethod
+    def _has_a_port(cls, value: str | None) -> str | None:
+        if value and not 0 <= int(value.rpartition(":")[2]) <= 65_535:
+            raise ValueError("its port is not one of 0 to 65535")
+        return value
+
     @model_validator(mode="after")
     def _refuse_unsafe(self) -> "ConsumerSettings":
         faults = []
         for name, value in self.kafka.items():
             variable = f"ORGSTATS_KAFKA__{name.upper().replace('.', '_')}"
-            if name in _OURS:
-                faults.append(f"{variable}: set {_OURS[name]} instead")
+            if name in properties.VARIABLES:
+                faults.append(f"{variable}: set {properties.VARIABLES[name]} instead")
             if name in FIXED:
                 faults.append(f"{variable}: is fixed, exact counts depend on it; unset it")
             if name == "partition.assignment.strategy" and "cooperative" in value:
                 faults.append(f"{variable}: the cooperative protocol is not supported; use range or roundrobin")
             if name == "isolation.level" and value not in ("read_committed", "read_uncommitted"):
                 faults.append(f"{variable}: must be read_committed or read_uncommitted")
+        faults = faults or properties.faults({**DEFAULTS, **self.kafka_properties(), **FIXED})
         if faults:
             raise ValueError("\n".join(faults))
         return self

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, Self, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, PrivateAttr, SecretStr, ValidationError
 
+from orgstats.clickhouse.url import ClickHouseUrl
 from orgstats.errors import ConfigurationError
 
 PREFIX: Final = "ORGSTATS_"
@@ -14,11 +15,12 @@ MASK: Final = "****"
 Origin = Literal["flag", "environment", "default"]
 
 _SECRET_KEY: Final = re.compile(
-    r"password|secret|token|credential|\.key$|\.pem$|jaas|oauthbearer\.config", re.IGNORECASE
+    r"password|passphrase|secret|token|credential|\.key$|\.pem$|jaas|oauthbearer\.config", re.IGNORECASE
 )
 _IN_FILES: Final = ("PASSWORD", "SECRET")
 """Ends of a dict's keys that may stand in a file; others that end in `.file` are properties themselves."""
-_URL_PASSWORD: Final = re.compile(r"(?<=://)([^/@\s:]*):[^/\s]*(?=@)")
+_URL_PASSWORD: Final = re.compile(r"(?<=://)([^:]*):.*(?=@)", re.DOTALL)
+"""Up to the last `@`: a password may hold any character, also `/ ? # @`."""
 
 
 class Settings(BaseModel):
@@ -133,9 +135,7 @@ class Settings(BaseModel):
 class ClickHouseSettings(Settings):
     """What a command that talks to ClickHouse alone can be told."""
 
-    clickhouse_url: str = Field(
-        pattern=r"^clickhouses?://", description="clickhouse://user:password@host:9000/database"
-    )
+    clickhouse_url: ClickHouseUrl
 
 
 def mask_url(text: str) -> str:
@@ -143,10 +143,15 @@ def mask_url(text: str) -> str:
     return _URL_PASSWORD.sub(rf"\1:{MASK}", text)
 
 
+def is_secret(name: str) -> bool:
+    """Whether what goes by this name is never shown."""
+    return _SECRET_KEY.search(name) is not None
+
+
 def _masked(name: str, value: Any) -> Any:
     if value is None or value == "":
         return value
-    if isinstance(value, SecretStr) or _SECRET_KEY.search(name):
+    if isinstance(value, SecretStr) or is_secret(name):
         return MASK
     if isinstance(value, dict):
         return {key: _masked(str(key), item) for key, item in value.items()}

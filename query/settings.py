@@ -5,6 +5,7 @@ from typing import Final
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
+from orgstats.clickhouse.url import ClickHouseUrl
 from orgstats.errors import ConfigurationError
 from orgstats.query.gateway import Gateway, keys_of
 from orgstats.settings import Settings
@@ -15,7 +16,7 @@ LONGEST_REVOCATION_SECONDS: Final = 30.0
 class QuerySettings(Settings):
     """What `orgstats serve` runs with; read with `QuerySettings.from_env`."""
 
-    clickhouse_url: str = Field(description="clickhouse://user:password@host:9000/database")
+    clickhouse_url: ClickHouseUrl
     listen: str = Field("127.0.0.1:8000", description="host:port that the API listens on")
     metrics_listen: str = Field("", description="host:port for /metrics; empty: beside the API")
     retention_days: int = Field(90, ge=0, le=3650, description="days that counts are kept; 0 keeps them for ever")

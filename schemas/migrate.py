@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Final, NamedTuple
-from urllib.parse import unquote, urlsplit
 
 from clickhouse_driver import Client
 from clickhouse_driver import errors as driver_errors
@@ -22,6 +21,7 @@ from pydantic import Field, field_validator
 
 from orgstats.clickhouse.cluster import Cluster, look_up, read, spread
 from orgstats.clickhouse.connect import INSERT_SETTINGS, connect, translate
+from orgstats.clickhouse.url import parse
 from orgstats.errors import Refused
 from orgstats.schemas.retention import (
     FIRST_RETENTION_DAYS,
@@ -183,14 +183,14 @@ def migrate(
     """
     if retention_days is not None:
         check_days(retention_days)
-    database = unquote(urlsplit(url).path.lstrip("/")) or "default"
     client = connect(url, client_name="orgstats-migrate")
+    database = parse(url).database
     wish = _Wish(retention_days, shorten, announce)
     try:
         steps = []
         missing = not _database_exists(client)
         if missing or (again and cluster):
-            with connect(urlsplit(url)._replace(path="/default").geturl(), client_name="orgstats-migrate") as other:
+            with connect(url, client_name="orgstats-migrate", database="default") as other:
                 tp = look_up(other, cluster, database) if cluster else None
                 steps = [_database(database, tp)]
                 if missing and plan_only:

@@ -7,8 +7,9 @@ from threading import Event
 from typing import Annotated, Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from orgstats.consumer.kafka import properties
 from orgstats.deploy.local.traffic import Record, Slot
 from orgstats.errors import ConfigurationError, Unavailable
 from orgstats.settings import Settings
@@ -35,6 +36,13 @@ class GenerateSettings(Settings):
     kafka: Annotated[
         dict[str, str], Field(description="any other librdkafka property: ORGSTATS_KAFKA__SASL_USERNAME=…")
     ] = {}  # noqa: RUF012 - pydantic copies it
+
+    @model_validator(mode="after")
+    def _refuse_what_librdkafka_refuses(self) -> "GenerateSettings":
+        own = {"bootstrap.servers": self.bootstrap_servers}
+        if faults := properties.faults({**PRODUCER_PROPERTIES, **self.kafka, **own}, Producer):
+            raise ValueError("\n".join(faults))
+        return self
 
 
 @dataclass

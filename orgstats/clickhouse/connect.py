@@ -3,11 +3,11 @@
 import logging
 import re
 from typing import Any, Final
-from urllib.parse import unquote, urlsplit
 
 from clickhouse_driver import Client
 from clickhouse_driver import errors as driver_errors
 
+from orgstats.clickhouse.url import FORM, parse
 from orgstats.errors import ConfigurationError, OrgstatsError, Unavailable
 
 # The driver logs a stack trace with each failure that it also raises; ours is one line, and says what follows.
@@ -96,22 +96,25 @@ _OURS: Final = (
 """The driver's complaints about what it was told to send: sent again, they would come again."""
 
 
-def connect(url: str, *, client_name: str, timeout_seconds: float = 30.0, **settings: Any) -> Client:
+def connect(
+    url: str, *, client_name: str, timeout_seconds: float = 30.0, database: str | None = None, **settings: Any
+) -> Client:
     """A client for `clickhouse://user:password@host:port/database`; it connects on first use.
 
-    A client serves one thread at a time. Raises ConfigurationError for a URL of another form.
+    `database` goes over the URL's. A client serves one thread at a time. Raises ConfigurationError for a URL of
+    another form.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in ("clickhouse", "clickhouses") or not parts.hostname:
-        raise ConfigurationError("ORGSTATS_CLICKHOUSE_URL must look like clickhouse://user:password@host:9000/database")
-    secure = parts.scheme == "clickhouses"
+    try:
+        address = parse(url)
+    except ValueError as error:
+        raise ConfigurationError(f"ORGSTATS_CLICKHOUSE_URL: {error}; {FORM}") from None
     return Client(
-        parts.hostname,
-        port=parts.port or (9440 if secure else 9000),
-        user=unquote(parts.username or "default"),
-        password=unquote(parts.password or ""),
-        database=unquote(parts.path.lstrip("/")) or "default",
-        secure=secure,
+        address.host,
+        port=address.port,
+        user=address.user,
+        password=address.password,
+        database=database or address.database,
+        secure=address.secure,
         compression="lz4",
         client_name=client_name,
         connect_timeout=min(timeout_seconds, 10.0),
