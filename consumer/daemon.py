@@ -12,7 +12,7 @@ import structlog
 
 from orgstats import failpoints, logs, tracing
 from orgstats.clickhouse.connect import connect
-from orgstats.consumer import metrics
+from orgstats.consumer import health, metrics
 from orgstats.consumer.counting import batch
 from orgstats.consumer.loop import Loop
 from orgstats.consumer.settings import ConsumerSettings
@@ -51,7 +51,8 @@ def run(settings: ConsumerSettings, beside: Sequence[Callable[[ConsumerSettings,
     failpoints.arm(os.environ)
     if settings.metrics_listen:
         host, _, port = settings.metrics_listen.rpartition(":")
-        metrics.serve(host or "0.0.0.0", int(port))  # noqa: S104 - the operator asked for every interface
+        metrics.name_build()
+        health.serve(host or "0.0.0.0", int(port))  # noqa: S104 - the operator asked for every interface
     gc.set_threshold(100_000, 20, 50)  # a batch is thousands of tuples and no cycles: looking for some costs 15 %
     stopping = threading.Event()
 
@@ -91,6 +92,7 @@ def _worker(settings: ConsumerSettings, stopping: threading.Event) -> Loop:
 def _when_clickhouse_answers(make: Callable[[], Loop], stopping: threading.Event) -> Loop | None:
     """What `make` makes as soon as ClickHouse answers; None when stopped before."""
     while not stopping.is_set():
+        health.HEALTH.turned()
         try:
             made = make()
         except Unavailable as error:

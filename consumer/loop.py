@@ -25,6 +25,7 @@ from orgstats.consumer.counting.batch import BatchCounter, Record
 from orgstats.consumer.counting.fingerprint import fingerprint_of
 from orgstats.consumer.counting.partition import Partition
 from orgstats.consumer.counting.rule_history import RuleHistory
+from orgstats.consumer.health import HEALTH
 from orgstats.consumer.kafka.group import Fenced, GroupConsumer, ReadBatch, TopicPartition, Topics
 from orgstats.consumer.settings import ConsumerSettings
 from orgstats.consumer.store.rules import load_history
@@ -149,6 +150,7 @@ class Loop:
         self._log, self._broken = self._join(), False
 
     def _step(self, now: float) -> None:
+        HEALTH.turned()
         batch = self._log.read(self._settings.batch_size, 0.1)
         if batch.runs and self._rules_are_stale():
             self._pause_for("rules", on=True)
@@ -253,6 +255,7 @@ class Loop:
             self._open_again()
             return
         self._failures = 0
+        HEALTH.counts()
         self._pause_for("not stored", on=False)
         still_ours = [one for one in flight.work if one.tp in self._partitions]
         for one in still_ours:
@@ -291,6 +294,8 @@ class Loop:
         self._drop()
         self._unopened = tps
         self._timer.open = 0.0
+        if not tps:
+            HEALTH.counts()  # a spare one: there is nothing that it could store
 
     def _revoked(self, tps: list[TopicPartition]) -> None:
         """Flush and commit what was counted, within a deadline; the next owner recounts what is not committed."""

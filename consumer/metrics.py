@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from importlib.metadata import version
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 
 REGISTRY = CollectorRegistry()
 ProcessCollector(registry=REGISTRY)
@@ -148,7 +148,6 @@ def forget(tps: Iterable[tuple[str, int]]) -> None:
             metric.remove(topic, partition)
 
 
-def serve(host: str, port: int) -> None:
-    """Serve the metrics as Prometheus text on a port of their own."""
+def name_build() -> None:
+    """Say which version runs."""
     build.info({"version": version("orgstats")})
-    start_http_server(port, addr=host, registry=REGISTRY)

@@ -14,6 +14,7 @@ import yaml
 
 from orgstats.cli.app import app
 from orgstats.consumer.daemon import LEAVE_SECONDS
+from orgstats.consumer.health import Health
 from orgstats.consumer.settings import ConsumerSettings
 from orgstats.query.app import create_app
 from orgstats.query.settings import QuerySettings
@@ -197,18 +198,17 @@ def test_ports_exist(documents: list[Document]) -> None:
 
 
 def test_probes_ask_what_is_there(documents: list[Document]) -> None:
-    """The API's probes are paths of the application, the consumer's is its metrics."""
+    """Probes ask for health, each path at a port where it is answered."""
     settings = QuerySettings.from_env({"ORGSTATS_CLICKHOUSE_URL": "clickhouse://nobody@127.0.0.1:1/none"})
     paths = {getattr(route, "path", "") for route in create_app(settings).routes}
-    for container in containers(documents):
-        for probe in ("livenessProbe", "readinessProbe"):
-            if container["name"] == "api":
-                assert container[probe]["httpGet"]["path"] in paths
-            elif probe in container:
-                assert (container[probe]["httpGet"]["path"], container[probe]["httpGet"]["port"]) == (
-                    "/metrics",
-                    "metrics",
-                )
+    known = {"api": ("http", paths), "consumer": ("metrics", {path for path in paths if Health().answer(path)})}
+    probed = [container for container in containers(documents) if container["name"] in known]
+    assert len(probed) == 2
+    for container in probed:
+        port, answered = known[container["name"]]
+        for probe, path in (("livenessProbe", "/healthz/live"), ("readinessProbe", "/healthz/ready")):
+            assert container[probe]["httpGet"] == {"path": path, "port": port}
+            assert path in answered
 
 
 def test_commands_and_settings_are_the_products(documents: list[Document], tmp_path: Path) -> None:

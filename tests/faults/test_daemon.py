@@ -6,11 +6,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import httpx
 import pytest
 
 from orgstats.clickhouse.connect import connect
 from orgstats.consumer.counting.source import CHUNK_LENGTH
 from orgstats.consumer.store.rules import history, publish_file
+from orgstats.deploy.local.paths import free_ports
 from tests.faults.conftest import Place
 from tests.faults.ledger import differences
 from tests.faults.round import Member, Round
@@ -102,6 +104,27 @@ def test_it_waits_for_a_clickhouse_that_is_away_at_the_start(one: Round) -> None
     one.site.proxy.set_state("fine")
     one.drain()
     one.classify()
+
+
+def test_readiness_means_counting(new_round: Callable[..., Round]) -> None:
+    """Waiting for ClickHouse it is live and not ready; ready once it has counted, also when ClickHouse goes again."""
+    (port,) = free_ports(1)
+    one = new_round(ORGSTATS_METRICS_LISTEN=f"127.0.0.1:{port}")
+
+    def asked(path: str) -> int:
+        return httpx.get(f"http://127.0.0.1:{port}/healthz/{path}").status_code
+
+    one.site.proxy.set_state("away")
+    member = one.start("a")
+    says(member, "waiting for ClickHouse")
+    assert (asked("live"), asked("ready")) == (200, 503)
+    one.site.proxy.set_state("fine")
+    wait_for(lambda: asked("ready") == 200, 60)
+    assert sum(one.progress().values()) == 0  # a topic without records has its checkpoints too
+    one.site.proxy.set_state("away")
+    one.traffic.produce(100)
+    says(member, "not stored, trying again")
+    assert (asked("live"), asked("ready")) == (200, 200)
 
 
 def test_one_of_two_with_one_instance_id_ends_with_the_remedy(one: Round) -> None:
