@@ -111,7 +111,7 @@ rebalances = Counter(
 )
 audited = Counter(
     "orgstats_audited_chunks_total",
-    "Closed chunks that the continuous audit has counted again. None: set ORGSTATS_AUDIT_SECONDS.",
+    "Chunks that the continuous audit has counted again, as far as they are stored. None: set ORGSTATS_AUDIT_SECONDS.",
     registry=REGISTRY,
 )
 mismatched = Counter(

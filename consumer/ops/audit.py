@@ -1,4 +1,4 @@
-"""Checks closed chunks against the log: every offset accounted for, and on request every cell counted again.
+"""Checks what is stored against the log: every offset accounted for, and on request every cell counted again.
 
 Failure semantics: it only reads. What does not answer is Unavailable. A difference is looked at twice, since a
 replay may be writing; retention in Kafka or ClickHouse, and listed gaps, only widen what may be stored.
@@ -8,7 +8,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 import structlog
@@ -41,7 +41,10 @@ logger = structlog.get_logger("orgstats.audit")
 
 @dataclass(slots=True)
 class AuditResult:
-    """One chunk, and what was found. `log` is whole, head gone, or gone; `cells` says whether each was compared."""
+    """One chunk, and what was found. `log` is whole, head gone, or gone; `cells` says whether each was compared.
+
+    An `open` one was looked at as far as it was stored.
+    """
 
     topic: str
     partition: int
@@ -50,6 +53,7 @@ class AuditResult:
     log: str
     cells: bool = False
     note: str = ""
+    open: bool = False
     differences: list[Difference] = field(default_factory=list)
 
     def shown(self) -> dict[str, Any]:
@@ -66,14 +70,14 @@ class Auditor:
     fingerprint: str
     retained_days: int
 
-    def closed(self, one: SourceStatus) -> range:
-        """First offsets of the chunks that are counted to their end."""
-        if one.progress is None:
+    def chunks(self, one: SourceStatus) -> range:
+        """First offsets of the chunks of which anything is counted; the last one may be open."""
+        if one.progress is None or one.progress.next_offset <= one.first_offset:
             return range(0)
-        return range(chunk_of(one.first_offset), chunk_of(one.progress.next_offset), CHUNK_LENGTH)
+        return range(chunk_of(one.first_offset), one.progress.next_offset, CHUNK_LENGTH)
 
     def check(self, one: SourceStatus, chunk: int, *, recount: bool) -> AuditResult:
-        """Audit one closed chunk; raises Unavailable, or Refused when the log was cut back."""
+        """Audit one chunk as far as it is stored; raises Unavailable, or Refused when the log was cut back."""
         checked = self._look(one, chunk, recount=recount)
         if checked.differences:
             time.sleep(SECOND_LOOK_SECONDS)
@@ -81,36 +85,54 @@ class Auditor:
         return checked
 
     def _look(self, one: SourceStatus, chunk: int, *, recount: bool) -> AuditResult:
-        end = chunk_end(chunk)
         tp = (one.source.topic, one.source.partition)
+        one = self._now(one)
+        before = one.progress.next_offset if one.progress else 0
+        accounted = self.site.store.run(_accounted(one.source, chunk))
+        held = self.site.store.run(_held(one.source, chunk, projects=self.site.settings.projects)) if recount else None
+        differing_hours = self.site.store.run(_differing_hours(one.source, chunk))
+        after = max(self._stored_to(one, chunk), before)
+        # What was stored while this looked, or by a flush that was torn, may be seen or not: as with a listed gap.
+        end, moving = min(chunk_end(chunk), after), before < min(chunk_end(chunk), after)
+        gaps = (*self._gaps(one.source), *(((before, end),) if moving else ()))
         low = self.site.topics.starts([tp])[tp]
-        extent = ChunkExtent(max(chunk, one.first_offset), end, low, self._gaps(one.source), self._expired_before())
+        extent = ChunkExtent(max(chunk, one.first_offset), end, low, gaps, self._expired_before())
         log = "whole" if extent.whole else "head gone" if extent.readable < end else "gone"
-        checked = AuditResult(*tp, chunk, self.site.store.run(_accounted(one.source, chunk)), log)
+        checked = AuditResult(*tp, chunk, accounted, log, open=end < chunk_end(chunk))
         if one.progress is not None and chunk < one.progress.summed_from:
             checked.note = "stored before there were sums by hour: run orgstats migrate --sums"
-        else:
-            checked.differences += judgement.hours(extent, self.site.store.run(_differing_hours(one.source, chunk)))
+        elif not moving:
+            checked.differences += judgement.hours(extent, differing_hours)
         if checked.accounted == end - extent.first and extent.whole and not extent.gaps and not recount:
             return checked  # every offset is a record and counted: the log has nothing to add
         counts = self._read(one, extent, recount=recount)
         checked.differences += judgement.conservation(extent, checked.accounted, counts[0].records, counts[1].records)
-        if recount and log != "gone":
-            self._compare(one, checked, extent, *counts)
+        if held is not None and log != "gone":
+            self._compare(one, checked, extent, held, *counts)
         return checked
+
+    def _now(self, one: SourceStatus) -> SourceStatus:
+        """The source as its progress is now."""
+        return replace(one, progress=self.site.store.progress([one.source]).get(one.source.source_id))
+
+    def _stored_to(self, one: SourceStatus, chunk: int) -> int:
+        """Up to where the log may be in what is stored of a chunk; a flush under way is ahead of the progress."""
+        now = self._now(one).progress
+        return max(now.next_offset if now else 0, self.site.store.run(_highest_offset(one.source, chunk)))
 
     def _compare(
         self,
         one: SourceStatus,
         checked: AuditResult,
         extent: ChunkExtent,
+        held: StoredTotals,
         surely: ReferenceCounts,
         at_most: ReferenceCounts,
     ) -> None:
-        if self._fingerprint_of(one, checked.chunk) != self.fingerprint:
+        changing = checked.open and one.progress is not None and one.progress.fingerprint != self.fingerprint
+        if changing or self._fingerprint_of(one, checked.chunk) != self.fingerprint:
             checked.note = "counted with another fingerprint or other settings: cells are not compared"
             return
-        held = self.site.store.run(_held(one.source, checked.chunk, projects=self.site.settings.projects))
         if not extent.whole and len({cell.reason for cell in held.cells}) >= 1_000:
             checked.note = "the head is gone, and with it which reasons came first: cells are not compared"
             return
@@ -163,15 +185,15 @@ def auditor(site: Connections) -> Auditor:
 
 
 def audit(site: Connections, *, recount: bool, partitions: tuple[int, ...] | None = None) -> Iterator[AuditResult]:
-    """Every closed chunk, partition by partition, oldest first."""
+    """Every chunk as far as it is stored, partition by partition, oldest first."""
     classify = auditor(site)
     for one in locate(site, partitions):
-        for chunk in classify.closed(one):
+        for chunk in classify.chunks(one):
             yield classify.check(one, chunk, recount=recount)
 
 
 class ContinuousAudit(threading.Thread):
-    """Recounts a closed chunk now and then, beside the daemon, and says so in metrics and the log.
+    """Recounts a chunk, as far as it is stored, now and then, beside the daemon, and says so in metrics and the log.
 
     Only chunks that the log still holds, of the places that `assigned` names. It never ends the daemon.
     """
@@ -204,7 +226,7 @@ class ContinuousAudit(threading.Thread):
                 (one, chunk)
                 for one in locate(site)
                 if (one.source.topic, one.source.partition) in assigned
-                for chunk in classify.closed(one)
+                for chunk in classify.chunks(one)
                 if chunk_end(chunk) > one.low
             ]
             if candidates:
@@ -242,6 +264,16 @@ def _accounted(source: Source, chunk: int) -> Callable[[Client], int]:
         return int(events) + int(dead)
 
     return ask
+
+
+def _highest_offset(source: Source, chunk: int) -> Callable[[Client], int]:
+    """The next offset of the newest cell of a chunk; 0 without any."""
+    sql = (
+        "SELECT max(bitAnd(version, bitShiftLeft(toUInt64(1), 48) - 1)) FROM counts"
+        " WHERE source_id = %(source)s AND chunk = %(chunk)s"
+    )
+    values = {"source": source.source_id, "chunk": chunk}
+    return lambda client: int(read(client, sql, values)[0][0])
 
 
 def _differing_hours(

@@ -1,4 +1,4 @@
-"""Whether what is stored of a closed chunk can be true: the law of conservation, and cell by cell; pure.
+"""Whether what is stored of a chunk can be true: the law of conservation, and cell by cell; pure.
 
 Two counts bound what may be stored: `surely` of the records that must be counted, `at_most` of those that may be
 (records in a listed gap may be or not). Where the log has lost the chunk's head there is no upper bound.
@@ -35,7 +35,7 @@ class StoredTotals:
 
 @dataclass(frozen=True, slots=True)
 class ChunkExtent:
-    """Which offsets of a chunk count: from where counting began (or the chunk does), to its end.
+    """Which offsets of a chunk count: from where counting or the chunk began, to its end or as far as it is stored.
 
     `low` is the log's first offset, `gaps` what is listed, `expired_before` the bucket (epoch seconds) before
     which ClickHouse itself deletes rows, 0 when it keeps them.

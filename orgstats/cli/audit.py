@@ -1,4 +1,4 @@
-"""`orgstats audit`: closed chunks against the log."""
+"""`orgstats audit`: what is stored against the log."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +19,7 @@ def audit(
     recount: Annotated[bool, ops.option("--recount", help="Count every chunk again and compare each cell.")] = False,
     as_json: ops.AsJson = False,
 ) -> None:
-    """Check every closed chunk: events + dead letters + offsets without a record must be its length.
+    """Check every chunk as far as it is stored: events + dead letters + offsets without a record must be its length.
 
     With --recount the log is read again, record by record, by code that shares nothing with the daemon's counting,
     and every cell is compared. Exit 1 when anything differs. Run it with the settings of the consumer.
@@ -41,15 +41,19 @@ def audit(
     else:
         _print(found)
     wrong = sum(len(checked.differences) for checked in found)
-    ops.say(f"{len(found)} closed chunks checked, {sum(c.cells for c in found)} of them cell by cell: {wrong} wrong")
+    still_open, compared = sum(c.open for c in found), sum(c.cells for c in found)
+    ops.say(f"{len(found)} chunks checked, {still_open} of them open, {compared} cell by cell: {wrong} wrong")
     if wrong:
         raise DifferenceFound("what is stored differs from the log; orgstats replay plan shows what a replay changes")
 
 
 def _print(found: "list[AuditResult]") -> None:
-    names = ("topic", "partition", "chunk", "accounted", "log", "cells", "differences", "note")
+    names = ("topic", "partition", "chunk", "open", "accounted", "log", "cells", "differences", "note")
     rows = [
-        (c.topic, c.partition, str(c.chunk), c.accounted, c.log, "yes" if c.cells else "", len(c.differences), c.note)
+        (
+            *(c.topic, c.partition, str(c.chunk), "open" if c.open else "", c.accounted, c.log),
+            *("yes" if c.cells else "", len(c.differences), c.note),
+        )
         for c in found
     ]
     typer.echo(ops.table(names, rows))

@@ -14,6 +14,7 @@ import pytest
 from orgstats.clickhouse.connect import connect
 from orgstats.consumer.counting.source import CHUNK_LENGTH
 from orgstats.deploy.local.paths import free_ports
+from orgstats.schemas import hours
 from orgstats.schemas.migrate import migrate
 from tests.faults.round import Round
 from tests.support.wait import wait_for
@@ -71,11 +72,32 @@ def test_a_closed_chunk_with_holes_balances(one: Round, flags: tuple[str, ...]) 
     """Events, dead letters and offsets without a record make up the chunk; every cell is as counted again."""
     close_a_chunk(one)
     code, found = audit(one, *flags)
-    assert (code, [(c["partition"], c["chunk"], c["log"], c["cells"]) for c in found]) == (
+    assert (code, [(c["partition"], c["chunk"], c["open"], c["log"], c["cells"]) for c in found]) == (
         0,
-        [(0, 0, "whole", bool(flags))],
+        [(0, 0, False, "whole", bool(flags)), (0, CHUNK_LENGTH, True, "whole", bool(flags))],
     )
     assert 900 < found[0]["accounted"] <= 1_000 + 2
+
+
+def test_an_open_chunk_is_audited_as_far_as_it_is_stored(one: Round) -> None:
+    """A cell that no record stands behind is found while its chunk is still being counted, and beside a torn flush."""
+    one.traffic._partitions = 1
+    one.traffic.produce(1_000)
+    one.drain()
+    assert audit(one, "--recount")[0] == 0
+    one.stop_all()
+    one.traffic.produce(10)  # in the log and not stored
+    code, found = audit(one, "--recount")
+    assert (code, [(c["open"], c["accounted"], c["cells"]) for c in found]) == (0, [(True, 1_000, True)])
+    execute(
+        one,
+        "INSERT INTO counts SELECT * REPLACE(42 AS org_id, 60 AS quantity, 60 AS events) FROM counts FINAL LIMIT 1",
+    )
+    execute(one, hours.mend("1"))
+    assert [d["table"] for d in audit(one)[1][0]["differences"]] == ["conservation"]
+    code, found = audit(one, "--recount")
+    assert (code, [d["table"] for d in found[0]["differences"]]) == (1, ["conservation", "counts"])
+    assert "org_id=42" in found[0]["differences"][1]["key"]
 
 
 def test_a_lost_or_doubled_event_breaks_the_law(one: Round) -> None:
