@@ -3,8 +3,10 @@
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from typing import Generic, TypeVar
+
+from orgstats.errors import Unavailable
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
@@ -59,3 +61,47 @@ class Cache(Generic[Key, Value]):
         del self._loading[key]
         if not task.cancelled():
             task.exception()  # a load that everybody stopped waiting for may fail in silence
+
+
+class Together(Generic[Key, Value]):
+    """Loads the values of many keys with one call at a time: whoever asks meanwhile is in the next call.
+
+    So any number of keys that nobody has asked for before costs one connection at most. At most `most_waiting` keys
+    wait; for more, and for all of a call that fails, `get` raises. For one event loop.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[Sequence[Key]], Awaitable[Mapping[Key, Value]]],
+        at_once: int = 1_000,
+        most_waiting: int = 10_000,
+    ) -> None:
+        self._load = load
+        self._at_once = at_once
+        self._most_waiting = most_waiting
+        self._waiting: dict[Key, asyncio.Future[Value | None]] = {}
+        self._runner: asyncio.Task[None] | None = None
+
+    async def get(self, key: Key) -> Value | None:
+        """The value of `key`, or None; raises Unavailable when too many wait, and what the load raises."""
+        future = self._waiting.get(key)
+        if future is None:
+            if len(self._waiting) >= self._most_waiting:
+                raise Unavailable(f"{self._most_waiting} look-ups of tokens wait already")
+            future = self._waiting[key] = asyncio.get_running_loop().create_future()
+        if self._runner is None or self._runner.done():
+            self._runner = asyncio.create_task(self._run())
+        return await asyncio.shield(future)
+
+    async def _run(self) -> None:
+        while self._waiting:
+            asked = {key: self._waiting.pop(key) for key in list(self._waiting)[: self._at_once]}
+            try:
+                found = await self._load(list(asked))
+            except Exception as error:  # noqa: BLE001 - each who waits gets it
+                for future in asked.values():
+                    future.set_exception(error)
+                    future.exception()  # nobody may be left to see it
+            else:
+                for key, future in asked.items():
+                    future.set_result(found.get(key))

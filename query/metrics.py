@@ -35,3 +35,15 @@ busy_connections = Gauge(
     "Connections in use. Always at the maximum: raise ORGSTATS_QUERY_CONNECTIONS or add processes.",
     registry=REGISTRY,
 )
+connections = Gauge(
+    "orgstats_connections",
+    "Clients connected at the moment. Near the limit in the log line `started`: raise the limit of open files.",
+    registry=REGISTRY,
+)
+refused_connections = Counter(
+    "orgstats_connections_refused_total",
+    "Connections closed before a request was answered: full, head_slow, head_large, body_slow, body_large, malformed. "
+    "full: raise the limit of open files or put a proxy in front; else: see who sends such requests.",
+    ["reason"],
+    registry=REGISTRY,
+)

@@ -13,7 +13,7 @@ from orgstats.errors import Unavailable
 from orgstats.query import sql
 from orgstats.query.access import Organization, Project, Token, token_of
 from orgstats.query.batch import WindowBatch
-from orgstats.query.cache import Cache
+from orgstats.query.cache import Cache, Together
 from orgstats.query.clickhouse import Database
 from orgstats.query.completeness import CountedState, SourceState, counted_state
 from orgstats.query.http import Body, body_of_projects, body_of_series
@@ -21,7 +21,8 @@ from orgstats.query.params import InvalidQuery, StatsQuery
 from orgstats.query.stats import read_together
 from orgstats.schemas.outcomes import Stat
 
-FOUND_SECONDS: Final = 30.0
+FOUND_SECONDS: Final = 10.0
+"""How long an organization that was found is remembered: for so long a renamed one answers to its old slug."""
 MISSING_SECONDS: Final = 1.0
 """How long it is remembered that something does not exist: what was just made should work at once."""
 
@@ -50,16 +51,19 @@ class Reader:
             self._load_organization, lambda _, found: FOUND_SECONDS if found else MISSING_SECONDS, size=10_000
         )
         self._projects = Cache(self._load_projects, lambda *_: MISSING_SECONDS, size=1_000)
-        self._tokens = Cache(
-            self._load_token, lambda _, found: token_seconds if found else MISSING_SECONDS, size=10_000
+        # Unknown ones stand apart, or whoever tries many would push the known ones out.
+        self._tokens = Cache(self._load_token, lambda _, found: token_seconds if found else 0.0, size=10_000)
+        self._unknown_tokens = Cache(
+            Together(self._load_tokens).get, lambda _, found: 0.0 if found else MISSING_SECONDS, size=10_000
         )
+        self._pings = Cache(self._ping, lambda *_: 1.0, size=1)
         self._states = Cache(self._load_state, lambda *_: 1.0, size=1)
         self._series = Cache(self._load_series, _kept_seconds, size=512)
         self._batches = Cache(self._load_batch, lambda *_: 0.0, size=0)  # only while they are read
         self._waiting: dict[tuple[Stat, int, bool], WindowBatch] = {}
 
     async def organization(self, name: str) -> Organization | None:
-        """The organization with this slug or numeric id; at most 30 s old."""
+        """The organization with this slug or numeric id; at most 10 s old."""
         return await self._organizations.get(name)
 
     async def projects(self, org_id: int) -> tuple[Project, ...]:
@@ -85,7 +89,10 @@ class Reader:
         return await self._series.get((asked, state.versions))
 
     async def ping(self) -> None:
-        """Ask ClickHouse for nothing; raises OrgstatsError when it is away or has no tables."""
+        """Raises OrgstatsError when ClickHouse is away or has no tables; asked once for all, a good answer kept 1 s."""
+        await self._pings.get(())
+
+    async def _ping(self, _: tuple[()]) -> None:
         await self._call(self.database.read, sql.Statement("SELECT 1 FROM counts LIMIT 0"))
 
     def close(self) -> None:
@@ -131,8 +138,11 @@ class Reader:
         return tuple(Project(*row[:3]) for row in rows)
 
     async def _load_token(self, digest: str) -> Token | None:
-        rows = await self._call(self.database.read, sql.token(digest))
-        return token_of(rows[0]) if rows else None
+        return await self._unknown_tokens.get(digest)
+
+    async def _load_tokens(self, digests: Sequence[str]) -> dict[str, Token]:
+        rows = await self._call(self.database.read, sql.tokens_of(digests))
+        return {token.digest: token for token in map(token_of, rows)}
 
     async def _load_state(self, _: tuple[()]) -> CountedState:
         rows = await self._call(self.database.read, sql.sources())

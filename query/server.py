@@ -15,6 +15,7 @@ from orgstats import logs, tracing
 from orgstats.errors import ConfigurationError
 from orgstats.query import metrics
 from orgstats.query.app import Health, create_app
+from orgstats.query.guard import Gate, connection_limit, guarded
 from orgstats.query.settings import QuerySettings, split_address
 
 logger = structlog.get_logger("orgstats.query")
@@ -31,15 +32,18 @@ def run(settings: QuerySettings) -> None:
     if settings.metrics_listen:
         _serve_metrics(settings.metrics_listen)
     health = Health()
+    gate = Gate(connection_limit(settings.query_connections))
     config = uvicorn.Config(
         create_app(settings, health=health),
         log_config=None,
         access_log=False,
         server_header=False,
+        http=guarded(gate),
+        ws="none",
         timeout_graceful_shutdown=int(settings.query_timeout_seconds) + 1,
     )
     host, port = listener.getsockname()[:2]
-    started = {**settings.masked(), "listen": f"{host}:{port}"}
+    started = {**settings.masked(), "listen": f"{host}:{port}", "connection_limit": gate.limit}
     Server(config, health, settings.drain_seconds, started).run(sockets=[listener])
     logger.info("stopped")
 

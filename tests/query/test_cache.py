@@ -1,11 +1,12 @@
 """The cache: one load for all who wait, nothing kept for longer than it may."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
-from orgstats.query.cache import Cache
+from orgstats.errors import Unavailable
+from orgstats.query.cache import Cache, Together
 
 
 class Source:
@@ -124,5 +125,57 @@ def test_the_oldest_values_make_room() -> None:
             await cache.get(key)
         assert source.loads == ["a", "b", "c", "a"]
         assert await cache.get("c") == 3
+
+    asyncio.run(scenario())
+
+
+def test_keys_are_loaded_together() -> None:
+    """One call at a time: however many are asked for while it runs, they are one more; what is not there is None."""
+
+    async def scenario() -> None:
+        gate, calls = asyncio.Event(), []
+
+        async def load(keys: Sequence[int]) -> dict[int, str]:
+            calls.append(list(keys))
+            await gate.wait()
+            return {key: str(key) for key in keys if key % 2}
+
+        together = Together(load, at_once=50, most_waiting=100)
+        first = asyncio.create_task(together.get(1))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        others = [asyncio.create_task(together.get(key)) for key in [*range(2, 102), 2]]
+        await asyncio.sleep(0)
+        with pytest.raises(Unavailable, match="wait already"):
+            await together.get(1_000)
+        others[3].cancel()
+        gate.set()
+        assert await first == "1"
+        found = await asyncio.gather(*others, return_exceptions=True)
+        assert found[:3] == [None, "3", None]
+        assert isinstance(found[3], asyncio.CancelledError)
+        assert calls == [[1], list(range(2, 52)), list(range(52, 102))]
+
+    asyncio.run(scenario())
+
+
+def test_a_call_that_fails_fails_for_all_of_it() -> None:
+    """The next is tried again."""
+
+    async def scenario() -> None:
+        failing = True
+
+        async def load(keys: Sequence[int]) -> dict[int, int]:
+            if failing:
+                raise Unavailable("away")
+            return {key: key for key in keys}
+
+        together = Together(load)
+        assert all(
+            isinstance(found, Unavailable)
+            for found in await asyncio.gather(together.get(1), together.get(2), return_exceptions=True)
+        )
+        failing = False
+        assert await together.get(1) == 1
 
     asyncio.run(scenario())

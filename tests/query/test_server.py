@@ -17,7 +17,7 @@ from orgstats.clickhouse.connect import connect
 from orgstats.deploy.local import chdb_server
 from orgstats.errors import Unavailable
 from orgstats.query.clickhouse import Database
-from orgstats.query.directory import Directory
+from orgstats.query.directory import Directory, InvalidArgument
 from orgstats.schemas.migrate import migrate
 from tests.query.seeding import Cell, Counted, insert_counts, insert_sources, make_token
 from tests.query.serving import Api, running_api
@@ -76,6 +76,52 @@ def test_a_new_token_works_at_once(acme: str, database: Database, clickhouse_url
         assert httpx.get(api.url + STATS, headers=bearer(acme)).status_code == 200
         fresh = make_token(database, 1)
         assert httpx.get(api.url + STATS, headers=bearer(fresh)).status_code == 200
+
+
+def test_a_renamed_organization(acme: str, database: Database, clickhouse_url: str, tmp_path: Path) -> None:
+    """It answers to its new slug at once, and within 10 s no longer to the old one."""
+    with running_api(clickhouse_url, tmp_path) as api:
+        assert httpx.get(api.url + STATS, headers=bearer(acme)).status_code == 200
+        Directory(database).add_organization("emca", org_id=1, now=time.time())
+        assert httpx.get(api.url + STATS.replace("acme", "emca"), headers=bearer(acme)).status_code == 200
+        wait_for(lambda: httpx.get(api.url + STATS, headers=bearer(acme)).status_code == 403, 15)
+
+
+def test_an_organization_is_found_without_reading_all(database: Database, clickhouse_url: str) -> None:
+    """Of 200,000 a small part is read, also when it was renamed; the old slug is nobody's."""
+    with connect(clickhouse_url, client_name="tests") as client:
+        client.execute(
+            "INSERT INTO organizations SELECT number, 'org-' || toString(number), '', toDateTime64(0, 3) "
+            "FROM numbers(200000)"
+        )
+        client.execute("INSERT INTO organizations VALUES (1500, 'renamed', '', toDateTime64(1, 3))")
+    with Database(clickhouse_url, size=1, max_rows_to_read=50_000) as limited:
+        found = [Directory(limited).organization(slug).org_id for slug in ("org-150000", "renamed")]
+        assert found == [150_000, 1_500]
+        with pytest.raises(InvalidArgument, match="no organization"):
+            Directory(limited).organization("org-1500")
+
+
+def test_readiness_is_asked_once_for_all(clickhouse_url: str, tmp_path: Path) -> None:
+    """Whoever asks whether the process is ready costs at most a statement a second."""
+    with running_api(clickhouse_url, tmp_path) as api, httpx.Client() as client:
+        before = reads(api)
+        assert {client.get(api.url + "/healthz/ready").status_code for _ in range(50)} == {200}
+        assert reads(api) - before < 25
+
+
+def test_unknown_tokens_cost_few_statements(acme: str, clickhouse_url: str, tmp_path: Path) -> None:
+    """Those that are asked for together are one statement, and a known one is answered among them."""
+    tokens = [f"ost_{number:043}" for number in range(400)]
+    with running_api(clickhouse_url, tmp_path) as api, httpx.Client() as client:
+        before = reads(api)
+
+        def ask(token: str) -> int:
+            return client.get(api.url + STATS, params=WINDOW, headers=bearer(token)).status_code
+
+        with ThreadPoolExecutor(64) as threads:
+            assert list(threads.map(ask, [*tokens, acme])) == [401] * 400 + [200]
+        assert reads(api) - before < 300
 
 
 def test_a_gateways_word(database: Database, acme: str, clickhouse_url: str, tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def test_anything_else_is_a_slug(name: str) -> None:
 ALL_STATEMENTS = [
     *(sql.series(StatsQuery(1, stat, HOURS, projects)) for stat in STATS for projects in (None, (1, 2), (2**64 - 1,))),
     *(sql.organization("acme"), sql.organization("12"), sql.organizations(), sql.projects(2**64 - 1)),
-    *(sql.token("0" * 64), sql.tokens(), sql.sources()),
+    *(sql.tokens_of(["0" * 64]), sql.tokens(), sql.sources()),
 ]
 
 

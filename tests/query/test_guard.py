@@ -1,0 +1,144 @@
+"""What clients without a token can do to the process, over real sockets."""
+
+import json
+import resource
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import httpx
+import pytest
+
+from tests.query.serving import Api, running_api
+
+START = b"GET /healthz/live HTTP/1.1\r\nHost: x\r\n"
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    """A server that may open 128 files; nothing here asks ClickHouse."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    server = running_api("clickhouse://127.0.0.1:1/none", tmp_path_factory.mktemp("serve"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (128, before[1]))
+    with ExitStack() as stack:
+        try:
+            running = stack.enter_context(server)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        yield running
+
+
+@pytest.fixture
+def connect(api: Api) -> Iterator[Callable[[], socket.socket]]:
+    """Opens connections, which are closed after the test."""
+    host, port = api.url.removeprefix("http://").split(":")
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(socket.create_connection((host, int(port)), 30))
+
+
+def answer(connection: socket.socket) -> tuple[int, str]:
+    """Status and detail of the answer before the server closes; (0, "") when it was reset before that."""
+    received = b""
+    try:
+        while part := connection.recv(65_536):
+            received += part
+    except ConnectionError:
+        return 0, ""
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert b"content-type: application/json" in head
+    return int(head.split()[1]), json.loads(body)["detail"]
+
+
+def refused(api: Api, reason: str) -> float:
+    """How many connections the server says it has refused for that."""
+    name = f'orgstats_connections_refused_total{{reason="{reason}"}} '
+    text = httpx.get(api.url + "/metrics").text
+    return float(text.split(name)[1].split("\n")[0]) if name in text else 0.0
+
+
+def test_a_header_that_never_ends(api: Api, connect: Callable[[], socket.socket]) -> None:
+    """Is cut off at some ten thousand bytes, whatever else would come, and the others are answered."""
+    before = refused(api, "head_large")
+    endless = connect()
+    sent = 0
+    with pytest.raises(ConnectionError):  # noqa: PT012 - which of them fails is the network's choice
+        endless.sendall(START + b"X: ")
+        while sent < 64 << 20:
+            endless.sendall(b"x" * 65_536)
+            sent += 65_536
+    assert sent < 16 << 20  # what the sockets between them hold
+    assert refused(api, "head_large") == before + 1
+    assert httpx.get(api.url + "/healthz/live").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status", "words"),
+    [
+        (b"GET /" + b"x" * 17_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414, "address"),
+        (START + b"X: " + b"x" * 33_000 + b"\r\n\r\n", 431, "headers"),
+        (START + b"".join(b"X-%d: x\r\n" % n for n in range(101)) + b"\r\n", 431, "headers"),
+        (START + b"Content-Length: 70000\r\n\r\n", 413, "body"),
+        (b"nonsense\r\n\r\n", 400, "Invalid HTTP"),
+        (START + b"Content-Length: x\r\n\r\n", 400, "Invalid HTTP"),
+    ],
+)
+def test_requests_that_are_too_much(
+    request_bytes: bytes, status: int, words: str, connect: Callable[[], socket.socket]
+) -> None:
+    """Each limit is answered in JSON with a text that names it, and the connection is closed."""
+    connection = connect()
+    connection.sendall(request_bytes)
+    found, detail = answer(connection)
+    assert (found, words in detail) == (status, True)
+
+
+def test_a_body_that_never_ends(connect: Callable[[], socket.socket]) -> None:
+    """Sent in chunks it is cut off too, although the request was answered before."""
+    connection = connect()
+    connection.sendall(START + b"Transfer-Encoding: chunked\r\n\r\n")
+    with pytest.raises(ConnectionError):  # noqa: PT012
+        for _ in range(1_000):
+            connection.sendall(b"ffff\r\n" + b"x" * 0xFFFF + b"\r\n")
+        pytest.fail("it takes any body")
+
+
+def test_clients_that_take_their_time(connect: Callable[[], socket.socket]) -> None:
+    """Silence, half a head, a head by drops and half a body: each is closed, and told why if not yet answered."""
+    silent, half, dropping, body = (connect() for _ in range(4))
+    half.sendall(START)
+    body.sendall(START + b"Content-Length: 5\r\n\r\nx")
+    dropping.settimeout(0.3)
+    for letter in START + b"X: " + b"x" * 200:
+        dropping.send(bytes([letter]))
+        try:
+            if dropping.recv(1, socket.MSG_PEEK):
+                break
+        except TimeoutError:
+            continue
+    else:
+        pytest.fail("a head may take any time")
+    late = (408, "No request within 10 seconds.")
+    assert [answer(connection) for connection in (silent, half)] == [late, late]
+    assert body.recv(65_536).startswith(b"HTTP/1.1 200")
+    assert body.recv(65_536) == b""
+
+
+def test_half_requests_do_not_shut_others_out(api: Api, connect: Callable[[], socket.socket]) -> None:
+    """More half requests than files can be open: the longest waiting gives its place up, and the log says so."""
+    for _ in range(300):
+        connect().sendall(START)
+    with httpx.Client() as client:
+        for _ in range(5):
+            assert client.get(api.url + "/healthz/live").status_code == 200
+    assert refused(api, "full") >= 300 - 128
+    lines = [json.loads(line) for line in api.child.log.read_text().splitlines()]
+    told = [line for line in lines if line["event"] == "connections refused"]
+    assert told
+    assert {line["limit"] for line in told} == {128 - 64 - 8}
+
+
+def test_a_kept_connection_is_answered_again(api: Api) -> None:
+    """The limits are for each request, not for the connection."""
+    with httpx.Client() as client:
+        for _ in range(200):
+            assert client.get(api.url + "/healthz/live", headers={"X": "x" * 1_000}).status_code == 200
