@@ -1,9 +1,10 @@
 """Every metric of the daemon, declared once: name, type, unit, meaning and remedy. docs/metrics.md shows them."""
 
 from collections.abc import Iterable
-from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
+
+import orgstats
 
 REGISTRY = CollectorRegistry()
 ProcessCollector(registry=REGISTRY)
@@ -150,4 +151,4 @@ def forget(tps: Iterable[tuple[str, int]]) -> None:
 
 def name_build() -> None:
     """Say which version runs."""
-    build.info({"version": version("orgstats")})
+    build.info({"version": orgstats.__version__})

@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import copy_context
 from functools import partial
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 import structlog
 
+import orgstats
 from orgstats.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def configure(service: str, env: Mapping[str, str]) -> None:
             "OTEL_* variables ask for traces: install orgstats[otel], or set OTEL_TRACES_EXPORTER=none"
         ) from None
     named = env.get("OTEL_SERVICE_NAME") or "service.name=" in env.get("OTEL_RESOURCE_ATTRIBUTES", "")
-    own = {"service.version": version("orgstats"), **({} if named else {"service.name": service})}
+    own = {"service.version": orgstats.__version__, **({} if named else {"service.name": service})}
     provider = TracerProvider(resource=Resource.create(own))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     sdk_log = logging.getLogger("opentelemetry")

@@ -1,8 +1,8 @@
 """The OpenAPI description of everything the process answers, with examples."""
 
-from importlib.metadata import version
 from typing import Any, Final
 
+import orgstats
 from orgstats.query.http import UNAVAILABLE
 from orgstats.query.params import MAX_BUCKETS, MAX_POINTS
 from orgstats.query.series import LAST_SECOND
@@ -58,7 +58,7 @@ def document() -> Json:
         "openapi": "3.1.0",
         "info": {
             "title": "orgstats",
-            "version": version("orgstats"),
+            "version": orgstats.__version__,
             "description": "How many events an organization had, per 10 seconds, hour or day.",
         },
         "paths": {

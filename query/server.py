@@ -4,13 +4,13 @@ import os
 import socket
 import time
 from collections.abc import Mapping
-from importlib.metadata import version
 from types import FrameType
 
 import structlog
 import uvicorn
 from prometheus_client import start_http_server
 
+import orgstats
 from orgstats import logs, tracing
 from orgstats.errors import ConfigurationError
 from orgstats.query import metrics
@@ -27,7 +27,7 @@ def run(settings: QuerySettings) -> None:
     """
     logs.configure(settings.log_level)
     tracing.configure("orgstats-api", os.environ)
-    metrics.build.info({"version": version("orgstats")})
+    metrics.build.info({"version": orgstats.__version__})
     listener = _listen("ORGSTATS_LISTEN", settings.listen)
     if settings.metrics_listen:
         _serve_metrics(settings.metrics_listen)

@@ -3,19 +3,36 @@
 import sys
 import traceback
 from importlib import import_module
+from typing import Annotated
 
 import typer
 
+import orgstats
 from orgstats.errors import OrgstatsError
 
 app = typer.Typer(
     name="orgstats",
-    help="Exact event counts per organization: Kafka in, ClickHouse counts, one endpoint.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # panels cost 0.3 s with each --help
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"orgstats {orgstats.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Exact event counts per organization: Kafka in, ClickHouse counts, one endpoint."""
+
 
 for _module in (
     "consume",

@@ -3,6 +3,7 @@
 import os
 import sys
 from enum import StrEnum
+from importlib.util import find_spec
 from typing import Annotated
 
 import typer
@@ -29,6 +30,8 @@ def up(
     """
     import signal
 
+    if find_spec("chdb") is None:
+        raise ModuleNotFoundError(name="chdb")
     from orgstats.deploy.local import up as demo
     from orgstats.deploy.local.paths import cache_dir
 

@@ -11,7 +11,6 @@ from orgstats.clickhouse.cluster import look_up
 from orgstats.clickhouse.connect import INSERT_SETTINGS, connect
 from orgstats.consumer.store.rows import Flush, ProgressUpdate
 from orgstats.consumer.store.store import Store
-from orgstats.deploy.capacity.simulation import Counted, Traffic, flushes
 from orgstats.errors import ConfigurationError, Refused, Unavailable
 from orgstats.query import sql
 from orgstats.query.clickhouse import Database
@@ -20,6 +19,7 @@ from orgstats.schemas.migrate import migrate
 from orgstats.schemas.retention import retained_days
 from orgstats.schemas.tables import insert
 from tests.support import shards as cluster
+from tests.support.flushes import Flushed, Traffic, flushes
 from tests.support.shards import NAME, Shards
 
 START = 1_700_000_000
@@ -39,7 +39,7 @@ def made() -> list[Flush]:
     traffic = Traffic(events_per_second=100, seconds=3, organizations=50, partitions=2, keyed=False)
     return [
         Flush([changes], "fingerprint", START * 1000, [ProgressUpdate(changes.source, changes.next_offset, 0, 0, 2, 0)])
-        for _, changes in flushes(traffic, Counted())
+        for _, changes in flushes(traffic, Flushed())
     ]
 
 

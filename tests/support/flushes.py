@@ -1,6 +1,5 @@
 """The real counting code over made-up traffic, without Kafka and ClickHouse: how many cells, how many rows."""
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -59,13 +58,12 @@ class Traffic(NamedTuple):
 
 
 @dataclass(slots=True)
-class Counted:
+class Flushed:
     """What came of it: records and their bytes, rows that flushes wrote, cells that are there in the end.
 
-    `seconds` is the processor time of counting, which no result depends on.
+    Run as a module it prints the rows of `deploy/capacity.toml`.
     """
 
-    seconds: float = 0.0
     records: int = 0
     record_bytes: int = 0
     rows: int = 0
@@ -75,20 +73,20 @@ class Counted:
     project_cells: set[tuple[int, int, ProjectKey]] = field(default_factory=set)
 
 
-def simulate(traffic: Traffic, seed: int = 1) -> Counted:
-    """Count traffic as consumers do; but for `seconds` a pure function of the traffic and the seed."""
-    counted = Counted()
-    for number, changes in flushes(traffic, counted, seed):
+def simulate(traffic: Traffic, seed: int = 1) -> Flushed:
+    """Count traffic as consumers do; a pure function of the traffic and the seed."""
+    flushed = Flushed()
+    for number, changes in flushes(traffic, flushed, seed):
         for part in changes.chunks:
-            counted.rows += len(part.cells)
-            counted.project_rows += len(part.project_cells)
-            counted.hour_rows += len(part.hours)
-            counted.cells.update((number, part.chunk.first_offset, key) for key in part.keys)
-            counted.project_cells.update((number, part.chunk.first_offset, key) for key in part.project_keys)
-    return counted
+            flushed.rows += len(part.cells)
+            flushed.project_rows += len(part.project_cells)
+            flushed.hour_rows += len(part.hours)
+            flushed.cells.update((number, part.chunk.first_offset, key) for key in part.keys)
+            flushed.project_cells.update((number, part.chunk.first_offset, key) for key in part.project_keys)
+    return flushed
 
 
-def flushes(traffic: Traffic, counted: Counted, seed: int = 1) -> Iterator[tuple[int, PartitionChanges]]:
+def flushes(traffic: Traffic, flushed: Flushed, seed: int = 1) -> Iterator[tuple[int, PartitionChanges]]:
     """What each partition stores with each flush: (partition, changes)."""
     batch = BatchCounter(AgeLimits(), RuleHistory())
     partitions = [_partition(number, batch) for number in range(traffic.partitions)]
@@ -102,20 +100,16 @@ def flushes(traffic: Traffic, counted: Counted, seed: int = 1) -> Iterator[tuple
             number = (turn if key is None else crc32(key)) % traffic.partitions
             read[number].append(Read(ends[number], body, kafka_ms))
             ends[number] += 1
-            counted.records += 1
-            counted.record_bytes += len(body or b"") + len(key or b"")
-        yield from _flush(partitions, read, counted)
+            flushed.records += 1
+            flushed.record_bytes += len(body or b"") + len(key or b"")
+        yield from _flush(partitions, read)
 
 
-def _flush(
-    partitions: Sequence[Partition], read: Sequence[Sequence[Read]], counted: Counted
-) -> Iterator[tuple[int, PartitionChanges]]:
+def _flush(partitions: Sequence[Partition], read: Sequence[Sequence[Read]]) -> Iterator[tuple[int, PartitionChanges]]:
     for number, (partition, run) in enumerate(zip(partitions, read, strict=True)):
-        began = time.process_time()
         for start in range(0, len(run), 10_000):
             partition.count(run[start : start + 10_000])
         changes = partition.take()
-        counted.seconds += time.process_time() - began
         yield number, changes
         partition.stored(changes)
 
@@ -123,3 +117,18 @@ def _flush(
 def _partition(number: int, batch: BatchCounter) -> Partition:
     source = Source("simulated", "one", number)
     return Partition(source, Resume(start=0, catching_up_until=0), batch, lambda _: Attempt())
+
+
+def main() -> None:
+    """Rows written and kept for each event, as TOML."""
+    for keyed in (True, False):
+        for events_per_second in (1_000, 10_000, 100_000):
+            flushed = simulate(Traffic(events_per_second, 20, 1_000, 4, keyed=keyed))
+            written = flushed.rows + flushed.project_rows + flushed.hour_rows
+            kept = len(flushed.cells) + len(flushed.project_cells)
+            print(f"[[rows]]\nkeyed = {str(keyed).lower()}\nevents_per_second = {events_per_second}")
+            print(f"written = {written / flushed.records:.3f}\nkept = {kept / flushed.records:.3f}\n")
+
+
+if __name__ == "__main__":
+    main()

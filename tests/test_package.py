@@ -1,0 +1,73 @@
+"""What the package is from outside: one name, little of it needed, and one line where something is missing."""
+
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import orgstats
+from orgstats import cli
+
+ROOT = Path(__file__).parents[1]
+ALLOWED = re.compile(r"orgstats/.*\.(py|pyi|pyx|so|sql|html|css|js|svg)|orgstats/py\.typed|.*\.dist-info/.*")
+DATA = {"orgstats/deploy/capacity.toml", "orgstats/deploy/local/apache_kafka/pom.xml"}
+
+
+def test_the_wheel_holds_orgstats_and_nothing_else(tmp_path: Path) -> None:
+    """No other name at the top, no fixture, no chart; the data files that the code reads are there."""
+    command = [sys.executable, "-m", "uv", "build", "--quiet", "--wheel", "--out-dir", str(tmp_path), str(ROOT)]
+    subprocess.run(command, check=True, timeout=240)
+    names = set(zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist())
+    assert {name for name in names if not ALLOWED.fullmatch(name)} == DATA
+    for folder, pattern in (("schemas", "*.sql"), ("query/dashboard", "*.*")):
+        data = {path for path in (ROOT / folder).rglob(pattern) if path.suffix != ".pyc"}
+        assert {f"orgstats/{path.relative_to(ROOT)}" for path in data} <= names
+
+
+def test_the_client_needs_httpx_alone() -> None:
+    """Importing it brings in none of the packages of the extras."""
+    heavy = sorted(set(cli.EXTRAS) - {"rich", "typer"})
+    program = f"import orgstats.query.client, sys; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, cwd="/")
+    assert done.stdout == "[]\n"
+
+
+def test_the_version_is_printed() -> None:
+    """`orgstats --version`, as scripts ask."""
+    done = subprocess.run(
+        [sys.executable, "-m", "orgstats.cli", "--version"], check=True, capture_output=True, text=True
+    )
+    assert done.stdout == f"orgstats {orgstats.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("package", "arguments", "extra"),
+    [
+        ("typer", ["--help"], "cli"),
+        ("confluent_kafka", ["lag"], "consumer"),
+        ("fastapi", ["serve"], "api"),
+        ("chdb", ["up"], "local"),
+    ],
+)
+def test_a_missing_extra_is_one_line_with_the_remedy(package: str, arguments: list[str], extra: str) -> None:
+    """No trace, exit code 78, and the command that installs it."""
+    program = (
+        "import importlib.abc, sys\n"
+        "class Missing(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        f"        if name.partition('.')[0] == {package!r}:\n"
+        "            raise ModuleNotFoundError(name=name)\n"
+        "sys.meta_path.insert(0, Missing())\n"
+        f"sys.argv = ['orgstats', *{arguments!r}]\n"
+        "from orgstats.cli import main; main()\n"
+    )
+    servers = {"ORGSTATS_BOOTSTRAP_SERVERS": "127.0.0.1:1", "ORGSTATS_TOPIC": "x"}
+    servers["ORGSTATS_CLICKHOUSE_URL"] = "clickhouse://127.0.0.1:1/x"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=servers, timeout=60, check=False
+    )
+    assert done.stderr == f"orgstats: this needs {package}: pip install 'orgstats[{extra}]'\n"
+    assert done.returncode == 78
