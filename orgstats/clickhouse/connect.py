@@ -121,7 +121,14 @@ def connect(
         send_receive_timeout=timeout_seconds,
         sync_request_timeout=5.0,
         tcp_keepalive=True,
-        settings={**READ_SETTINGS, "max_execution_time": max(1, int(timeout_seconds)), **settings},
+        settings={
+            **READ_SETTINGS,
+            # Where a column names no time zone the driver gives times without one. These must be in this process's,
+            # which is what Python takes them for, and not in the server's.
+            "use_client_time_zone": True,
+            "max_execution_time": max(1, int(timeout_seconds)),
+            **settings,
+        },
     )
 
 
