@@ -30,7 +30,7 @@ from orgstats.consumer.kafka.group import Fenced, GroupConsumer, ReadBatch, Topi
 from orgstats.consumer.settings import ConsumerSettings
 from orgstats.consumer.store.rules import load_history
 from orgstats.consumer.store.store import Store
-from orgstats.errors import OrgstatsError, Unavailable
+from orgstats.errors import OrgstatsError, Refused, Unavailable
 from orgstats.failpoints import failpoint
 
 HEARTBEAT_SECONDS: Final = 5.0
@@ -108,13 +108,18 @@ class Loop:
         return self._positions.copy()
 
     def run(self) -> None:
-        """Count until stopped; then flush, commit and leave. Raises what an operator must decide."""
+        """Count until stopped; then flush, commit and leave. Raises what an operator must decide.
+
+        A partition that halts lets the others go on; that it did is raised at the end.
+        """
+        halted: list[str] = []
         try:
             while not self._stopping.is_set():
                 try:
                     self._step(time.monotonic())
                 except Fenced as error:
                     self._join_again(error)
+            halted = self._halted()
         except BaseException:
             self._broken = True  # nothing more is stored or committed; the next owner counts it again
             raise
@@ -124,6 +129,11 @@ class Loop:
             finally:
                 self._thread.shutdown(wait=not self._broken, cancel_futures=True)
                 logger.info("stopped")
+        if halted:
+            raise Refused("\n".join(halted))
+
+    def _halted(self) -> list[str]:
+        return [opened.partition.halted for opened in self._partitions.values() if opened.partition.halted]
 
     def _join(self) -> GroupConsumer:
         return GroupConsumer(
@@ -172,17 +182,30 @@ class Loop:
             if tp not in self._partitions:
                 continue
             partition = self._partitions[tp].partition
-            chunk, moved = partition.chunk, partition.out_of_bounds
+            chunk, moved, halted = partition.chunk, partition.out_of_bounds, partition.halted
             partition.count(cast("Sequence[Record]", run))
             metrics.records.labels(tp[0]).inc(len(run))
             metrics.out_of_bounds.labels(tp[0]).inc(partition.out_of_bounds - moved)
             if partition.chunk is not chunk:
                 failpoint("at_chunk_boundary")
+            if partition.halted and not halted:
+                self._halt(tp, partition.halted)
         if batch.runs:
             failpoint("after_decode")
         for tp, next_offset in batch.ends:
             if tp in self._partitions:
                 self._partitions[tp].partition.advance(next_offset)
+
+    def _halt(self, tp: TopicPartition, why: str) -> None:
+        logger.error("halted", why=why)
+        metrics.halted.labels(*tp).set(1)
+        self._log.pause([tp])
+
+    def _pause_or_resume(self) -> None:
+        if self._pause_reasons:
+            self._log.pause(self._partitions)
+        else:
+            self._log.resume([tp for tp, opened in self._partitions.items() if not opened.partition.halted])
 
     def _too_much_is_unstored(self) -> bool:
         # What is still quiet can only be stored after more reading, so that must go on.
@@ -221,6 +244,7 @@ class Loop:
         }
         for opened in due.values():
             self._reconcile(opened.partition)
+        self._tell_unnamed()
         return [
             CheckpointItem(
                 tp,
@@ -232,6 +256,13 @@ class Loop:
             )
             for tp, opened in due.items()
         ]
+
+    def _tell_unnamed(self) -> None:
+        for (topic, _), opened in self._partitions.items():
+            found = opened.partition.unnamed_outcomes
+            while found:
+                outcome, events = found.popitem()
+                metrics.unnamed_outcomes.labels(topic, str(outcome)).inc(events)
 
     def _reconcile(self, partition: Partition) -> None:
         for chunk in partition.to_reconcile():
@@ -377,7 +408,7 @@ class Loop:
         self._failures = 0  # ClickHouse has just answered; and what is quiet has to be read before it can be stored
         self._pause_for("not stored", on=False)
         self._pause_for("not opened", on=False)
-        (self._log.pause if self._pause_reasons else self._log.resume)(self._partitions)
+        self._pause_or_resume()
         metrics.assigned_partitions.set(len(opened))
 
     # Holding and rules
@@ -389,7 +420,7 @@ class Loop:
         if bool(self._pause_reasons) == before:
             return
         if self._partitions:
-            (self._log.pause if self._pause_reasons else self._log.resume)(self._partitions)
+            self._pause_or_resume()
         metrics.paused.set(bool(self._pause_reasons))
         logger.info("paused" if self._pause_reasons else "resumed", why=sorted(self._pause_reasons) or why)
 

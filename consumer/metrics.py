@@ -28,6 +28,12 @@ out_of_bounds = Counter(
     ["topic"],
     registry=REGISTRY,
 )
+unnamed_outcomes = Counter(
+    "orgstats_unnamed_outcomes_total",
+    "Events whose outcome has no name here, recounts included: stored by number, in no stat. Upgrade orgstats.",
+    ["topic", "outcome"],
+    registry=REGISTRY,
+)
 rows_written = Counter(
     "orgstats_rows_written_total",
     "Rows inserted into ClickHouse. Nearly as many as records: raise ORGSTATS_FLUSH_SECONDS.",
@@ -48,6 +54,12 @@ flush_failures = Counter(
 paused = Gauge(
     "orgstats_paused",
     "1 while consumption is paused because ClickHouse or the rules cannot be reached. Look at ClickHouse.",
+    registry=REGISTRY,
+)
+halted = Gauge(
+    "orgstats_halted",
+    "1 for a partition that is counted no further, a limit on dead letters being reached. Look at its dead letters.",
+    ["topic", "partition"],
     registry=REGISTRY,
 )
 assigned_partitions = Gauge(
@@ -132,6 +144,7 @@ _OF_PARTITIONS = (
     open_transaction_records,
     complete_until_timestamp_seconds,
     retention_deadline_timestamp_seconds,
+    halted,
 )
 
 

@@ -48,11 +48,13 @@ class ConsumerSettings(Settings):
     dead_letter_share: Annotated[
         float,
         Field(
-            ge=0, le=1, description="halt when more than this share of a partition's last 10000 records is bad; 0: off"
+            ge=0,
+            le=1,
+            description="halt a partition when more than this share of its last 10000 records is bad; 0: off",
         ),
     ] = 0.2
     dead_letter_run: Annotated[
-        int, Field(ge=0, description="halt when so many records of a partition in a row are bad; 0: never")
+        int, Field(ge=0, description="halt a partition when so many of its records in a row are bad; 0: never")
     ] = 1_000
     rules: Annotated[Path | None, Field(description="a rules file to publish at start, if it differs")] = None
     audit_seconds: Annotated[

@@ -31,7 +31,7 @@ class Statement:
 
 def _filter(stat: Stat) -> str:
     categories = ", ".join(map(str, STAT_CATEGORIES))
-    outcomes = ", ".join(f"'{outcome.name}'" for outcome in STAT_OUTCOMES[stat])
+    outcomes = ", ".join(str(int(outcome)) for outcome in STAT_OUTCOMES[stat])
     return f"category IN ({categories}) AND outcome IN ({outcomes})"
 
 

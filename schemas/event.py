@@ -8,7 +8,8 @@ import msgspec
 U63 = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 """An id or a quantity: a JSON integer from 0 to 2^63-1, so that it fits signed and unsigned columns alike."""
 
-OutcomeId = Annotated[int, msgspec.Meta(ge=0, le=6)]
+OutcomeId = Annotated[int, msgspec.Meta(ge=0, le=255)]
+"""Those of `orgstats.schemas.outcomes.Outcome`, and any that Sentry may add: counted by their number."""
 CategoryId = Annotated[int, msgspec.Meta(ge=0, le=255)]
 
 
@@ -44,7 +45,7 @@ class ReasonCode(StrEnum):
     not_an_object = "not_an_object"
     timestamp_missing = "timestamp_missing"
     timestamp_invalid = "timestamp_invalid"
-    outcome_unknown = "outcome_unknown"
+    outcome_invalid = "outcome_invalid"
     field_invalid = "field_invalid"
 
 

@@ -8,9 +8,12 @@ from typing import Final
 
 from orgstats.schemas.outcomes import STAT_CATEGORIES, STAT_OUTCOMES
 
-_SUMMED: Final = tuple(outcome.name for outcome in STAT_OUTCOMES["received"])
+_OUTCOMES: Final = STAT_OUTCOMES["received"]
+_SUMMED: Final = tuple(outcome.name for outcome in _OUTCOMES)
 _COLUMNS: Final = ", ".join(_SUMMED)
-_OF_CELLS: Final = ", ".join(f"sumIf(toUInt128(quantity), outcome = '{name}') AS n_{name}" for name in _SUMMED)
+_OF_CELLS: Final = ", ".join(
+    f"sumIf(toUInt128(quantity), outcome = {outcome:d}) AS n_{outcome.name}" for outcome in _OUTCOMES
+)
 _AS_STORED: Final = ", ".join(f"{name} AS n_{name}" for name in _SUMMED)
 _SUMS: Final = ", ".join(f"sumIf(n_{name}, NOT stored) AS {name}" for name in _SUMMED)
 _STORED: Final = ", ".join(f"sumIf(n_{name}, stored) AS stored_{name}" for name in _SUMMED)
@@ -46,7 +49,7 @@ def differing(where: str) -> str:
     FROM (
         SELECT org_id, toStartOfHour(bucket) AS hour, source_id, chunk, {_OF_CELLS},
                max(version) AS reached, 0 AS stored
-        FROM counts FINAL PREWHERE {where} AND category IN {STAT_CATEGORIES} AND outcome IN {_SUMMED}
+        FROM counts FINAL PREWHERE {where} AND category IN {STAT_CATEGORIES} AND outcome IN {tuple(map(int, _OUTCOMES))}
         GROUP BY org_id, hour, source_id, chunk
         UNION ALL
         SELECT org_id, bucket AS hour, source_id, chunk, {_AS_STORED}, version AS reached, 1 AS stored

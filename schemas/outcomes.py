@@ -8,7 +8,11 @@ from typing import Final, Literal, get_args
 
 
 class Outcome(IntEnum):
-    """What became of an event; the value is the id on the wire and in ClickHouse."""
+    """What became of an event; the value is the id on the wire and in ClickHouse.
+
+    These have a name. Sentry adds ids now and then: any up to 255 is counted and stored by its number all the same,
+    and is part of no stat. So counting works with plain integers, and only what people read asks for a name.
+    """
 
     accepted = 0
     filtered = 1
@@ -18,6 +22,14 @@ class Outcome(IntEnum):
     client_discard = 5
     cardinality_limited = 6
 
+
+def outcome_name(outcome: int) -> str:
+    """The name of an outcome, for people; `outcome 9` for an id without one."""
+    return Outcome(outcome).name if outcome in NAMED_OUTCOMES else f"outcome {outcome}"
+
+
+NAMED_OUTCOMES: Final = frozenset(map(int, Outcome))
+"""The ids that have a name."""
 
 Stat = Literal["received", "rejected", "blacklisted"]
 STATS: Final[tuple[Stat, ...]] = get_args(Stat)

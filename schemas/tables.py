@@ -18,11 +18,6 @@ Word = Annotated[str, "LowCardinality(String)"]
 Sha256 = Annotated[str, "FixedString(64)"]
 Bucket = Annotated[int, "DateTime('UTC')"]
 Moment = Annotated[datetime, "DateTime64(3, 'UTC')"]
-OutcomeColumn = Annotated[
-    int,
-    "Enum8('accepted' = 0, 'filtered' = 1, 'rate_limited' = 2, 'invalid' = 3, 'abuse' = 4, "
-    "'client_discard' = 5, 'cardinality_limited' = 6)",
-]
 
 
 class CountRow(NamedTuple):
@@ -31,7 +26,7 @@ class CountRow(NamedTuple):
     org_id: UInt64
     bucket: Bucket
     category: UInt8
-    outcome: OutcomeColumn
+    outcome: UInt8
     reason: Word
     source_id: UInt64
     chunk: UInt64
@@ -47,7 +42,7 @@ class ProjectCountRow(NamedTuple):
     project_id: UInt64
     bucket: Bucket
     category: UInt8
-    outcome: OutcomeColumn
+    outcome: UInt8
     source_id: UInt64
     chunk: UInt64
     quantity: UInt64
@@ -229,7 +224,7 @@ class ReplacedCountRow(NamedTuple):
     org_id: UInt64
     bucket: Bucket
     category: UInt8
-    outcome: OutcomeColumn
+    outcome: UInt8
     reason: Word
     quantity: UInt64
     events: UInt64
@@ -245,7 +240,7 @@ class ReplacedProjectCountRow(NamedTuple):
     project_id: UInt64
     bucket: Bucket
     category: UInt8
-    outcome: OutcomeColumn
+    outcome: UInt8
     quantity: UInt64
 
 

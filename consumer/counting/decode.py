@@ -107,7 +107,7 @@ def _decode_by_field(value: bytes) -> Event:
         try:
             setattr(raw, name, decoder.decode(getattr(raw, name)))
         except msgspec.DecodeError as error:
-            code = ReasonCode.outcome_unknown if name == "outcome" else ReasonCode.field_invalid
+            code = ReasonCode.outcome_invalid if name == "outcome" else ReasonCode.field_invalid
             raise Undecodable(code, f"{name}: {error}") from None
     return Event(**msgspec.structs.asdict(raw))
 

@@ -1,6 +1,7 @@
 """One assigned partition: its open chunk, the closed ones not stored yet, and what to store next."""
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -9,7 +10,7 @@ from orgstats.consumer.counting.chunk import CellKey, Chunk, HourCount, ProjectK
 from orgstats.consumer.counting.limits import DeadLetterLimits, DeadLetterWatch
 from orgstats.consumer.counting.resume import Attempt, Resume
 from orgstats.consumer.counting.source import Source, chunk_of
-from orgstats.errors import Refused
+from orgstats.schemas.outcomes import NAMED_OUTCOMES
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,9 @@ class Partition:
         self.kafka_timestamp_ms = start.kafka_timestamp_ms
         self.last_timestamp_ms = 0
         self.out_of_bounds = 0
+        self.unnamed_outcomes: Counter[int] = Counter()  # events by outcome, of those without a name
         self.stored_offset = -1
+        self.halted = ""  # why no more is counted: a limit on dead letters was reached
         self._start = start
         self._batch = batch
         self._attempt = attempt
@@ -145,11 +148,12 @@ class Partition:
     def count(self, run: Sequence[Record]) -> None:
         """Count records in offset order; those below the position have been counted and are passed over.
 
-        Raises Refused when a dead letter limit is reached; the partition must not be stored any more then.
+        When a limit on dead letters is reached `halted` says so, and nothing more is counted. What was counted by then
+        is right and to be stored, so that the records which made it halt can be looked at.
         """
         if run and run[0].offset() < self.next_offset:
             run = run[bisect_left(run, self.next_offset, key=_offset) :]
-        while run:
+        while run and not self.halted:
             if run[-1].offset() < self.chunk.end:
                 self._count_within(run)
                 return
@@ -161,6 +165,8 @@ class Partition:
 
     def advance(self, next_offset: int) -> None:
         """Move over offsets that hold no record: control records and aborted transactions at the log's end."""
+        if self.halted:
+            return
         if next_offset >= self.chunk.end:
             self._close(next_offset)
         self.chunk.next_offset = max(self.chunk.next_offset, next_offset)
@@ -228,13 +234,19 @@ class Partition:
         self._notes.dead_letters += dead
         if dead and self.chunk.first_offset in self._reconcile:
             self._reconcile[self.chunk.first_offset].update(one.record.offset() for one in dead)
-        halt = self._watch.see(len(run), [refusal.at for refusal in counted.refusals])
-        if halt and dead:
-            raise Refused(
-                f"{self.source.topic}/{self.source.partition} at offset {dead[-1].record.offset()}: {halt} could not "
-                f"be decoded, the last one: {dead[-1].code}. A producer has gone wrong; nothing from here on is stored "
-                "or committed. Mend the producer and look at what came with orgstats dead-letters ls; to store all of "
-                "it as dead letters and go on, start with the limit raised, or at 0"
+        self._watch_dead_letters(run, [refusal.at for refusal in counted.refusals])
+
+    def _watch_dead_letters(self, run: Sequence[Record], dead_at: Sequence[int]) -> None:
+        """Halt at a limit. What was counted and stored before is passed over: a restart must not halt at that again."""
+        new = bisect_left(run, self.catching_up_until, key=_offset)
+        why = self._watch.see(len(run) - new, [at - new for at in dead_at if at >= new])
+        if why and dead_at:
+            last = self._notes.dead_letters[-1]
+            self.halted = (
+                f"{self.source.topic}/{self.source.partition} at offset {last.record.offset()}: {why} could not be "
+                f"decoded, the last one: {last.code}. A producer has gone wrong, and this partition is counted no "
+                "further. What came so far is stored: look at it with orgstats dead-letters ls. Mend the producer and "
+                "start the consumer again; with the limit raised, or at 0, it goes on whatever comes"
             )
 
     def _count_unheld(self, run: Sequence[Record]) -> None:
@@ -243,11 +255,19 @@ class Partition:
         one = Pending()
         for record in run:
             self._count_run([record], one)
-            for tally, _ in self._batch.fold(one):
+            for tally, events in self._batch.fold(one):
                 self.chunk.add_one(tally, record.offset())
+                self._note_unnamed(tally.outcome, events)
 
     def _fold(self) -> None:
-        self.chunk.add(self._batch.fold(self._pending))
+        tallies = self._batch.fold(self._pending)
+        self.chunk.add(tallies)
+        for tally, events in tallies:
+            self._note_unnamed(tally.outcome, events)
+
+    def _note_unnamed(self, outcome: int, events: int) -> None:
+        if outcome not in NAMED_OUTCOMES:
+            self.unnamed_outcomes[outcome] += events
 
     def _close(self, next_offset: int) -> None:
         """Finish the open chunk and open the one that holds `next_offset`."""

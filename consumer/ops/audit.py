@@ -295,13 +295,13 @@ def _held(source: Source, chunk: int, *, projects: bool) -> Callable[[Client], S
     def ask(client: Client) -> StoredTotals:
         cells = read(
             client,
-            "SELECT org_id, toUnixTimestamp(bucket), category, toInt8(outcome), toString(reason), quantity, events"
+            "SELECT org_id, toUnixTimestamp(bucket), category, outcome, toString(reason), quantity, events"
             " FROM counts FINAL WHERE source_id = %(source)s AND chunk = %(chunk)s",
             values,
         )
         project_cells = read(
             client,
-            "SELECT org_id, project_id, toUnixTimestamp(bucket), category, toInt8(outcome), quantity"
+            "SELECT org_id, project_id, toUnixTimestamp(bucket), category, outcome, quantity"
             " FROM project_counts FINAL WHERE source_id = %(source)s AND chunk = %(chunk)s",
             values,
         )

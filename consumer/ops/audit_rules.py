@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from orgstats.consumer.counting.chunk import HourKey
 from orgstats.consumer.counting.reference import Cell, ProjectCell, ReferenceCounts
+from orgstats.schemas.outcomes import outcome_name
 
 Gap = tuple[int, int]
 """Offsets [from, to) that are listed as never counted."""
@@ -105,7 +106,8 @@ def _outside(
     too_little = any(found < bound for found, bound in zip(stored, least, strict=True))
     too_much = most is not None and any(found > bound for found, bound in zip(stored, most, strict=True))
     if too_little or too_much:
-        named = " ".join(f"{name}={value!r}" for name, value in key._asdict().items())
+        told = key._asdict() | ({"outcome": outcome_name(key.outcome)} if hasattr(key, "outcome") else {})
+        named = " ".join(f"{name}={value!r}" for name, value in told.items())
         wanted = [_between(*bound) for bound in zip(least, most or [None] * len(least), strict=True)]
         yield Difference(table, named, " / ".join(map(str, stored)), " / ".join(wanted))
 

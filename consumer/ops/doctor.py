@@ -14,6 +14,7 @@ from orgstats.consumer.store.rules import load_history, server_now
 from orgstats.errors import OrgstatsError, Unavailable
 from orgstats.schemas import hours
 from orgstats.schemas.migrate import applied, load, pending
+from orgstats.schemas.outcomes import NAMED_OUTCOMES
 
 CLOCK_SECONDS: Final = 5.0
 """Clocks that differ by more mislead rules and completeness."""
@@ -36,7 +37,7 @@ class Finding:
 def examine(site: Connections) -> list[Finding]:
     """Every finding, in the order of the chain; a check that cannot be made is a finding too."""
     found: list[Finding] = []
-    for check in (_brokers, _topics, _group, _clickhouse, _tables, _rights, _rules, _lag):
+    for check in (_brokers, _topics, _group, _clickhouse, _tables, _rights, _rules, _outcomes, _lag):
         try:
             found.extend(check(site))
         except Unavailable as error:
@@ -167,6 +168,25 @@ def _rules(site: Connections) -> Iterator[Finding]:
         yield Finding("ok", f"rules: version {history.entries[-1].version}, edition {history.edition}")
     else:
         yield Finding("note", "no rules are published: events that nobody has classified count as accepted")
+
+
+def _outcomes(site: Connections) -> Iterator[Finding]:
+    """Outcomes without a name among the events of the last day."""
+    named = ", ".join(map(str, sorted(NAMED_OUTCOMES)))
+    found = ask(
+        site.store,
+        "SELECT s.topic, groupUniqArray(c.outcome) FROM (SELECT source_id, outcome FROM counts"
+        f" PREWHERE outcome NOT IN ({named}) AND bucket > now() - INTERVAL 1 DAY) AS c"
+        " INNER JOIN (SELECT * FROM sources FINAL) AS s ON s.source_id = c.source_id GROUP BY s.topic ORDER BY s.topic",
+        {},
+    )
+    for topic, outcomes in found:
+        yield Finding(
+            "note",
+            f"topic {topic} has outcomes without a name: {', '.join(map(str, sorted(outcomes)))}; they are stored by "
+            "their number and are in no stat",
+            "upgrade to an orgstats that names them, or ask their producer what they mean",
+        )
 
 
 def _lag(site: Connections) -> Iterator[Finding]:

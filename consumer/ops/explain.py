@@ -8,7 +8,7 @@ from orgstats.consumer.counting.source import CHUNK_LENGTH, revision_of
 from orgstats.consumer.ops.stored import ask
 from orgstats.consumer.store.rules import load_history
 from orgstats.consumer.store.store import Store
-from orgstats.schemas.outcomes import STAT_CATEGORIES, STAT_OUTCOMES, Outcome, Stat
+from orgstats.schemas.outcomes import STAT_CATEGORIES, STAT_OUTCOMES, Stat, outcome_name
 from orgstats.schemas.tables import RulesRow
 
 
@@ -44,7 +44,7 @@ def explain(store: Store, org_id: int, stat: Stat, start: int, seconds: int) -> 
     """The parts of a stat of an organization in [start, start + seconds), epoch seconds; they add up to it."""
     rows = ask(
         store,
-        "SELECT s.topic, s.partition, c.chunk, p.next_offset, toInt8(c.outcome) AS o, c.category,"
+        "SELECT s.topic, s.partition, c.chunk, p.next_offset, c.outcome AS o, c.category,"
         " toString(c.reason) AS r, sum(c.events), sum(c.quantity), max(c.version), any(w.why)"
         " FROM (SELECT * FROM counts FINAL WHERE org_id = %(org_id)s AND bucket >= toDateTime(%(start)s, 'UTC')"
         " AND bucket < toDateTime(%(end)s, 'UTC') AND outcome IN %(outcomes)s AND category IN %(categories)s"
@@ -64,7 +64,7 @@ def explain(store: Store, org_id: int, stat: Stat, start: int, seconds: int) -> 
     )
     return [
         Part(
-            topic, partition, chunk, min(chunk + CHUNK_LENGTH, max(next_offset, chunk)), Outcome(outcome).name,
+            topic, partition, chunk, min(chunk + CHUNK_LENGTH, max(next_offset, chunk)), outcome_name(outcome),
             category, reason, events, quantity, revision_of(version), why,
         )
         for topic, partition, chunk, next_offset, outcome, category, reason, events, quantity, version, why in rows

@@ -30,7 +30,7 @@ def chunks(store: Store, source: Source, first: int, end: int) -> dict[int, Stor
     where = "source_id = %(source)s AND chunk >= %(first)s AND chunk < %(end)s"
     for chunk, *row in ask(
         store,
-        "SELECT chunk, org_id, toUnixTimestamp(bucket), category, toInt8(outcome), toString(reason),"
+        "SELECT chunk, org_id, toUnixTimestamp(bucket), category, outcome, toString(reason),"
         f" argMax(quantity, version), argMax(events, version), max(version) FROM counts WHERE {where}"
         " GROUP BY chunk, org_id, bucket, category, outcome, reason",
         values,
@@ -38,7 +38,7 @@ def chunks(store: Store, source: Source, first: int, end: int) -> dict[int, Stor
         cells[chunk][CellKey(*row[:5])] = Stored(*row[5:])
     for chunk, *row in ask(
         store,
-        "SELECT chunk, org_id, project_id, toUnixTimestamp(bucket), category, toInt8(outcome),"
+        "SELECT chunk, org_id, project_id, toUnixTimestamp(bucket), category, outcome,"
         f" argMax(quantity, version), max(version) FROM project_counts WHERE {where}"
         " GROUP BY chunk, org_id, project_id, bucket, category, outcome",
         values,

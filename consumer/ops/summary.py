@@ -71,7 +71,7 @@ def counts_now(store: Store, touched: Collection[Where]) -> dict[Where, int]:
     hours = [hour for _, _, hour in touched]
     found = ask(
         store,
-        f"SELECT org_id, intDiv(toUnixTimestamp(bucket), {HOUR}) * {HOUR} AS hour, toInt8(outcome) AS o, sum(quantity)"
+        f"SELECT org_id, intDiv(toUnixTimestamp(bucket), {HOUR}) * {HOUR} AS hour, outcome AS o, sum(quantity)"
         " FROM counts FINAL WHERE org_id IN %(orgs)s AND bucket >= toDateTime(%(first)s, 'UTC')"
         " AND bucket <= toDateTime(%(last)s, 'UTC') AND category IN (0, 1, 3) AND outcome IN (0, 1, 2)"
         " GROUP BY org_id, hour, o",

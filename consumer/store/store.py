@@ -128,14 +128,14 @@ class Store:
         """What is stored of one chunk: of each cell's rows the one with the highest version."""
         values = {"source": source.source_id, "chunk": first_offset, "end": chunk_end(first_offset)}
         cells = self._run(
-            "SELECT org_id, toUnixTimestamp(bucket), category, toInt8(outcome), toString(reason),"
+            "SELECT org_id, toUnixTimestamp(bucket), category, outcome, toString(reason),"
             " argMax(quantity, version), argMax(events, version), max(version) FROM counts"
             " WHERE source_id = %(source)s AND chunk = %(chunk)s"
             " GROUP BY org_id, bucket, category, outcome, reason",
             values,
         )
         projects = self._run(
-            "SELECT org_id, project_id, toUnixTimestamp(bucket), category, toInt8(outcome),"
+            "SELECT org_id, project_id, toUnixTimestamp(bucket), category, outcome,"
             " argMax(quantity, version), max(version) FROM project_counts"
             " WHERE source_id = %(source)s AND chunk = %(chunk)s"
             " GROUP BY org_id, project_id, bucket, category, outcome",

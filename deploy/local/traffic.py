@@ -76,7 +76,7 @@ BROKEN: Final[dict[str, tuple[bytes | None, ...]]] = {
     "not_an_object": (b"[1, 2]", b'"text"', b"null"),
     "timestamp_missing": (b'{"org_id": 1, "outcome": 0}', b'{"timestamp": null, "org_id": 1}'),
     "timestamp_invalid": (b'{"timestamp": "soon"}', b'{"timestamp": "2020-13-01T00:00:00Z"}', b'{"timestamp": true}'),
-    "outcome_unknown": (b'{"timestamp": 1584824400, "org_id": 1, "outcome": 17}',),
+    "outcome_invalid": (b'{"timestamp": 1584824400, "org_id": 1, "outcome": 256}',),
     "field_invalid": (
         b'{"timestamp": 1584824400, "org_id": -1}',
         b'{"timestamp": 1584824400, "quantity": 1.5}',

@@ -9,8 +9,7 @@ CREATE TABLE counts
     org_id    UInt64 CODEC(Delta, ZSTD),
     bucket    DateTime('UTC') CODEC(DoubleDelta, ZSTD),  -- start of 10 s of event time
     category  UInt8 CODEC(ZSTD),
-    outcome   Enum8('accepted' = 0, 'filtered' = 1, 'rate_limited' = 2, 'invalid' = 3,
-                    'abuse' = 4, 'client_discard' = 5, 'cardinality_limited' = 6) CODEC(ZSTD),
+    outcome   UInt8 CODEC(ZSTD),
     reason    LowCardinality(String) CODEC(ZSTD),
     source_id UInt64 CODEC(ZSTD),                        -- see sources
     chunk   UInt64 CODEC(Delta, ZSTD),                 -- first offset of the chunk
@@ -30,8 +29,7 @@ CREATE TABLE project_counts
     project_id UInt64 CODEC(Delta, ZSTD),
     bucket     DateTime('UTC') CODEC(DoubleDelta, ZSTD),
     category   UInt8 CODEC(ZSTD),
-    outcome    Enum8('accepted' = 0, 'filtered' = 1, 'rate_limited' = 2, 'invalid' = 3,
-                     'abuse' = 4, 'client_discard' = 5, 'cardinality_limited' = 6) CODEC(ZSTD),
+    outcome    UInt8 CODEC(ZSTD),
     source_id  UInt64 CODEC(ZSTD),
     chunk    UInt64 CODEC(Delta, ZSTD),
     quantity   UInt64 CODEC(T64, ZSTD),

@@ -37,8 +37,7 @@ CREATE TABLE replaced_counts
     org_id    UInt64,
     bucket    DateTime('UTC'),
     category  UInt8,
-    outcome   Enum8('accepted' = 0, 'filtered' = 1, 'rate_limited' = 2, 'invalid' = 3,
-                    'abuse' = 4, 'client_discard' = 5, 'cardinality_limited' = 6),
+    outcome   UInt8,
     reason    LowCardinality(String),
     quantity  UInt64,
     events    UInt64
@@ -55,8 +54,7 @@ CREATE TABLE replaced_project_counts
     project_id UInt64,
     bucket     DateTime('UTC'),
     category   UInt8,
-    outcome    Enum8('accepted' = 0, 'filtered' = 1, 'rate_limited' = 2, 'invalid' = 3,
-                     'abuse' = 4, 'client_discard' = 5, 'cardinality_limited' = 6),
+    outcome    UInt8,
     quantity   UInt64
 )
 ENGINE = ReplacingMergeTree

@@ -66,8 +66,8 @@ def fill(url: str, rows: int) -> None:
         client.execute(
             """INSERT INTO hour_counts
             SELECT org_id, toStartOfHour(bucket) AS hour, source_id, chunk % 70 AS part,
-                   sumIf(quantity, outcome = 'accepted'), sumIf(quantity, outcome = 'filtered'),
-                   sumIf(quantity, outcome = 'rate_limited'), 1
+                   sumIf(quantity, outcome = 0), sumIf(quantity, outcome = 1),
+                   sumIf(quantity, outcome = 2), 1
             FROM counts WHERE category IN (0, 1, 3) GROUP BY org_id, hour, source_id, part"""
         )
 

@@ -44,7 +44,7 @@ EVENTS = st.fixed_dictionaries(
     optional={
         "org_id": SMALL,
         "project_id": SMALL,
-        "outcome": st.sampled_from([None, 0, 1, 2, 6, 7]),
+        "outcome": st.sampled_from([None, 0, 1, 2, 6, 7, 255, 256]),
         "reason": st.sampled_from([None, "", "a", "b" * 70, "ü"]),
         "category": SMALL,
         "quantity": SMALL,
@@ -223,7 +223,7 @@ def test_reasons_keep_their_order() -> None:
         (spelled(org_id=1, timestamp="2023-11-14T22:13:20+00:00"), T0 * 1000),
         (spelled(org_id=1, timestamp=T0), T0 * 1000),
         (spelled(org_id=1, outcome=None), T0 * 1000),
-        (spelled(org_id=1, outcome=7), T0 * 1000),
+        (spelled(org_id=1, outcome=256), T0 * 1000),
         (spelled(org_id=1), (T0 + 90 * 86_400) * 1000),
         (spelled(org_id=1), (T0 - 600) * 1000),
         (spelled(org_id=1), -1),

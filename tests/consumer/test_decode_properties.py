@@ -26,7 +26,7 @@ events = st.builds(
     org_id=ids,
     project_id=ids,
     key_id=ids,
-    outcome=st.none() | st.integers(0, 6),
+    outcome=st.none() | st.integers(0, 255),
     category=st.none() | st.integers(0, 255),
     quantity=ids,
     **dict.fromkeys(

@@ -62,7 +62,7 @@ def corrupt(one: Round, columns: str, *, shown: bool = True) -> None:
         one,
         f"INSERT INTO counts SELECT * REPLACE({columns}, version + 1 AS version) FROM counts FINAL"
         " WHERE chunk = 0 AND events > 0"
-        f" AND (category IN (0, 1, 3) AND outcome IN ('accepted', 'filtered', 'rate_limited')) = {shown}"
+        f" AND (category IN (0, 1, 3) AND outcome IN (0, 1, 2)) = {shown}"
         " ORDER BY ALL LIMIT 1",
     )
 

@@ -13,7 +13,7 @@ BROKEN: Final = (
     b"{",
     b"[]",
     b'{"timestamp": "x"}',
-    b'{"timestamp": 1, "outcome": 9}',
+    b'{"timestamp": 1, "outcome": 256}',
     b'{"timestamp": 1, "org_id": -1}',
 )
 CHUNK: Final = 131_072
@@ -28,7 +28,7 @@ def value(chance: random.Random) -> bytes:
         "timestamp": _timestamp(now - chance.choice((0, 0, 1, 5, 20, 40, 200 * 86_400, -3600)), chance),
         "org_id": chance.randint(1, 8),
         "project_id": chance.randint(1, 3),
-        "outcome": chance.choice((0, 0, 0, 1, 2, 3, None)),
+        "outcome": chance.choice((0, 0, 0, 1, 2, 3, 9, None)),
         "reason": chance.choice((None, "", "spike", "quota", "é" * 70)),
         "category": chance.choice((None, 1, 2)),
         "quantity": chance.choice((None, 1, 3, 1_000)),

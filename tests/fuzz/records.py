@@ -154,7 +154,7 @@ def plain(rng: random.Random, now: int = NOW) -> Record:
         "org_id": rng.randrange(5),
         "project_id": rng.randrange(7),
         "key_id": rng.choice([None, 3]),
-        "outcome": rng.choice([0, 0, 0, 1, 2]),
+        "outcome": rng.choice([0, 0, 0, 1, 2, 9, 255]),
         "reason": rng.choice([None, "", "a", "b"]),
         "event_id": f"{rng.getrandbits(128):032x}",
         "category": rng.choice([1, 1, None, 4]),

@@ -118,8 +118,8 @@ def deepest(text: str) -> int:
 def check(event: dict[str, Any]) -> None:
     """The fields beside the timestamp."""
     outcome = event.get("outcome")
-    if outcome is not None and not (type(outcome) is int and outcome in range(7)):
-        raise Dead("outcome_unknown")
+    if outcome is not None and not (type(outcome) is int and outcome in range(256)):
+        raise Dead("outcome_invalid")
     for name, most in (("org_id", 63), ("project_id", 63), ("key_id", 63), ("quantity", 63), ("category", 8)):
         number = event.get(name)
         if number is not None and not (type(number) is int and 0 <= number < 2**most):

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from clickhouse_driver import Client
 
 from orgstats.consumer.kafka.retention import Retention, retention_deadline, retention_of
 from orgstats.consumer.ops import doctor
@@ -83,3 +84,19 @@ def test_retention_overtakes_at_the_earlier_of_its_limits() -> None:
     assert retention_deadline(Retention(60_000, None), now - 10, now, 500, 5.0) == now + 50
     assert retention_deadline(Retention(600_000, 1), now - 10, now, 500, 50.0) == now + 10
     assert retention_deadline(Retention(None, 1), now, now, 500, 0.0) is None
+
+
+def test_doctor_names_outcomes_without_a_name(site: Connections, clickhouse_url: str) -> None:
+    """Ids of the last day that only have a number are told with their topic, older and named ones are not."""
+    own = open_site(site.settings.model_copy(update={"clickhouse_url": clickhouse_url}))
+
+    def tell(client: Client) -> None:
+        client.execute("INSERT INTO sources (source_id, topic) VALUES (1, 'events'), (2, 'others')")
+        rows = "(1, now(), 9, 1), (1, now(), 200, 1), (1, now(), 0, 1), (2, now() - INTERVAL 2 DAY, 9, 1)"
+        client.execute(f"INSERT INTO counts (source_id, bucket, outcome, events) VALUES {rows}")
+
+    own.store.run(tell)
+    (found,) = [one for one in doctor.examine(own) if "without a name" in one.what]
+    own.store.close()
+    assert found.level == "note"
+    assert found.what.startswith("topic events has outcomes without a name: 9, 200;")

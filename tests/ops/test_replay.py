@@ -65,9 +65,9 @@ def rows(ask: Ask) -> dict[str, int]:
 def cells(ask: Ask) -> set[tuple[Any, ...]]:
     """Every cell of both tables by chunk, and every dead letter, as a reader sees them; zeros are no cells."""
     found = ask(
-        "SELECT 'counts', chunk, org_id, 0, bucket, category, toInt8(outcome), toString(reason), quantity, events"
+        "SELECT 'counts', chunk, org_id, 0, bucket, category, outcome, toString(reason), quantity, events"
         " FROM counts FINAL WHERE events > 0 UNION ALL SELECT 'project_counts', chunk, org_id, project_id, bucket,"
-        " category, toInt8(outcome), '', quantity, 0 FROM project_counts FINAL WHERE quantity > 0"
+        " category, outcome, '', quantity, 0 FROM project_counts FINAL WHERE quantity > 0"
         " UNION ALL SELECT 'dead_letters', offset, 0, 0, kafka_timestamp, 0, 0, concat(reason, error, payload), 1, 1"
         " FROM dead_letters FINAL WHERE NOT withdrawn"
     )

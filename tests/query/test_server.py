@@ -205,7 +205,7 @@ def test_a_range_that_reads_too_many_rows(acme: str, clickhouse_url: str, tmp_pa
     with running_api(clickhouse_url, tmp_path, QUERY_MAX_ROWS="1") as api:
         with connect(clickhouse_url, client_name="tests") as client:
             client.execute(
-                "INSERT INTO counts SELECT 1, 100 + 10 * number, 1, 'accepted', '', 1, 0, 1, 1, 1 FROM numbers(100000)"
+                "INSERT INTO counts SELECT 1, 100 + 10 * number, 1, 0, '', 1, 0, 1, 1, 1 FROM numbers(100000)"
             )
         answer = httpx.get(api.url + STATS, params={"since": "100", "until": "3000"}, headers=bearer(acme))
     assert answer.status_code == 400

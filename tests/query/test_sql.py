@@ -22,9 +22,9 @@ def test_a_series_binds_its_organization_and_range() -> None:
 @pytest.mark.parametrize(
     ("stat", "outcomes"),
     [
-        ("received", "outcome IN ('accepted', 'filtered', 'rate_limited')"),
-        ("rejected", "outcome IN ('rate_limited')"),
-        ("blacklisted", "outcome IN ('filtered')"),
+        ("received", "outcome IN (0, 1, 2)"),
+        ("rejected", "outcome IN (2)"),
+        ("blacklisted", "outcome IN (1)"),
     ],
 )
 @pytest.mark.parametrize("projects", [None, (1, 2)])

@@ -122,7 +122,7 @@ def test_retention_deletes_old_rows(clickhouse_url: str) -> None:
     """Once the retention is shorter than a row's age, the row goes; younger rows stay."""
     ask(
         clickhouse_url,
-        "INSERT INTO counts SELECT 1, now() - INTERVAL n DAY, 1, 'accepted', '', 1, 0, n, 1, 1 "
+        "INSERT INTO counts SELECT 1, now() - INTERVAL n DAY, 1, 0, '', 1, 0, n, 1, 1 "
         "FROM (SELECT arrayJoin([1, 20]) AS n)",
     )
     migrate(clickhouse_url, retention_days=10, shorten=True)

@@ -165,8 +165,8 @@ def parse(value: bytes | None) -> tuple[dict[str, Any], int]:
         raise Dead("timestamp_missing")
     second = _second(found["timestamp"])
     outcome = found.get("outcome")
-    if outcome is not None and not _whole(outcome, 6):
-        raise Dead("outcome_unknown")
+    if outcome is not None and not _whole(outcome, 255):
+        raise Dead("outcome_invalid")
     event = {name: found.get(name) for name in ("outcome", *_LIMITS, *_TEXTS)}
     for name, limit in _LIMITS.items():
         if event[name] is not None and not _whole(event[name], limit):

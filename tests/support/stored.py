@@ -12,7 +12,7 @@ def counts(url: str) -> dict[Cell, tuple[int, int]]:
     """(quantity, events) of each cell that is not zero, summed over chunks as a reader sees it."""
     rows = _ask(
         url,
-        "SELECT org_id, toUnixTimestamp(bucket) AS b, category, toInt8(outcome) AS o, toString(reason) AS r,"
+        "SELECT org_id, toUnixTimestamp(bucket) AS b, category, outcome AS o, toString(reason) AS r,"
         " sum(quantity), sum(events) AS e FROM counts FINAL GROUP BY org_id, b, category, o, r HAVING e > 0",
     )
     return {Cell(*row[:5]): (row[5], row[6]) for row in rows}
@@ -22,7 +22,7 @@ def project_counts(url: str) -> dict[ProjectCell, int]:
     """Quantity of each project's cell that is not zero."""
     rows = _ask(
         url,
-        "SELECT org_id, project_id, toUnixTimestamp(bucket) AS b, category, toInt8(outcome) AS o, sum(quantity) AS q"
+        "SELECT org_id, project_id, toUnixTimestamp(bucket) AS b, category, outcome AS o, sum(quantity) AS q"
         " FROM project_counts FINAL GROUP BY org_id, project_id, b, category, o HAVING q > 0",
     )
     return {ProjectCell(*row[:5]): row[5] for row in rows}

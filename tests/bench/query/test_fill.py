@@ -81,7 +81,7 @@ def stored(client: Client, table: str) -> list[tuple[Any, ...]]:
     return sorted(client.execute(f"SELECT {names} FROM {table}"))
 
 
-_AS_NUMBERS = {"bucket": "toUnixTimestamp(bucket)", "outcome": "toInt8(outcome)", "reason": "toString(reason)"}
+_AS_NUMBERS = {"bucket": "toUnixTimestamp(bucket)", "reason": "toString(reason)"}
 
 
 def test_the_rows_are_the_consumers(client: Client) -> None:

@@ -1,0 +1,86 @@
+"""One partition as it counts: outcomes without a name, and limits on dead letters that halt it."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from orgstats.consumer.counting.batch import BatchCounter
+from orgstats.consumer.counting.decode import AgeLimits
+from orgstats.consumer.counting.limits import DeadLetterLimits
+from orgstats.consumer.counting.partition import Partition
+from orgstats.consumer.counting.resume import Attempt, Resume
+from orgstats.consumer.counting.rule_history import RuleHistory
+from orgstats.consumer.counting.source import Source
+
+T0 = 1_700_000_000
+
+
+@dataclass
+class Record:
+    """As much of a Kafka record as is counted."""
+
+    at: int
+    text: bytes
+
+    def offset(self) -> int:
+        return self.at
+
+    def value(self) -> bytes:
+        return self.text
+
+    def key(self) -> None: ...
+
+    def headers(self) -> None: ...
+
+    def timestamp(self) -> tuple[int, int]:
+        return 1, T0 * 1000
+
+
+def event(at: int, outcome: int | str = 0) -> Record:
+    """A record whose outcome is written as given."""
+    return Record(at, b'{"timestamp":"2023-11-14T22:13:20.000Z","org_id":1,"outcome":%s}' % str(outcome).encode())
+
+
+def partition(*, catching_up_until: int = 0, run: int = 0) -> Partition:
+    """A partition that counts from offset 0 on."""
+    start, batch = Resume(0, catching_up_until), BatchCounter(AgeLimits(), RuleHistory())
+    return Partition(Source("t", "u", 0), start, batch, lambda _: Attempt(0), limits=DeadLetterLimits(run=run))
+
+
+def test_outcomes_without_a_name_are_counted_by_number() -> None:
+    """Ids 7 to 255 are events like others, in cells of their own, and told apart; beyond that are dead letters."""
+    counting = partition()
+    outcomes: list[int | str] = [0, 6, 7, 255, 7, 256, -1, '"7"', "7.0"]
+    counting.count([event(at, outcome) for at, outcome in enumerate(outcomes)])
+    changes = counting.take()
+    cells = {key.outcome: events for key, _, events in changes.chunks[0].cells}
+    assert cells == {0: 1, 6: 1, 7: 2, 255: 1}
+    assert counting.unnamed_outcomes == {7: 2, 255: 1}
+    assert [(dead.record.offset(), dead.code) for dead in changes.notes.dead_letters] == [
+        (at, "outcome_invalid") for at in (5, 6, 7, 8)
+    ]
+    hours = changes.chunks[0].hours
+    assert [(hour.accepted, hour.filtered, hour.rate_limited) for hour in hours] == [(1, 0, 0)]
+
+
+def test_a_limit_halts_with_everything_so_far_to_be_stored() -> None:
+    """The batch that reaches a limit is taken whole, its dead letters too; nothing after it is."""
+    counting = partition(run=3)
+    counting.count([event(0), event(1, 999), event(2, 999)])
+    assert not counting.halted
+    counting.count([event(3, 999), event(4)])
+    assert "t/0 at offset 3: 3 records in a row" in counting.halted
+    counting.count([event(5)])
+    counting.advance(900)
+    changes = counting.take()
+    assert changes.next_offset == 5
+    assert [dead.record.offset() for dead in changes.notes.dead_letters] == [1, 2, 3]
+    assert [events for *_, events in changes.chunks[0].cells] == [2]
+
+
+@pytest.mark.parametrize(("quiet_until", "halts"), [(0, True), (2, True), (3, False), (5, False)])
+def test_what_was_stored_before_does_not_halt_again(catching_up_until: int, halts: bool) -> None:
+    """After a restart only records beyond the stored position are watched, or it would halt at the same for ever."""
+    counting = partition(catching_up_until=catching_up_until, run=3)
+    counting.count([event(at, 999) for at in range(5)])
+    assert bool(counting.halted) is halts
