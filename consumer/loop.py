@@ -28,7 +28,7 @@ from orgstats.consumer.counting.rule_history import RuleHistory
 from orgstats.consumer.health import HEALTH
 from orgstats.consumer.kafka.group import Fenced, GroupConsumer, ReadBatch, TopicPartition, Topics
 from orgstats.consumer.settings import ConsumerSettings
-from orgstats.consumer.store.rules import load_history
+from orgstats.consumer.store.rules import STALE_SECONDS, load_history
 from orgstats.consumer.store.store import Store
 from orgstats.errors import OrgstatsError, Refused, Unavailable
 from orgstats.failpoints import failpoint
@@ -36,8 +36,6 @@ from orgstats.failpoints import failpoint
 HEARTBEAT_SECONDS: Final = 5.0
 """A source without new records still tells this often up to when it is complete."""
 RULES_SECONDS: Final = 10.0
-RULES_STALE_SECONDS: Final = 25.0
-"""An older copy of the rules may miss an entry that is in force by now: they take effect after 30 s."""
 MOST_BACKOFF_SECONDS: Final = 30.0
 MOST_UNSTORED_CELLS: Final = 1_000_000
 """Closed chunks waiting to be stored may hold this many cells before reading pauses."""
@@ -426,7 +424,7 @@ class Loop:
 
     def _rules_are_stale(self) -> bool:
         """Asked between reading a batch and classifying it: the process may have been stopped for a while."""
-        stale = time.monotonic() > self._timer.rules_read + RULES_STALE_SECONDS
+        stale = time.monotonic() > self._timer.rules_read + STALE_SECONDS
         if stale:
             self._timer.rules = 0.0
         return stale
@@ -441,16 +439,26 @@ class Loop:
         except Unavailable as error:
             self._timer.rules = now + 1.0
             logger.warning("cannot read the rules", error=str(error))
-            self._pause_for("rules", on=now > self._timer.rules_read + RULES_STALE_SECONDS)
+            self._pause_for("rules", on=now > self._timer.rules_read + STALE_SECONDS)
             return
         self._timer.rules_read = now
         metrics.rules_read_timestamp_seconds.set_to_current_time()
         self._pause_for("rules", on=False)
+        self._tell_late(history)
         if history.edition != self._counting.batch.rules.edition:
             logger.warning("a new edition of the rules: counting the open chunks again", edition=history.edition)
             self._counting = self._count_by(history)
             self._open_again()
         self._counting.batch.rules = history
+
+    def _tell_late(self, history: RuleHistory) -> None:
+        """Say of an entry that was not known when records of its time were classified: another pass would differ."""
+        classified_ms = max((opened.partition.kafka_timestamp_ms for opened in self._partitions.values()), default=-1)
+        for entry in history.missed_by(self._counting.batch.rules, classified_ms):
+            logger.error(
+                "rules became known after records of their time were classified: void them and publish them again",
+                version=entry.version,
+            )
 
     def _count_by(self, history: RuleHistory) -> CountingOptions:
         settings = self._settings

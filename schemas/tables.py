@@ -146,14 +146,19 @@ class DeadLetterRow(NamedTuple):
 class RulesRow(NamedTuple):
     """`rules`: one entry of the history."""
 
-    edition: UInt32
+    entry_id: Text
     version: UInt32
     effective_from: Moment
     toml: Text
     published_by: Text
     published_at: Moment
     note: Text
-    voided: Boolean
+    voided_at: Moment
+
+    @property
+    def voided(self) -> bool:
+        """Whether it was taken out, as if it had never been in force."""
+        return self.voided_at.timestamp() > 0
 
 
 class OrganizationRow(NamedTuple):

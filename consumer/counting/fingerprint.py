@@ -9,7 +9,7 @@ COUNTING_VERSION: Final = 2
 """Raised by hand whenever decoding, classifying or counting could answer differently for some record."""
 
 
-def fingerprint_of(limits: AgeLimits, rules_edition: int, *, projects: bool) -> str:
+def fingerprint_of(limits: AgeLimits, rules_edition: str, *, projects: bool) -> str:
     """16 hexadecimal digits that differ when the same log would give other counts."""
     parts = (COUNTING_VERSION, *limits, rules_edition, int(projects))
     return sha256(" ".join(map(str, parts)).encode()).hexdigest()[:16]

@@ -19,14 +19,17 @@ class RulesEntry(NamedTuple):
 
 
 class RuleHistory:
-    """All rules there ever were, in one edition; so that a second pass classifies each record as the first did.
+    """All rules there ever were but for voided ones; so that a second pass classifies each record as the first did.
+
+    The edition says which those are; of `editions` it is the last, before it stand those that there were.
 
     Before the first entry, and for a record without a Kafka timestamp (-1), no rule matches.
     """
 
-    def __init__(self, entries: Iterable[RulesEntry] = (), edition: int = 0) -> None:
+    def __init__(self, entries: Iterable[RulesEntry] = (), editions: tuple[str, ...] = ("0",)) -> None:
         self.entries = tuple(sorted(entries, key=lambda entry: entry[:2]))
-        self.edition = edition
+        self.editions = editions
+        self.edition = editions[-1]
         self._starts = [entry.effective_from_ms for entry in self.entries]
         self._first_match = [FirstMatch(entry.rules) for entry in self.entries]
 
@@ -42,6 +45,11 @@ class RuleHistory:
         tp = self._place(kafka_timestamp_ms)
         rule = self._first_match[tp].of(event) if tp >= 0 else None
         return (int(Outcome.accepted), "") if rule is None else (int(rule.outcome), rule.reason)
+
+    def missed_by(self, earlier: "RuleHistory", classified_ms: int) -> list[RulesEntry]:
+        """Entries that an earlier copy did not have when records up to this Kafka timestamp were classified by it."""
+        known = {entry[:2] for entry in earlier.entries}
+        return [entry for entry in self.entries if entry[:2] not in known and entry.effective_from_ms <= classified_ms]
 
     def _place(self, kafka_timestamp_ms: int) -> int:
         return bisect_right(self._starts, kafka_timestamp_ms) - 1

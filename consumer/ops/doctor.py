@@ -10,14 +10,12 @@ from orgstats.consumer.kafka.retention import retention_of
 from orgstats.consumer.ops.connections import Connections
 from orgstats.consumer.ops.lag import lag
 from orgstats.consumer.ops.stored import ask
-from orgstats.consumer.store.rules import load_history, server_now
+from orgstats.consumer.store.rules import CLOCK_SECONDS, load_history, server_now
 from orgstats.errors import OrgstatsError, Unavailable
 from orgstats.schemas import hours
 from orgstats.schemas.migrate import applied, load, pending
 from orgstats.schemas.outcomes import NAMED_OUTCOMES
 
-CLOCK_SECONDS: Final = 5.0
-"""Clocks that differ by more mislead rules and completeness."""
 OLDEST_CLICKHOUSE: Final = (23, 8)
 RETENTION_DEADLINE_SECONDS: Final = 6 * 3600
 STALE_SECONDS: Final = 120.0

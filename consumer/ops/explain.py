@@ -75,11 +75,10 @@ def classifications(store: Store, parts: Sequence[Part], history: Sequence[Rules
     """The published rules that give the reasons of filtered and rate limited parts."""
     reasons = {part.reason for part in parts if part.outcome in ("filtered", "rate_limited") and part.reason}
     compiled = store.run(load_history)
-    rows = {row.version: row for row in history}
+    rows = [row for row in history if not row.voided]  # in the order of the entries
     found = []
-    for entry, following in zip(compiled.entries, [*compiled.entries[1:], None], strict=False):
-        row = rows[entry.version]
-        until = rows[following.version].effective_from if following else None
+    for entry, row, following in zip(compiled.entries, rows, [*rows[1:], None], strict=False):
+        until = following.effective_from if following else None
         for reason in sorted({rule.reason for rule in entry.rules} & reasons):
             found.append(Classification(entry.version, reason, row.published_by, row.effective_from, until))  # noqa: PERF401
     return found

@@ -89,7 +89,7 @@ def prepare(site: Connections, asked: ReplayRequest, when: TimeRange, *, wait: b
         history = site.store.run(load_history)
         fingerprint = _fingerprint(site, history.edition)
         located = locate(site, asked.partitions)
-        behind = _behind(site, located, history.edition)
+        behind = _behind(site, located, history.editions)
         if not behind or time.monotonic() >= deadline or not site.broker.group_members(site.settings.group):
             break
         time.sleep(1.0)
@@ -105,13 +105,13 @@ def prepare(site: Connections, asked: ReplayRequest, when: TimeRange, *, wait: b
     )
 
 
-def _fingerprint(site: Connections, edition: int) -> str:
+def _fingerprint(site: Connections, edition: str) -> str:
     return fingerprint_of(site.settings.limits, edition, projects=site.settings.projects)
 
 
-def _behind(site: Connections, located: Collection[SourceStatus], edition: int) -> list[SourceStatus]:
+def _behind(site: Connections, located: Collection[SourceStatus], editions: Collection[str]) -> list[SourceStatus]:
     """Sources last counted by an older edition of the rules; Refused when it was by other settings or code."""
-    known = {_fingerprint(site, old) for old in range(edition + 1)}
+    known = [_fingerprint(site, edition) for edition in editions]
     for one in located:
         if one.progress is not None and one.progress.fingerprint not in known:
             raise Refused(
@@ -119,8 +119,7 @@ def _behind(site: Connections, located: Collection[SourceStatus], edition: int) 
                 "mix both. Give this command the consumers' ORGSTATS_MAX_EVENT_AGE_SECONDS, "
                 "ORGSTATS_MAX_EVENT_AHEAD_SECONDS and ORGSTATS_PROJECTS; after an upgrade, start the consumers first"
             )
-    newest = _fingerprint(site, edition)
-    return [one for one in located if one.progress is not None and one.progress.fingerprint != newest]
+    return [one for one in located if one.progress is not None and one.progress.fingerprint != known[-1]]
 
 
 def _spans(
@@ -182,7 +181,8 @@ def apply(prepared: PreparedReplay, by: str, stopping: Callable[[], bool], **how
     """Do it, or go on doing it; ends early, resumably, when `stopping`.
 
     Rows of a few chunks at a time, in this order: what is replaced, the chunks as begun, their revision,
-    dead letters, counts, project counts, sums by hour, the chunks as done.
+    dead letters, counts, project counts, sums by hour, the chunks as done. Raises Refused before rows of which
+    it is not sure any more that they are the newest, see `_refuse_outdated`.
     """
     site, asked = prepared.site, prepared.asked
     seen = _seen(prepared)
@@ -197,6 +197,7 @@ def apply(prepared: PreparedReplay, by: str, stopping: Callable[[], bool], **how
     for part, its_begun in _parts(prepared.spans, done, begun):
         for chunk in recount.changes(part, its_begun):
             allowed = [c for c in chunk if summary.see(c, repair=asked.repair)]
+            _refuse_outdated(site, replay, part, allowed)
             _write(site, replay, part, allowed, set(its_begun))
             if stopping():
                 return summary
@@ -239,6 +240,34 @@ def _parts(
             yield part, its_begun
 
 
+def _refuse_outdated(
+    site: Connections, replay: jobs.Replay, span: OffsetRange, changes: Collection[ChunkDifference]
+) -> None:
+    """Refuse to go on where rules or settings have changed since the replay began, or a later one was here.
+
+    A replay may run for hours. What it counts by the rules of its beginning must not override what was counted since.
+    """
+    source, name = span.located.source, span.located.name
+    history = site.store.run(load_history)
+    stays = "what it has repaired so far stays; ask again, and it is counted by what is in force now"
+    if _fingerprint(site, history.edition) != replay.fingerprint:
+        raise Refused(f"the rules changed while {replay.name} ran (edition {history.edition}): {stays}")
+    known = [_fingerprint(site, edition) for edition in history.editions]
+    progress = site.store.progress([source]).get(source.source_id)
+    if progress is not None and progress.fingerprint not in known:
+        raise Refused(f"{name}: its consumers count by other settings since {replay.name} began: {stays}")
+    recorded = site.store.repairs([source]).get(source.source_id, {})
+    for change in changes:
+        found = recorded.get(change.counted.chunk)
+        if found is None or found.revision < change.revision:
+            continue
+        mine = found.revision == change.revision and (
+            replay.action == "fill" or found.fingerprint == replay.fingerprint
+        )
+        if not mine:
+            raise Refused(f"{name}: chunk {change.counted.chunk} was repaired since {replay.name} began: {stays}")
+
+
 def _write(
     site: Connections, replay: jobs.Replay, span: OffsetRange, changes: list[ChunkDifference], begun: set[int]
 ) -> None:
@@ -259,6 +288,7 @@ def _write(
     ]
     stored.write_repairs(store, to_record, replay.fingerprint, replay.name, at)
     failpoint("replay_recorded")
+    _refuse_outdated(site, replay, span, changes)  # once more: a later replay sees from here on what this one writes
     lost = [c for c in writing if replay.action == "repair" and _head_is_dropped(span, c)]
     stored.insert_rows(store, "gaps", [(*_gap(span, c), "dropped by a repair", at) for c in lost])
     stored.write_changes(store, writing)

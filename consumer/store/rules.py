@@ -1,36 +1,50 @@
-"""The history of the rules in ClickHouse: append an entry, void one in a new edition, read it all.
+"""The history of the rules in ClickHouse: append an entry, void one, read it all.
 
 Every time here is the server's own, taken by the statement that writes: publishers whose clocks differ cannot
-shorten the 30 s that workers need to learn of an entry before it is in force.
+shorten the time that workers need to learn of an entry before it is in force.
 
-Failure semantics: each write is one INSERT of one block, stored whole or not at all. After a lost answer the
-same call may be made again: `publish` then finds its entry and does nothing, `void` finds it voided.
-Two publishers at once both append; the later `effective_from` rules last, and `ls` shows both, perhaps under
-one version number. Whoever publishes while an edition is made looks again and publishes into that too. Of two
-who make an edition in the same moment, the second is told so and must void again.
+An entry is one row under an id of its own, which no other entry ever has; a void is the same row again with the time
+of voiding, the newer of the two. So in whatever order and by how many people entries are published and voided, none
+is lost. What is voided makes the edition: the fingerprint of counting holds it.
+
+Failure semantics: each write is one INSERT of one row, stored whole or not at all. An entry that could be seen too
+late would be missed by who counts now and be applied by who counts again. So `publish` reads its entry back and looks
+at the server's clock: with too little time left, or without an answer, it takes the entry back, which holds even
+where the entry itself is seen only later. Where that has no answer either it names the entry, to be voided by hand.
+`void` may be repeated. Two publishers at once both append; `ls` shows both, perhaps under one version number.
 """
 
 import getpass
 import socket
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
+from hashlib import sha256
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, Final, NamedTuple
 
 from clickhouse_driver import Client
+from clickhouse_driver import errors as driver_errors
 
 from orgstats.clickhouse.cluster import read
-from orgstats.clickhouse.connect import INSERT_SETTINGS
+from orgstats.clickhouse.connect import INSERT_SETTINGS, TIMEOUT_SECONDS, translate
 from orgstats.consumer.counting.rule_history import RuleHistory, RulesEntry
 from orgstats.consumer.counting.rules import RulesError, parse
-from orgstats.errors import ConfigurationError, Refused
+from orgstats.errors import ConfigurationError, Refused, Unavailable
 from orgstats.schemas.tables import RulesRow, columns
 
-LEAD_SECONDS: Final = 30
-"""An entry comes into force at least this long after it was published; workers look every 10 s."""
+STALE_SECONDS: Final = 25.0
+"""Workers classify nothing by a copy of the rules that is older."""
+CLOCK_SECONDS: Final = 5.0
+"""Kafka's clocks may be this far from ClickHouse's."""
+KNOWN_SECONDS: Final = STALE_SECONDS + CLOCK_SECONDS
+"""An entry that can be seen this long before it comes into force is known to every worker in time."""
+LEAD_SECONDS: Final = KNOWN_SECONDS + 2 * TIMEOUT_SECONDS
+"""An entry comes into force this long after it was published: storing and reading back may take all their time."""
 
 _COLUMNS: Final = ", ".join(columns(RulesRow))
-_EDITION: Final = "(SELECT max(edition) FROM rules)"
+_TAKEN_BACK: Final = "taken back: it could have been seen too late"
 _compiled: Final = lru_cache(maxsize=1024)(parse)
 
 
@@ -42,7 +56,7 @@ class Period(NamedTuple):
 
 
 def load_history(client: Client) -> RuleHistory:
-    """The compiled history in its highest edition; raises Refused for an entry this program cannot read."""
+    """The compiled history; raises Refused for an entry this program cannot read."""
     rows = history(client)
     try:
         entries = [
@@ -52,18 +66,25 @@ def load_history(client: Client) -> RuleHistory:
         ]
     except RulesError as error:
         raise Refused(f"published rules need a newer orgstats: {error}") from None
-    return RuleHistory(entries, max((row.edition for row in rows), default=0))
+    return RuleHistory(entries, editions(rows))
 
 
-def history(client: Client, edition: int | None = None) -> list[RulesRow]:
-    """Every entry of an edition (default: the highest), voided ones too, in the order they come into force."""
-    rows = read(
-        client,
-        f"SELECT {_COLUMNS} FROM rules FINAL "
-        f"WHERE edition = {_EDITION if edition is None else '%(edition)s'} "
-        "ORDER BY effective_from, version, published_at",
-        {"edition": edition},
-    )
+def editions(rows: list[RulesRow]) -> tuple[str, ...]:
+    """Every edition so far, the newest last: how many entries are voided, and which.
+
+    Of two who void at once each may see the other's later, so what is voided counts, not how many are.
+    """
+    voided = [row.entry_id for row in sorted(rows, key=lambda row: (row.voided_at, row.entry_id)) if row.voided]
+    return tuple(_edition(voided[:many]) for many in range(len(voided) + 1))
+
+
+def _edition(voided: list[str]) -> str:
+    return f"{len(voided)}-{sha256(' '.join(sorted(voided)).encode()).hexdigest()[:8]}" if voided else "0"
+
+
+def history(client: Client) -> list[RulesRow]:
+    """Every entry, voided ones too, in the order they come into force."""
+    rows = read(client, f"SELECT {_COLUMNS} FROM rules FINAL ORDER BY effective_from, version, published_at, entry_id")
     return [RulesRow(*row) for row in rows]
 
 
@@ -105,30 +126,45 @@ def publish(
     effective_from: datetime | None = None,
     again: bool = False,
 ) -> RulesRow | None:
-    """Append valid rules to the history, in force from `effective_from` (default: 30 s from now).
+    """Append valid rules to the history, in force from `effective_from` (default: LEAD_SECONDS from now).
 
     Returns the new entry, or None when there is nothing new: the latest entry says the same, or the same text
-    was voided and not `again` asked for. Raises Refused, storing nothing, when `effective_from` is too soon.
+    was voided and not `again` asked for. Raises Refused, storing nothing, when `effective_from` is too soon, and
+    Unavailable when the entry was taken back.
     """
     rows = history(client)
-    known = {row.version for row in rows}
     if not is_new(rows, toml) and not (again and not _latest_is(rows, toml)):
         return None
-    for _ in range(3):
-        _append(client, toml, published_by, note, effective_from)
-        # A new edition made meanwhile may or may not hold the entry: look there, and append again if not.
-        found = [row for row in history(client) if row.version not in known and row.toml == toml]
-        if found:
-            return max(found, key=lambda row: row.published_at)
-    raise Refused(
-        f"{effective_from} is too soon: rules come into force at least {LEAD_SECONDS} s after they are published, "
-        "so that every worker knows them in time"
-    )
+    entry_id = token_hex(8)
+    try:
+        _append(client, entry_id, toml, published_by, note, effective_from)
+        found = next((row for row in history(client) if row.entry_id == entry_id), None)
+        now = server_now(client)
+    except (driver_errors.Error, OSError, EOFError) as error:
+        ours = translate(error)
+        if isinstance(ours, Unavailable):  # what was refused for good was not stored
+            _take_back(client, entry_id, toml, published_by)
+            raise Unavailable(f"the rules were taken back, publish them again: {ours}") from error
+        raise
+    if found is None:
+        raise Refused(
+            f"{effective_from} is too soon: rules come into force at least {LEAD_SECONDS:.0f} s after they are "
+            "published, so that every worker knows them in time"
+        )
+    left = (found.effective_from - now).total_seconds()
+    if left < KNOWN_SECONDS:
+        _take_back(client, entry_id, toml, published_by)
+        raise Unavailable(
+            f"the rules were taken back: they could be seen only {left:.1f} s before they come into force, and workers "
+            f"need {KNOWN_SECONDS:.0f} s. ClickHouse is slow; publish again"
+        )
+    return found
 
 
 def is_new(rows: list[RulesRow], toml: str) -> bool:
-    """Whether this text differs from the latest entry and from every voided one."""
-    return not _latest_is(rows, toml) and not any(row.voided and row.toml == toml for row in rows)
+    """Whether this text differs from the latest entry and from every one that somebody voided."""
+    voided = any(row.voided and row.note != _TAKEN_BACK and row.toml == toml for row in rows)
+    return not _latest_is(rows, toml) and not voided
 
 
 def _latest_is(rows: list[RulesRow], toml: str) -> bool:
@@ -136,55 +172,76 @@ def _latest_is(rows: list[RulesRow], toml: str) -> bool:
     return bool(valid) and max(valid, key=lambda row: (row.version, row.published_at)).toml == toml
 
 
-def _append(client: Client, toml: str, published_by: str, note: str, effective_from: datetime | None) -> None:
+def _append(
+    client: Client, entry_id: str, toml: str, published_by: str, note: str, effective_from: datetime | None
+) -> None:
     """One statement that looks at the clock, numbers the entry and stores it, or stores nothing if too soon."""
-    soonest = f"now64(3, 'UTC') + toIntervalSecond({LEAD_SECONDS})"
+    soonest = f"now64(3, 'UTC') + toIntervalSecond({LEAD_SECONDS:.0f})"
     milliseconds = round(effective_from.timestamp() * 1000) if effective_from else 0
     starts = "fromUnixTimestamp64Milli(toInt64(%(milliseconds)s), 'UTC')" if effective_from else soonest
     client.execute(
         f"INSERT INTO rules ({_COLUMNS}) "
-        f"SELECT {_EDITION}, (SELECT max(version) + 1 FROM rules WHERE edition = {_EDITION}), {starts}, "
-        f"%(toml)s, %(published_by)s, now64(3, 'UTC'), %(note)s, false WHERE {starts} >= {soonest}",
-        {"toml": toml, "published_by": published_by, "note": note, "milliseconds": milliseconds},
+        f"SELECT %(entry_id)s, (SELECT max(version) + 1 FROM rules), {starts}, "
+        f"%(toml)s, %(published_by)s, now64(3, 'UTC'), %(note)s, {_NEVER} WHERE {starts} >= {soonest}",
+        {
+            "entry_id": entry_id,
+            "toml": toml,
+            "published_by": published_by,
+            "note": note,
+            "milliseconds": milliseconds,
+        },
         settings=INSERT_SETTINGS,
     )
 
 
-def period(rows: list[RulesRow], version: int) -> Period:
-    """When a version was in force, or would have been; raises ConfigurationError if there is none."""
-    tps = [tp for tp, row in enumerate(rows) if row.version == version]
-    if not tps:
-        raise ConfigurationError(f"there is no version {version}; see orgstats rules ls")
-    later = (row.effective_from for row in rows[tps[-1] + 1 :] if not row.voided)
-    return Period(rows[tps[0]].effective_from, next(later, None))
+_NEVER: Final = "toDateTime64(0, 3, 'UTC')"
 
 
-def void(client: Client, version: int, *, note: str = "") -> int:
-    """Make a new edition of the history in which `version` never was in force; returns the edition.
-
-    Does nothing when it is voided already. Raises Refused when another edition was made in the same moment.
-    """
-    rows = history(client)
-    period(rows, version)
-    if all(row.voided for row in rows if row.version == version):
-        return rows[0].edition
-    old, highest = rows[0].edition, max(row.version for row in rows)
-    client.execute(
-        f"INSERT INTO rules ({_COLUMNS}) "
-        "SELECT edition + 1, version, effective_from, toml, published_by, now64(3, 'UTC'), "
-        "if(version = %(version)s, %(note)s, note), voided OR version = %(version)s "
-        f"FROM rules FINAL WHERE edition = %(old)s AND {_EDITION} = %(old)s",
-        {"version": version, "old": old, "note": note},
-        settings=INSERT_SETTINGS,
-    )
-    copied = [row for row in history(client) if row.version <= highest]
-    stamps = {row.published_at for row in copied}
-    done = all(row.voided for row in copied if row.version == version)
-    if copied[0].edition != old + 1 or len(stamps) != 1 or not done:
-        raise Refused(
-            "someone else made an edition in the same moment: see orgstats rules ls, and void again what is not voided"
+def _take_back(client: Client, entry_id: str, toml: str, published_by: str) -> None:
+    """Void an entry that may be there, may come later, or may never; raises Unavailable when that is not known."""
+    with suppress(driver_errors.Error, OSError, EOFError):
+        client.execute(
+            f"INSERT INTO rules ({_COLUMNS}) SELECT %(entry_id)s, (SELECT max(version) FROM rules), now64(3, 'UTC'), "
+            "%(toml)s, %(published_by)s, now64(3, 'UTC'), %(note)s, now64(3, 'UTC')",
+            {"entry_id": entry_id, "toml": toml, "published_by": published_by, "note": _TAKEN_BACK},
+            settings=INSERT_SETTINGS,
         )
-    return old + 1
+        return
+    raise Unavailable(
+        f"ClickHouse does not say whether the rules were stored, as entry {entry_id}. Look at orgstats rules ls once "
+        f"it answers, and if it is there orgstats rules void {entry_id} --execute"
+    )
+
+
+def find(rows: list[RulesRow], which: str) -> RulesRow:
+    """The entry with a version, or an id; raises ConfigurationError for none, or for more than one."""
+    found = [row for row in rows if which in (str(row.version), row.entry_id)]
+    if not found:
+        raise ConfigurationError(f"there is no version {which}; see orgstats rules ls")
+    if len(found) > 1:
+        ids = ", ".join(row.entry_id for row in found)
+        raise ConfigurationError(f"several entries have version {which}, name one by its id: {ids}")
+    return found[0]
+
+
+def period(rows: list[RulesRow], entry: RulesRow) -> Period:
+    """When an entry was in force, or would have been."""
+    after = [row.entry_id for row in rows].index(entry.entry_id) + 1
+    return Period(entry.effective_from, next((row.effective_from for row in rows[after:] if not row.voided), None))
+
+
+def void(client: Client, which: str, *, note: str = "") -> str:
+    """Let an entry, by version or id, never have been in force; returns the edition. Nothing if it is so already."""
+    entry = find(history(client), which)
+    if not entry.voided:
+        kept = "entry_id, version, effective_from, toml, published_by, published_at"
+        client.execute(
+            f"INSERT INTO rules ({_COLUMNS}) SELECT {kept}, %(note)s, now64(3, 'UTC') FROM rules FINAL "
+            "WHERE entry_id = %(entry_id)s",
+            {"entry_id": entry.entry_id, "note": note},
+            settings=INSERT_SETTINGS,
+        )
+    return editions(history(client))[-1]
 
 
 def server_now(client: Client) -> datetime:

@@ -53,7 +53,7 @@ def check(file: Annotated[Path, typer.Argument(help="The rules file.")]) -> None
 def publish(
     file: Annotated[Path, typer.Argument(help="The rules file.")],
     effective_from: Annotated[
-        str | None, typer.Option(help="Epoch seconds, RFC 3339 or +2h [default: in 30 s].", show_default=False)
+        str | None, typer.Option(help="Epoch seconds, RFC 3339 or +2h [default: in 90 s].", show_default=False)
     ] = None,
     note: Annotated[str, typer.Option(help="Why, for the history.", show_default=False)] = "",
     again: Annotated[bool, typer.Option("--again", help="Publish what was voided once more.")] = False,
@@ -86,7 +86,6 @@ def publish(
 
 @rules.command("ls")
 def list_entries(
-    edition: Annotated[int | None, typer.Option(help="An earlier edition.", show_default=False)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, with the rules' text.")] = False,
 ) -> None:
     """List the history in the order in which its entries come into force.
@@ -98,22 +97,25 @@ def list_entries(
     from orgstats.consumer.store.rules import history, server_now
 
     with clickhouse() as client:
-        entries, now = history(client, edition), server_now(client)
+        entries, now = history(client), server_now(client)
     if as_json:
         for row in entries:
-            typer.echo(json.dumps(row._asdict() | {"state": _state(row, entries, now)}, default=_time))
+            typer.echo(
+                json.dumps(row._asdict() | {"voided": row.voided, "state": _state(row, entries, now)}, default=_time)
+            )
         return
     if os.isatty(1):
-        typer.echo("version\tstate\teffective from\tpublished\tby\tnote")
+        typer.echo("version\tid\tstate\teffective from\tpublished\tby\tnote")
     for row in entries:
         state, start, published = _state(row, entries, now), _time(row.effective_from), _time(row.published_at)
-        typer.echo("\t".join((str(row.version), state, start, published, row.published_by, row.note)))
+        typer.echo("\t".join((str(row.version), row.entry_id, state, start, published, row.published_by, row.note)))
 
 
 @rules.command()
 def show(
-    version: Annotated[int | None, typer.Argument(help="A version [default: the latest].", show_default=False)] = None,
-    edition: Annotated[int | None, typer.Option(help="An earlier edition.", show_default=False)] = None,
+    version: Annotated[
+        str | None, typer.Argument(help="A version, or an entry's id [default: the latest].", show_default=False)
+    ] = None,
 ) -> None:
     """Print an entry's text as it was published.
 
@@ -122,7 +124,7 @@ def show(
     from orgstats.consumer.store.rules import history
 
     with clickhouse() as client:
-        typer.echo(_entry(history(client, edition), version).toml, nl=False)
+        typer.echo(_entry(history(client), version).toml, nl=False)
 
 
 @rules.command()
@@ -218,11 +220,11 @@ def _rules_to_try(file: Path | None, at: str) -> "tuple[Rule, ...]":
 
 @rules.command()
 def void(
-    version: Annotated[int, typer.Argument(help="The wrong entry.")],
+    version: Annotated[str, typer.Argument(help="The wrong entry: its version, or its id.")],
     execute: Annotated[bool, typer.Option("--execute", help="Do it; without, only say what it would mean.")] = False,
     note: Annotated[str, typer.Option(help="Why, for the history.", show_default=False)] = "",
 ) -> None:
-    """Make a new edition of the history in which an entry never was in force, and say which replay repairs it.
+    """Let an entry never have been in force, and say which replay repairs what it did.
 
     Running daemons count their open chunks again by themselves; closed ones need the replay that is printed.
 
@@ -231,13 +233,15 @@ def void(
     from orgstats.consumer.store import rules as rules_store
 
     with clickhouse() as client:
-        since, until = rules_store.period(rules_store.history(client), version)
+        rows = rules_store.history(client)
+        entry = rules_store.find(rows, version)
+        since, until = rules_store.period(rows, entry)
         now = rules_store.server_now(client)
         if execute:
-            edition = rules_store.void(client, version, note=note)
-            typer.echo(f"voided version {version}: edition {edition} is in force", err=True)
+            edition = rules_store.void(client, entry.entry_id, note=note)
+            typer.echo(f"voided version {entry.version}: edition {edition} is in force", err=True)
         else:
-            typer.echo(f"would void version {version}, in force from {_time(since)}; --execute does it", err=True)
+            typer.echo(f"would void version {entry.version}, in force from {_time(since)}; --execute does it", err=True)
         topics = [topic for (topic,) in client.execute("SELECT DISTINCT topic FROM sources ORDER BY topic")]
     if since > now:
         typer.echo("it was never in force: nothing to repair", err=True)
@@ -278,13 +282,16 @@ def _state(row: "RulesRow", entries: list["RulesRow"], now: "datetime") -> str:
     return "in force" if row is started[-1] else "past"
 
 
-def _entry(entries: list["RulesRow"], version: int | None) -> "RulesRow":
-    """The entry with a version, or the latest one that is not voided."""
+def _entry(entries: list["RulesRow"], which: str | None) -> "RulesRow":
+    """The entry with a version or id, or the latest one that is not voided."""
+    from orgstats.consumer.store.rules import find
     from orgstats.errors import ConfigurationError
 
-    found = [row for row in entries if (not row.voided if version is None else row.version == version)]
+    if which is not None:
+        return find(entries, which)
+    found = [row for row in entries if not row.voided]
     if not found:
-        raise ConfigurationError("no rules were published" if version is None else f"there is no version {version}")
+        raise ConfigurationError("no rules were published")
     return max(found, key=lambda row: (row.version, row.published_at))
 
 
@@ -294,8 +301,8 @@ def _named_text(entries: list["RulesRow"], which: str | None) -> tuple[str, str]
 
     if which is None and not any(not row.voided for row in entries):
         return "nothing", ""
-    if which is None or which.isdecimal():
-        entry = _entry(entries, int(which) if which else None)
+    if which is None or which.isdecimal() or any(row.entry_id == which for row in entries):
+        entry = _entry(entries, which)
         return f"version {entry.version}", entry.toml
     return which, read_file(Path(which))
 

@@ -96,8 +96,17 @@ _OURS: Final = (
 """The driver's complaints about what it was told to send: sent again, they would come again."""
 
 
+TIMEOUT_SECONDS: Final = 30.0
+"""A client's time for one statement, unless it is given another."""
+
+
 def connect(
-    url: str, *, client_name: str, timeout_seconds: float = 30.0, database: str | None = None, **settings: Any
+    url: str,
+    *,
+    client_name: str,
+    timeout_seconds: float = TIMEOUT_SECONDS,
+    database: str | None = None,
+    **settings: Any,
 ) -> Client:
     """A client for `clickhouse://user:password@host:port/database`; it connects on first use.
 

@@ -13,7 +13,7 @@ def entry(effective_from_ms: int, version: int, reason: str) -> RulesEntry:
     return RulesEntry(effective_from_ms, version, parse(text))
 
 
-HISTORY = RuleHistory([entry(2000, 2, "second"), entry(1000, 1, "first"), entry(2000, 3, "third")], edition=4)
+HISTORY = RuleHistory([entry(2000, 2, "second"), entry(1000, 1, "first"), entry(2000, 3, "third")], editions=("0", "4"))
 
 
 @pytest.mark.parametrize(
@@ -58,5 +58,13 @@ def test_an_outcome_that_came_with_the_event_is_kept() -> None:
 
 def test_an_empty_history_is_edition_0_and_accepts() -> None:
     """Before any rules were published every unclassified event is accepted."""
-    assert RuleHistory().edition == 0
+    assert RuleHistory().edition == "0"
     assert RuleHistory().classify(Event(0), 10**15) == (0, "")
+
+
+def test_entries_that_came_too_late_are_told() -> None:
+    """New entries from the time of records that were classified without them, and no others."""
+    earlier = RuleHistory([entry(1000, 1, "first")])
+    assert [one.version for one in HISTORY.missed_by(earlier, 2000)] == [2, 3]
+    assert HISTORY.missed_by(earlier, 1999) == []
+    assert HISTORY.missed_by(HISTORY, 9999) == []

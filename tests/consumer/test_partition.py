@@ -78,7 +78,7 @@ def test_a_limit_halts_with_everything_so_far_to_be_stored() -> None:
     assert [events for *_, events in changes.chunks[0].cells] == [2]
 
 
-@pytest.mark.parametrize(("quiet_until", "halts"), [(0, True), (2, True), (3, False), (5, False)])
+@pytest.mark.parametrize(("catching_up_until", "halts"), [(0, True), (2, True), (3, False), (5, False)])
 def test_what_was_stored_before_does_not_halt_again(catching_up_until: int, halts: bool) -> None:
     """After a restart only records beyond the stored position are watched, or it would halt at the same for ever."""
     counting = partition(catching_up_until=catching_up_until, run=3)

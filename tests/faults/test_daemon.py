@@ -11,7 +11,8 @@ import pytest
 
 from orgstats.clickhouse.connect import connect
 from orgstats.consumer.counting.source import CHUNK_LENGTH
-from orgstats.consumer.store.rules import history, publish_file
+from orgstats.consumer.store import rules as rules_store
+from orgstats.consumer.store.rules import KNOWN_SECONDS, history, publish_file
 from orgstats.deploy.local.paths import free_ports
 from tests.faults.conftest import Place
 from tests.faults.ledger import differences
@@ -263,7 +264,9 @@ def test_it_leaves_in_time_when_kafka_is_away(tp: Place, one: Round) -> None:
     one.classify()
 
 
-def test_a_consumer_that_slept_reads_the_rules_before_it_classifies(new_round: Callable[..., Round]) -> None:
+def test_a_consumer_that_slept_reads_the_rules_before_it_classifies(
+    new_round: Callable[..., Round], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Stopped while rules came into force, it classifies nothing by the copy it went to sleep with."""
     one = new_round(ORGSTATS_KAFKA__SESSION_TIMEOUT_MS="120000")
 
@@ -280,6 +283,7 @@ def test_a_consumer_that_slept_reads_the_rules_before_it_classifies(new_round: C
     rules = one.site.directory / f"{one.topic}.toml"
     rules.write_text('[[rule]]\noutcome = "filtered"\nreason = "dev"\nenvironment = ["dev"]\n')
     client = connect(one.url, client_name="tests")
+    monkeypatch.setattr(rules_store, "LEAD_SECONDS", KNOWN_SECONDS + 3)
     publish_file(client, rules)
     (in_force,) = [round(row.effective_from.timestamp() * 1000) for row in history(client)]
     client.disconnect()

@@ -88,7 +88,7 @@ def publish_mistake(url: str, first_ms: int) -> None:
     """A history in which a mistaken rule was in force for an hour, two days ago."""
     since = traffic.mistaken_from_ms(first_ms)
     rows = [
-        (0, version, at, text, "tests", at, "", False)
+        (f"entry{version}", version, at, text, "tests", at, "", datetime.fromtimestamp(0, UTC))
         for version, text, ms in (
             (1, traffic.MISTAKE, since),
             (2, traffic.CORRECTED, since + traffic.MISTAKEN_SECONDS * 1000),

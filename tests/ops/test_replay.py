@@ -184,7 +184,7 @@ def test_a_voided_mistake_is_repaired_while_consumers_run(
 
 def test_an_apply_killed_five_times_goes_on(world: World, site: Connections, url: str, orgstats: Run, ask: Ask) -> None:
     """Killed at each step of its writing and started again, a repair ends with every cell right, as one replay."""
-    site.store.run(lambda client: void(client, 1))
+    site.store.run(lambda client: void(client, "1"))
     command = ("replay", "apply", "--repair", "--chunks-at-once", "1")
     ask(f"ALTER TABLE counts DELETE WHERE chunk = {CHUNK} SETTINGS mutations_sync = 1")
     undone_changes = look(site, repair=True)[0].changes
@@ -208,9 +208,40 @@ def _open_only(differing: Any, world: World) -> bool:
     return all(cell.bucket >= first_open for cell in differing)
 
 
+@pytest.mark.parametrize(
+    ("statement", "words"),
+    [
+        ("INSERT INTO rules SELECT * REPLACE (now64(3) AS voided_at) FROM rules FINAL", "the rules changed"),
+        (
+            "INSERT INTO progress SELECT * REPLACE ('x' AS fingerprint, version + 1 AS version) FROM progress FINAL",
+            "other settings",
+        ),
+        (
+            f"INSERT INTO repairs SELECT source_id, {CHUNK}, 1, 'other', 'replay 1', now64(3) FROM progress FINAL",
+            f"chunk {CHUNK} was repaired since",
+        ),
+    ],
+)
+def test_a_repair_stops_when_it_is_no_longer_the_newest(
+    world: World, site: Connections, ask: Ask, statement: str, words: str
+) -> None:
+    """Rules voided, settings changed, or a chunk repaired while it runs: it writes nothing more, and says why."""
+    prepared = ready(site, repair=True)
+    ask(f"ALTER TABLE counts DELETE WHERE chunk IN (0, {CHUNK}) SETTINGS mutations_sync = 1")
+
+    def meanwhile() -> bool:
+        ask(statement)
+        return False
+
+    with pytest.raises(Refused, match=words):
+        apply(prepared, "tests", meanwhile, chunks_at_once=1)
+    assert ask("SELECT DISTINCT chunk FROM replay_chunks") == [(0,)]
+    assert ask(f"SELECT count() FROM counts WHERE chunk = {CHUNK}") == [(0,)]
+
+
 def test_undo_takes_back_the_last_repair(world: World, site: Connections, ask: Ask) -> None:
     """After undo every cell and dead letter is as before the repair; repairing again gives the same again."""
-    site.store.run(lambda client: void(client, 1))
+    site.store.run(lambda client: void(client, "1"))
     ask("INSERT INTO dead_letters SELECT * REPLACE (1 AS offset) FROM (SELECT * FROM dead_letters WHERE offset = 1000)")
     ask("ALTER TABLE dead_letters DELETE WHERE offset = 2000 SETTINGS mutations_sync = 1")
     before = cells(ask)

@@ -73,7 +73,7 @@ def test_publish_show_ls_and_diff_tell_one_story(orgstats: Orgstats, rules_file:
     assert orgstats("rules", "publish", rules_file).out.startswith("nothing new")
     assert orgstats("rules", "show").out == RULES
     row = orgstats("rules", "ls").out.rstrip("\n").split("\t")
-    assert (row[0], row[1], row[5]) == ("1", "later", "crawlers")
+    assert (row[0], row[2], row[6]) == ("1", "later", "crawlers")
     told = json.loads(orgstats("rules", "ls", "--json").out)
     assert (told["toml"], told["state"], told["voided"]) == (RULES, "later", False)
     assert orgstats("rules", "diff", rules_file) == (0, "", "")
@@ -143,9 +143,9 @@ def test_void_plans_then_acts_and_names_the_replay(orgstats: Orgstats, clickhous
     with connect(clickhouse_url, client_name="tests") as client:
         for version, hours in ((1, 5), (2, 3), (3, 1)):
             client.execute(
-                "INSERT INTO rules SELECT 0, %(v)s, "
-                "toDateTime64('2024-01-02 12:00:00', 3, 'UTC') - toIntervalHour(%(h)s), '', 'me', now64(3), '', false",
-                {"v": version, "h": hours},
+                "INSERT INTO rules SELECT %(id)s, %(v)s, "
+                "toDateTime64('2024-01-02 12:00:00', 3, 'UTC') - toIntervalHour(%(h)s), '', 'me', now64(3), '', 0",
+                {"id": f"id{version}", "v": version, "h": hours},
             )
         client.execute("INSERT INTO sources SELECT 1, 'outcomes', 'x', 0, 131072, 'read_committed', 0, now64(3)")
     command = (
@@ -153,11 +153,11 @@ def test_void_plans_then_acts_and_names_the_replay(orgstats: Orgstats, clickhous
         " --until 2024-01-02T11:00:00.000Z\n"
     )
     assert orgstats("rules", "void", 2).out == command
-    assert [line.split("\t")[1] for line in orgstats("rules", "ls").out.splitlines()] == ["past", "past", "in force"]
+    assert [line.split("\t")[2] for line in orgstats("rules", "ls").out.splitlines()] == ["past", "past", "in force"]
     done = orgstats("rules", "void", 2, "--execute", "--note", "blocked everyone")
-    assert (done.out, "edition 1 is in force" in done.err) == (command, True)
+    assert (done.out, "edition 1-" in done.err) == (command, True)
     rows = [line.split("\t") for line in orgstats("rules", "ls").out.splitlines()]
-    assert [(row[1], row[-1]) for row in rows] == [("past", ""), ("voided", "blocked everyone"), ("in force", "")]
+    assert [(row[2], row[-1]) for row in rows] == [("past", ""), ("voided", "blocked everyone"), ("in force", "")]
     assert orgstats("rules", "void", 9).code == 78
 
 

@@ -1,17 +1,37 @@
-"""The history of the rules: append-only, by the server's clock, amended only by a new edition."""
+"""The history of the rules: append-only, by the server's clock, amended only by voiding."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from clickhouse_driver import Client
+from clickhouse_driver import errors as driver_errors
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from orgstats.clickhouse.connect import connect
+from orgstats.clickhouse.connect import INSERT_SETTINGS, TIMEOUT_SECONDS, connect
+from orgstats.consumer.loop import RULES_SECONDS
 from orgstats.consumer.store import rules as rules_store
-from orgstats.consumer.store.rules import Period, history, load_history, period, publish, publish_file, server_now, void
-from orgstats.errors import ConfigurationError, Refused
+from orgstats.consumer.store.rules import (
+    CLOCK_SECONDS,
+    KNOWN_SECONDS,
+    LEAD_SECONDS,
+    STALE_SECONDS,
+    Period,
+    editions,
+    find,
+    history,
+    load_history,
+    period,
+    publish,
+    publish_file,
+    server_now,
+    void,
+)
+from orgstats.errors import ConfigurationError, Refused, Unavailable
 from orgstats.schemas.event import Event
 
 
@@ -43,15 +63,15 @@ def client(connected: Callable[[], Client]) -> Client:
 def test_a_fresh_history_is_empty(client: Client) -> None:
     """Before anything is published the edition is 0 and no rule is in force."""
     loaded = load_history(client)
-    assert (loaded.edition, loaded.entries) == (0, ())
+    assert (loaded.edition, loaded.entries) == ("0", ())
 
 
-def test_an_entry_is_in_force_half_a_minute_after_it_was_published(client: Client) -> None:
-    """What is published classifies records from 30 s after the server stored it, and none before."""
+def test_an_entry_is_in_force_a_while_after_it_was_published(client: Client) -> None:
+    """What is published classifies records from the lead after the server stored it, and none before."""
     entry = publish(client, toml(7), published_by="me@here", note="a try")
     assert entry is not None
-    assert entry.effective_from - entry.published_at == timedelta(seconds=30)
-    assert (entry.edition, entry.version, entry.published_by, entry.note) == (0, 1, "me@here", "a try")
+    assert entry.effective_from - entry.published_at == timedelta(seconds=LEAD_SECONDS)
+    assert (entry.version, entry.published_by, entry.note) == (1, "me@here", "a try")
     start = round(entry.effective_from.timestamp() * 1000)
     loaded = load_history(client)
     assert loaded.classify(Event(0, org_id=7), start - 1) == (0, "")
@@ -69,13 +89,15 @@ def test_only_what_is_new_is_published(client: Client) -> None:
 
 
 def test_a_start_can_be_chosen_but_not_too_soon(client: Client) -> None:
-    """An effective_from 30 s away or later is taken as it is; an earlier one stores nothing."""
+    """An effective_from as far away as the lead or later is taken as it is; an earlier one stores nothing."""
     later = server_now(client).replace(microsecond=5000) + timedelta(hours=1)
     entry = publish(client, toml(1), published_by="me", effective_from=later)
     assert entry is not None
     assert entry.effective_from == later
     with pytest.raises(Refused, match="too soon"):
-        publish(client, toml(2), published_by="me", effective_from=server_now(client) + timedelta(seconds=29))
+        publish(
+            client, toml(2), published_by="me", effective_from=server_now(client) + timedelta(seconds=LEAD_SECONDS - 1)
+        )
     assert len(history(client)) == 1
 
 
@@ -93,9 +115,9 @@ def test_a_voided_entry_never_was_in_force(client: Client) -> None:
     """After void the entry before it classifies its records; the next one is as it was, and the edition is new."""
     versions = [publish(client, toml(n), published_by="me") for n in (1, 2, 3)]
     starts = [round(row.effective_from.timestamp() * 1000) for row in versions if row]
-    assert void(client, 2, note="wrong") == 1
+    edition = void(client, "2", note="wrong")
     loaded = load_history(client)
-    assert loaded.edition == 1
+    assert loaded.editions == ("0", edition)
     assert loaded.classify(Event(0, org_id=1), starts[1]) == (1, "org 1")
     assert loaded.classify(Event(0, org_id=2), starts[1]) == (0, "")
     assert loaded.classify(Event(0, org_id=3), starts[2]) == (1, "org 3")
@@ -104,81 +126,154 @@ def test_a_voided_entry_never_was_in_force(client: Client) -> None:
         (2, True, "wrong"),
         (3, False, ""),
     ]
-    assert [row.voided for row in history(client, edition=0)] == [False, False, False]
 
 
 def test_the_only_entry_can_be_voided(client: Client) -> None:
     """A history whose every entry is voided classifies nothing, in its new edition."""
     publish(client, toml(1), published_by="me")
-    assert void(client, 1) == 1
-    assert (load_history(client).edition, load_history(client).entries) == (1, ())
+    edition = void(client, "1")
+    assert (load_history(client).edition, load_history(client).entries) == (edition, ())
+    assert edition != "0"
 
 
 def test_voiding_twice_makes_one_edition(client: Client) -> None:
     """void may be repeated after a lost answer."""
     publish(client, toml(1), published_by="me")
-    assert (void(client, 1), void(client, 1)) == (1, 1)
+    assert void(client, "1") == void(client, "1") == load_history(client).edition
 
 
 def test_what_was_voided_is_not_published_again_unasked(client: Client) -> None:
     """A daemon that still has the wrong file does not bring it back at its next start; an operator can."""
     publish(client, toml(1), published_by="me")
     publish(client, toml(2), published_by="me")
-    void(client, 2)
+    void(client, "2")
     assert publish(client, toml(2), published_by="daemon") is None
     assert publish(client, toml(1), published_by="me", again=True) is None
     entry = publish(client, toml(2), published_by="me", again=True)
     assert entry is not None
-    assert (entry.edition, entry.version) == (1, 3)
+    assert entry.version == 3
 
 
-def test_two_editions_at_once_are_noticed(
-    client: Client, connected: Callable[[], Client], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whoever voids on an edition that is no longer the highest is told so, and nothing is mixed."""
-    publish(client, toml(1), published_by="me")
-    publish(client, toml(2), published_by="me")
-    other = connected()
-    stale = history(other)
-    void(client, 1)
-    reads = iter([stale])
-    monkeypatch.setattr(rules_store, "history", lambda _client: next(reads, None) or history(_client))
-    with pytest.raises(Refused, match="void again"):
-        void(other, 2)
+def test_an_entry_is_seen_in_time_by_every_worker_or_taken_back() -> None:
+    """The lead covers storing and reading back, each with all the client's time, and the age of a worker's copy."""
+    assert LEAD_SECONDS >= 2 * TIMEOUT_SECONDS + STALE_SECONDS + CLOCK_SECONDS
+    assert INSERT_SETTINGS["insert_quorum_timeout"] / 1000 < TIMEOUT_SECONDS
+    assert STALE_SECONDS > RULES_SECONDS
+
+
+def test_rules_that_could_be_seen_late_are_taken_back(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When reading back shows too little time left, the entry is voided; published again, it is new."""
+    now = rules_store.server_now
+    late = timedelta(seconds=LEAD_SECONDS - KNOWN_SECONDS + 1)
+    monkeypatch.setattr(rules_store, "server_now", lambda client: now(client) + late)
+    with pytest.raises(Unavailable, match=r"taken back: .* publish again"):
+        publish(client, toml(1), published_by="me")
+    assert [row.voided for row in history(client)] == [True]
+    assert load_history(client).entries == ()
     monkeypatch.undo()
-    assert [row.voided for row in history(client)] == [True, False]
-    assert void(other, 2) == 2
+    assert publish(client, toml(1), published_by="me")
+    assert len(load_history(client).entries) == 1
 
 
-def test_an_edition_made_while_publishing_gets_the_entry_too(
-    client: Client, connected: Callable[[], Client], monkeypatch: pytest.MonkeyPatch
+def test_rules_whose_insert_has_no_answer_are_taken_back_before_they_arrive(
+    client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An entry that landed in an edition just replaced is published into the new one."""
-    publish(client, toml(1), published_by="me")
-    append, other = rules_store._append, connected()
+    """An insert that timed out and is stored all the same, later, is never in force."""
+    append, sent = rules_store._append, []
 
-    def append_late(*args: object) -> None:
-        monkeypatch.undo()
-        append(*args)  # type: ignore[arg-type]
-        copy = "SELECT * REPLACE (toUInt32(1) AS edition) FROM rules WHERE version = 1"
-        other.execute(f"INSERT INTO rules {copy}")
+    def no_answer(*args: Any) -> None:
+        sent.append(args)
+        raise driver_errors.ServerException("quorum", 319)
 
-    monkeypatch.setattr(rules_store, "_append", append_late)
-    entry = publish(client, toml(2), published_by="me")
-    assert entry is not None
-    assert (entry.edition, entry.version) == (1, 2)
+    monkeypatch.setattr(rules_store, "_append", no_answer)
+    with pytest.raises(Unavailable, match="taken back"):
+        publish(client, toml(1), published_by="me")
+    append(*sent[0])
+    assert [(row.toml, row.voided) for row in history(client)] == [(toml(1), True)]
+    assert load_history(client).entries == ()
+
+
+def test_a_publisher_without_any_answer_names_the_entry(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where not even taking back is answered, the text has the id that void takes."""
+    monkeypatch.setattr(client, "execute", lambda *_args, **_more: (_ for _ in ()).throw(OSError("gone")))
+    monkeypatch.setattr(rules_store, "history", lambda _client: [])
+    with pytest.raises(Unavailable, match=r"orgstats rules void [0-9a-f]{16} --execute"):
+        publish(client, toml(1), published_by="me")
+
+
+def test_refused_rules_are_not_taken_back(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ClickHouse refused for good was not stored: the error is told as it is."""
+
+    def refuse(*_args: Any) -> None:
+        raise driver_errors.ServerException("rights", 497)
+
+    monkeypatch.setattr(rules_store, "_append", refuse)
+    with pytest.raises(driver_errors.ServerException):
+        publish(client, toml(1), published_by="me")
+    assert history(client) == []
+
+
+def test_one_of_two_entries_with_a_version_is_voided_by_its_id(client: Client) -> None:
+    """The version alone is not enough then, and the other entry stays."""
+    add(client, "aaaa", 1)
+    add(client, "bbbb", 1)
+    with pytest.raises(ConfigurationError, match="aaaa, bbbb"):
+        void(client, "1")
+    void(client, "aaaa")
+    assert [(row.entry_id, row.voided) for row in history(client)] == [("aaaa", True), ("bbbb", False)]
+
+
+def add(client: Client, entry_id: str, version: int, *, voided: bool = False) -> None:
+    """The row of a publisher, or of somebody who voids; also of one who did not see the others."""
+    client.execute(
+        "INSERT INTO rules SELECT %(id)s, %(version)s, now64(3) + 60, %(toml)s, 'me', now64(3), '', "
+        + ("now64(3)" if voided else "0"),
+        {"id": entry_id, "version": version, "toml": toml(int(entry_id, 16))},
+    )
+
+
+Write = tuple[str, int, bool]
+"""(entry id, version, whether it voids)."""
+
+
+@given(writes=st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(1, 2), st.booleans()), max_size=12))
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_entry_is_lost_in_any_order_of_publishing_and_voiding(client: Client, writes: list[Write]) -> None:
+    """Whatever comes first, twice or under one version: each entry is there once, out only if somebody voided it."""
+    client.execute("TRUNCATE TABLE rules")
+    for entry_id, version, voids in writes:
+        add(client, entry_id, version, voided=voids)
+    wanted = {entry_id: any(one == entry_id and voids for one, _, voids in writes) for entry_id, *_ in writes}
+    rows = history(client)
+    assert len(rows) == len(wanted)
+    assert {row.entry_id: row.voided for row in rows} == wanted
+    loaded = load_history(client)
+    assert len(loaded.entries) == sum(not voided for voided in wanted.values())
+    assert len(set(loaded.editions)) == 1 + sum(wanted.values())
+
+
+def test_two_who_void_at_once_make_different_editions(client: Client) -> None:
+    """What is voided makes the edition, so that of two workers who each saw one void none takes it for the other's."""
+    rows = [row for n in (1, 2) if (row := publish(client, toml(n), published_by="me"))]
+    one, other = ([row._replace(voided_at=row.published_at) if row is gone else row for row in rows] for gone in rows)
+    assert editions(one)[-1] != editions(other)[-1]
 
 
 def test_the_period_of_an_entry_is_what_has_to_be_repaired(client: Client) -> None:
     """A version was in force from its start to that of the next entry that is not voided."""
     rows = [publish(client, toml(n), published_by="me") for n in (1, 2, 3)]
     starts = [row.effective_from for row in rows if row]
-    assert period(history(client), 1) == Period(starts[0], starts[1])
-    assert period(history(client), 3) == Period(starts[2], None)
-    void(client, 2)
-    assert period(history(client), 1) == Period(starts[0], starts[2])
+
+    def of(version: int) -> Period:
+        entries = history(client)
+        return period(entries, find(entries, str(version)))
+
+    assert of(1) == Period(starts[0], starts[1])
+    assert of(3) == Period(starts[2], None)
+    void(client, "2")
+    assert of(1) == Period(starts[0], starts[2])
     with pytest.raises(ConfigurationError, match="no version 9"):
-        period(history(client), 9)
+        of(9)
 
 
 def test_a_file_is_checked_before_it_is_published(client: Client, tmp_path: Path) -> None:

@@ -30,10 +30,10 @@ def put_in_force(url: str) -> None:
     text = toml()
     parse(text)
     long_ago = datetime(2020, 1, 1, tzinfo=UTC)
-    row = (1, 1, long_ago, text, "bench", long_ago, "", False)
+    row = ("bench", 1, long_ago, text, "bench", long_ago, "", datetime.fromtimestamp(0, UTC))
     with connect(url, client_name="bench") as client:
         client.execute(
-            "INSERT INTO rules (edition, version, effective_from, toml, published_by, published_at, note, voided) "
+            "INSERT INTO rules (entry_id, version, effective_from, toml, published_by, published_at, note, voided_at) "
             "VALUES",
             [row],
         )
