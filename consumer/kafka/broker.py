@@ -3,15 +3,17 @@
 Failure semantics: these only read; what Kafka does not answer is Unavailable and may be asked again.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
 from typing import Any, Final, TypeVar
 
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException
 from confluent_kafka import TopicPartition as KafkaTopicPartition
-from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType  # type: ignore[attr-defined]
+from confluent_kafka.admin import ConfigResource, ResourceType  # type: ignore[attr-defined]
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
-from orgstats.consumer.kafka.group import ANSWER_SECONDS, TopicPartition
+from orgstats.consumer.kafka.admin import ANSWER_SECONDS, Admin
+from orgstats.consumer.kafka.group import TopicPartition
 from orgstats.errors import Unavailable
 
 CONSUMER_ONLY: Final = (
@@ -36,7 +38,7 @@ class Broker:
     def __init__(self, properties: Mapping[str, Any]) -> None:
         self.properties = properties
         own = {name: value for name, value in properties.items() if not name.startswith(CONSUMER_ONLY)}
-        self._admin = AdminClient({"log_level": 2, **own})  # what it has to say comes with each answer
+        self._admin = Admin(own)
 
     def offsets_at(self, tps: Iterable[TopicPartition], epoch_ms: int) -> dict[TopicPartition, int | None]:
         """First offset whose Kafka timestamp is not before; None when there is none."""
@@ -44,20 +46,20 @@ class Broker:
         asked = {KafkaTopicPartition(*tp): spec for tp in tps}
         if not asked:
             return {}
-        answer = self._admin.list_offsets(asked, request_timeout=ANSWER_SECONDS)
-        found = {(tp.topic, tp.partition): _result(future.result, "list offsets") for tp, future in answer.items()}
+        answer = self._admin.client.list_offsets(asked, request_timeout=ANSWER_SECONDS)
+        found = {(tp.topic, tp.partition): self._result(future, "list offsets") for tp, future in answer.items()}
         return {tp: one.offset if one.offset >= 0 else None for tp, one in found.items()}
 
     def topic_settings(self, topic: str) -> dict[str, str]:
         """The topic's settings, the broker's defaults included."""
         resource = ConfigResource(ResourceType.TOPIC, topic)
-        future = self._admin.describe_configs([resource], request_timeout=ANSWER_SECONDS)[resource]
-        return {name: str(entry.value) for name, entry in _result(future.result, "describe configs").items()}
+        future = self._admin.client.describe_configs([resource], request_timeout=ANSWER_SECONDS)[resource]
+        return {name: str(entry.value) for name, entry in self._result(future, "describe configs").items()}
 
     def group_members(self, group: str) -> int:
         """Members of a consumer group now; 0 for a group that there is not."""
-        future = self._admin.describe_consumer_groups([group], request_timeout=ANSWER_SECONDS)[group]
-        return len(_result(future.result, "describe group").members)
+        future = self._admin.client.describe_consumer_groups([group], request_timeout=ANSWER_SECONDS)[group]
+        return len(self._result(future, "describe group").members)
 
     def committed(self, group: str, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """The group's committed offsets; places without one are absent."""
@@ -65,17 +67,23 @@ class Broker:
         if not asked:
             return {}
         request = [ConsumerGroupTopicPartitions(group, asked)]
-        future = self._admin.list_consumer_group_offsets(request, request_timeout=ANSWER_SECONDS)[group]
-        answer = _result(future.result, "list group offsets").topic_partitions
+        future = self._admin.client.list_consumer_group_offsets(request, request_timeout=ANSWER_SECONDS)[group]
+        answer = self._result(future, "list group offsets").topic_partitions
         return {(one.topic, one.partition): one.offset for one in answer if one.error is None and one.offset >= 0}
 
     def cluster(self) -> tuple[str, list[str]]:
         """(cluster id, host:port of each broker)."""
         try:
-            metadata = self._admin.list_topics(timeout=ANSWER_SECONDS)
+            metadata = self._admin.metadata()
         except KafkaException as error:
             raise Unavailable(f"Kafka: {error.args[0].name()}: {error.args[0].str()}") from error
         return str(metadata.cluster_id), [f"{b.host}:{b.port}" for b in metadata.brokers.values()]
+
+    def _result(self, future: "Future[Answer]", what: str) -> Answer:
+        try:
+            return self._admin.result(future, what)
+        except KafkaException as error:
+            raise Unavailable(f"Kafka: {what}: {error.args[0].name()}: {error.args[0].str()}") from error
 
 
 def reading_properties(properties: Mapping[str, Any], group: str) -> dict[str, Any]:
@@ -88,12 +96,3 @@ def closing(consumer: Consumer) -> None:
     """Leave nothing behind; a consumer that never subscribed has no group to leave."""
     consumer.unassign()
     consumer.close()
-
-
-def _result(result: Callable[[float], Answer], what: str) -> Answer:
-    try:
-        return result(ANSWER_SECONDS)
-    except KafkaException as error:
-        raise Unavailable(f"Kafka: {what}: {error.args[0].name()}: {error.args[0].str()}") from error
-    except TimeoutError as error:
-        raise Unavailable(f"Kafka does not answer: {what} timed out") from error

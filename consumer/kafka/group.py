@@ -20,16 +20,15 @@ from confluent_kafka import (
 from confluent_kafka import (
     TopicPartition as KafkaTopicPartition,
 )
-from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
+from orgstats.consumer.kafka.admin import ANSWER_SECONDS, Admin, Heard
 from orgstats.errors import ConfigurationError, OrgstatsError, Unavailable
 
 TopicPartition = tuple[str, int]
 """(topic, partition)."""
 
 READ_COMMITTED: Final = "read_committed"
-ANSWER_SECONDS: Final = 10.0
 
 DEFAULTS: Final[Mapping[str, Any]] = {
     "fetch.queue.backoff.ms": 10,  # the default, 1000, cuts catch-up 4 to 20 times
@@ -117,15 +116,20 @@ class GroupConsumer:
         self._tp_of: Callable[[Message], Any] = _tp_of if self._several_topics else Message.partition
         self._fatal: KafkaError | None = None
 
+        self._heard = Heard(properties)
+
         def heard(error: KafkaError) -> None:
+            self._heard(error)
             if _ends_the_client(error):
                 self._fatal = error  # the client is of no more use; `read` says so
             else:
                 on_error(error)
 
-        self._consumer = Consumer({**DEFAULTS, **properties, **FIXED, "error_cb": heard})
+        # What librdkafka would write to stderr comes to `heard` as well, and is logged as everything else is.
+        self._consumer = Consumer({"log_level": 2, **DEFAULTS, **properties, **FIXED, "error_cb": heard})
 
         def assigned(consumer: Consumer, partitions: list[KafkaTopicPartition]) -> None:
+            self._heard.answered()
             consumer.assign([])  # nothing is read before it is known where to go on; see `start`
             on_assign(_tps(partitions))
 
@@ -147,6 +151,8 @@ class GroupConsumer:
             raise _translate(error.args[0]) from error
         if self._fatal is not None:
             raise _translate(self._fatal)
+        if not messages:
+            self._heard.check()
         ends: list[tuple[TopicPartition, int]] = []
         lost: list[TopicPartition] = []
         troubles: list[KafkaError] = []
@@ -241,31 +247,29 @@ class Topics:
 
     def __init__(self, properties: Mapping[str, Any]) -> None:
         self._properties = {k: v for k, v in properties.items() if not k.startswith(_CONSUMER_ONLY)}
-        self._admin = AdminClient(self._properties)
+        self._admin = Admin(self._properties)
 
     def describe(self, topics: Sequence[str]) -> dict[str, tuple[str, int]]:
         """(UUID, partitions) by topic; a topic that does not exist is absent."""
         found: dict[str, tuple[str, int]] = {}
         if not topics:
             return found
-        for name, future in self._admin.describe_topics(
+        for name, future in self._admin.client.describe_topics(
             TopicCollection(list(topics)), request_timeout=ANSWER_SECONDS
         ).items():
             try:
-                description = future.result(ANSWER_SECONDS)
+                description = self._admin.result(future, "describe topics")
             except KafkaException as error:
                 if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                     continue
                 raise _translate(error.args[0]) from error
-            except TimeoutError as error:
-                raise Unavailable("Kafka does not answer: describe topics timed out") from error
             found[name] = (str(description.topic_id), len(description.partitions))
         return found
 
     def partitions(self, topic: str) -> int:
         """How many partitions a topic has, asked in a way that a broker without UUIDs answers; 0 without a topic."""
         try:
-            metadata = self._admin.list_topics(topic, timeout=ANSWER_SECONDS).topics.get(topic)
+            metadata = self._admin.metadata(topic).topics.get(topic)
         except KafkaException as error:
             raise _translate(error.args[0]) from error
         return len(metadata.partitions) if metadata and metadata.error is None else 0
@@ -285,15 +289,16 @@ class Topics:
         asked = {KafkaTopicPartition(*tp): spec for tp in tps}
         if not asked:
             return {}
-        answer = self._admin.list_offsets(asked, isolation_level=level, request_timeout=ANSWER_SECONDS)
+        answer = self._admin.client.list_offsets(asked, isolation_level=level, request_timeout=ANSWER_SECONDS)
         try:
-            return {(tp.topic, tp.partition): f.result(ANSWER_SECONDS).offset for tp, f in answer.items()}
-        except KafkaException as error:
+            found = {tp: self._admin.result(future, "list offsets") for tp, future in answer.items()}
+        except (KafkaException, Unavailable) as error:
             # It would go on asking with the leaders it knows, for five minutes after they or the partitions changed.
-            self._admin = AdminClient(self._properties)
-            raise _translate(error.args[0]) from error
-        except TimeoutError as error:
-            raise Unavailable("Kafka does not answer: list offsets timed out") from error
+            self._admin = Admin(self._properties, self._admin.heard)
+            if isinstance(error, KafkaException):
+                raise _translate(error.args[0]) from error
+            raise
+        return {(tp.topic, tp.partition): one.offset for tp, one in found.items()}
 
 
 def _tp_of(message: Message) -> tuple[str | None, int | None]:

@@ -1,0 +1,124 @@
+"""An admin client whose silence has a cause: what the error callback heard is told with the host, once."""
+
+import re
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future, wait
+from typing import Any, Final, TypeVar
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
+
+from orgstats.consumer.kafka.properties import redacted
+from orgstats.errors import ConfigurationError, OrgstatsError, Unavailable
+
+ANSWER_SECONDS: Final = 10.0
+LOOK_SECONDS: Final = 0.2
+"""How long an answer is waited for before the error callback gets its turn."""
+
+_TOKEN: Final = "Failed to acquire SASL OAUTHBEARER token: "  # noqa: S105 - what librdkafka calls it
+_AWAY: Final = re.compile(
+    r"failed to connect|could(?:n't| not) (?:connect|resolve)|timed out|timeout|reset by peer|broker transport failure"
+    r"|disconnected|connection closed|empty reply|terminating",
+    re.IGNORECASE,
+)
+"""What librdkafka also reports as failed authentication, and a later try may mend."""
+_SILENT: Final = (KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN)
+
+Answer = TypeVar("Answer")
+
+
+class Heard:
+    """The error callback of a client: keeps why nobody answers, and whether the credentials are refused.
+
+    A refusal counts only until the client was answered once: a broker that restarts may refuse for moments what
+    it took before.
+    """
+
+    def __init__(self, properties: Mapping[str, Any]) -> None:
+        self._properties = properties
+        self._answered = False
+        self._refusal: OrgstatsError | None = None
+        self._cause = ""
+
+    def __call__(self, error: KafkaError) -> None:
+        """Hear one error."""
+        text = redacted(error.str(), self._properties)
+        if error.code() == KafkaError._AUTHENTICATION:
+            self._refusal = _refusal(text, self._properties)
+        if error.code() != KafkaError._ALL_BROKERS_DOWN:  # says less than the one before it
+            self._cause = text
+
+    def answered(self) -> None:
+        """The broker has taken the credentials."""
+        self._answered, self._refusal, self._cause = True, None, ""
+
+    def check(self) -> None:
+        """Raise what a first answer need not be waited for: ConfigurationError, or Unavailable for a token endpoint."""
+        if self._refusal is not None and not self._answered:
+            raise self._refusal
+
+    def silence(self, what: str) -> Unavailable:
+        """Nobody answered in time: the addresses, and why as far as it was heard."""
+        servers = self._properties.get("bootstrap.servers", "")
+        return Unavailable(f"Kafka does not answer at {servers}: {self._cause or f'{what} timed out'}")
+
+
+class Admin:
+    """One admin client, for any one thread."""
+
+    def __init__(self, properties: Mapping[str, Any], heard: Heard | None = None) -> None:
+        self.heard = heard or Heard(properties)
+        own: dict[str, Any] = {"log_level": 2, **properties, "error_cb": self.heard}
+        self.client = AdminClient(own)
+
+    def result(self, future: "Future[Answer]", what: str) -> Answer:
+        """A future's answer. Raises KafkaException for a broker's refusal, else what `Heard` raises."""
+        deadline = time.monotonic() + ANSWER_SECONDS
+        while not wait([future], LOOK_SECONDS).done:
+            self.client.poll(0)
+            self.heard.check()
+            if time.monotonic() > deadline:
+                raise self.heard.silence(what)
+        try:
+            answer = future.result(0)
+        except KafkaException as error:
+            self.client.poll(0)
+            self.heard.check()
+            if error.args[0].code() in _SILENT:
+                raise self.heard.silence(what) from error
+            raise
+        self.heard.answered()
+        return answer
+
+    def metadata(self, topic: str | None = None) -> Any:
+        """What the cluster says of itself, or of one topic."""
+        deadline = time.monotonic() + ANSWER_SECONDS
+        while True:
+            try:
+                # Short looks: the call itself lets no callback run.
+                found = self.client.list_topics(topic, timeout=1.0) if topic else self.client.list_topics(timeout=1.0)
+            except KafkaException as error:
+                self.client.poll(0.1)
+                self.heard.check()
+                if error.args[0].code() not in _SILENT:
+                    raise
+                if time.monotonic() > deadline:
+                    raise self.heard.silence("metadata") from error
+            else:
+                self.heard.answered()
+                return found
+
+
+def _refusal(text: str, properties: Mapping[str, Any]) -> OrgstatsError | None:
+    if text.startswith(_TOKEN):
+        where = properties.get("sasl.oauthbearer.token.endpoint.url", "")
+        why = text.removeprefix(_TOKEN)
+        if _AWAY.search(why):
+            return Unavailable(f"the token endpoint {where} does not answer: {why}")
+        return ConfigurationError(
+            f"the token endpoint {where} refuses the client: {why[:200]}: correct ORGSTATS_KAFKA__SASL_OAUTHBEARER_*"
+        )
+    if _AWAY.search(text):
+        return None
+    return ConfigurationError(f"Kafka: {text}: the broker refuses the credentials in ORGSTATS_KAFKA__SASL_*")

@@ -1,0 +1,111 @@
+"""Credentials that are refused, a token endpoint, and a broker that is away: told once, with host and cause."""
+
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError
+
+from orgstats.consumer.kafka.admin import Heard
+from orgstats.consumer.kafka.broker import Broker
+from orgstats.consumer.kafka.group import GroupConsumer, Topics
+from orgstats.errors import ConfigurationError, Unavailable
+from tests.support.wait import wait_for
+
+NOBODY = {"bootstrap.servers": "127.0.0.1:1"}
+SECRET = "S3cret"
+
+
+def _read(properties: dict[str, Any]) -> None:
+    quiet: dict[str, Any] = dict.fromkeys(("on_assign", "on_revoke", "on_lost", "on_error"), lambda _: None)
+    log = GroupConsumer({**properties, "group.id": "orgstats"}, ["outcomes"], **quiet)
+    wait_for(lambda: log.read(10, 0.2).troubles, 10)
+
+
+ASKED: dict[str, Callable[[dict[str, Any]], object]] = {
+    "describe": lambda properties: Topics(properties).describe(["outcomes"]),
+    "partitions": lambda properties: Topics(properties).partitions("outcomes"),
+    "ends": lambda properties: Topics(properties).ends([("outcomes", 0)], "read_committed"),
+    "cluster": lambda properties: Broker(properties).cluster(),
+    "members": lambda properties: Broker(properties).group_members("orgstats"),
+    "consumer": _read,
+}
+
+
+@pytest.fixture
+def refusing() -> Iterator[str]:
+    """A token endpoint that knows nobody."""
+
+    class Refuses(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(401)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"no")
+
+        def log_message(self, *_: object) -> None:
+            """Be quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Refuses)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/token"
+    server.shutdown()
+    server.server_close()
+
+
+def _oauth(endpoint: str) -> dict[str, Any]:
+    return {
+        **NOBODY,
+        "security.protocol": "sasl_plaintext",
+        "sasl.mechanism": "OAUTHBEARER",
+        "sasl.oauthbearer.method": "oidc",
+        "sasl.oauthbearer.client.id": "orgstats",
+        "sasl.oauthbearer.client.secret": SECRET,
+        "sasl.oauthbearer.token.endpoint.url": endpoint,
+    }
+
+
+@pytest.mark.parametrize("asked", ASKED)
+def test_a_token_endpoint_that_refuses_ends_every_question_with_78(asked: str, refusing: str) -> None:
+    """It was waited for until the time was over, and then the broker was blamed."""
+    with pytest.raises(ConfigurationError, match=r"token endpoint .* refuses the client: no: ") as refused:
+        ASKED[asked](_oauth(refusing))
+    assert SECRET not in str(refused.value)
+
+
+def test_a_token_endpoint_that_is_away_is_named_and_asked_again() -> None:
+    """69: the endpoint will come back."""
+    with pytest.raises(Unavailable, match=r"the token endpoint http://127\.0\.0\.1:1/token does not answer"):
+        Topics(_oauth("http://127.0.0.1:1/token")).describe(["outcomes"])
+
+
+@pytest.mark.parametrize("asked", ["describe", "cluster"])
+def test_a_broker_that_is_away_is_told_in_one_line(
+    asked: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """With its address and the cause, and librdkafka writes nothing of its own beside it."""
+    monkeypatch.setattr("orgstats.consumer.kafka.admin.ANSWER_SECONDS", 1.0)
+    with pytest.raises(Unavailable, match=r"does not answer at 127\.0\.0\.1:1: .*Connection refused") as away:
+        ASKED[asked](NOBODY)
+    assert "\n" not in str(away.value)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_refusal_after_an_answer_is_passed_over() -> None:
+    """A broker that restarts may refuse for moments what it took before; a running consumer goes on."""
+    heard = Heard(NOBODY)
+    heard.answered()
+    heard(KafkaError(KafkaError._AUTHENTICATION, "Authentication failed"))
+    heard.check()
+
+
+def test_a_connection_cut_while_authenticating_is_no_refusal() -> None:
+    """librdkafka calls both an authentication failure."""
+    heard = Heard(NOBODY)
+    heard(KafkaError(KafkaError._AUTHENTICATION, "SASL authentication error: Broker transport failure"))
+    heard.check()
+    heard(KafkaError(KafkaError._AUTHENTICATION, "SASL authentication error: invalid credentials"))
+    with pytest.raises(ConfigurationError, match="refuses the credentials in ORGSTATS_KAFKA__SASL"):
+        heard.check()
