@@ -140,18 +140,15 @@ _REPEATABLE: Final = (
 
 
 def pending(known: Sequence[Migration], applied: Iterable[Applied]) -> list[Migration]:
-    """The files still to be applied, in order.
+    """The files still to be applied, in order; what a newer program has applied beside them is `newer`'s.
 
-    Raises Refused when an applied file has changed since, or when the database is newer than the files.
+    Raises Refused when an applied file has changed since.
     """
     by_version = {migration.version: migration for migration in known}
     done = set()
     for version, name, digest in applied:
         if version not in by_version:
-            raise Refused(
-                f"the database is newer than this program: it has migration {version} ({name}), this program "
-                f"knows {len(known)}. Run the newer orgstats; tables are never taken back."
-            )
+            continue
         if digest != by_version[version].sha256:
             raise Refused(
                 f"migration {version} ({name}) was applied with other contents than this program has: an applied "
@@ -160,6 +157,12 @@ def pending(known: Sequence[Migration], applied: Iterable[Applied]) -> list[Migr
             )
         done.add(version)
     return [migration for migration in known if migration.version not in done]
+
+
+def newer(known: Sequence[Migration], applied: Iterable[Applied]) -> list[Applied]:
+    """What a newer program has applied, in order: tables and columns that this one does not know and does not need."""
+    versions = {migration.version for migration in known}
+    return [one for one in applied if one.version not in versions]
 
 
 def migrate(
@@ -222,6 +225,15 @@ def _database_exists(client: Client) -> bool:
 
 def _migrate(client: Client, wish: _Wish, tp: Cluster | None, *, plan_only: bool, again: bool) -> list[Step]:
     _refuse_another_form(client, tp)
+    known, done = load(), applied(client)
+    missing = pending(known, done)
+    if ahead := newer(known, done):
+        # The way back to an older version must not end here: it runs on newer tables, which are never taken back.
+        wish.announce(
+            f"the database is newer than this program: it has migration {ahead[-1].version} ({ahead[-1].name}), this "
+            f"program knows {len(known)}; nothing is changed, the retention neither"
+        )
+        return []
     now = lives(client, tp)
     lost = losses(client, now, wish.retention_days)
     if not plan_only and not wish.shorten:
@@ -230,8 +242,6 @@ def _migrate(client: Client, wish: _Wish, tp: Cluster | None, *, plan_only: bool
         wish.announce(f"deletes {loss}")
     if not plan_only:
         _run(client, Step("migrations", _placed([render(_MIGRATIONS)], tp)))
-    known = load()
-    missing = pending(known, applied(client))
     steps = _steps(known if again else missing, now, wish, tp, lost, again=again)
     for step in steps if not plan_only else ():
         _run(client, step)

@@ -13,7 +13,7 @@ from orgstats.consumer.ops.stored import ask
 from orgstats.consumer.store.rules import CLOCK_SECONDS, load_history, server_now
 from orgstats.errors import OrgstatsError, Unavailable
 from orgstats.schemas import hours
-from orgstats.schemas.migrate import applied, load, pending
+from orgstats.schemas.migrate import applied, load, newer, pending
 from orgstats.schemas.outcomes import NAMED_OUTCOMES
 
 OLDEST_CLICKHOUSE: Final = (23, 8)
@@ -119,7 +119,10 @@ def _clickhouse(site: Connections) -> Iterator[Finding]:
 
 
 def _tables(site: Connections) -> Iterator[Finding]:
-    missing = pending(load(), site.store.run(applied))
+    done = site.store.run(applied)
+    missing = pending(load(), done)
+    if ahead := newer(load(), done):
+        yield Finding("note", f"the tables are of a newer version: migration {ahead[-1].version} ({ahead[-1].name})")
     if missing:
         names = ", ".join(f"{one.version:04}_{one.name}" for one in missing)
         yield Finding("act", f"migrations are not applied: {names}", "orgstats migrate")

@@ -63,7 +63,7 @@ def migrate(
             print(f"done: {title}")
             titles.append(title)
     if not titles:
-        typer.echo("nothing to do: the tables are up to date", err=True)
+        typer.echo("nothing to do: the tables have all that this version needs", err=True)
 
 
 def register(app: typer.Typer) -> None:

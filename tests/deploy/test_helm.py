@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import click
 import kubernetes_validate
 import pytest
 import typer
@@ -16,6 +17,7 @@ from orgstats.cli.app import app
 from orgstats.consumer.daemon import LEAVE_SECONDS
 from orgstats.consumer.health import Health
 from orgstats.consumer.settings import ConsumerSettings
+from orgstats.errors import ConfigurationError, OrgstatsError, Refused, Unavailable
 from orgstats.query.app import create_app
 from orgstats.query.settings import QuerySettings
 from orgstats.schemas.migrate import MigrateSettings
@@ -24,7 +26,7 @@ from orgstats.settings import Settings
 ROOT: Final = Path(__file__).parents[2]
 CHART: Final = ROOT / "deploy/helm/orgstats"
 KUBERNETES: Final = ("1.27", "1.37")
-CUSTOM: Final = ("ScaledObject", "ServiceMonitor", "PrometheusRule")
+CUSTOM: Final = ("ScaledObject", "ServiceMonitor", "PrometheusRule", "HTTPRoute")
 """Kinds that Kubernetes itself does not know."""
 
 SETTINGS: Final[Mapping[str, type[Settings]]] = {
@@ -39,7 +41,12 @@ FULL: Final = {
         "bootstrapServers": "kafka-0:9093,kafka-1:9093",
         "topics": ["outcomes", "outcomes-billing"],
         "partitions": 32,
-        "properties": {"security.protocol": "SASL_SSL", "sasl.username": "orgstats", "fetch.max.bytes": 60_000_000},
+        "properties": {
+            "security.protocol": "SASL_SSL",
+            "sasl.mechanism": "SCRAM-SHA-512",
+            "sasl.username": "orgstats",
+            "fetch.max.bytes": 60_000_000,
+        },
         "secret": {"name": "orgstats-kafka", "properties": {"sasl.password": "password"}},
     },
     "consumer": {
@@ -48,14 +55,27 @@ FULL: Final = {
         "autoscaling": {"enabled": True, "authenticationRef": "kafka"},
         "nodeSelector": {"disk": "any"},
         "tolerations": [{"key": "counting", "operator": "Exists"}],
+        "priorityClassName": "counting",
+        "podAnnotations": {"team": "stats"},
+        "podLabels": {"tier": "counting"},
+        "extraEnv": [{"name": "ORGSTATS_KAFKA__CLIENT_RACK", "value": "a"}],
     },
     "api": {
         "settings": {"QUERY_TIMEOUT_SECONDS": 20, "RATE_LIMIT": 0},
         "gatewayKeys": {"secret": "orgstats-gateway"},
         "autoscaling": {"enabled": True},
         "affinity": {"nodeAffinity": {}},
+        "secret": {"name": "orgstats-reader"},
+        "priorityClassName": "answers",
+        "podAnnotations": {"team": "stats"},
+        "podLabels": {"tier": "api"},
+        "service": {"annotations": {"visible": "inside"}},
+        "ingress": {"enabled": True, "className": "nginx", "hosts": ["stats.example.com"], "annotations": {"a": "b"}},
+        "httpRoute": {"enabled": True, "parentRefs": [{"name": "gateway"}], "hosts": ["stats.example.com"]},
     },
-    "migrate": {"secret": {"name": "orgstats-ddl"}, "settings": {"CLUSTER": "counting"}},
+    "migrate": {"secret": {"name": "orgstats-ddl"}},
+    "clickhouse": {"cluster": "counting"},
+    "image": {"digest": "sha256:" + "0" * 64},
     "env": {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"},
     "extraVolumes": [{"name": "ca", "configMap": {"name": "ca"}}],
     "extraVolumeMounts": [{"name": "ca", "mountPath": "/etc/ca"}],
@@ -70,6 +90,8 @@ FULL: Final = {
     },
 }
 VALUES: Final[Mapping[str, dict[str, Any]]] = {"default": {}, "full": FULL}
+
+QUERY_SETTINGS: Final = QuerySettings.from_env({"ORGSTATS_CLICKHOUSE_URL": "clickhouse://nobody@127.0.0.1:1/none"})
 
 Document = dict[str, Any]
 Render = Callable[[dict[str, Any]], list[Document]]
@@ -132,6 +154,7 @@ def test_kinds(render: Render) -> None:
     default = {document["kind"] for document in render({})}
     assert default == {"StatefulSet", "Deployment", "Job", "Service", "PodDisruptionBudget", "NetworkPolicy"}
     asked = {"ScaledObject", "HorizontalPodAutoscaler", "ConfigMap", "ServiceMonitor", "PrometheusRule"}
+    asked |= {"Ingress", "HTTPRoute"}
     assert {document["kind"] for document in render(FULL)} == default | asked
 
 
@@ -151,11 +174,11 @@ def test_selectors_match(documents: list[Document]) -> None:
             assert [name for name, have in labels.items() if wanted <= have] == [component], document["kind"]
     for pod in pods(documents):
         for constraint in pod["spec"].get("topologySpreadConstraints", ()):
-            assert constraint["labelSelector"]["matchLabels"] == pod["metadata"]["labels"]
+            assert constraint["labelSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
 
 
 def test_targets_exist(documents: list[Document]) -> None:
-    """What scales names a workload of the chart; that has no number of replicas of its own then."""
+    """What scales names a workload of the chart; each says how many there are, or it would fall to 1 first."""
     workloads = {(d["kind"], d["metadata"]["name"]): d for d in documents}
     scaled = {
         (d["spec"]["scaleTargetRef"]["kind"], d["spec"]["scaleTargetRef"]["name"])
@@ -164,7 +187,7 @@ def test_targets_exist(documents: list[Document]) -> None:
     for kind in ("StatefulSet", "Deployment"):
         for document in of_kind(documents, kind):
             target = (kind, document["metadata"]["name"])
-            assert ("replicas" in workloads[target]["spec"]) != (target in scaled)
+            assert workloads[target]["spec"]["replicas"] > 1
     assert scaled <= set(workloads)
     for document in of_kind(documents, "StatefulSet"):
         assert ("Service", document["spec"]["serviceName"]) in workloads
@@ -199,8 +222,7 @@ def test_ports_exist(documents: list[Document]) -> None:
 
 def test_probes_ask_what_is_there(documents: list[Document]) -> None:
     """Probes ask for health, each path at a port where it is answered."""
-    settings = QuerySettings.from_env({"ORGSTATS_CLICKHOUSE_URL": "clickhouse://nobody@127.0.0.1:1/none"})
-    paths = {getattr(route, "path", "") for route in create_app(settings).routes}
+    paths = {getattr(route, "path", "") for route in create_app(QUERY_SETTINGS).routes}
     known = {"api": ("http", paths), "consumer": ("metrics", {path for path in paths if Health().answer(path)})}
     probed = [container for container in containers(documents) if container["name"] in known]
     assert len(probed) == 2
@@ -324,7 +346,9 @@ def test_changed_rules_start_consumers_anew(render: Render) -> None:
     [
         ({"consumer": {"replicas": 13}}, r"consumer\.replicas is 13, but the topics have at most 12 partitions"),
         ({"consumer": {"autoscaling": {"maxReplicas": 13}}}, "maxReplicas is 13, but the topics have at most 12"),
-        ({"consumer": {"autoscaling": {"minReplicas": 5, "maxReplicas": 4}}}, "minReplicas is above"),
+        ({"consumer": {"autoscaling": {"enabled": True, "minReplicas": 5, "maxReplicas": 4}}}, "is above"),
+        ({"consumer": {"replicas": 12, "settings": {"FLUSH_SECONDS": 1}}}, "FLUSH_SECONDS: 12 consumers would insert"),
+        ({"image": {"digest": "sha256:x"}}, "digest"),
         ({"consumer": {"replicas": 0}}, "/consumer/replicas"),
         ({"consumer": {"settings": {"FLUSH_SECOND": 2}}}, "FLUSH_SECOND"),
         ({"api": {"settings": {"CLICKHOUSE_URL": "clickhouse://x"}}}, "CLICKHOUSE_URL"),
@@ -343,9 +367,87 @@ def test_refused(render: Render, values: dict[str, Any], told: str) -> None:
 def test_autoscaling_is_bounded_by_partitions(render: Render) -> None:
     """No more consumers than the most divided topic has partitions; one trigger per topic."""
     (scaled,) = of_kind(render(FULL), "ScaledObject")
-    assert (scaled["spec"]["minReplicaCount"], scaled["spec"]["maxReplicaCount"]) == (1, 32)
+    assert (scaled["spec"]["minReplicaCount"], scaled["spec"]["maxReplicaCount"]) == (3, 32)
     triggers = [(t["metadata"]["topic"], t["metadata"]["lagThreshold"]) for t in scaled["spec"]["triggers"]]
     assert triggers == [("outcomes", "500000"), ("outcomes-billing", "500000")]
+    for trigger in scaled["spec"]["triggers"]:
+        # More consumers help neither against a ClickHouse that is away nor where no partition is behind.
+        assert {trigger["metadata"][name] for name in ("excludePersistentLag", "limitToPartitionsWithLag")} == {"true"}
+    behavior = scaled["spec"]["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
+    assert all(behavior[way]["policies"] and behavior[way]["stabilizationWindowSeconds"] for way in behavior)
+    assert set(behavior) == {"scaleUp", "scaleDown"}
+
+
+@pytest.mark.parametrize(
+    ("consumer", "seconds"),
+    [
+        ({"replicas": 3}, "1"),
+        ({"replicas": 12}, "2"),
+        ({"autoscaling": {"enabled": True}}, "2"),
+        ({"autoscaling": {"enabled": True, "maxReplicas": 10}}, "1"),
+        ({"replicas": 12, "settings": {"FLUSH_SECONDS": 1.5}}, "1.5"),
+    ],
+)
+def test_consumers_together_insert_ten_times_a_second_at_most(
+    render: Render, consumer: dict[str, Any], seconds: str
+) -> None:
+    """The flush's length follows from how many consumers there may be, unless it is said."""
+    (container,) = [one for one in containers(render({"consumer": consumer})) if one["name"] == "consumer"]
+    assert {e["name"]: e.get("value") for e in container["env"]}["ORGSTATS_FLUSH_SECONDS"] == seconds
+
+
+def test_a_migration_fails_at_once_or_before_helm_gives_up(render: Render) -> None:
+    """What no retry mends ends the Job; one that goes on trying ends before helm's five minutes."""
+    (job,) = of_kind(render({}), "Job")
+    rule = job["spec"]["podFailurePolicy"]["rules"][0]
+    codes = {ConfigurationError.exit_code, Refused.exit_code, click.UsageError.exit_code}
+    assert (rule["action"], set(rule["onExitCodes"]["values"])) == ("FailJob", codes)
+    assert not {Unavailable.exit_code, OrgstatsError.exit_code, 1} & codes
+    assert rule["onExitCodes"]["containerName"] == job["spec"]["template"]["spec"]["containers"][0]["name"]
+    assert job["spec"]["activeDeadlineSeconds"] < 300
+
+
+def test_the_api_may_have_a_user_of_its_own(render: Render) -> None:
+    """With `api.secret` the API's ClickHouse user is another than the consumers'."""
+    secrets = {
+        pod["spec"]["containers"][0]["name"]: volume["secret"]["secretName"]
+        for pod in pods(render(FULL))
+        for volume in pod["spec"]["volumes"]
+        if volume["name"] == "clickhouse"
+    }
+    assert secrets == {"consumer": "orgstats-clickhouse", "api": "orgstats-reader", "migrate": "orgstats-ddl"}
+
+
+def test_a_variable_may_come_from_a_secret(render: Render) -> None:
+    """What Kubernetes can refer to, any variable may refer to."""
+    source = {"secretKeyRef": {"name": "orgstats-kafka", "key": "username"}}
+    for part, name in (("consumer", "ORGSTATS_KAFKA__SASL_USERNAME"), ("api", "ORGSTATS_LOG_LEVEL")):
+        named = {"name": name, "valueFrom": source}
+        found = containers(render({part: {"extraEnv": [named]}}))
+        assert [container["name"] for container in found if named in container["env"]] == [part]
+
+
+def test_routes_lead_to_the_api_and_not_to_health(render: Render) -> None:
+    """Ingress and HTTPRoute name the API's Service and port, and leave out what is not for the outside."""
+    documents = render(FULL)
+    (service,) = [d for d in of_kind(documents, "Service") if d["metadata"]["name"] == "try-orgstats-api"]
+    (ingress,), (route,) = of_kind(documents, "Ingress"), of_kind(documents, "HTTPRoute")
+    (rule,) = ingress["spec"]["rules"]
+    for path in rule["http"]["paths"]:
+        assert path["backend"]["service"] == {"name": "try-orgstats-api", "port": {"name": "http"}}
+    (backends,) = [one["backendRefs"] for one in route["spec"]["rules"]]
+    assert backends == [{"name": "try-orgstats-api", "port": service["spec"]["ports"][0]["port"]}]
+    matched = {(m["path"]["value"], m["path"]["type"]) for one in route["spec"]["rules"] for m in one["matches"]}
+    assert matched == {
+        (path["path"], path["pathType"].replace("Prefix", "PathPrefix")) for path in rule["http"]["paths"]
+    }
+    prefixes = [path for path, kind in matched if kind == "PathPrefix"]
+    assert not any(inside.startswith(path) for path in prefixes for inside in ("/healthz/ready", "/metrics"))
+    routes = {getattr(one, "path", "") for one in create_app(QUERY_SETTINGS).routes}
+    outside = {path for path in routes if not path.startswith(("/healthz", "/metrics"))}
+    assert {
+        path for path in outside if (path, "Exact") not in matched and not path.startswith(tuple(prefixes))
+    } == set()
 
 
 @pytest.mark.parametrize(
@@ -370,13 +472,14 @@ def test_autoscaling_is_bounded_by_partitions(render: Render) -> None:
             "serve",
             {"clickhouse_url", "listen", "metrics_listen", "retention_days", "gateway_key", "gateway_key_file"},
         ),
-        ("migrate", "migrate", {"clickhouse_url", "retention_days"}),
+        ("migrate", "migrate", {"clickhouse_url", "retention_days", "cluster"}),
     ],
 )
 def test_the_schema_knows_every_setting(part: str, command: str, elsewhere: set[str]) -> None:
     """What a command can be told is a value of its own or may stand under `settings`."""
     schema = yaml.safe_load((CHART / "values.schema.json").read_text())
-    names = schema["properties"][part]["properties"]["settings"]["propertyNames"]["enum"]
+    settings = schema["properties"][part]["properties"].get("settings", {"propertyNames": {"enum": []}})
+    names = settings["propertyNames"]["enum"]
     assert {name.lower() for name in names} | elsewhere == set(SETTINGS[command].model_fields)
 
 

@@ -16,7 +16,7 @@ from orgstats.clickhouse.connect import connect
 from orgstats.errors import ConfigurationError, Refused, Unavailable
 from orgstats.schemas import migrate as migrations
 from orgstats.schemas.migrate import Applied, Migration, load, migrate, pending, render, split
-from orgstats.schemas.retention import FIRST_RETENTION_DAYS, RETAINED, changes_of, retained_days
+from orgstats.schemas.retention import FIRST_RETENTION_DAYS, RETAINED, changes_of, lives, retained_days
 from orgstats.schemas.tables import TABLES
 
 FILES = [f"{m.version:04}_{m.name}" for m in load()]
@@ -103,11 +103,17 @@ def test_a_changed_file_is_refused(clickhouse_url: str, tmp_path: Path, monkeypa
         assert retained_days(client)["counts"] == 0
 
 
-def test_a_newer_database_is_refused(clickhouse_url: str) -> None:
-    """A database with a migration that this program does not know is left alone."""
+def test_a_newer_database_is_left_alone(clickhouse_url: str) -> None:
+    """The way back to an older version: its migrator changes nothing, says so, and does not fail."""
     ask(clickhouse_url, "INSERT INTO migrations SELECT 99, 'later', repeat('0', 64), now64(3)")
-    with pytest.raises(Refused, match=r"newer than this program: it has migration 99 \(later\)"):
-        migrate(clickhouse_url, retention_days=0)
+    with connect(clickhouse_url, client_name="tests") as client:
+        before = lives(client, None)
+    told: list[str] = []
+    assert migrate(clickhouse_url, retention_days=1, announce=told.append) == []
+    (text,) = told
+    assert text.startswith("the database is newer than this program: it has migration 99 (later)")
+    with connect(clickhouse_url, client_name="tests") as client:
+        assert lives(client, None) == before
 
 
 def test_retention_is_set_changed_and_removed(clickhouse_url: str) -> None:
@@ -267,4 +273,4 @@ def test_the_command_tells_what_it_does(missing_url: str) -> None:
 
     assert "\nCREATE TABLE IF NOT EXISTS counts\n" in orgstats("--plan")[0]
     assert orgstats("--retention-days", "0")[0].splitlines()[1:] == [f"done: {name}" for name in FILES]
-    assert orgstats("--retention-days", "0") == ("", "nothing to do: the tables are up to date\n")
+    assert orgstats("--retention-days", "0") == ("", "nothing to do: the tables have all that this version needs\n")

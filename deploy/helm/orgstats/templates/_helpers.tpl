@@ -23,6 +23,9 @@ enableServiceLinks: false # Kubernetes would add variables that begin with ORGST
 {{- with .root.Values.serviceAccountName }}
 serviceAccountName: {{ . }}
 {{- end }}
+{{- with .values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
 {{- with .root.Values.imagePullSecrets }}
 imagePullSecrets: {{ toJson . }}
 {{- end }}
@@ -55,7 +58,7 @@ topologySpreadConstraints:
 {{- end }}
 
 {{- define "orgstats.container" -}}
-image: "{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}"
+image: "{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}{{ with .Values.image.digest }}@{{ . }}{{ end }}"
 imagePullPolicy: {{ .Values.image.pullPolicy }}
 securityContext:
   allowPrivilegeEscalation: false
@@ -103,4 +106,25 @@ securityContext:
 
 {{- define "orgstats.mostConsumers" -}}
 {{ .Values.consumer.autoscaling.maxReplicas | default .Values.kafka.partitions }}
+{{- end }}
+
+{{- define "orgstats.fewestConsumers" -}}
+{{ .Values.consumer.autoscaling.minReplicas | default .Values.consumer.replicas }}
+{{- end }}
+
+{{/* How many consumers there may be at once. */}}
+{{- define "orgstats.consumers" -}}
+{{ if .Values.consumer.autoscaling.enabled }}{{ include "orgstats.mostConsumers" . }}{{ else }}{{ .Values.consumer.replicas }}{{ end }}
+{{- end }}
+
+{{/* The least FLUSH_SECONDS with which they stay at ten inserts a second into one table. */}}
+{{- define "orgstats.flushSeconds" -}}
+{{ max 1 (divf (include "orgstats.consumers" . | float64) 10 | ceil) }}
+{{- end }}
+
+{{/* Replicas of what scales itself: those that there are, or the field's absence would mean 1 until it has scaled.
+     Takes the root, kind, name and how many there are at first. */}}
+{{- define "orgstats.replicas" -}}
+{{- $found := lookup "apps/v1" .kind .root.Release.Namespace .name }}
+{{- if and .scales $found }}{{ $found.spec.replicas }}{{ else }}{{ .first }}{{ end }}
 {{- end }}
