@@ -17,7 +17,7 @@ from orgstats.consumer.counting.resume import SourceFacts
 from orgstats.consumer.counting.source import Source, chunk_of
 from orgstats.consumer.kafka.group import Committed, GroupConsumer, TopicPartition, Topics
 from orgstats.consumer.store.store import Store
-from orgstats.errors import ConfigurationError, Unavailable
+from orgstats.errors import ConfigurationError, Refused, Unavailable
 
 logger = structlog.get_logger("orgstats.consumer")
 
@@ -44,6 +44,7 @@ class CountingOptions:
     projects: bool
     topic_id: str | None
     accept_skip: bool
+    allow_compaction: bool
     dead_letter_limits: DeadLetterLimits
 
 
@@ -56,7 +57,10 @@ def open_partitions(
     again, both of which may be repeated. Raises Unavailable (again later), Refused or ConfigurationError (an
     operator decides).
     """
-    uuids = topic_uuids(sorted({topic for topic, _ in tps}), topics, counting.topic_id)
+    names = sorted({topic for topic, _ in tps})
+    if not counting.allow_compaction and not counting.topic_id:  # who has no UUIDs need not tell its settings
+        _refuse_compacted(names, topics)
+    uuids = topic_uuids(names, topics, counting.topic_id)
     sources = {tp: Source(tp[0], counting.topic_id or uuids[tp[0]] or "", tp[1]) for tp in tps}
     now_ms = earliest_clock_ms(store)
     found = _found(sources, log, topics, store, counting.fingerprint)
@@ -80,6 +84,18 @@ def _seen(found: SourceFacts, now_ms: int) -> SeenEnds:
     seen = SeenEnds(found.progress.complete_until_ms if found.progress else 0)
     seen.saw(now_ms, found.end)
     return seen
+
+
+def _refuse_compacted(names: Sequence[str], topics: Topics) -> None:
+    """Who may not read a topic's settings may count it all the same; the doctor tells what could not be asked."""
+    for name in names:
+        if "compact" in topics.cleanup_policy(name):
+            raise Refused(
+                f"topic {name} is compacted (cleanup.policy): records vanish from its log, so that chunks counted "
+                "again would become smaller. Set it to delete: kafka-configs --alter --entity-type topics "
+                f"--entity-name {name} --add-config cleanup.policy=delete; or set ORGSTATS_ALLOW_COMPACTION=true, "
+                "after reading what is promised then (docs/reliability.md)"
+            )
 
 
 def topic_uuids(names: Sequence[str], topics: Topics, topic_id: str | None) -> dict[str, str | None]:
@@ -144,7 +160,13 @@ def _register(
 
 
 def _open(source: Source, found: SourceFacts, store: Store, counting: CountingOptions) -> Partition:
-    start = resume.resume(source, found, counting.isolation, accept_skip=counting.accept_skip)
+    start = resume.resume(
+        source,
+        found,
+        counting.isolation,
+        accept_skip=counting.accept_skip,
+        allow_compaction=counting.allow_compaction,
+    )
     _report(source, found, start)
     for first, end in resume.left_behind(found, start):
         store.sum_hours(source, first, end)

@@ -469,6 +469,7 @@ class Loop:
             settings.projects,
             settings.topic_id,
             settings.accept_skip,
+            settings.allow_compaction,
             settings.dead_letter_limits,
         )
 

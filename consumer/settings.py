@@ -45,6 +45,13 @@ class ConsumerSettings(Settings):
     accept_skip: Annotated[
         bool, Field(description="go on at a commit that is ahead of what ClickHouse holds, and list the gap")
     ] = False
+    allow_compaction: Annotated[
+        bool,
+        Field(
+            description="count topics with compact in their cleanup.policy, too: each record that was still there when "
+            "it was reached; nothing is ever counted again"
+        ),
+    ] = False
     dead_letter_share: Annotated[
         float,
         Field(

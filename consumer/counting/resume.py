@@ -1,7 +1,7 @@
 """Where to go on after a restart or a rebalance: a pure decision from what the broker and the store say."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from orgstats.consumer.counting.source import CHUNK_LENGTH, Source, chunk_end, chunk_of
@@ -92,8 +92,18 @@ class Resume:
     summed_from: int = 0
 
 
-def resume(source: Source, found: SourceFacts, isolation: str, *, accept_skip: bool = False) -> Resume:
-    """Decide where to go on. Raises Refused when going on could make counts wrong."""
+def resume(
+    source: Source,
+    found: SourceFacts,
+    isolation: str,
+    *,
+    accept_skip: bool = False,
+    allow_compaction: bool = False,
+) -> Resume:
+    """Decide where to go on. Raises Refused when going on could make counts wrong.
+
+    With `allow_compaction` nothing that is counted is counted again: the log may have lost any record of it.
+    """
     _refuse_other_grid(source, found.registration, isolation)
     counted = counted_below(found)
     if found.end < counted:
@@ -102,6 +112,8 @@ def resume(source: Source, found: SourceFacts, isolation: str, *, accept_skip: b
             "counted: the log was cut back and its offsets were given out anew. Recount what it holds now: "
             f"orgstats replay apply --repair --rewind --topic {source.topic} --partitions {source.partition}"
         )
+    if allow_compaction:
+        found = replace(found, low=max(found.low, counted))
     position = _position(found, counted, accept_skip=accept_skip)
     went_back = found.committed if found.committed is not None and found.committed > position else None
     seen_ms = found.progress.kafka_timestamp_ms if found.progress else 0

@@ -20,6 +20,7 @@ from confluent_kafka import (
 from confluent_kafka import (
     TopicPartition as KafkaTopicPartition,
 )
+from confluent_kafka.admin import ConfigResource, ResourceType  # type: ignore[attr-defined]
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from orgstats.consumer.kafka.admin import ANSWER_SECONDS, Admin, Heard
@@ -64,6 +65,13 @@ _CONSUMER_ONLY: Final = (
 _EARLIEST: Final[OffsetSpec] = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # no types upstream
 _LATEST: Final[OffsetSpec] = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
+_NOT_TOLD: Final = (
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError.UNSUPPORTED_VERSION,
+    KafkaError._UNSUPPORTED_FEATURE,
+)
 _FENCED: Final = (KafkaError._FENCED, KafkaError.FENCED_INSTANCE_ID)
 _NEEDS_A_PERSON: Final = {
     KafkaError._AUTHENTICATION: "the broker refuses the credentials in ORGSTATS_KAFKA__SASL_*",
@@ -273,6 +281,18 @@ class Topics:
         except KafkaException as error:
             raise _translate(error.args[0]) from error
         return len(metadata.partitions) if metadata and metadata.error is None else 0
+
+    def cleanup_policy(self, topic: str) -> str:
+        """The topic's cleanup.policy; empty when the broker, or the right to ask, does not say."""
+        resource = ConfigResource(ResourceType.TOPIC, topic)
+        future = self._admin.client.describe_configs([resource], request_timeout=ANSWER_SECONDS)[resource]
+        try:
+            entry = self._admin.result(future, "describe configs").get("cleanup.policy")
+        except KafkaException as error:
+            if error.args[0].code() in _NOT_TOLD:
+                return ""
+            raise _translate(error.args[0]) from error
+        return str(entry.value) if entry else ""
 
     def starts(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """First offset that each log still has."""

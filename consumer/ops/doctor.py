@@ -67,13 +67,15 @@ def _topics(site: Connections) -> Iterator[Finding]:
             yield Finding("ok", f"topic {topic}: partitions {partitions}, UUID {uuid}")
         else:
             yield Finding("act", f"topic {topic} has no UUID", "name an id for it with ORGSTATS_TOPIC_ID")
-        yield from _topic_settings(topic, site.broker.topic_settings(topic))
+        yield from _topic_settings(
+            topic, site.broker.topic_settings(topic), allow_compaction=site.settings.allow_compaction
+        )
 
 
-def _topic_settings(topic: str, settings: dict[str, str]) -> Iterator[Finding]:
+def _topic_settings(topic: str, settings: dict[str, str], *, allow_compaction: bool) -> Iterator[Finding]:
     if "compact" in settings.get("cleanup.policy", ""):
         yield Finding(
-            "act",
+            "note" if allow_compaction else "act",
             f"topic {topic} is compacted: records vanish, so counts cannot be counted again",
             f"kafka-configs --alter --entity-type topics --entity-name {topic} --add-config cleanup.policy=delete",
         )

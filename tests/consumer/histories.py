@@ -185,6 +185,7 @@ class World:
         self.fingerprint = "fingerprint-1"
         self.fingerprints_change = seed % 2 == 0
         self.accept_skip = seed % 3 == 0
+        self.allow_compaction = False
         self.fingerprint_changed = False
         self.undecidable = False
         """Cells of two fingerprints are mixed and the log is gone that tells them apart: a flush was torn and its
@@ -241,7 +242,9 @@ class World:
             self.store.registration = Registration(CHUNK_LENGTH, ISOLATION, counted_below(found))
             if found.committed is None and found.progress is None:
                 self.before_start = self.low
-        start: Resume = resume(SOURCE, found, ISOLATION, accept_skip=self.accept_skip)
+        start: Resume = resume(
+            SOURCE, found, ISOLATION, accept_skip=self.accept_skip, allow_compaction=self.allow_compaction
+        )
         for first, end in left_behind(found, start):
             self.store.sum_hours(first, end)
         fingerprint = self.fingerprint
@@ -341,6 +344,10 @@ class World:
         before, self.low = self.low, self.random.randint(self.low, self.end)
         cut = any(chunk_of(before) <= chunk < self.low for chunk in self.store.repairs)
         self.undecidable |= cut or self._a_change_is_unfinished()
+
+    def compact(self) -> None:
+        """What a compacted topic may do: any records but the last vanish, their offsets stay."""
+        self.log = [record for record in self.log[:-1] if self.random.random() < 0.5] + self.log[-1:]
 
     def set_commit_back(self) -> None:
         self.owners.clear()

@@ -26,6 +26,26 @@ def test_counts_equal_one_pass_over_the_log(first_seed: int) -> None:
             check(world, seed, by_time=world.low == 0)
 
 
+def test_compaction_lowers_no_count_when_it_is_allowed() -> None:
+    """Whatever vanishes of what was counted, stored counts stay, and what comes after is added to them."""
+    for seed in range(200):
+        world = World(seed)
+        world.allow_compaction = True
+        for _ in range(3):
+            world.finish()
+            before = stored_counts(world.store)
+            world.compact()
+            world.owners.clear()
+            if seed % 2:
+                world.committed = world.random.randint(0, world.end)
+            known = len(world.log)
+            world.grow()
+            world.finish()
+            added, _ = expected(world.log[known:], world.fingerprint)
+            assert +stored_counts(world.store) == +(before + added), f"seed {seed}"
+            assert not wrong_hours(world.store), f"seed {seed}"
+
+
 def check(world: World, seed: int, *, by_time: bool) -> None:
     """Every cell and dead letter against one pass; without `by_time` only sums over time.
 

@@ -8,6 +8,12 @@ from typing import Any
 
 import httpx
 import pytest
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ResourceType,
+)
 
 from orgstats.clickhouse.connect import connect
 from orgstats.consumer.counting.source import CHUNK_LENGTH
@@ -297,3 +303,23 @@ def test_a_consumer_that_slept_reads_the_rules_before_it_classifies(
         return (1, "dev") if kafka_ms >= in_force and event["environment"] == "dev" else (0, "")
 
     assert differences(one.url, [oracle.count(one.ledgers[-1].records, classify)]) == {}
+
+
+def test_a_compacted_topic_is_refused_unless_it_is_allowed(one: Round) -> None:
+    """Records vanish from it, and a chunk counted again would become smaller; the text names both remedies."""
+    resource = ConfigResource(ResourceType.TOPIC, one.topic)
+    resource.add_incremental_config(
+        ConfigEntry("cleanup.policy", "compact,delete", incremental_operation=AlterConfigOpType.SET)
+    )
+    one.admin.incremental_alter_configs([resource])[resource].result(30)
+    code, last = ends_with(one, one.start("a"))
+    assert code == 78
+    assert f"topic {one.topic} is compacted" in last
+    assert "ORGSTATS_ALLOW_COMPACTION" in last
+    one.env["ORGSTATS_ALLOW_COMPACTION"] = "true"
+    record = b'{"timestamp": 1700000000, "org_id": 1, "outcome": 0}'
+    for key in range(100):
+        one.traffic._plain.produce(one.topic, record, key=str(key).encode(), partition=0)
+    one.traffic._plain.flush(30)
+    one.drain()
+    one.classify()
