@@ -1,5 +1,6 @@
 """Who may read which organization: tokens that are kept only as hashes, and what they permit."""
 
+import base64
 import hashlib
 import hmac
 import re
@@ -85,14 +86,27 @@ def digest_of(token: str) -> str:
 
 
 def bearer(authorization: str | None) -> str:
-    """The token of an Authorization header; raises Unauthenticated.
+    """The token of an Authorization header, of Basic the user beside an empty password; raises Unauthenticated.
 
     Another scheme, or none, is no credentials at all; so it is in the original.
     """
     scheme, _, token = (authorization or "").strip().partition(" ")
-    if scheme.lower() != "bearer" or not token.strip():
+    if scheme.lower() == "basic":
+        token = _user_without_password(token.strip())
+    elif scheme.lower() != "bearer":
+        token = ""
+    if not token.strip():
         raise Unauthenticated("Authentication credentials were not provided.")
     return token.strip()
+
+
+def _user_without_password(credentials: str) -> str:
+    """The user of Basic credentials; empty when they are none, or have a password."""
+    try:
+        user, _, password = base64.b64decode(credentials, validate=True).decode("ascii").partition(":")
+    except ValueError:
+        return ""
+    return "" if password else user
 
 
 def checked_digest(token: str) -> str:

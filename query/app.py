@@ -10,6 +10,7 @@ from typing import Any, Final
 import structlog
 from fastapi import FastAPI
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.exceptions import HTTPException
 from starlette.requests import Request as HttpRequest
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
@@ -36,8 +37,8 @@ ROUTES: Final = {
     "project": "/api/0/projects/{organization}/{project}/stats",
 }
 
-_HEADERS: Final = {name.encode() for name in ("authorization", "if-none-match", GATEWAY_HEADER)}
-_SHOWN_PARAMETERS: Final = {"stat", "since", "until", "resolution", "group", "id", "projectID"}
+_HEADERS: Final = {name.encode() for name in ("authorization", "if-none-match", "accept-encoding", GATEWAY_HEADER)}
+_SHOWN_PARAMETERS: Final = {"stat", "since", "until", "statsPeriod", "resolution", "group", "id", "projectID"}
 _ANY_TOKEN: Final = re.compile(TOKEN_PREFIX + r"[A-Za-z0-9_-]+")
 
 logger = structlog.get_logger("orgstats.query")
@@ -65,7 +66,12 @@ def create_app(settings: QuerySettings, *, health: Health | None = None) -> Fast
         max_threads=settings.query_threads,
     )
     metrics.busy_connections.set_function(lambda: database.in_use)
-    reader = Reader(database, timeout_seconds=settings.query_timeout_seconds, token_seconds=settings.revocation_seconds)
+    reader = Reader(
+        database,
+        timeout_seconds=settings.query_timeout_seconds,
+        token_seconds=settings.revocation_seconds,
+        integers=settings.integer_timestamps,
+    )
     endpoint = StatsEndpoint(
         reader,
         RateLimit(settings.rate_limit, settings.rate_window_seconds),
@@ -79,9 +85,16 @@ def create_app(settings: QuerySettings, *, health: Health | None = None) -> Fast
         yield
         reader.close()
 
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, lifespan=lifespan)
+    app = FastAPI(
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+        redirect_slashes=False,
+        exception_handlers={HTTPException: _refused, Exception: _failed},
+    )
     for route, path in ROUTES.items():
-        for spelling in (path + "/", path):
+        for spelling in (path + "/", path, path + "//"):
             app.add_route(spelling, StatsRoute(endpoint, route))  # type: ignore[arg-type]  # an ASGI application
     _add_health(app, reader, health)
     _add_documents(app)
@@ -176,6 +189,23 @@ def _add_health(app: FastAPI, reader: Reader, health: Health) -> None:
 
     app.add_route("/healthz/live", live)
     app.add_route("/healthz/ready", ready)
+
+
+async def _refused(request: HttpRequest, error: Any) -> Response:
+    """What no route answers, in the form of every error."""
+    texts = {404: "The requested resource does not exist", 405: f'Method "{request.method}" not allowed.'}
+    return _error(error.status_code, texts.get(error.status_code, error.detail), dict(error.headers or {}))
+
+
+async def _failed(request: HttpRequest, _: Any) -> Response:
+    """A fault of ours beside the endpoint, which the server writes to the log."""
+    logger.error("failed", path=_masked(request.url.path))
+    return _error(500, "Internal Error", {})
+
+
+def _error(status: int, detail: str, headers: dict[str, str]) -> Response:
+    told = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Access-Control-Allow-Origin": "*"}
+    return JSONResponse({"detail": detail}, status, {**told, **headers})
 
 
 def _add_documents(app: FastAPI) -> None:

@@ -21,12 +21,22 @@ from orgstats.query.access import (
 )
 from orgstats.query.completeness import CountedState
 from orgstats.query.gateway import Gateway
-from orgstats.query.http import NOTHING, RETRY_AFTER_SECONDS, UNAVAILABLE, Answer, failure, matches
+from orgstats.query.http import (
+    NOTHING,
+    PREFLIGHT,
+    RETRY_AFTER_SECONDS,
+    UNAVAILABLE,
+    Answer,
+    accepts_gzip,
+    failure,
+    matches,
+)
 from orgstats.query.limits import Quota, RateLimit, retry_after
 from orgstats.query.params import InvalidQuery, Selection, StatsQuery, check_points, parse, parse_selection
 from orgstats.query.reader import Reader
 
 METHODS: Final = ("GET", "HEAD", "OPTIONS")
+_GZIPPED: Final = (("Content-Encoding", "gzip"), ("Vary", "Accept-Language, Cookie, Accept-Encoding"))
 GATEWAY_HEADER: Final = "x-orgstats-gateway"
 
 
@@ -71,7 +81,7 @@ class StatsEndpoint:
     async def answer(self, request: Request, now: float, seen: AccessLogEntry) -> Answer:
         """The whole answer at `now` (epoch seconds); every error that has a meaning for the client is one."""
         if request.method == "OPTIONS":  # asked by browsers before they send a token
-            return Answer(200, headers=(("Access-Control-Max-Age", "3600"),))
+            return Answer(200, headers=PREFLIGHT)
         if request.method not in METHODS:
             return failure(405, f'Method "{request.method}" not allowed.')
         try:
@@ -98,7 +108,7 @@ class StatsEndpoint:
             organization = permit(caller, await self._reader.organization(request.organization))
             seen.org_id = organization.org_id
             query = await self._query(request, organization, now)
-            return await self._series(query, request.headers.get("if-none-match"), now)
+            return await self._series(query, request.headers, now)
         except InvalidQuery as error:
             return failure(400, str(error))
         except Forbidden as error:
@@ -143,7 +153,7 @@ class StatsEndpoint:
             return selection.projects(project.project_id for project in existing)
         return None if selection.ids is None or organization.org_id in selection.ids else ()
 
-    async def _series(self, query: StatsQuery | None, if_none_match: str | None, now: float) -> Answer:
+    async def _series(self, query: StatsQuery | None, asked: Mapping[str, str], now: float) -> Answer:
         # The state is read before the counts, so what it says is complete is in them.
         state = await self._reader.state()
         body = NOTHING if query is None else await self._reader.series(query, state)
@@ -153,9 +163,13 @@ class StatsEndpoint:
             ("Cache-Control", "private, no-cache"),
             *_trust_headers(state, self._retention_days, now),
         )
-        if matches(if_none_match, body.etag):
+        if matches(asked.get("if-none-match"), body.etag):
             return Answer(304, headers=headers)
-        return Answer(200, body.content, headers)
+        if not (body.is_long and accepts_gzip(asked.get("accept-encoding"))):
+            return Answer(200, body.content, headers)
+        content = await asyncio.to_thread(body.gzipped)
+        # The same series in other bytes: such an ETag is a weak one. If-None-Match takes both.
+        return Answer(200, content, (("ETag", f"W/{body.etag}"), *headers[1:], *_GZIPPED))
 
 
 def _trust_headers(state: CountedState, retention_days: int, now: float) -> list[tuple[str, str]]:

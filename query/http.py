@@ -1,7 +1,9 @@
 """Answers of the stats endpoints as values: status, headers and body, before any server sees them."""
 
+import gzip
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -9,6 +11,7 @@ from typing import Final
 from orgstats.query.series import Point
 
 RETRY_AFTER_SECONDS: Final = 5
+LONG_BYTES: Final = 4_096
 UNAVAILABLE: Final = "The counts cannot be read at the moment. Please try again in a few seconds."
 
 _EVERY_ANSWER: Final = (
@@ -25,8 +28,22 @@ _EVERY_ANSWER: Final = (
         b"access-control-allow-headers",
         b"X-Sentry-Auth, X-Requested-With, Origin, Accept, Content-Type, Authentication, Authorization",
     ),
-    (b"access-control-expose-headers", b"X-Sentry-Error, Retry-After"),
+    (
+        b"access-control-expose-headers",
+        b"X-Sentry-Error, Retry-After, ETag, X-Stats-Complete-Until, X-Stats-Retained-Since",
+    ),
 )
+PREFLIGHT: Final = (
+    ("Access-Control-Max-Age", "3600"),
+    (
+        "Access-Control-Allow-Headers",
+        (
+            "X-Sentry-Auth, X-Requested-With, Origin, Accept, Content-Type, Authentication, Authorization, "
+            "Content-Encoding, sentry-trace, baggage"
+        ),
+    ),
+)
+"""What a preflight is told beside: the headers of pages with Sentry's SDK, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +56,9 @@ class Answer:
 
     def raw_headers(self) -> list[tuple[bytes, bytes]]:
         """All headers as ASGI wants them. A 304 has no length of its own: it speaks of a body not sent."""
-        headers = [*_EVERY_ANSWER, *((name.lower().encode(), value.encode()) for name, value in self.headers)]
+        own = [(name.lower().encode(), value.encode()) for name, value in self.headers]
+        replaced = {name for name, _ in own}
+        headers = [*(header for header in _EVERY_ANSWER if header[0] not in replaced), *own]
         if self.status != 304:
             headers.append((b"content-length", str(len(self.body)).encode()))
         return headers
@@ -52,6 +71,15 @@ class Body:
     content: bytes
     etag: str
 
+    @property
+    def is_long(self) -> bool:
+        """Whether it is worth being compressed."""
+        return len(self.content) >= LONG_BYTES
+
+    def gzipped(self) -> bytes:
+        """The content compressed, the same bytes each time."""
+        return gzip.compress(self.content, 1, mtime=0)
+
 
 def failure(status: int, detail: str, *headers: tuple[str, str]) -> Answer:
     """An error in the original's form; no cache may keep it."""
@@ -59,14 +87,24 @@ def failure(status: int, detail: str, *headers: tuple[str, str]) -> Answer:
     return Answer(status, body, (("Cache-Control", "no-store"), *headers))
 
 
-def body_of_series(points: Sequence[Point]) -> Body:
-    """`[[1584824400.0, 6090], …]`: the timestamp with a fraction, the count an integer of any size."""
-    return _body(_array(points))
+def body_of_series(points: Sequence[Point], *, integers: bool = False) -> Body:
+    """`[[1584824400.0, 6090], …]`: the timestamp with a fraction unless `integers`, the count of any size."""
+    return _body(_array(points, integers))
 
 
-def body_of_projects(series: Mapping[int, Sequence[Point]]) -> Body:
+def body_of_projects(series: Mapping[int, Sequence[Point]], *, integers: bool = False) -> Body:
     """`{"<project id>": [[1584824400.0, 6090], …], …}`."""
-    return _body("{" + ", ".join(f'"{project}": {_array(points)}' for project, points in series.items()) + "}")
+    arrays = (f'"{project}": {_array(points, integers)}' for project, points in series.items())
+    return _body("{" + ", ".join(arrays) + "}")
+
+
+def accepts_gzip(accept_encoding: str | None) -> bool:
+    """Whether a client takes gzip: it is named, or everything is, and not refused with q=0."""
+    wanted = {}
+    for coding in (accept_encoding or "").lower().split(","):
+        name, _, parameters = coding.partition(";")
+        wanted[name.strip()] = not _REFUSED.fullmatch(parameters.strip())
+    return wanted.get("gzip", wanted.get("*", False))
 
 
 def matches(if_none_match: str | None, etag: str) -> bool:
@@ -77,8 +115,12 @@ def matches(if_none_match: str | None, etag: str) -> bool:
     return "*" in candidates or etag in [candidate.removeprefix("W/") for candidate in candidates]
 
 
-def _array(points: Iterable[Point]) -> str:
-    return "[" + ", ".join([f"[{start}.0, {count}]" for start, count in points]) + "]"
+_REFUSED: Final = re.compile(r"q\s*=\s*0(\.0*)?")
+
+
+def _array(points: Iterable[Point], integers: bool) -> str:
+    fraction = "" if integers else ".0"
+    return "[" + ", ".join([f"[{start}{fraction}, {count}]" for start, count in points]) + "]"
 
 
 def _body(text: str) -> Body:

@@ -34,7 +34,7 @@ _ERRORS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
             "until must be a numeric timestamp.",
             "since must be a numeric timestamp",
             "start must be before or equal to end",
-            "Invalid stat: generated",
+            "Invalid stat: x",
         ),
     ),
     "401": ("Nobody is known to be asking.", ("Authentication credentials were not provided.", "Invalid token")),
@@ -128,6 +128,11 @@ def _window() -> list[Json]:
         _query("stat", {"type": "string", "enum": list(STATS), "default": "received"}, "what to count"),
         _query("since", timestamp, "start of the window, seconds since the UNIX epoch; default: until - 1 day + 1 s"),
         _query("until", timestamp, "end of the window, in the last bucket; default: now"),
+        _query(
+            "statsPeriod",
+            {"type": "string", "examples": ["24h", "14d"]},
+            "without since: the length of the window up to until, a whole number and one of s, m, h, d, w",
+        ),
         _query(
             "resolution",
             {"type": "string", "examples": ["10s", "1h", "1d"]},

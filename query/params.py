@@ -17,8 +17,9 @@ MAX_POINTS: Final = 100_000
 
 Group = Literal["organization", "project"]
 
-_UNIT_SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+_UNIT_SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _RESOLUTION: Final = re.compile(r"([0-9]{1,20})([smhd])")
+_PERIOD: Final = re.compile(r"([0-9]{1,10})([smhdw])")
 _NUMBER: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,20}")
 
@@ -79,12 +80,17 @@ def parse(pairs: Iterable[tuple[str, str]], now: float) -> Parameters:
     """The stat and window that the query string's (name, value) pairs spell; `now` in epoch seconds.
 
     The last of a repeated parameter counts, an empty value is an absent one, unknown names are ignored.
-    Raises InvalidQuery for the first fault in the order of the original: stat, resolution, until, since, the
-    order of the two, and the number of buckets.
+    Raises InvalidQuery for the first fault in the order of the original: stat, resolution, until, since, statsPeriod,
+    the order of the two, and the number of buckets.
     """
     last = dict(pairs)
     stat = parse_stat(last.get("stat") or "received")
-    return Parameters(stat, parse_window(last.get("since", ""), last.get("until", ""), last.get("resolution", ""), now))
+    return Parameters(
+        stat,
+        parse_window(
+            last.get("since", ""), last.get("until", ""), last.get("resolution", ""), last.get("statsPeriod", ""), now
+        ),
+    )
 
 
 def parse_selection(pairs: Iterable[tuple[str, str]]) -> Selection:
@@ -111,11 +117,16 @@ def parse_stat(text: str) -> Stat:
     raise InvalidQuery(f"Invalid stat: {text}")
 
 
-def parse_window(since: str, until: str, resolution: str, now: float) -> Buckets:
-    """The buckets of a window given as text, each part empty when absent; raises InvalidQuery."""
+def parse_window(since: str, until: str, resolution: str, period: str, now: float) -> Buckets:
+    """The buckets of a window given as text, each part empty when absent; `since` goes before a period.
+
+    Raises InvalidQuery.
+    """
     width = _resolution(resolution) if resolution else None
     end = parse_timestamp(until, "until must be a numeric timestamp.") if until else now
     start = parse_timestamp(since, "since must be a numeric timestamp") if since else None
+    if start is None and period:
+        start = end - _period(period) + 1
     return window(start, end, width)
 
 
@@ -157,11 +168,20 @@ def _resolution(text: str) -> int:
     return seconds
 
 
+def _period(text: str) -> int:
+    """Seconds of `<integer><s|m|h|d|w>`, at least 1."""
+    match = _PERIOD.fullmatch(text)
+    seconds = int(match[1]) * _UNIT_SECONDS[match[2]] if match else 0
+    if not seconds:
+        raise InvalidQuery("Invalid statsPeriod; a whole number and one of s, m, h, d, w, as in 24h")
+    return seconds
+
+
 def _group(text: str) -> Group:
     for group in get_args(Group):
         if text == group:
             return cast(Group, group)
-    raise InvalidQuery(f"Invalid group: {text}")
+    raise InvalidQuery(f"Invalid group: {text}; organization or project")
 
 
 def _ids(name: str, pairs: Iterable[tuple[str, str]]) -> frozenset[int] | None:

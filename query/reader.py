@@ -42,7 +42,10 @@ class Reader:
     ConfigurationError when it answers that a person must do something first.
     """
 
-    def __init__(self, database: Database, *, timeout_seconds: float, token_seconds: float) -> None:
+    def __init__(
+        self, database: Database, *, timeout_seconds: float, token_seconds: float, integers: bool = False
+    ) -> None:
+        self._integers = integers
         self.database = database
         self._timeout_seconds = timeout_seconds
         self._idle_threads = asyncio.Semaphore(database.size)
@@ -182,7 +185,9 @@ class Reader:
     def _read_bodies(self, queries: Sequence[StatsQuery]) -> dict[StatsQuery, Body]:
         read = read_together(self.database, queries)
         return {
-            query: body_of_projects(series) if query.grouped else body_of_series(*series.values())
+            query: body_of_projects(series, integers=self._integers)
+            if query.grouped
+            else body_of_series(*series.values(), integers=self._integers)
             for query, series in read.items()
         }
 

@@ -29,6 +29,9 @@ class QuerySettings(Settings):
     )
     rate_limit: int = Field(1_000, ge=0, description="most requests per caller and window, per process; 0: no limit")
     rate_window_seconds: int = Field(1, ge=1, le=3600, description="length of the window of rate_limit")
+    integer_timestamps: bool = Field(
+        default=False, description="write timestamps without a fraction, for clients that decode integers"
+    )
     gateway_key: SecretStr | None = Field(
         None, description="key of a gateway's signed header; better in a file, see ORGSTATS_GATEWAY_KEY_FILE"
     )

@@ -22,14 +22,14 @@ def organization_stats(
 ) -> list[Point]:
     """The (start of bucket, count) of each bucket, ascending and without a gap; times in epoch seconds.
 
-    `stat` is received, rejected or blacklisted, `resolution` 10s, 1h or 1d; the defaults are the endpoint's.
+    `stat` is received, rejected, blacklisted or generated, `resolution` 10s, 1h or 1d; the defaults are the endpoint's.
     An organization without events has zeros. Raises InvalidQuery for arguments without an answer and
     Unavailable when ClickHouse is away or too slow; never gives a part of a series.
     """
     until = time.time() if until is None else until
     for value in (until, until if since is None else since):
         if not 0 <= value <= LAST_SECOND:
-            raise InvalidQuery(f"since and until must be between 0 and {LAST_SECOND}")
+            raise InvalidQuery(f"since and until are out of range 0 to {LAST_SECOND}; seconds, not milliseconds?")
     if resolution is not None and resolution not in RESOLUTIONS:
         raise InvalidQuery("Invalid resolution")
     width = RESOLUTIONS[resolution] if resolution else None

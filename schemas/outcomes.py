@@ -31,15 +31,19 @@ def outcome_name(outcome: int) -> str:
 NAMED_OUTCOMES: Final = frozenset(map(int, Outcome))
 """The ids that have a name."""
 
-Stat = Literal["received", "rejected", "blacklisted"]
+Stat = Literal["received", "rejected", "blacklisted", "generated"]
 STATS: Final[tuple[Stat, ...]] = get_args(Stat)
 
 STAT_OUTCOMES: Final[dict[Stat, tuple[Outcome, ...]]] = {
     "received": (Outcome.accepted, Outcome.filtered, Outcome.rate_limited),
     "rejected": (Outcome.rate_limited,),
     "blacklisted": (Outcome.filtered,),
+    "generated": (Outcome.accepted,),
 }
-"""The outcomes whose `quantity` a stat sums; received contains rejected and blacklisted."""
+"""The outcomes whose `quantity` a stat sums; received contains the others."""
+
+COMPARED_STATS: Final[tuple[Stat, ...]] = ("received", "rejected", "blacklisted")
+"""What operators are shown of a difference; generated is what is left of received."""
 
 DEFAULT_CATEGORY: Final = 1
 STAT_CATEGORIES: Final = (0, 1, 3)

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple, TypeVar
 from orgstats.consumer.counting.chunk import CellKey, Count, HourKey, ProjectKey, Stored, hour_sums
 from orgstats.consumer.counting.partition import DeadRecord
 from orgstats.consumer.counting.source import Source, revision_of, version_of
-from orgstats.schemas.outcomes import STAT_CATEGORIES, STAT_OUTCOMES, Stat
+from orgstats.schemas.outcomes import COMPARED_STATS, STAT_CATEGORIES, STAT_OUTCOMES, Stat
 
 _LAST_OFFSET: Final = (1 << 48) - 1
 
@@ -95,8 +95,8 @@ class ChunkDifference:
     def by_stat(self) -> Iterator[tuple[int, Stat, int, int]]:
         """(org_id, stat, bucket, how much more) of the cells that a stat of the endpoint sums."""
         for key, (before, after) in self.cells.items():
-            for stat, outcomes in STAT_OUTCOMES.items():
-                if key.outcome in outcomes and key.category in STAT_CATEGORIES:
+            for stat in COMPARED_STATS:
+                if key.outcome in STAT_OUTCOMES[stat] and key.category in STAT_CATEGORIES:
                     yield key.org_id, stat, key.bucket, after.quantity - before.quantity
 
 

@@ -9,7 +9,7 @@ from orgstats.consumer.ops.compare import ChunkDifference
 from orgstats.consumer.ops.recount import RecountTotals
 from orgstats.consumer.ops.stored import ask
 from orgstats.consumer.store.store import Store
-from orgstats.schemas.outcomes import STAT_CATEGORIES, STAT_OUTCOMES, Stat
+from orgstats.schemas.outcomes import COMPARED_STATS, STAT_CATEGORIES, STAT_OUTCOMES, Stat
 
 HOUR: Final = 3_600
 
@@ -61,7 +61,7 @@ class Summary:
 
 
 def _stats_of(outcome: int, category: int) -> list[Stat]:
-    return [stat for stat, outcomes in STAT_OUTCOMES.items() if outcome in outcomes and category in STAT_CATEGORIES]
+    return [stat for stat in COMPARED_STATS if outcome in STAT_OUTCOMES[stat] and category in STAT_CATEGORIES]
 
 
 def counts_now(store: Store, touched: Collection[Where]) -> dict[Where, int]:

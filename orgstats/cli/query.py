@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def query(
     organization: Annotated[str, typer.Argument(help="Slug or id.", show_default=False)],
-    stat: Annotated[str, typer.Option(help="received, rejected or blacklisted.")] = "received",
+    stat: Annotated[str, typer.Option(help="received, rejected, blacklisted or generated.")] = "received",
     since: Annotated[
         str | None, typer.Option(help="Start: epoch seconds, RFC 3339 or -2h; default: a day before until.")
     ] = None,

@@ -23,7 +23,17 @@ def test_openapi_describes_the_endpoints(http: httpx.Client) -> None:
     paths = http.get("/openapi.json").json()["paths"]
     operation = paths["/api/0/organizations/{organization_slug}/stats/"]["get"]
     names = {parameter["name"] for parameter in operation["parameters"]}
-    assert names == {"organization_slug", "stat", "since", "until", "resolution", "group", "projectID", "id"}
+    assert names == {
+        "organization_slug",
+        "stat",
+        "since",
+        "until",
+        "resolution",
+        "statsPeriod",
+        "group",
+        "projectID",
+        "id",
+    }
     assert set(operation["responses"]) == {"200", "304", "400", "401", "403", "404", "405", "429", "503"}
     assert "/api/0/projects/{organization_slug}/{project_slug}/stats/" in paths
 
@@ -40,4 +50,12 @@ def test_the_documentation_page_needs_nothing_from_elsewhere(http: httpx.Client)
 def test_what_is_not_there_is_404(http: httpx.Client) -> None:
     """Any other path, without a trace of the inside."""
     for path in ("/api/0/organizations/", "/api/0/organizations/a/b/stats/", "/nothing", "/healthz", "/.env"):
-        assert http.get(path).status_code == 404
+        answer = http.get(path)
+        assert (answer.status_code, answer.json()) == (404, {"detail": "The requested resource does not exist"})
+
+
+def test_another_method_beside_the_endpoint(http: httpx.Client) -> None:
+    """405 in the form of every error, with the methods that would do."""
+    answer = http.post("/healthz/live")
+    assert (answer.status_code, answer.json()) == (405, {"detail": 'Method "POST" not allowed.'})
+    assert "GET" in answer.headers["Allow"]

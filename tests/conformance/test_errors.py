@@ -1,5 +1,6 @@
 """Every error of the contract: its status, its exact text, and who gets it."""
 
+import base64
 import json
 from typing import Any
 
@@ -25,7 +26,12 @@ UNKNOWN_TOKEN = "ost_" + "A" * 43
         ),
         ({"since": "11", "until": "10"}, "start must be before or equal to end"),
         ({"since": "10.1", "until": "10"}, "start must be before or equal to end"),
-        *(({"stat": text}, f"Invalid stat: {text}") for text in ("x", "generated", "RECEIVED", "'; --", "é💥", "a\tb")),
+        *(
+            ({"statsPeriod": text}, "Invalid statsPeriod; a whole number and one of s, m, h, d, w, as in 24h")
+            for text in ("x", "24", "h", "-1h", "1.5h", "0d", "1y", "1h 1m")
+        ),
+        ({"group": "x"}, "Invalid group: x; organization or project"),
+        *(({"stat": text}, f"Invalid stat: {text}") for text in ("x", "GENERATED", "RECEIVED", "'; --", "é💥", "a\tb")),
     ],
 )
 def test_400(params: dict[str, str], detail: str, ask: Ask) -> None:
@@ -52,7 +58,9 @@ def test_400_for_too_many_buckets(params: dict[str, str], fitting: str | None, a
     assert f"the finest resolution that would fit is {fitting}" in detail if fitting else "shorter range" in detail
 
 
-@pytest.mark.parametrize("credentials", [None, "", "Basic eDp5", "Bearer", "Token abc"])
+@pytest.mark.parametrize(
+    "credentials", [None, "", "Basic eDp5", "Basic", "Basic !", "Basic Og==", "Bearer", "Token abc"]
+)
 def test_401_without_credentials(credentials: str | None, ask: Ask) -> None:
     """Nothing, nothing useful, and other schemes are no credentials."""
     answer = ask(token=None, headers={} if credentials is None else {"Authorization": credentials})
@@ -75,6 +83,18 @@ def test_401_for_tokens_that_were_valid(ask: Ask, own: Target) -> None:
     for token in (own.expired_token, own.revoked_token):
         answer = ask(token=token)
         assert (answer.status_code, answer.json()) == (401, {"detail": "Invalid token"})
+
+
+def test_basic_credentials(ask: Ask, target: Target) -> None:
+    """The token as the user with an empty password, as older clients send it, is as good as a bearer's."""
+    good, unknown = (
+        {"Authorization": "Basic " + base64.b64encode(f"{user}:".encode()).decode()}
+        for user in (target.token, UNKNOWN_TOKEN)
+    )
+    assert ask(token=None, headers=good).status_code == 200
+    answer = ask(token=None, headers=unknown)
+    assert (answer.status_code, answer.json()) == (401, {"detail": "Invalid token"})
+    assert answer.headers["WWW-Authenticate"] == "Bearer"
 
 
 def test_403_does_not_tell_what_exists(ask: Ask, target: Target) -> None:

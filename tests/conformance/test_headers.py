@@ -20,7 +20,9 @@ EVERY_ANSWER = {
     "Access-Control-Allow-Headers": (
         "X-Sentry-Auth, X-Requested-With, Origin, Accept, Content-Type, Authentication, Authorization"
     ),
-    "Access-Control-Expose-Headers": "X-Sentry-Error, Retry-After",
+    "Access-Control-Expose-Headers": (
+        "X-Sentry-Error, Retry-After, ETag, X-Stats-Complete-Until, X-Stats-Retained-Since"
+    ),
 }
 
 
@@ -62,8 +64,26 @@ def test_options_needs_no_token(ask: Ask) -> None:
     for path in ("/api/0/organizations/no-such-organization/stats/", "/api/0/organizations/1/stats"):
         answer = ask(path=path, method="OPTIONS", token=None, headers={"Origin": "https://example.org"})
         assert answer.status_code == 200
-        assert {name: answer.headers.get(name) for name in EVERY_ANSWER} == EVERY_ANSWER
+        allowed = EVERY_ANSWER["Access-Control-Allow-Headers"] + ", Content-Encoding, sentry-trace, baggage"
+        expected = {**EVERY_ANSWER, "Access-Control-Allow-Headers": allowed}
+        assert {name: answer.headers.get(name) for name in EVERY_ANSWER} == expected
         assert answer.headers["Access-Control-Max-Age"] == "3600"
+
+
+def test_a_long_answer_is_compressed_for_who_takes_it(ask: Ask) -> None:
+    """The same series with a weak ETag that gives a 304; others, and short answers, are as they were."""
+    params = {"since": 1_584_900_000, "until": 1_584_910_000, "resolution": "10s"}
+    plain = ask(params, headers={"Accept-Encoding": "gzip;q=0, *;q=0"})
+    small = ask(params, headers={"Accept-Encoding": "br, gzip"})
+    assert "Content-Encoding" not in plain.headers
+    assert plain.headers["Vary"] == EVERY_ANSWER["Vary"]
+    assert small.headers["Content-Encoding"] == "gzip"
+    assert small.headers["Vary"] == "Accept-Language, Cookie, Accept-Encoding"
+    assert small.headers["ETag"] == "W/" + plain.headers["ETag"]
+    assert int(small.headers["Content-Length"]) < len(plain.content) / 4
+    assert small.content == plain.content
+    assert ask(params, headers={"If-None-Match": small.headers["ETag"]}).status_code == 304
+    assert "Content-Encoding" not in ask({"until": 1_584_907_200}, headers={"Accept-Encoding": "gzip"}).headers
 
 
 def test_an_unchanged_series_is_not_sent_again(ask: Ask) -> None:

@@ -92,7 +92,7 @@ def test_the_organization_may_be_named_by_id(ask: Ask, own: Target) -> None:
 @pytest.mark.parametrize(
     ("query", "detail"),
     [
-        ("group=key", "Invalid group: key"),
+        ("group=key", "Invalid group: key; organization or project"),
         ("group=project&projectID=x", "projectID must be an integer"),
         ("id=1;2", "id must be an integer"),
         ("group=project&stat=x", "Invalid stat: x"),

@@ -48,6 +48,7 @@ def test_each_stat_sums_its_outcomes_of_the_error_categories(stat: str, ask: Ask
         "received": (Outcome.accepted, Outcome.filtered, Outcome.rate_limited),
         "rejected": (Outcome.rate_limited,),
         "blacklisted": (Outcome.filtered,),
+        "generated": (Outcome.accepted,),
     }
     expected = sum(2 ** (outcome * 7 + tp) for outcome in outcomes[stat] for tp in (0, 1, 3))
     answer = ask(
@@ -156,9 +157,21 @@ def test_the_last_one_counts_empty_is_absent_unknown_is_ignored(query: str, ask:
     assert answer.content == ask({"until": UNTIL}).content
 
 
+@pytest.mark.parametrize(
+    ("period", "since"),
+    [("1d", UNTIL - 86_399), ("24h", UNTIL - 86_399), ("90m", UNTIL - 5_399), ("1w", UNTIL - 604_799)],
+)
+def test_a_period_instead_of_since(period: str, since: int, ask: Ask) -> None:
+    """The window is that long up to until; a since goes before it, and an empty one is absent."""
+    asked = {"until": UNTIL, "resolution": "1h"}
+    assert ask({**asked, "statsPeriod": period}).content == ask({**asked, "since": since}).content
+    assert ask({**asked, "since": UNTIL, "statsPeriod": period}).content == ask({**asked, "since": UNTIL}).content
+    assert ask({**asked, "statsPeriod": ""}).content == ask(asked).content
+
+
 def test_slug_and_id_and_slash(ask: Ask, target: Target) -> None:
-    """The slug, the numeric id where it is known, with and without a slash at the end."""
+    """The slug, the numeric id where it is known, without a slash at the end, with one and with two."""
     names = [target.slug, *([] if target.org_id is None else [str(target.org_id)])]
-    paths = [f"/api/0/organizations/{name}/stats{slash}" for name in names for slash in ("", "/")]
+    paths = [f"/api/0/organizations/{name}/stats{slash}" for name in names for slash in ("", "/", "//")]
     answers = [ask({"until": UNTIL}, path=path) for path in paths]
     assert {answer.content for answer in answers} == {ask({"until": UNTIL}).content}

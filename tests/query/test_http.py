@@ -12,6 +12,8 @@ def test_the_form_of_a_series() -> None:
     assert body_of_series([(1584824400, 6090), (1584828000, 2**70)]).content == (
         b"[[1584824400.0, 6090], [1584828000.0, 1180591620717411303424]]"
     )
+    assert body_of_series([(1584824400, 6090)], integers=True).content == b"[[1584824400, 6090]]"
+    assert body_of_projects({1: [(10, 2)]}, integers=True).content == b'{"1": [[10, 2]]}'
     assert body_of_series([(-3600, 0)]).content == b"[[-3600.0, 0]]"
 
 

@@ -145,7 +145,7 @@ def test_a_window_that_runs_backwards() -> None:
     assert parsed(("since", "100.5"), ("until", "100.5")).buckets == Buckets(100, 10, 1)
 
 
-@pytest.mark.parametrize("stat", ["generated", "Received", " received", "received'--", "💥"])
+@pytest.mark.parametrize("stat", ["GENERATED", "Received", " received", "received'--", "💥"])
 def test_unknown_stats_are_named(stat: str) -> None:
     """The fault repeats the stat as it was given."""
     assert fault(("stat", stat)) == f"Invalid stat: {stat}"
@@ -215,7 +215,7 @@ def test_ids_are_integers(name: str, text: str) -> None:
 
 def test_unknown_groups_are_named() -> None:
     """Only organization and project can be grouped by."""
-    assert selection_fault(("group", "key")) == "Invalid group: key"
+    assert selection_fault(("group", "key")) == "Invalid group: key; organization or project"
 
 
 def test_an_answer_holds_a_limited_number_of_points() -> None:

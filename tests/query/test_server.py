@@ -124,6 +124,12 @@ def test_unknown_tokens_cost_few_statements(acme: str, clickhouse_url: str, tmp_
         assert reads(api) - before < 300
 
 
+def test_timestamps_as_integers(acme: str, clickhouse_url: str, tmp_path: Path) -> None:
+    """Where it is set, nothing else of the answer changes."""
+    with running_api(clickhouse_url, tmp_path, INTEGER_TIMESTAMPS="true") as api:
+        assert httpx.get(api.url + STATS, params=WINDOW, headers=bearer(acme)).text == "[[100, 5]]"
+
+
 def test_a_gateways_word(database: Database, acme: str, clickhouse_url: str, tmp_path: Path) -> None:
     """A signed header is believed for what it says; a wrong one is not, even beside a good token."""
     key = "k" * 32

@@ -23,6 +23,7 @@ COUNTED = {
     "received": {Outcome.accepted, Outcome.filtered, Outcome.rate_limited},
     "rejected": {Outcome.rate_limited},
     "blacklisted": {Outcome.filtered},
+    "generated": {Outcome.accepted},
 }
 
 organization_ids = itertools.count(1)
