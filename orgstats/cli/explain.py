@@ -1,12 +1,16 @@
 """`orgstats explain`: what one number is made of."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from orgstats.cli import operating as ops
+
+if TYPE_CHECKING:
+    from orgstats.consumer.ops.explain import Classification, Part
 
 SECONDS = {"10s": 10, "1h": 3_600, "1d": 86_400}
 
@@ -47,14 +51,17 @@ def explain(
     start = (ops.epoch_ms(bucket, "--bucket") or 0) // 1000 // seconds * seconds
     store = store_of(url)
     parts = take_apart(store, org_id, parse_stat(stat), start, seconds)
-    rules = classifications(store, parts, store.run(history))
     total = sum(part.quantity for part in parts)
     if as_json:
-        shown: list[dict[str, Any]] = [asdict(part) for part in parts]
-        ops.print_json(
-            {"org_id": org_id, "stat": stat, "start": start, "seconds": seconds, "count": total, "parts": shown}
-        )
+        what = {"org_id": org_id, "stat": stat, "start": start, "seconds": seconds, "count": total}
+        ops.print_json({**what, "parts": [asdict(part) for part in parts]})
         return
+    _print_parts(parts)
+    typer.echo(f"{stat} of organization {org_id} in {format_time(start)} and {seconds:,} s: {total:,}")
+    _print_rules(classifications(store, parts, store.run(history)))
+
+
+def _print_parts(parts: "Sequence[Part]") -> None:
     rows = [
         (
             f"{p.topic}/{p.partition}", f"{p.chunk}..{p.next_offset}", p.outcome, p.category, p.reason, p.events,
@@ -65,7 +72,11 @@ def explain(
     if rows:
         names = ("partition", "offsets", "outcome", "category", "reason", "events", "quantity", "repaired")
         typer.echo(ops.table(names, rows))
-    typer.echo(f"{stat} of organization {org_id} in {format_time(start)} and {seconds:,} s: {total:,}")
+
+
+def _print_rules(rules: "Sequence[Classification]") -> None:
+    from orgstats.times import format_time
+
     for one in rules:
         until = format_time(one.until.timestamp()) if one.until else "now"
         ops.say(

@@ -5,9 +5,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from orgstats.cli.options import flat
 
 if TYPE_CHECKING:
     from threading import Event
@@ -15,26 +18,32 @@ if TYPE_CHECKING:
     from orgstats.deploy.local.traffic import Mix, Record
 
 
-def generate(
-    bootstrap_servers: Annotated[str | None, typer.Option(help="Kafka's addresses.", show_default=False)] = None,
-    topic: Annotated[str | None, typer.Option(help="Topic to write to.", show_default=False)] = None,
+@dataclass(frozen=True)
+class GenerateOptions:
+    """What to make up, and where to send it."""
+
+    bootstrap_servers: Annotated[str | None, typer.Option(help="Kafka's addresses.", show_default=False)] = None
+    topic: Annotated[str | None, typer.Option(help="Topic to write to.", show_default=False)] = None
     count: Annotated[
         int | None, typer.Option(min=1, help="Records [default: 100,000 for a range, else without end].")
-    ] = None,
-    rate: Annotated[float | None, typer.Option(min=0.1, help="Records a second [default: as fast as it goes].")] = None,
+    ] = None
+    rate: Annotated[float | None, typer.Option(min=0.1, help="Records a second [default: as fast as it goes].")] = None
     since: Annotated[
         str | None, typer.Option(help="Events of a range of time: epoch seconds, RFC 3339 or -2h [default: now].")
-    ] = None,
-    until: Annotated[str, typer.Option(help="End of that range.")] = "now",
-    seed: Annotated[int, typer.Option(help="The same seed and range give the same records.")] = 1,
-    organizations: Annotated[int, typer.Option(min=1, help="Organizations 1 to N; a few have most events.")] = 1000,
-    broken: Annotated[float, typer.Option(min=0, max=1, help="Share of records that cannot be decoded.")] = 0.001,
-    unkeyed: Annotated[bool, typer.Option("--unkeyed", help="Spread organizations over partitions.")] = False,
+    ] = None
+    until: Annotated[str, typer.Option(help="End of that range.")] = "now"
+    seed: Annotated[int, typer.Option(help="The same seed and range give the same records.")] = 1
+    organizations: Annotated[int, typer.Option(min=1, help="Organizations 1 to N; a few have most events.")] = 1000
+    broken: Annotated[float, typer.Option(min=0, max=1, help="Share of records that cannot be decoded.")] = 0.001
+    unkeyed: Annotated[bool, typer.Option("--unkeyed", help="Spread organizations over partitions.")] = False
     example: Annotated[
         bool, typer.Option("--example", help="The documented example instead: 172,100 events of one organization.")
-    ] = False,
-    org_id: Annotated[int, typer.Option(min=0, help="The organization of --example.")] = 1,
-) -> None:
+    ] = False
+    org_id: Annotated[int, typer.Option(min=0, help="The organization of --example.")] = 1
+
+
+@flat
+def generate(options: GenerateOptions) -> None:
     """Write made-up outcomes to a topic; a summary as JSON goes to stdout.
 
     Exit code 69 when Kafka is away or did not take every record.
@@ -50,22 +59,21 @@ def generate(
     from threading import Event
 
     from orgstats.deploy.local.generate import GenerateSettings, send
-    from orgstats.deploy.local.traffic import Mix, documented_example
+    from orgstats.deploy.local.traffic import documented_example
     from orgstats.errors import Unavailable
 
     settings = GenerateSettings.from_env(
-        os.environ, bootstrap_servers=bootstrap_servers, topic=(topic,) if topic else None
+        os.environ,
+        bootstrap_servers=options.bootstrap_servers,
+        topic=(options.topic,) if options.topic else None,
     )
     stop = Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    mix = Mix(organizations=organizations, broken=broken, keyed=not unkeyed)
-    if example:
-        found = documented_example(seed, org_id)
-    elif since is None:
-        found = _live(seed, mix, count, rate, stop)
+    if options.example:
+        found = documented_example(options.seed, options.org_id)
     else:
-        found = _range(seed, mix, count or 100_000, rate, since, until, stop)
+        found = _live(options, stop) if options.since is None else _range(options, options.since, stop)
     with _progress() as progress:
         summary = send(found, settings, stop=stop, progress=progress)
     typer.echo(json.dumps(summary.as_dict()))
@@ -73,26 +81,30 @@ def generate(
         raise Unavailable(f"Kafka did not take {summary.failed} records")
 
 
-def _live(seed: int, mix: "Mix", count: int | None, rate: float | None, stop: "Event") -> "Iterator[Record]":
+def _mix(options: GenerateOptions) -> "Mix":
+    from orgstats.deploy.local.traffic import Mix
+
+    return Mix(organizations=options.organizations, broken=options.broken, keyed=not options.unkeyed)
+
+
+def _live(options: GenerateOptions, stop: "Event") -> "Iterator[Record]":
     from orgstats.deploy.local.generate import live
     from orgstats.deploy.local.traffic import records
 
-    return records(seed, live(rate, count, stop), mix)
+    return records(options.seed, live(options.rate, options.count, stop), _mix(options))
 
 
-def _range(
-    seed: int, mix: "Mix", count: int, rate: float | None, since: str, until: str, stop: "Event"
-) -> "Iterator[Record]":
+def _range(options: GenerateOptions, since: str, stop: "Event") -> "Iterator[Record]":
     from orgstats.deploy.local.generate import paced
     from orgstats.deploy.local.traffic import day_and_night, records
     from orgstats.times import parse_time
 
     now = time.time()
     try:
-        slots = day_and_night(count, parse_time(since, now), parse_time(until, now))
+        slots = day_and_night(options.count or 100_000, parse_time(since, now), parse_time(options.until, now))
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    return records(seed, slots if rate is None else paced(slots, rate, stop), mix)
+    return records(options.seed, slots if options.rate is None else paced(slots, options.rate, stop), _mix(options))
 
 
 @contextmanager

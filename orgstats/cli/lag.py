@@ -4,25 +4,33 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from orgstats.cli import operating as ops
+from orgstats.cli.options import flat
 
 if TYPE_CHECKING:
     from orgstats.consumer.ops.lag import Lag
 
 
-def lag(
-    bootstrap_servers: ops.BootstrapServers = None,
-    topic: ops.Topics = None,
-    group: ops.Group = None,
-    partitions: ops.Partitions = None,
-    watch: Annotated[bool, ops.option("--watch", help="Again and again, until Ctrl-C.")] = False,
-    interval: Annotated[float, ops.option(min=0, help="Seconds between two looks, for the rate; 0: one look.")] = 2.0,
-    as_json: ops.AsJson = False,
-) -> None:
+@dataclass(frozen=True)
+class LagOptions:
+    """What to look at, and how often."""
+
+    bootstrap_servers: ops.BootstrapServers = None
+    topic: ops.Topics = None
+    group: ops.Group = None
+    partitions: ops.Partitions = None
+    watch: Annotated[bool, ops.option("--watch", help="Again and again, until Ctrl-C.")] = False
+    interval: Annotated[float, ops.option(min=0, help="Seconds between two looks, for the rate; 0: one look.")] = 2.0
+    as_json: ops.AsJson = False
+
+
+@flat
+def lag(options: LagOptions) -> None:
     """Show for each partition the position, the end, records and seconds behind, and when retention overtakes it.
 
     The position is what is stored. `overtaken` is the time at which retention would delete uncounted records if
@@ -33,18 +41,18 @@ def lag(
     """
     from orgstats.consumer.ops.lag import lag as look
 
-    site = ops.site_of(bootstrap_servers, topic, group)
-    wanted = ops.partitions_of(partitions)
+    site = ops.site_of(options.bootstrap_servers, options.topic, options.group)
+    wanted = ops.partitions_of(options.partitions)
     with ops.stopping() as stopped:
         began = time.monotonic()
         found = look(site, wanted)
         while not stopped():
-            if interval:
-                _wait(interval, stopped)
+            if options.interval:
+                _wait(options.interval, stopped)
                 now = time.monotonic()
                 found, began = look(site, wanted, found, now - began), now
-            _print(found, as_json=as_json, clear=watch)
-            if not watch:
+            _print(found, as_json=options.as_json, clear=options.watch)
+            if not options.watch:
                 return
 
 

@@ -2,32 +2,41 @@
 
 import os
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from orgstats.cli.options import flat
 
 if TYPE_CHECKING:
     from orgstats.query.series import Point
 
 
-def query(
-    organization: Annotated[str, typer.Argument(help="Slug or id.", show_default=False)],
-    stat: Annotated[str, typer.Option(help="received, rejected, blacklisted or generated.")] = "received",
+@dataclass(frozen=True)
+class QueryOptions:
+    """Whose events, which, when, and how they are shown."""
+
+    organization: Annotated[str, typer.Argument(help="Slug or id.", show_default=False)]
+    stat: Annotated[str, typer.Option(help="received, rejected, blacklisted or generated.")] = "received"
     since: Annotated[
         str | None, typer.Option(help="Start: epoch seconds, RFC 3339 or -2h; default: a day before until.")
-    ] = None,
-    until: Annotated[str, typer.Option(help="End, in the last bucket.")] = "now",
+    ] = None
+    until: Annotated[str, typer.Option(help="End, in the last bucket.")] = "now"
     resolution: Annotated[
         str | None, typer.Option(help="10s, 1h or 1d; default: the finest for the range.", show_default=False)
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="As the endpoint answers.")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="As comma-separated values, with a header line.")] = False,
-    as_plot: Annotated[bool, typer.Option("--plot", help="As a picture.")] = False,
+    ] = None
+    as_json: Annotated[bool, typer.Option("--json", help="As the endpoint answers.")] = False
+    as_csv: Annotated[bool, typer.Option("--csv", help="As comma-separated values, with a header line.")] = False
+    as_plot: Annotated[bool, typer.Option("--plot", help="As a picture.")] = False
     url: Annotated[
         str | None,
         typer.Option(help="Ask this server with the token in ORGSTATS_TOKEN, not ClickHouse.", show_default=False),
-    ] = None,
-) -> None:
+    ] = None
+
+
+@flat
+def query(options: QueryOptions) -> None:
     """Show how many events an organization had.
 
     Asks the ClickHouse of ORGSTATS_CLICKHOUSE_URL directly, or with --url a server.
@@ -38,14 +47,12 @@ def query(
 
     orgstats query 1 --stat rejected --since 2020-03-21 --until 2020-03-28 --resolution 1d --csv
     """
-    if as_json + as_csv + as_plot > 1:
+    if options.as_json + options.as_csv + options.as_plot > 1:
         raise typer.BadParameter("give at most one of --json, --csv and --plot")
-    window = _window(since, until)
-    if url is None:
-        points = _from_clickhouse(organization, stat, window, resolution)
-    else:
-        points = _from_server(url, organization, stat, window, resolution)
-    form = "json" if as_json else "csv" if as_csv else "plot" if as_plot else "table"
+    window = _window(options.since, options.until)
+    asked = (options.organization, options.stat, window, options.resolution)
+    points = _from_clickhouse(*asked) if options.url is None else _from_server(options.url, *asked)
+    form = "json" if options.as_json else "csv" if options.as_csv else "plot" if options.as_plot else "table"
     typer.echo(_written(points, form))
 
 

@@ -2,15 +2,18 @@
 
 import gc
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from orgstats.cli import operating as ops
+from orgstats.cli.options import flat
 
 if TYPE_CHECKING:
     from orgstats.consumer.ops.compare import ChunkDifference
+    from orgstats.consumer.ops.recount import HeadPolicy
     from orgstats.consumer.ops.replay import PreparedReplay
     from orgstats.consumer.ops.summary import Summary
 
@@ -33,62 +36,63 @@ AtOnce = Annotated[int, ops.option(min=1, help="Chunks held in memory and stored
 
 
 @dataclass(frozen=True)
-class _Options:
-    bootstrap_servers: str | None
-    topics: list[str] | None
-    partitions: str | None
-    from_offset: int | None
-    to_offset: int | None
-    since: str | None
-    until: str | None
-    repair: bool
-    head: str
-    rewind: bool
+class Scope:
+    """What is counted again; the options that `plan` and `apply` share."""
+
+    bootstrap_servers: ops.BootstrapServers = None
+    topic: ops.Topics = None
+    partitions: ops.Partitions = None
+    from_offset: FromOffset = None
+    to_offset: ToOffset = None
+    since: ops.Since = None
+    until: ops.Until = None
+    repair: Repair = False
+    head: HeadOption = "refuse"
+    rewind: Rewind = False
+    rate: Rate = 0.0
+    chunks_at_once: AtOnce = 4
+    as_json: ops.AsJson = False
 
     def prepare(self, *, wait: bool) -> "PreparedReplay":
         """Find what was asked for; raises BadParameter for options that do not go together."""
         gc.set_threshold(100_000, 20, 50)  # millions of tuples and no cycles: looking for some doubles the time
-        from orgstats.consumer.ops.recount import HeadPolicy
         from orgstats.consumer.ops.replay import ReplayRequest, TimeRange, prepare
 
         if (self.from_offset is not None and self.since) or (self.to_offset is not None and self.until):
             raise typer.BadParameter("give offsets or times, not both")
+        if self.rewind and not self.repair:
+            raise typer.BadParameter("--rewind goes only with --repair")
+        head = self._head_policy()
+        when = TimeRange(ops.epoch_ms(self.since, "--since"), ops.epoch_ms(self.until, "--until"))
+        site = ops.site_of(self.bootstrap_servers, self.topic)
+        offsets = (self.from_offset, self.to_offset, self.since, self.until)
+        partitions = ops.partitions_of(self.partitions)
+        asked = ReplayRequest(site.settings.topic, partitions, *offsets, self.repair, head, self.rewind)
+        return prepare(site, asked, when, wait=wait)
+
+    def _head_policy(self) -> "HeadPolicy":
+        from orgstats.consumer.ops.recount import HeadPolicy
+
         if self.head not in list(HeadPolicy):
             raise typer.BadParameter(f"{self.head!r} is none of {', '.join(HeadPolicy)}", param_hint="--head")
         if (self.head == HeadPolicy.drop and not self.repair) or (self.head == HeadPolicy.keep and self.repair):
             raise typer.BadParameter(
                 f"--head {self.head} goes {'only' if self.head == HeadPolicy.drop else 'not'} with --repair"
             )
-        if self.rewind and not self.repair:
-            raise typer.BadParameter("--rewind goes only with --repair")
-        when = TimeRange(ops.epoch_ms(self.since, "--since"), ops.epoch_ms(self.until, "--until"))
-        site = ops.site_of(self.bootstrap_servers, self.topics)
-        offsets = (self.from_offset, self.to_offset, self.since, self.until)
-        partitions = ops.partitions_of(self.partitions)
-        asked = ReplayRequest(
-            site.settings.topic, partitions, *offsets, self.repair, HeadPolicy(self.head), self.rewind
-        )
-        return prepare(site, asked, when, wait=wait)
+        return HeadPolicy(self.head)
+
+
+@dataclass(frozen=True)
+class PlanOptions(Scope):
+    """`plan` can show more than `apply` does."""
+
+    diff_only: Annotated[bool, ops.option("--diff-only", help="Only the counts that would change.")] = False
+    cells: Annotated[bool, ops.option("--cells", help="With --json: each cell before and after.")] = False
 
 
 @replay.command("plan")
-def plan(
-    bootstrap_servers: ops.BootstrapServers = None,
-    topic: ops.Topics = None,
-    partitions: ops.Partitions = None,
-    from_offset: FromOffset = None,
-    to_offset: ToOffset = None,
-    since: ops.Since = None,
-    until: ops.Until = None,
-    repair: Repair = False,
-    head: HeadOption = "refuse",
-    rewind: Rewind = False,
-    rate: Rate = 0.0,
-    chunks_at_once: AtOnce = 4,
-    as_json: ops.AsJson = False,
-    diff_only: Annotated[bool, ops.option("--diff-only", help="Only the counts that would change.")] = False,
-    cells: Annotated[bool, ops.option("--cells", help="With --json: each cell before and after.")] = False,
-) -> None:
+@flat
+def plan(options: PlanOptions) -> None:
     """Show what `apply` with the same options would change; write nothing. Exit 1 when something would change.
 
     Without a range it looks at everything retained. Counts are shown by organization, stat and hour, now and
@@ -102,37 +106,23 @@ def plan(
     """
     from orgstats.consumer.ops.replay import plan as look
 
-    given = (from_offset, to_offset, since, until, repair, head, rewind)
-    prepared = _Options(bootstrap_servers, topic, partitions, *given).prepare(wait=False)
-    found: list[dict[str, Any]] = []
+    prepared = options.prepare(wait=False)
+    found: list[dict[str, Any]] | None = [] if options.cells else None
     with ops.progress_bar(prepared.offsets, "reading") as read:
         summary = look(
             prepared,
-            (lambda changes: found.extend(_cells(changes))) if cells else (lambda _changes: None),
-            rate=rate,
-            chunks_at_once=chunks_at_once,
+            (lambda _changes: None) if found is None else (lambda changes: found.extend(_cells(changes))),
+            rate=options.rate,
+            chunks_at_once=options.chunks_at_once,
             on_records=read,
         )
-    _print(prepared, summary, diff_only=diff_only, cells=found if cells else None, as_json=as_json, rate=rate)
+    _print(prepared, summary, options, diff_only=options.diff_only, cells=found)
     _difference(summary, would=True)
 
 
 @replay.command("apply")
-def apply(
-    bootstrap_servers: ops.BootstrapServers = None,
-    topic: ops.Topics = None,
-    partitions: ops.Partitions = None,
-    from_offset: FromOffset = None,
-    to_offset: ToOffset = None,
-    since: ops.Since = None,
-    until: ops.Until = None,
-    repair: Repair = False,
-    head: HeadOption = "refuse",
-    rewind: Rewind = False,
-    rate: Rate = 0.0,
-    chunks_at_once: AtOnce = 4,
-    as_json: ops.AsJson = False,
-) -> None:
+@flat
+def apply(options: Scope) -> None:
     """Write what the log gives and the store lacks; with --repair also take back what the log does not give.
 
     Runs beside live consumers: it has no group, commits nothing, and leaves the open chunks to them. Stopped
@@ -150,18 +140,24 @@ def apply(
     from orgstats.consumer.ops.replay import apply as act
     from orgstats.consumer.store.rules import publisher
 
-    given = (from_offset, to_offset, since, until, repair, head, rewind)
-    prepared = _Options(bootstrap_servers, topic, partitions, *given).prepare(wait=True)
+    prepared = options.prepare(wait=True)
     failpoints.arm(os.environ)
     with ops.stopping() as stopped, ops.progress_bar(prepared.offsets, "replaying") as read:
-        summary = act(prepared, publisher(), stopped, rate=rate, chunks_at_once=chunks_at_once, on_records=read)
+        summary = act(
+            prepared,
+            publisher(),
+            stopped,
+            rate=options.rate,
+            chunks_at_once=options.chunks_at_once,
+            on_records=read,
+        )
         interrupted = stopped()
-    _print(prepared, summary, diff_only=True, cells=None, as_json=as_json, rate=rate)
+    _print(prepared, summary, options, diff_only=True, cells=None)
     if interrupted:
         ops.say("stopped; the same command goes on")
         raise typer.Exit(130)
     ops.say(f"replay {summary.replay_id}: {summary.changes:,} cells and dead letters written")
-    if repair and summary.changes and not rewind:
+    if options.repair and summary.changes and not options.rewind:
         ops.say(f"to take it back: orgstats replay undo --replay {summary.replay_id} --execute")
     _difference(summary, would=False)
 
@@ -228,11 +224,10 @@ def _cells(changes: "ChunkDifference") -> list[dict[str, Any]]:
 def _print(
     prepared: "PreparedReplay",
     summary: "Summary",
+    options: Scope,
     *,
     diff_only: bool,
     cells: list[dict[str, Any]] | None,
-    as_json: bool,
-    rate: float,
 ) -> None:
     from orgstats.consumer.ops.summary import counts_now
     from orgstats.times import format_time
@@ -245,25 +240,12 @@ def _print(
         if (more := summary.by_hour[org_id, stat, hour]) or not diff_only
     ]
     tally = summary.tally
-    expected = max(tally.seconds, tally.records / rate if rate else 0.0)
+    expected = max(tally.seconds, tally.records / options.rate if options.rate else 0.0)
     for note in summary.notes:
         ops.say(note)
-    if as_json:
-        ops.print_json(
-            {
-                "chunks": tally.chunks,
-                "offsets": prepared.offsets,
-                "records": tally.records,
-                "bytes": tally.bytes,
-                "expected_seconds": round(expected, 1),
-                "changes": summary.changes,
-                "needs_repair": dict(summary.conflicts),
-                "notes": summary.notes,
-                "changed_chunks": summary.chunks,
-                "counts": [dict(zip(("org_id", "stat", "hour", "now", "after"), row[:5], strict=True)) for row in rows],
-            }
-            | ({} if cells is None else {"cells": cells})
-        )
+    if options.as_json:
+        shown = _as_json(prepared, summary, rows, expected)
+        ops.print_json(shown if cells is None else shown | {"cells": cells})
         return
     if rows:
         typer.echo(ops.table(("org", "stat", "hour", "before" if applied else "now", "after", "change"), rows))
@@ -275,6 +257,24 @@ def _print(
         f"{tally.chunks} chunks, {prepared.offsets:,} offsets: {tally.records:,} records, "
         f"{tally.bytes / 1e6:,.1f} MB; {'took' if applied else 'apply takes about'} {expected:,.0f} s"
     )
+
+
+def _as_json(
+    prepared: "PreparedReplay", summary: "Summary", rows: Sequence[tuple[Any, ...]], expected: float
+) -> dict[str, Any]:
+    tally = summary.tally
+    return {
+        "chunks": tally.chunks,
+        "offsets": prepared.offsets,
+        "records": tally.records,
+        "bytes": tally.bytes,
+        "expected_seconds": round(expected, 1),
+        "changes": summary.changes,
+        "needs_repair": dict(summary.conflicts),
+        "notes": summary.notes,
+        "changed_chunks": summary.chunks,
+        "counts": [dict(zip(("org_id", "stat", "hour", "now", "after"), row[:5], strict=True)) for row in rows],
+    }
 
 
 def _difference(summary: "Summary", *, would: bool) -> None:

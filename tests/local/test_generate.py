@@ -140,9 +140,8 @@ def test_a_missing_broker_is_reported() -> None:
 
 def test_a_property_that_librdkafka_refuses_is_a_configuration_error() -> None:
     """Its name is in the text."""
-    settings = GenerateSettings.from_env({"ORGSTATS_KAFKA__NO_SUCH": "1"}, bootstrap_servers="x", topic=("t",))
     with pytest.raises(ConfigurationError, match=r"no\.such"):
-        send([], settings, stop=Event())
+        GenerateSettings.from_env({"ORGSTATS_KAFKA__NO_SUCH": "1"}, bootstrap_servers="x", topic=("t",))
 
 
 def test_the_command_stops_on_sigterm_with_a_summary(kafka: servers.Kafka, topic: str) -> None:
