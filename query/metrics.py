@@ -47,3 +47,5 @@ refused_connections = Counter(
     ["reason"],
     registry=REGISTRY,
 )
+for _reason in ("full", "head_slow", "head_large", "body_slow", "body_large", "malformed"):
+    refused_connections.labels(_reason)  # a rate needs the 0 before the first one

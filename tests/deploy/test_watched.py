@@ -67,12 +67,13 @@ class Stack:
         return answer["data"]
 
     def use(self, **headers: str) -> bool:
-        """Ask for a series, and put records on the topic, of which one in ten cannot be decoded."""
+        """Ask for a series, and put records on the topic; of ten one is broken and one has an unnamed outcome."""
         answer = httpx.get(self.series, headers={"Authorization": f"Bearer {self.token}", **headers})
         assert answer.status_code == 200, answer.text
         producer = Producer({"bootstrap.servers": self.kafka.bootstrap_servers})
         for i in range(100):
-            producer.produce(self.topic, b'{"timestamp":1,"org_id":1,"outcome":0}' if i % 10 else b"[]")
+            event = b'{"timestamp":1,"org_id":1,"outcome":%d}' % (9 if i % 10 == 1 else 0)
+            producer.produce(self.topic, event if i % 10 else b"[]")
         return producer.flush(30) == 0
 
 
@@ -239,7 +240,7 @@ def test_traces_of_both_processes_hold_no_values(stack: Stack) -> None:
     """The consumer tells of checkpoints; no span has a token, a slug or SQL in it."""
 
     def told() -> bool:
-        return stack.use() and {"checkpoint", "store", "read token"} <= stack.collector.spans().keys()
+        return stack.use() and {"checkpoint", "store", "read tokens_of"} <= stack.collector.spans().keys()
 
     wait_for(told, 30, poll_seconds=0.5)
     sent = b"".join(stack.collector.bodies)

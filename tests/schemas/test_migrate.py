@@ -181,10 +181,10 @@ def test_a_shorter_retention_is_refused_until_it_is_asked_for(clickhouse_url: st
         migrate(clickhouse_url, retention_days=kept)
         ask(
             clickhouse_url,
-            "INSERT INTO counts SELECT 1, toDateTime('2020-01-01', 'UTC') + n * 10, 1, 'accepted', '', 1, 0, n, 1, 1 "
+            "INSERT INTO counts SELECT 1, toDateTime('2020-01-01', 'UTC') + n * 10, 1, 0, '', 1, 0, n, 1, 1 "
             "FROM (SELECT arrayJoin([1, 2]) AS n)"
             if not kept
-            else "INSERT INTO counts SELECT 1, now() - INTERVAL 1 DAY, 1, 'accepted', '', 1, 0, 1, 1, 1",
+            else "INSERT INTO counts SELECT 1, now() - INTERVAL 1 DAY, 1, 0, '', 1, 0, 1, 1, 1",
         )
         with pytest.raises(Refused, match=r"counts.*--shorten-retention"):
             migrate(clickhouse_url, retention_days=90)
