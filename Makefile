@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help up test check bench bench-quick soak lock clean
+.PHONY: help up test campaigns check bench bench-quick soak lock clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /: /'
@@ -10,8 +10,11 @@ help:  ## this list
 up: .venv/.local  ## the whole product on embedded Kafka and ClickHouse
 	@$(BIN)/orgstats up
 
-test: .venv/.dev  ## every test, on the real Kafka where Java and Maven are there; ARGS= go to pytest
-	$(BIN)/pytest -n auto --dist worksteal $(ARGS)
+test: .venv/.dev  ## the tests, on the real Kafka where Java and Maven are there; ARGS= go to pytest
+	$(BIN)/pytest -n auto --dist worksteal -m "not campaign" $(ARGS)
+
+campaigns: .venv/.dev  ## the long tests: a million records and kills, storms of faults, long replays
+	$(BIN)/pytest -n auto --dist worksteal -m campaign $(ARGS)
 
 check: .venv/.dev  ## formatting, lint, types
 	$(BIN)/ruff format --check .

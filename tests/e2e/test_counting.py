@@ -53,6 +53,7 @@ def make_daemon(tmp_path: Path, kafka: Kafka, topic: str, clickhouse_url: str) -
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.campaign
 def test_two_killed_consumers_count_what_one_pass_counts(
     real_kafka: Kafka, topic: str, clickhouse_url: str, make_daemon: Make
 ) -> None:

@@ -108,6 +108,7 @@ def test_a_lost_or_doubled_event_breaks_the_law(one: Round) -> None:
     assert (code, found[0]["differences"][0]["table"]) == (1, "conservation")
 
 
+@pytest.mark.campaign
 def test_a_corrupted_cell_is_found_and_named(one: Round) -> None:
     """A quantity that is wrong by one is not that of its hour, and the recount names the cell and both values."""
     close_a_chunk(one)
@@ -132,6 +133,7 @@ def test_a_sum_by_hour_that_was_lost_is_found(one: Round) -> None:
         assert (code, {difference["table"] for difference in found[0]["differences"]}) == (1, {"hour_counts"})
 
 
+@pytest.mark.campaign
 def test_retention_and_gaps_are_no_differences(one: Round) -> None:
     """A head that retention took, and a listed gap, leave less to compare, and nothing to complain of."""
     one.traffic._partitions = 1

@@ -251,6 +251,7 @@ def test_aborted_records_at_the_end_of_the_log_and_of_a_chunk_are_passed(one: Ro
     one.classify()
 
 
+@pytest.mark.campaign
 def test_it_leaves_in_time_when_kafka_is_away(tp: Place, one: Round) -> None:
     """Asked to stop while no broker answers, it ends within its time, and the next one counts what was open.
 
@@ -270,6 +271,7 @@ def test_it_leaves_in_time_when_kafka_is_away(tp: Place, one: Round) -> None:
     one.classify()
 
 
+@pytest.mark.campaign
 def test_a_consumer_that_slept_reads_the_rules_before_it_classifies(
     new_round: Callable[..., Round], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,7 @@ def plan(tp: Place) -> Plan:
 
 
 @pytest.mark.timeout(540)
+@pytest.mark.campaign
 def test_a_storm_of_rebalances_kills_and_zombies_changes_no_count(plan: Plan) -> None:
     """For a minute members join and leave every two seconds, kill themselves at failpoints, are stopped and go on."""
     done = plan.done
@@ -36,6 +37,7 @@ def test_a_storm_of_rebalances_kills_and_zombies_changes_no_count(plan: Plan) ->
 
 
 @pytest.mark.timeout(400)
+@pytest.mark.campaign
 def test_lost_answers_and_doubled_inserts_change_no_count(plan: Plan) -> None:
     """Twenty inserts of which nobody hears that they are stored, and twenty that are stored twice."""
     plan.play(plan.mischief)
@@ -45,6 +47,7 @@ def test_lost_answers_and_doubled_inserts_change_no_count(plan: Plan) -> None:
 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("kind", ["cuts", "gap", "recreate", "away", "fingerprint", "offsets", "broker_restart"])
+@pytest.mark.campaign
 def test_a_round_of_one_kind_changes_no_count(plan: Plan, kind: str) -> None:
     """Retention, topics made anew, ClickHouse away, another fingerprint, offsets set by hand, a killed broker."""
     plan.play(getattr(plan, kind))

@@ -272,6 +272,7 @@ class TestRealKafka:
         reader.close()
 
 
+@pytest.mark.campaign
 def test_a_killed_broker_comes_back_with_its_records(own_kafka) -> None:  # type: ignore[no-untyped-def]
     """After SIGKILL and restart the same address serves the same records."""
     broker = own_kafka()

@@ -61,6 +61,7 @@ def run(kafka: Kafka, topic: str, clickhouse_url: str) -> Run:
     return orgstats_runner(kafka.bootstrap_servers, topic, f"group-{topic}", clickhouse_url)
 
 
+@pytest.mark.campaign
 def test_ten_thousand_dead_letters_come_back_once(
     kafka: Kafka, topic: str, clickhouse_url: str, counting: Daemon, run: Run
 ) -> None:

@@ -159,6 +159,7 @@ def test_another_value_needs_a_repair(site: Connections, url: str, world: World,
     assert ask("SELECT chunk, revision FROM repairs") == [(0, 1)]
 
 
+@pytest.mark.campaign
 def test_a_voided_mistake_is_repaired_while_consumers_run(
     world: World, site: Connections, url: str, orgstats: Run, daemon: Callable[[], Daemon]
 ) -> None:
@@ -182,6 +183,7 @@ def test_a_voided_mistake_is_repaired_while_consumers_run(
     assert orgstats("replay", "plan").returncode == 0
 
 
+@pytest.mark.campaign
 def test_an_apply_killed_five_times_goes_on(world: World, site: Connections, url: str, orgstats: Run, ask: Ask) -> None:
     """Killed at each step of its writing and started again, a repair ends with every cell right, as one replay."""
     site.store.run(lambda client: void(client, "1"))
