@@ -62,9 +62,9 @@ def own_kafka(tmp_path: Path) -> Iterator[Callable[..., apache_kafka.Running]]:
         (pytest.fail if IN_CI else pytest.skip)(f"needs an Apache Kafka of its own: {reason}")
     started: list[apache_kafka.Running] = []
 
-    def start(**properties: str) -> apache_kafka.Running:
+    def start(*, sasl: tuple[str, str] | None = None, **properties: str) -> apache_kafka.Running:
         named = {name.replace("_", "."): value for name, value in properties.items()}
-        started.append(apache_kafka.start(tmp_path / f"kafka-{len(started)}", properties=named))
+        started.append(apache_kafka.start(tmp_path / f"kafka-{len(started)}", properties=named, sasl=sasl))
         return started[-1]
 
     yield start

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future, wait
 from typing import Any, Final, TypeVar
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
 from orgstats.consumer.kafka.properties import redacted
@@ -53,15 +53,23 @@ class Heard:
         """The broker has taken the credentials."""
         self._answered, self._refusal, self._cause = True, None, ""
 
-    def check(self) -> None:
-        """Raise what a first answer need not be waited for: ConfigurationError, or Unavailable for a token endpoint."""
-        if self._refusal is not None and not self._answered:
-            raise self._refusal
+    def check(self, *, patient: bool = False) -> None:
+        """Raise what a first answer need not be waited for: ConfigurationError, or Unavailable for a token endpoint.
+
+        Who is `patient` waits for the endpoint, as for a broker: librdkafka asks it again every 10 s.
+        """
+        if self._refusal is None or self._answered or (patient and isinstance(self._refusal, Unavailable)):
+            return
+        raise self._refusal
 
     def silence(self, what: str) -> Unavailable:
         """Nobody answered in time: the addresses, and why as far as it was heard."""
         servers = self._properties.get("bootstrap.servers", "")
-        return Unavailable(f"Kafka does not answer at {servers}: {self._cause or f'{what} timed out'}")
+        cause = self._cause or f"{what} timed out"
+        endpoint = self._properties.get("sasl.oauthbearer.token.endpoint.url")
+        if endpoint and not self._cause and not self._answered:  # librdkafka retries a 5xx for long, and says nothing
+            cause += f"; maybe the token endpoint {endpoint} gives no token"
+        return Unavailable(f"Kafka does not answer at {servers}: {cause}")
 
 
 class Admin:
@@ -93,21 +101,26 @@ class Admin:
 
     def metadata(self, topic: str | None = None) -> Any:
         """What the cluster says of itself, or of one topic."""
-        deadline = time.monotonic() + ANSWER_SECONDS
-        while True:
-            try:
-                # Short looks: the call itself lets no callback run.
-                found = self.client.list_topics(topic, timeout=1.0) if topic else self.client.list_topics(timeout=1.0)
-            except KafkaException as error:
-                self.client.poll(0.1)
-                self.heard.check()
-                if error.args[0].code() not in _SILENT:
-                    raise
-                if time.monotonic() > deadline:
-                    raise self.heard.silence("metadata") from error
-            else:
-                self.heard.answered()
-                return found
+        return metadata(self.client, self.heard, topic)
+
+
+def metadata(client: AdminClient | Producer, heard: Heard, topic: str | None = None) -> Any:
+    """The metadata that a client gets; `heard` is its error callback. Raises as `Admin.result` does."""
+    deadline = time.monotonic() + ANSWER_SECONDS
+    while True:
+        try:
+            # Short looks: the call itself lets no callback run.
+            found = client.list_topics(topic, timeout=1.0) if topic else client.list_topics(timeout=1.0)
+        except KafkaException as error:
+            client.poll(0.1)
+            heard.check()
+            if error.args[0].code() not in _SILENT:
+                raise
+            if time.monotonic() > deadline:
+                raise heard.silence("metadata") from error
+        else:
+            heard.answered()
+            return found
 
 
 def _refusal(text: str, properties: Mapping[str, Any]) -> OrgstatsError | None:

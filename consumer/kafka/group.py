@@ -160,7 +160,7 @@ class GroupConsumer:
         if self._fatal is not None:
             raise _translate(self._fatal)
         if not messages:
-            self._heard.check()
+            self._heard.check(patient=True)
         ends: list[tuple[TopicPartition, int]] = []
         lost: list[TopicPartition] = []
         troubles: list[KafkaError] = []

@@ -18,6 +18,7 @@ VARIABLES: Final = {
 
 _SERVER: Final = re.compile(r"(?:\w+://)?(?:\[[0-9A-Fa-f:.]+\]|[^\s:/@\[\]]+)(?::(\d{1,5}))?")
 _NAMED: Final = re.compile(r"\b[a-z]+(?:\.[a-z0-9]+)+\b")
+_CREDENTIALS: Final = ("sasl.username", "sasl.password", "sasl.oauthbearer.client.")
 _MECHANISMS: Final = "PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER"
 
 
@@ -41,6 +42,7 @@ def faults(properties: Mapping[str, Any], kind: type[Consumer | Producer] = Cons
     connects to nobody, and thrown away.
     """
     found = [*_servers(str(properties.get("bootstrap.servers", ""))), *_files(properties), *_oauth(properties)]
+    found += _unused_credentials(properties)
     if found:
         return found
     trial = {name: value for name, value in properties.items() if name != "bootstrap.servers"}
@@ -84,6 +86,17 @@ def _oauth(properties: Mapping[str, Any]) -> Iterator[str]:
         yield (
             "ORGSTATS_KAFKA__SASL_OAUTHBEARER_METHOD: OAUTHBEARER needs oidc here; set it, and "
             "ORGSTATS_KAFKA__SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL with the client's id and secret"
+        )
+
+
+def _unused_credentials(properties: Mapping[str, Any]) -> Iterator[str]:
+    """librdkafka takes them in silence and connects without, which a broker answers by hanging up."""
+    protocol = str(properties.get("security.protocol", "plaintext")).lower()
+    given = sorted(name for name, value in properties.items() if value and name.startswith(_CREDENTIALS))
+    if given and not protocol.startswith("sasl_"):
+        yield (
+            f"ORGSTATS_KAFKA__SECURITY_PROTOCOL: is {protocol}, which sends no {given[0]}; set it to sasl_ssl (or "
+            f"sasl_plaintext), or unset {variable_of(given[0])}"
         )
 
 

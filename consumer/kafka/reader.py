@@ -9,6 +9,7 @@ from typing import Any, Final, Self
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as KafkaTopicPartition
 
+from orgstats.consumer.kafka.admin import Heard
 from orgstats.consumer.kafka.broker import closing, reading_properties
 from orgstats.consumer.kafka.group import DEFAULTS, FIXED, TopicPartition
 from orgstats.errors import Refused, Unavailable
@@ -27,7 +28,8 @@ class LogReader:
 
     def __init__(self, properties: Mapping[str, Any], isolation: str) -> None:
         own = reading_properties(properties, f"orgstats-replay-{uuid.uuid4().hex[:12]}")
-        self._consumer = Consumer({**DEFAULTS, **own, **FIXED, "isolation.level": isolation, "error_cb": _ignore})
+        self._heard = Heard(own)
+        self._consumer = Consumer({**DEFAULTS, **own, **FIXED, "isolation.level": isolation, "error_cb": self._heard})
 
     def __enter__(self) -> Self:
         return self
@@ -51,8 +53,11 @@ class LogReader:
                 messages = self._consume()
                 if messages:
                     heard = time.monotonic()
+                    self._heard.answered()
                 elif time.monotonic() > heard + SILENCE_SECONDS:
-                    raise Unavailable(f"Kafka sent nothing of {tp[0]}/{tp[1]} for {SILENCE_SECONDS:g} s")
+                    raise self._heard.silence(f"reading {tp[0]}/{tp[1]}")
+                else:
+                    self._heard.check()
                 run, position = _below(end, messages, position, tp)
                 yield run, position
         finally:
@@ -90,7 +95,3 @@ def _below(end: int, messages: list[Message], position: int, tp: TopicPartition)
         elif error.fatal():
             raise Unavailable(f"Kafka: {error.name()}: {error.str()}")
     return run, position
-
-
-def _ignore(error: KafkaError) -> None:
-    """Broker troubles that librdkafka mends by itself; silence for too long is what is reported."""

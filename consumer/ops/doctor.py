@@ -1,7 +1,7 @@
 """Looks at everything that exact counts lean on, and says of each thing found how to mend it."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -33,15 +33,27 @@ class Finding:
 
 
 def examine(site: Connections) -> list[Finding]:
-    """Every finding, in the order of the chain; a check that cannot be made is a finding too."""
+    """Every finding, in the order of the chain; a check that cannot be made is a finding too.
+
+    Raises ConfigurationError when Kafka refuses the credentials. Of a server that does not answer nothing more is
+    asked.
+    """
     found: list[Finding] = []
-    for check in (_brokers, _topics, _group, _clickhouse, _tables, _rights, _rules, _outcomes, _lag):
+    away: set[str] = set()
+    for check, servers in _CHECKS:
+        if away & servers:
+            continue
         try:
             found.extend(check(site))
         except Unavailable as error:
             level: Level = "note" if site.settings.topic_id else "act"  # such a broker answers little
+            if check in _FIRST:
+                away |= servers
+                level = "act"
             found.append(Finding(level, str(error), "see that the server answers, then ask again"))
         except OrgstatsError as error:
+            if check is _brokers:
+                raise
             found.append(Finding("act", str(error), "see that the settings are right, then ask again"))
     return found
 
@@ -230,3 +242,21 @@ def _lag(site: Connections) -> Iterator[Finding]:
                 f"{name}: the commit {one.committed:,} is ahead of what is stored, {one.position:,}",
                 "restart the consumers: they go back and count from what is stored",
             )
+
+
+_KAFKA: Final = frozenset({"Kafka"})
+_CLICKHOUSE: Final = frozenset({"ClickHouse"})
+_CHECKS: Final[tuple[tuple[Callable[[Connections], Iterator[Finding]], frozenset[str]], ...]] = (
+    (_brokers, _KAFKA),
+    (_topics, _KAFKA),
+    (_group, _KAFKA),
+    (_clickhouse, _CLICKHOUSE),
+    (_tables, _CLICKHOUSE),
+    (_rights, _CLICKHOUSE),
+    (_rules, _CLICKHOUSE),
+    (_outcomes, _CLICKHOUSE),
+    (_lag, _KAFKA | _CLICKHOUSE),
+)
+"""What is looked at, and whom each look asks."""
+_FIRST: Final = (_brokers, _clickhouse)
+"""The first to ask each server: without an answer there is none to the others."""

@@ -194,9 +194,12 @@ def _producer(site: Connections) -> Producer:
     }
     if site.settings.isolation != READ_COMMITTED:
         raise Refused("a redrive needs consumers with isolation.level=read_committed: others count what was taken back")
+    # Whoever asks for a producer has asked the admin client before, which tells of refused credentials.
     producer = Producer(
         {
+            "log_level": 2,
             **properties,
+            "error_cb": lambda _error: None,  # what librdkafka cannot mend comes out of the calls
             "transactional.id": f"orgstats-redrive-{site.settings.group}",
             "transaction.timeout.ms": 10_000,  # a killed redrive holds up consumers of the target this long
         }

@@ -10,6 +10,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from pydantic import Field, model_validator
 
 from orgstats.consumer.kafka import properties
+from orgstats.consumer.kafka.admin import Heard, metadata
 from orgstats.deploy.local.traffic import Record, Slot
 from orgstats.errors import ConfigurationError, Unavailable
 from orgstats.settings import Settings
@@ -74,7 +75,7 @@ def send(
     """Send until the records end or `stop` is set, then wait for the acknowledgements.
 
     Raises Unavailable when no broker answers within 10 s, and ConfigurationError for a property that librdkafka
-    refuses. Later failures are counted, not raised.
+    refuses, or credentials that the broker does. Later failures are counted, not raised.
     """
     (topic,) = settings.topic
     summary = Summary(topic)
@@ -82,12 +83,15 @@ def send(
     def count_failure(_error: KafkaError | None, _message: Message) -> None:
         summary.failed += 1
 
-    own = {"bootstrap.servers": settings.bootstrap_servers, "on_delivery": count_failure}
+    own: dict[str, Any] = {**settings.kafka, "bootstrap.servers": settings.bootstrap_servers}
+    heard = Heard(own)
     try:
-        producer = Producer({**PRODUCER_PROPERTIES, **settings.kafka, **own})
+        producer = Producer(
+            {"log_level": 2, **PRODUCER_PROPERTIES, **own, "on_delivery": count_failure, "error_cb": heard}
+        )
     except KafkaException as error:
         raise ConfigurationError(f"ORGSTATS_KAFKA__…: {error.args[0].str()}") from None
-    _reach(producer, topic)
+    _reach(producer, heard, topic)
     started = time.monotonic()
     sent = value_bytes = 0  # plain names: this loop is what limits the rate
     produce = producer.produce
@@ -113,11 +117,11 @@ def send(
     return summary
 
 
-def _reach(producer: Producer, topic: str) -> None:
+def _reach(producer: Producer, heard: Heard, topic: str) -> None:
     try:
-        found = producer.list_topics(topic, timeout=10).topics[topic]
+        found = metadata(producer, heard, topic).topics[topic]
     except KafkaException as error:
-        raise Unavailable(f"Kafka does not answer: {error.args[0].str()}") from None
+        raise Unavailable(f"Kafka: {error.args[0].str()}") from None
     if found.error:
         raise Unavailable(f"topic {topic}: {found.error.str()}")
 

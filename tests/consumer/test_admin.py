@@ -11,6 +11,9 @@ from confluent_kafka import KafkaError
 from orgstats.consumer.kafka.admin import Heard
 from orgstats.consumer.kafka.broker import Broker
 from orgstats.consumer.kafka.group import GroupConsumer, Topics
+from orgstats.consumer.ops.connections import open_site
+from orgstats.consumer.ops.doctor import examine
+from orgstats.consumer.settings import ConsumerSettings
 from orgstats.errors import ConfigurationError, Unavailable
 from tests.support.wait import wait_for
 
@@ -109,3 +112,23 @@ def test_a_connection_cut_while_authenticating_is_no_refusal() -> None:
     heard(KafkaError(KafkaError._AUTHENTICATION, "SASL authentication error: invalid credentials"))
     with pytest.raises(ConfigurationError, match="refuses the credentials in ORGSTATS_KAFKA__SASL"):
         heard.check()
+
+
+def test_silence_names_the_token_endpoint_too() -> None:
+    """An endpoint that answers 503 is asked again for a minute, in which librdkafka says nothing."""
+    told = str(Heard(_oauth("http://127.0.0.1:1/token")).silence("metadata"))
+    assert "metadata timed out; maybe the token endpoint http://127.0.0.1:1/token gives no token" in told
+
+
+def test_the_doctor_asks_a_server_that_is_away_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each further check would wait just as long."""
+    monkeypatch.setattr("orgstats.consumer.kafka.admin.ANSWER_SECONDS", 1.0)
+    env = {
+        "ORGSTATS_BOOTSTRAP_SERVERS": NOBODY["bootstrap.servers"],
+        "ORGSTATS_TOPIC": "outcomes",
+        "ORGSTATS_CLICKHOUSE_URL": "clickhouse://u:S3cret@127.0.0.1:1/x",
+    }
+    kafka, clickhouse = examine(open_site(ConsumerSettings.from_env(env)))
+    assert kafka.what.startswith("Kafka does not answer at 127.0.0.1:1")
+    assert clickhouse.what.startswith("ClickHouse does not answer")
+    assert (kafka.level, clickhouse.level) == ("act", "act")

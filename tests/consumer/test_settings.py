@@ -27,6 +27,8 @@ OAUTH = {"SECURITY_PROTOCOL": "sasl_plaintext", "SASL_MECHANISM": "OAUTHBEARER"}
         ({"SECURITY_PROTOCOL": "sasl_ssl", "SASL_PASSWORD": "S3cret"}, "SASL_MECHANISM", "SCRAM-SHA-512"),
         ({**SASL, "SASL_MECHANISM": "DIGEST", "SASL_PASSWORD": "S3cret"}, "SASL_MECHANISM", "Unsupported"),
         (SASL, "SASL_USERNAME", "must be set"),
+        ({"SASL_PASSWORD": "S3cret"}, "SECURITY_PROTOCOL", "is plaintext, which sends no sasl.password"),
+        ({**SASL, "SECURITY_PROTOCOL": "SSL"}, "SECURITY_PROTOCOL", "is ssl, which sends no sasl.username"),
         ({"SECURITY_PROTOCOL": "tls"}, "SECURITY_PROTOCOL", "tls"),
         (OAUTH, "SASL_OAUTHBEARER_METHOD", "oidc"),
         ({**OAUTH, "SASL_OAUTHBEARER_METHOD": "oidc"}, "SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL", "mandatory"),
