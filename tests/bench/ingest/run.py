@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from tests.bench.ingest import freshness, rules
-from tests.bench.ingest.parts import parts
 from tests.bench.ingest.stage import RAW, Run, Stage, running
 from tests.bench.report import DOCS, Spread, bar_chart, machine, table, write_section
 from tests.bench.usage import say
@@ -36,12 +35,11 @@ Runs = dict[str, list[Run]]
 
 
 class Rest(NamedTuple):
-    """What is measured once: a backlog of 10 million, many cells, freshness, and the profile."""
+    """What is measured once: a backlog of 10 million, many cells, and freshness."""
 
     backlog: Run
     memory: Run
     fresh: freshness.Fresh
-    profile: str
 
 
 def run(*, quick: bool) -> dict[str, float]:
@@ -58,7 +56,6 @@ def run(*, quick: bool) -> dict[str, float]:
                 stage.consume(stage.topic(10_000_000)),
                 _consume_with_many_cells(stage),
                 freshness.measure(stage),
-                parts(stage, large),
             )
             _write(found, peers, raw, rest)
     return {
@@ -161,7 +158,6 @@ def _write(found: Runs, peers: Runs, raw: Runs, rest: Rest) -> None:
         f"{table(names, rows)}\n\n![Records a second]({'images/ingest.svg'})\n\n{goals}\n"
     )
     write_section("ingest", text)
-    write_section("parts", rest.profile)
 
 
 def _more(found: Runs) -> float:
