@@ -1,22 +1,25 @@
 """From assigned places to counting partitions: ask broker and store, decide where to go on, load what is needed."""
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import structlog
 
-from orgstats.consumer import metrics
+from orgstats.consumer import cutback, metrics
 from orgstats.consumer.checkpoint import Assigned, committed_topic_id, earliest_clock_ms
 from orgstats.consumer.counting import resume
-from orgstats.consumer.counting.batch import BatchCounter
+from orgstats.consumer.counting.batch import BatchCounter, Record
 from orgstats.consumer.counting.completeness import SeenEnds
 from orgstats.consumer.counting.limits import DeadLetterLimits
 from orgstats.consumer.counting.partition import Partition
-from orgstats.consumer.counting.resume import SourceFacts
-from orgstats.consumer.counting.source import Source, chunk_of
+from orgstats.consumer.counting.resume import Progress, SourceFacts
+from orgstats.consumer.counting.source import CHUNK_LENGTH, Source, chunk_of
 from orgstats.consumer.kafka.group import Committed, GroupConsumer, TopicPartition, Topics
+from orgstats.consumer.kafka.reader import LogReader
 from orgstats.consumer.store.store import Store
+from orgstats.consumer.store.taking_back import take_back
 from orgstats.errors import ConfigurationError, Refused, Unavailable
 
 logger = structlog.get_logger("orgstats.consumer")
@@ -27,11 +30,15 @@ _NO_UUID = {"", "AAAAAAAAAAAAAAAAAAAAAA"}
 
 @dataclass(frozen=True, slots=True)
 class OpenPartition:
-    """A partition that is being counted, as what it was assigned, and where its log was seen to end."""
+    """A partition that is being counted, as what it was assigned, and where its log was seen to end.
+
+    `epoch` is the leader epoch of the record before the one that is read first, where the broker shall check it.
+    """
 
     assigned: Assigned
     partition: Partition
     seen: SeenEnds
+    epoch: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +53,24 @@ class CountingOptions:
     accept_skip: bool
     allow_compaction: bool
     dead_letter_limits: DeadLetterLimits
+    kafka_properties: Mapping[str, Any]
 
 
 def open_partitions(
-    tps: Sequence[TopicPartition], log: GroupConsumer, topics: Topics, store: Store, counting: CountingOptions
+    tps: Sequence[TopicPartition],
+    log: GroupConsumer,
+    topics: Topics,
+    store: Store,
+    counting: CountingOptions,
+    suspects: Collection[TopicPartition] = (),
 ) -> dict[TopicPartition, OpenPartition]:
     """Partitions ready to be read from their `next_offset`.
 
-    Failure semantics: nothing is stored but the registration of new sources, and sums of what cannot be counted
-    again, both of which may be repeated. Raises Unavailable (again later), Refused or ConfigurationError (an
-    operator decides).
+    Of `suspects` something says that the log is not the one that was counted: it is compared first.
+
+    Failure semantics: nothing is stored but the registration of new sources, sums of what cannot be counted again,
+    and what follows from a log that was cut back, all of which may be repeated. Raises Unavailable (again later),
+    Refused or ConfigurationError (an operator decides).
     """
     names = sorted({topic for topic, _ in tps})
     if not counting.allow_compaction and not counting.topic_id:  # who has no UUIDs need not tell its settings
@@ -65,18 +80,52 @@ def open_partitions(
     now_ms = earliest_clock_ms(store)
     found = _found(sources, log, topics, store, counting.fingerprint)
     _register(sources, found, store, counting.isolation)
-    return {
-        tp: OpenPartition(
-            Assigned(
-                None if counting.topic_id else uuids[tp[0]],
-                source.topic_id,
-                found[tp].progress.rewinds if found[tp].progress else 0,  # type: ignore[union-attr]
-            ),
-            _open(source, found[tp], store, counting),
+    for tp, source in sources.items():
+        if tp in suspects or _is_suspect(found[tp], chains=not counting.allow_compaction):
+            found[tp] = _compare(source, found[tp], store, counting)
+        found[tp] = cutback.with_cut(found[tp])
+    opened = {}
+    for tp, source in sources.items():
+        progress, partition = found[tp].progress, _open(source, found[tp], store, counting)
+        uuid = None if counting.topic_id else uuids[tp[0]]
+        opened[tp] = OpenPartition(
+            Assigned(uuid, source.topic_id, progress.rewinds if progress else 0),
+            partition,
             _seen(found[tp], now_ms),
+            None if tp in suspects else _epoch(progress, partition),
         )
-        for tp, source in sources.items()
-    }
+    return opened
+
+
+def _is_suspect(found: SourceFacts, *, chains: bool) -> bool:
+    """Whether the log ends before what was counted, or has to be compared now because nothing of it is read again."""
+    progress = found.progress
+    if progress is None:
+        return False
+    unread = progress.next_offset == chunk_of(progress.next_offset) or found.low > chunk_of(progress.next_offset)
+    return found.end < progress.next_offset or (
+        chains and unread and progress.mark.leader_epoch < 0 < progress.mark.chain
+    )
+
+
+def _epoch(progress: Progress | None, partition: Partition) -> int | None:
+    """The epoch of the last record that was counted, where counting goes on behind it without reading it again."""
+    if progress is None or progress.mark.leader_epoch < 0 or partition.next_offset != progress.next_offset:
+        return None
+    return progress.mark.leader_epoch
+
+
+def _compare(source: Source, found: SourceFacts, store: Store, counting: CountingOptions) -> SourceFacts:
+    with LogReader(counting.kafka_properties, counting.isolation) as reader:
+
+        def read(first: int, end: int) -> Iterator[Sequence[Record]]:
+            for run, _ in reader.read((source.topic, source.partition), first, end):
+                yield cast("Sequence[Record]", run)
+
+        try:
+            return cutback.look_for_cut(source, found, read, store, chains=not counting.allow_compaction)
+        except Refused as error:
+            raise Unavailable(f"the log changes while it is compared: {error}") from error
 
 
 def _seen(found: SourceFacts, now_ms: int) -> SeenEnds:
@@ -126,6 +175,7 @@ def _found(
     other_fingerprint = [
         s for s in sources.values() if s.source_id not in progress or progress[s.source_id].fingerprint != fingerprint
     ]
+    chunks = store.chunks({s: _first_read(s, progress, commits.get(tp)) for tp, s in sources.items()})
     highest, gaps = store.highest_chunks(other_fingerprint), store.recent_gaps(sources.values())
     return {
         tp: SourceFacts(
@@ -137,9 +187,17 @@ def _found(
             repairs.get(source.source_id, {}),
             highest.get(source.source_id, -1),
             gaps.get(source.source_id, ()),
+            chunks.get(source.source_id, {}),
         )
         for tp, source in sources.items()
     }
+
+
+def _first_read(source: Source, progress: Mapping[int, Progress], commit: Committed | None) -> int:
+    """The first offset of which chunks are to be known: all that may be read again, and the one before."""
+    known = progress.get(source.source_id)
+    counted = known.next_offset if known else 0
+    return max(chunk_of(min(counted, commit.next_offset if commit else counted)) - CHUNK_LENGTH, 0)
 
 
 def _own_commit(commit: Committed | None, source: Source) -> int | None:
@@ -170,6 +228,9 @@ def _open(source: Source, found: SourceFacts, store: Store, counting: CountingOp
     _report(source, found, start)
     for first, end in resume.left_behind(found, start):
         store.sum_hours(source, first, end)
+    if gone := cutback.chunks_without_log(found):
+        take_back(store, source, gone, found.repairs, cast("Progress", found.progress))
+        found = replace(found, repairs=store.repairs([source]).get(source.source_id, {}))
 
     def attempt(first_offset: int) -> resume.Attempt:
         return resume.attempt(first_offset, found, counting.fingerprint)
@@ -179,7 +240,7 @@ def _open(source: Source, found: SourceFacts, store: Store, counting: CountingOp
     )
     if start.load_stored:
         stored = store.chunk(source, chunk_of(start.start))
-        partition.chunk.load(stored.cells, stored.project_cells)
+        partition.load(stored, resume.after_cut(partition.chunk.first_offset, found))
         repair = found.repairs.get(partition.chunk.first_offset)
         if found.progress is not None and (repair or found.progress).fingerprint != counting.fingerprint:
             unfinished = repair is not None and repair.fingerprint != found.progress.fingerprint

@@ -95,6 +95,8 @@ class Checkpoints:
                 one.assigned.rewinds,
                 one.changes.fingerprint_before,
                 one.changes.summed_from,
+                one.changes.mark,
+                one.changes.cut,
             )
             for one in work
         ]
@@ -140,6 +142,8 @@ class Checkpoints:
         progress = self._store.progress([one.changes.source for one in work])
         for one in work:
             found = progress.get(one.changes.source.source_id)
+            if found is not None and found.rewinds > one.assigned.rewinds:
+                raise StoreWentBack("{}/{}: set back by another process".format(*one.tp))
             if (found.next_offset if found else -1) < one.stored_offset:
                 topic, partition = one.tp
                 held = found.next_offset if found else 0

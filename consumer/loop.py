@@ -23,7 +23,7 @@ from orgstats.consumer.checkpoint import (
 )
 from orgstats.consumer.counting.batch import BatchCounter, Record
 from orgstats.consumer.counting.fingerprint import fingerprint_of
-from orgstats.consumer.counting.partition import Partition
+from orgstats.consumer.counting.partition import LogChanged, Partition
 from orgstats.consumer.counting.rule_history import RuleHistory
 from orgstats.consumer.health import HEALTH
 from orgstats.consumer.kafka.group import Fenced, GroupConsumer, ReadBatch, TopicPartition, Topics
@@ -90,6 +90,8 @@ class Loop:
         self._leaving = False  # the last commit before partitions go has to be waited for
         self._reopening = False  # nothing is read until what was counted is stored; see `_lose_position`
         self._was: dict[TopicPartition, Assigned] = {}  # what is being opened again was assigned as this
+        self._suspects: set[TopicPartition] = set()
+        """Partitions whose log may not be the one that was counted; compared when they are opened."""
         self._broken = False
         self._fenced = -FENCED_AGAIN_SECONDS
         self._counting = self._count_by(self._store.run(load_history))
@@ -168,6 +170,7 @@ class Loop:
         for trouble in batch.troubles:
             _kafka_error(trouble)
         if batch.lost_position:
+            self._suspects.update(batch.lost_position)
             self._lose_position()
         self._settle(now)
         self._begin_checkpoint(now)
@@ -181,7 +184,11 @@ class Loop:
                 continue
             partition = self._partitions[tp].partition
             chunk, moved, halted = partition.chunk, partition.out_of_bounds, partition.halted
-            partition.count(cast("Sequence[Record]", run))
+            try:
+                partition.count(cast("Sequence[Record]", run))
+            except LogChanged as error:
+                self._suspect(tp, error)
+                return
             metrics.records.labels(tp[0]).inc(len(run))
             metrics.out_of_bounds.labels(tp[0]).inc(partition.out_of_bounds - moved)
             if partition.chunk is not chunk:
@@ -192,7 +199,17 @@ class Loop:
             failpoint("after_decode")
         for tp, next_offset in batch.ends:
             if tp in self._partitions:
-                self._partitions[tp].partition.advance(next_offset)
+                try:
+                    self._partitions[tp].partition.advance(next_offset)
+                except LogChanged as error:
+                    self._suspect(tp, error)
+                    return
+
+    def _suspect(self, tp: TopicPartition, error: LogChanged) -> None:
+        """What is read again is not what was counted: compare, and open the partitions anew."""
+        logger.warning("the log has changed", topic=tp[0], partition=tp[1], error=str(error))
+        self._suspects.add(tp)
+        self._open_again()
 
     def _halt(self, tp: TopicPartition, why: str) -> None:
         logger.error("halted", why=why)
@@ -391,7 +408,9 @@ class Loop:
         if not self._unopened or self._flight is not None or now < self._timer.open:
             return
         try:
-            opened = open_partitions(self._unopened, self._log, self._topics, self._store, self._counting)
+            opened = open_partitions(
+                self._unopened, self._log, self._topics, self._store, self._counting, self._suspects
+            )
         except Unavailable as error:
             self._timer.open = now + 1.0
             self._pause_for("not opened", on=True)
@@ -402,7 +421,11 @@ class Loop:
         self._partitions, self._unopened = opened, []
         self._was.clear()
         self._timer.heartbeat = 0.0  # also tells of partitions without a record that they are complete
-        self._log.start({tp: one.partition.next_offset for tp, one in opened.items()})
+        self._suspects.clear()
+        self._log.start(
+            {tp: one.partition.next_offset for tp, one in opened.items()},
+            {tp: one.epoch for tp, one in opened.items() if one.epoch is not None},
+        )
         self._failures = 0  # ClickHouse has just answered; and what is quiet has to be read before it can be stored
         self._pause_for("not stored", on=False)
         self._pause_for("not opened", on=False)
@@ -471,6 +494,7 @@ class Loop:
             settings.accept_skip,
             settings.allow_compaction,
             settings.dead_letter_limits,
+            settings.kafka_properties(),
         )
 
 

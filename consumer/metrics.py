@@ -116,6 +116,13 @@ gap_offsets = Counter(
     ["topic", "partition"],
     registry=REGISTRY,
 )
+log_cuts = Counter(
+    "orgstats_log_cuts_total",
+    "Logs that were cut back below what was counted (an unclean election, a restored broker); what vanished is listed"
+    " in `gaps` and taken back. Find out what the cluster lost.",
+    ["topic", "partition"],
+    registry=REGISTRY,
+)
 rebalances = Counter(
     "orgstats_rebalances_total",
     "Assignments, revocations and losses. Many: check session.timeout.ms and restarts.",

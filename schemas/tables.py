@@ -10,6 +10,7 @@ UInt8 = Annotated[int, "UInt8"]
 UInt16 = Annotated[int, "UInt16"]
 UInt32 = Annotated[int, "UInt32"]
 UInt64 = Annotated[int, "UInt64"]
+Int32 = Annotated[int, "Int32"]
 UInt128 = Annotated[int, "UInt128"]
 Boolean = Annotated[bool, "Bool"]
 Text = Annotated[str, "String"]
@@ -84,6 +85,11 @@ class ProgressRow(NamedTuple):
     complete_until: Moment
     partitions: UInt32
     fingerprint: Text
+    leader_epoch: Int32
+    chain: UInt64
+    chain_from: UInt64
+    cut_at: UInt64
+    cut_to: UInt64
     written_at: Moment
     version: UInt64
     summed_from: UInt64
@@ -95,6 +101,22 @@ class RetiredTopicRow(NamedTuple):
     topic: Text
     retired: Boolean
     at: Moment
+
+
+class ChunkRow(NamedTuple):
+    """`chunks`: a closed chunk and the log that it was counted of."""
+
+    source_id: UInt64
+    chunk: UInt64
+    revision: UInt16
+    rewinds: UInt16
+    leader_epoch: Int32
+    chain: UInt64
+    chain_from: UInt64
+    earliest: Bucket
+    latest: Bucket
+    written_at: Moment
+    version: UInt64
 
 
 class SummedRow(NamedTuple):
@@ -120,6 +142,7 @@ class RepairRow(NamedTuple):
     source_id: UInt64
     chunk: UInt64
     revision: UInt16
+    rewinds: UInt16
     fingerprint: Text
     why: Text
     at: Moment
@@ -290,6 +313,7 @@ TABLES: dict[str, type[tuple[Any, ...]]] = {
     "sources": SourceRow,
     "progress": ProgressRow,
     "retired_topics": RetiredTopicRow,
+    "chunks": ChunkRow,
     "summed": SummedRow,
     "gaps": GapRow,
     "repairs": RepairRow,

@@ -17,6 +17,7 @@ import msgspec
 
 from orgstats.consumer.counting.chunk import Tally
 from orgstats.consumer.counting.decode import LAST_BUCKET, AgeLimits, Undecodable, bucket_of, decode, event_second
+from orgstats.consumer.counting.packing import packed
 from orgstats.consumer.counting.rule_history import RuleHistory
 from orgstats.schemas.event import Event
 from orgstats.schemas.outcomes import BUCKET_SECONDS
@@ -56,6 +57,7 @@ class Record(Protocol):
     def key(self) -> bytes | None: ...
     def timestamp(self) -> tuple[int, int]: ...
     def headers(self) -> list[tuple[str, bytes | None]] | None: ...
+    def leader_epoch(self) -> int | None: ...
 
 
 class Rejected(NamedTuple):
@@ -68,8 +70,12 @@ class Rejected(NamedTuple):
 
 @dataclass(slots=True)
 class RunResult:
-    """What came of a run: dead letters, how many events had a time out of bounds, the highest Kafka timestamp."""
+    """What came of a run: dead letters, how many events had a time out of bounds, the highest Kafka timestamp.
 
+    `row` is the run as `packed` gives it, for the chain over the log.
+    """
+
+    row: bytes = b""
     refusals: list[Rejected] = field(default_factory=list)
     out_of_bounds: int = 0
     highest_ms: int = -1
@@ -104,7 +110,7 @@ class BatchCounter:
         """Count a run in offset order into `pending`; nothing is raised for bad records."""
         if len(self._buckets) > _REMEMBERED:
             self._buckets.clear()
-        counted = RunResult()
+        counted = RunResult(packed(run))
         if pending.kinds is None:
             self._count_odd(run, range(len(run)), pending, counted)
         else:
@@ -135,7 +141,7 @@ class BatchCounter:
             pending.tallies.setdefault(key, 0)  # its place in the order
             return key[2], key
 
-        counted.highest_ms = kinds.count(run, first, odd)
+        counted.highest_ms = kinds.count(counted.row, first, odd)
         self._count_odd(run, odd, pending, counted)
 
     def _key(self, value: bytes) -> PendingKey | None:

@@ -11,6 +11,7 @@ MAX_REASONS: Final = 1000
 MAX_REASON_LENGTH: Final = 64
 OTHER_REASON: Final = "other"
 _UINT64_MAX: Final = (1 << 64) - 1
+_BEYOND_ALL: Final = 1 << 48
 _HOUR: Final = 3600
 _SUMMED: Final = tuple(map(int, STAT_OUTCOMES["received"]))
 """Outcomes 0, 1 and 2: the columns of `hour_counts`."""
@@ -138,24 +139,41 @@ class Chunk:
         """Version of a row that is written now."""
         return version_of(self.revision, self.next_offset)
 
-    def load(self, cells: Mapping[CellKey, Stored], project_cells: Mapping[ProjectKey, Stored]) -> None:
+    def load(
+        self,
+        cells: Mapping[CellKey, Stored],
+        project_cells: Mapping[ProjectKey, Stored],
+        revision: int = 0,
+        cut_at: int = _BEYOND_ALL,
+    ) -> None:
         """Start from stored cells, because retention has deleted the head of the chunk.
 
         For each cell, events below the position that its stored version holds are skipped afterwards; this is
         exact also after a torn flush, when the cells were stored up to different positions. The hours are
         stored again, since their sums are written after the cells.
+
+        Cells older than `revision` were counted before the log was cut back at `cut_at`: they hold none of the
+        events from there on, and are written anew.
         """
+
+        def counted_to(version: int) -> int:
+            reached = next_offset_of(version)
+            return reached if revision_of(version) >= revision else min(reached, cut_at)
+
         versions = [stored.version for stored in (*cells.values(), *project_cells.values())]
-        self.revision = max([self.revision, *map(revision_of, versions)])
-        self.skip_until = max([0, *map(next_offset_of, versions)])
+        self.revision = max([self.revision, revision, *map(revision_of, versions)])
+        self.skip_until = max([0, *map(counted_to, versions)])
         for key, stored in cells.items():
-            counted_to = next_offset_of(stored.version)
-            self.cells[key] = Count(stored.quantity, stored.events, counted_to)
+            self.cells[key] = Count(stored.quantity, stored.events, counted_to(stored.version))
             self._reasons.add(key.reason)
+            if revision_of(stored.version) < revision:
+                self.changed.add(key)
         if self.project_cells is not None:
             for project_key, stored in project_cells.items():
-                counted_to = next_offset_of(stored.version)
-                self.project_cells[project_key] = Count(stored.quantity, stored.events, counted_to)
+                count = Count(stored.quantity, stored.events, counted_to(stored.version))
+                self.project_cells[project_key] = count
+                if revision_of(stored.version) < revision:
+                    self.changed_projects.add(project_key)
         self._sum_hours(cells)
 
     def add(self, tallies: Iterable[tuple[Tally, int]]) -> None:

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from orgstats.consumer.counting.batch import BatchCounter, Pending, Record
+from orgstats.consumer.counting.chain import Chain, Mark
 from orgstats.consumer.counting.chunk import CellKey, Chunk, HourCount, ProjectKey, Stored
 from orgstats.consumer.counting.limits import DeadLetterLimits, DeadLetterWatch
-from orgstats.consumer.counting.resume import Attempt, Resume
+from orgstats.consumer.counting.resume import Attempt, Cut, Resume
 from orgstats.consumer.counting.source import Source, chunk_of
 from orgstats.schemas.outcomes import NAMED_OUTCOMES
 
@@ -48,6 +49,24 @@ class ChunkChanges:
     hours: list[HourCount]
 
 
+class LogChanged(Exception):
+    """The log has other records than those that were counted: it was cut back, and has grown again."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedChunk:
+    """A chunk that is counted to its end, and the log that it was counted of.
+
+    `earliest` and `latest` are the buckets of its cells, both inclusive, 0 when it has none.
+    """
+
+    first_offset: int
+    revision: int
+    mark: Mark
+    earliest: int
+    latest: int
+
+
 @dataclass(frozen=True, slots=True)
 class PartitionChanges:
     """What one partition has to store so that everything below `next_offset` is stored.
@@ -61,6 +80,8 @@ class PartitionChanges:
     kafka_timestamp_ms: int
     fingerprint_before: str
     summed_from: int
+    mark: Mark
+    cut: Cut
     chunks: list[ChunkChanges]
     notes: "Notes"
 
@@ -70,13 +91,15 @@ class Notes:
     """What is to be stored beside counts, since it was last stored.
 
     `begun` holds (chunk, revision, why) that must be recorded before their rows; `withdrawn` (offset,
-    revision) of dead letters that this fingerprint can decode; `gap` (from, to, why).
+    revision) of dead letters that this fingerprint can decode; `gap` (from, to, why); `closed` chunks come after their
+    counts.
     """
 
     dead_letters: list[DeadRecord] = field(default_factory=list)
     withdrawn: list[tuple[int, int]] = field(default_factory=list)
     begun: list[tuple[int, int, str]] = field(default_factory=list)
     gap: tuple[int, int, str] | None = None
+    closed: list[ClosedChunk] = field(default_factory=list)
 
 
 class Partition:
@@ -112,6 +135,9 @@ class Partition:
         self._pending = batch.pending()
         self._closed: list[Chunk] = []
         self._reconcile: dict[int, set[int]] = {}
+        self._chain = Chain(start.start)
+        self._leader_epoch = start.mark.leader_epoch
+        self._verify_at = start.counted if start.start < start.counted else None
         self._notes = Notes(gap=(*start.gap, start.gap_why) if start.gap else None)
         self.chunk = (
             Chunk(chunk_of(start.start), projects=projects)
@@ -119,6 +145,19 @@ class Partition:
             else self._open(chunk_of(start.start))
         )
         self.chunk.next_offset = start.start
+
+    def load(self, stored: StoredChunk, again: Attempt | None = None) -> None:
+        """Go on from what is stored of the open chunk, whose head the log no longer has.
+
+        If the log was cut back within it, `again` is the revision in which counts go on: what was counted of
+        vanished records stays, since it cannot be told from that of deleted ones, and what came instead is added.
+        """
+        if again is None:
+            self.chunk.load(stored.cells, stored.project_cells)
+            return
+        if again.begins:
+            self._notes.begun.append((self.chunk.first_offset, again.revision, again.why))
+        self.chunk.load(stored.cells, stored.project_cells, again.revision, self._start.cut.at)
 
     @property
     def next_offset(self) -> int:
@@ -167,6 +206,7 @@ class Partition:
         """Move over offsets that hold no record: control records and aborted transactions at the log's end."""
         if self.halted:
             return
+        self._verify(next_offset)
         if next_offset >= self.chunk.end:
             self._close(next_offset)
         self.chunk.next_offset = max(self.chunk.next_offset, next_offset)
@@ -197,6 +237,8 @@ class Partition:
             self.kafka_timestamp_ms,
             self._start.fingerprint_before if self.next_offset < self._start.fingerprint_before_until else "",
             self._start.summed_from,
+            self._mark(),
+            self._start.cut,
             [_changes(s) for s in (*self._closed, self.chunk) if s.changed or s.changed_projects or s.changed_hours],
             notes,
         )
@@ -216,18 +258,51 @@ class Partition:
         notes.dead_letters[:0] = changes.notes.dead_letters
         notes.withdrawn[:0] = changes.notes.withdrawn
         notes.begun[:0] = changes.notes.begun
+        notes.closed[:0] = changes.notes.closed
         notes.gap = changes.notes.gap
 
+    def _mark(self) -> Mark:
+        return Mark(self._leader_epoch, self._chain.value, self._chain.chain_from)
+
     def _count_within(self, run: Sequence[Record]) -> None:
+        """Count records of the open chunk; at the position that was counted before, the log has to be the same."""
+        if self._verify_at is not None:
+            cut = bisect_left(run, self._verify_at, key=_offset)
+            if cut:
+                self._refuse_newer(run[cut - 1])
+                self._count_part(run[:cut])
+            if cut < len(run) and not self.halted:
+                self._verify(run[cut].offset())
+                self._count_part(run[cut:])
+            return
+        self._count_part(run)
+
+    def _refuse_newer(self, record: Record) -> None:
+        """Epochs only grow along a log: what was counted before cannot have a later one than its last record had."""
+        known, epoch = self._start.mark.leader_epoch, record.leader_epoch()
+        if epoch is not None and -1 < known < epoch:
+            raise LogChanged(f"the record at offset {record.offset()} was written in epoch {epoch}, after {known}")
+
+    def _verify(self, next_offset: int) -> None:
+        if self._verify_at is None or next_offset < self._verify_at:
+            return
+        mark, self._verify_at = self._start.mark, None
+        if mark.chain and self._chain.chain_from == mark.chain_from and self._chain.value != mark.chain:
+            raise LogChanged(f"the records below offset {self._start.counted} are not those that were counted")
+
+    def _count_part(self, run: Sequence[Record]) -> None:
         if run[0].offset() < self.chunk.skip_until:
             self._count_unheld(run)
         else:
             self._count_run(run, self._pending)
         self.last_timestamp_ms = run[-1].timestamp()[1]
+        epoch = run[-1].leader_epoch()
+        self._leader_epoch = -1 if epoch is None else epoch
         self.chunk.next_offset = run[-1].offset() + 1
 
     def _count_run(self, run: Sequence[Record], pending: Pending) -> None:
         counted = self._batch.count(run, pending)
+        self._chain.add(counted.row)
         self.kafka_timestamp_ms = max(self.kafka_timestamp_ms, counted.highest_ms)
         self.out_of_bounds += counted.out_of_bounds
         dead = [DeadRecord(run[at], code, text, self.chunk.revision) for at, code, text in counted.refusals]
@@ -272,9 +347,31 @@ class Partition:
     def _close(self, next_offset: int) -> None:
         """Finish the open chunk and open the one that holds `next_offset`."""
         self._fold()
+        self._verify(self.chunk.end)
+        self._close_chain()
         self.chunk.next_offset = self.chunk.end
         self._closed.append(self.chunk)
         self.chunk = self._open(chunk_of(next_offset))
+
+    def _close_chain(self) -> None:
+        """Note of which log the chunk was counted; if it was closed before, it has to be the same."""
+        chunk, mark = self.chunk, self._mark()
+        known = self._start.closed.get(chunk.first_offset)
+        if known and known.chain and known.chain_from == mark.chain_from and known.chain != mark.chain:
+            raise LogChanged(f"the records of {chunk.first_offset} to {chunk.end} are not those that were counted")
+        if known is not None and known.chain_from < mark.chain_from:
+            mark = known  # of more records than the log still has
+        buckets = [key.bucket for key in chunk.cells]
+        self._notes.closed.append(
+            ClosedChunk(
+                chunk.first_offset,
+                chunk.revision,
+                mark,
+                min(buckets, default=0),
+                max(buckets, default=0),
+            )
+        )
+        self._chain = Chain(chunk.end)
 
     def _open(self, first_offset: int) -> Chunk:
         attempt = self._attempt(first_offset)

@@ -2,14 +2,17 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, NamedTuple
 
+from orgstats.consumer.counting.chain import NO_MARK, Mark
 from orgstats.consumer.counting.source import CHUNK_LENGTH, Source, chunk_end, chunk_of
 from orgstats.errors import Refused
 
 FINGERPRINT_CHANGED: Final = "the fingerprint changed"
 """Why of a repair with which a fingerprint came into force: chunks after it were counted with it, until the next."""
 COUNTED_AGAIN: Final = "counted again after the fingerprint had changed"
+LOG_CUT_BACK: Final = "log cut back"
+"""Why of a repair of a chunk, and of a gap, whose records are no longer those that were counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +24,35 @@ class Registration:
     first_offset: int = 0
 
 
+class Cut(NamedTuple):
+    """The last time a log was cut back, at offset `at`; nothing when it never was.
+
+    Chunks that begin before `to`, from that of `at` on, hold counts of records that the log no longer has until they
+    are counted again; a repair begun at these `rewinds` of the source says that this was begun.
+    """
+
+    rewinds: int = 0
+    at: int = 0
+    to: int = 0
+
+
+NO_CUT: Final = Cut()
+
+
+class Chunk(NamedTuple):
+    """What `chunks` holds of a closed chunk: the log it was counted of, at how many rewinds of the source."""
+
+    mark: Mark
+    rewinds: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Progress:
     """What `progress` holds of a source: every record below `next_offset` is counted, by `fingerprint`.
 
     Chunks from `summed_from` on have sums by hour; 0 when all have. Counts are complete until `complete_until_ms`,
-    epoch milliseconds; 0 when unknown.
+    epoch milliseconds; 0 when unknown. `mark` says of which log the open chunk was counted; its chunk
+    is that of the last offset below `next_offset`.
     """
 
     next_offset: int
@@ -35,18 +61,28 @@ class Progress:
     kafka_timestamp_ms: int = 0
     summed_from: int = 0
     complete_until_ms: int = 0
+    mark: Mark = NO_MARK
+    cut_at: int = 0
+    cut_to: int = 0
+
+    @property
+    def cut(self) -> Cut:
+        """The last time the log was cut back."""
+        return Cut(self.rewinds, self.cut_at, self.cut_to)
 
 
 @dataclass(frozen=True, slots=True)
 class Repair:
     """A revision above 0 of one chunk, and the fingerprint it was counted with.
 
-    `new_fingerprint` is the fingerprint that came into force with this chunk, if one did.
+    `new_fingerprint` is the fingerprint that came into force with this chunk, if one did. `rewinds` are the source's
+    when the chunk was last counted again.
     """
 
     revision: int
     fingerprint: str
     new_fingerprint: str = ""
+    rewinds: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +92,7 @@ class SourceFacts:
     `low` and `end` are the log's; `committed` is None when the group has no commit for this very topic.
     `highest_chunk` is the last one with stored cells, -1 for none; only known where `progress` is not of the
     fingerprint that counts now: a torn flush may have stored more than `progress` tells of. `gaps` are listed lately.
+    `chunks` are the closed ones that may be read again.
     """
 
     low: int
@@ -66,6 +103,7 @@ class SourceFacts:
     repairs: Mapping[int, Repair] = field(default_factory=dict)
     highest_chunk: int = -1
     gaps: Collection[tuple[int, int]] = ()
+    chunks: Mapping[int, Chunk] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +115,8 @@ class Resume:
     `log_end` is where the log ended then: nothing beyond it can have been stored yet. A change of fingerprint is only
     done with, and `progress` has the new one, when all that `fingerprint_before` may have stored is counted again.
     `summed_from` is what `progress` will say: the chunk of `start` is counted or loaded whole, and so summed.
+    What is read again has to be the log that was counted: at `counted` its `mark` must be reached, and at the end of
+    the `closed` chunks theirs.
     """
 
     start: int
@@ -90,6 +130,10 @@ class Resume:
     fingerprint_before: str = ""
     fingerprint_before_until: int = 0
     summed_from: int = 0
+    counted: int = 0
+    mark: Mark = NO_MARK
+    closed: Mapping[int, Mark] = field(default_factory=dict)
+    cut: Cut = NO_CUT
 
 
 def resume(
@@ -106,12 +150,6 @@ def resume(
     """
     _refuse_other_grid(source, found.registration, isolation)
     counted = counted_below(found)
-    if found.end < counted:
-        raise Refused(
-            f"{source.topic}/{source.partition} ends at offset {found.end}, but records below {counted} have been "
-            "counted: the log was cut back and its offsets were given out anew. Recount what it holds now: "
-            f"orgstats replay apply --repair --rewind --topic {source.topic} --partitions {source.partition}"
-        )
     if allow_compaction:
         found = replace(found, low=max(found.low, counted))
     position = _position(found, counted, accept_skip=accept_skip)
@@ -141,7 +179,24 @@ def resume(
         fingerprint_before=found.progress.fingerprint if found.progress else "",
         fingerprint_before_until=stored_until,
         summed_from=min(found.progress.summed_from, head) if found.progress else 0,
+        counted=found.progress.next_offset if found.progress else 0,
+        mark=found.progress.mark if found.progress else NO_MARK,
+        closed=same_log(found),
+        cut=found.progress.cut if found.progress else NO_CUT,
     )
+
+
+def same_log(found: SourceFacts) -> dict[int, Mark]:
+    """Marks of closed chunks by first offset, as far as they are counted since the log was last cut back.
+
+    A torn flush may have stored one without the progress that says that it is counted.
+    """
+    cut, counted = (found.progress.cut, found.progress.next_offset) if found.progress else (NO_CUT, 0)
+    return {
+        first: chunk.mark
+        for first, chunk in found.chunks.items()
+        if chunk_end(first) <= counted and not (chunk_of(cut.at) <= first < cut.to and chunk.rewinds < cut.rewinds)
+    }
 
 
 def counted_below(found: SourceFacts) -> int:
@@ -212,7 +267,23 @@ class Attempt:
     why: str = ""
 
 
+def after_cut(first_offset: int, found: SourceFacts) -> Attempt | None:
+    """The revision in which to count a chunk again since the log was cut back; None where that changes nothing."""
+    cut, repair = found.progress.cut if found.progress else NO_CUT, found.repairs.get(first_offset)
+    if not chunk_of(cut.at) <= first_offset < cut.to:
+        return None
+    if repair is not None and repair.rewinds >= cut.rewinds:
+        return Attempt(repair.revision, reconcile=True)
+    return Attempt(repair.revision + 1 if repair else 1, begins=True, reconcile=True, why=LOG_CUT_BACK)
+
+
 def attempt(first_offset: int, found: SourceFacts, fingerprint: str) -> Attempt:
+    """How to count a chunk: in the next revision if the log was cut back, or if the fingerprint changed."""
+    again, changed = after_cut(first_offset, found), _after_change(first_offset, found, fingerprint)
+    return again if again is not None and again.begins and not changed.begins else changed
+
+
+def _after_change(first_offset: int, found: SourceFacts, fingerprint: str) -> Attempt:
     """The revision in which to count a chunk.
 
     Counts of another fingerprint must lose, so a chunk that was counted before with another fingerprint gets the

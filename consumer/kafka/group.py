@@ -201,10 +201,19 @@ class GroupConsumer:
                 troubles.append(error)
         return records
 
-    def start(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Read these places from these offsets, and no others."""
+    def start(self, offsets: Mapping[TopicPartition, int], epochs: Mapping[TopicPartition, int] | None = None) -> None:
+        """Read these places from these offsets, and no others.
+
+        Where the leader epoch of the record before the offset is given, and the broker says that it ends earlier, the
+        log was cut back: `read` then tells that the position was lost.
+        """
+        known = epochs or {}
+        partitions = [
+            KafkaTopicPartition(*tp, offset, "", known[tp]) if tp in known else KafkaTopicPartition(*tp, offset)
+            for tp, offset in offsets.items()
+        ]
         try:
-            self._consumer.assign([KafkaTopicPartition(*tp, offset) for tp, offset in offsets.items()])
+            self._consumer.assign(partitions)
         except KafkaException as error:
             raise _translate(error.args[0]) from error
 

@@ -19,7 +19,7 @@ from orgstats.consumer import metrics
 from orgstats.consumer.counting.chunk import HourKey
 from orgstats.consumer.counting.fingerprint import fingerprint_of
 from orgstats.consumer.counting.reference import Cell, ProjectCell, ReferenceCounter, ReferenceCounts
-from orgstats.consumer.counting.resume import counted_with
+from orgstats.consumer.counting.resume import LOG_CUT_BACK, counted_with
 from orgstats.consumer.counting.rule_history import RuleHistory
 from orgstats.consumer.counting.source import CHUNK_LENGTH, Source, chunk_end, chunk_of
 from orgstats.consumer.kafka.group import TopicPartition
@@ -169,8 +169,10 @@ class Auditor:
         return surely.counted, (at_most if extent.gaps or not recount else surely).counted
 
     def _gaps(self, source: Source) -> tuple[judgement.Gap, ...]:
-        sql = "SELECT from_offset, to_offset FROM gaps FINAL WHERE source_id = %(source)s"
-        return tuple(self.site.store.run(lambda client: client.execute(sql, {"source": source.source_id})))
+        sql = "SELECT from_offset, to_offset FROM gaps FINAL WHERE source_id = %(source)s AND why != %(cut)s"
+        return tuple(
+            self.site.store.run(lambda client: client.execute(sql, {"source": source.source_id, "cut": LOG_CUT_BACK}))
+        )
 
     def _expired_before(self) -> int:
         """A day more than ClickHouse keeps may be there or not: it deletes when it merges."""

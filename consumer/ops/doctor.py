@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from orgstats.consumer.counting.resume import LOG_CUT_BACK
 from orgstats.consumer.kafka.group import READ_COMMITTED
 from orgstats.consumer.kafka.retention import retention_of
 from orgstats.consumer.ops.connections import Connections
@@ -149,12 +150,28 @@ def _tables(site: Connections) -> Iterator[Finding]:
             f"counts of {len(unsummed)} partitions have no sums by hour: hours and days are read from 10 s, slowly",
             "orgstats migrate --sums, once no older consumer runs",
         )
-    gaps: Any = ask(site.store, "SELECT count(), sum(to_offset - from_offset) FROM gaps FINAL", {})[0]
+    gaps: Any = ask(
+        site.store,
+        "SELECT count(), sum(to_offset - from_offset) FROM gaps FINAL WHERE why != %(cut)s",
+        {"cut": LOG_CUT_BACK},
+    )[0]
     if gaps[0]:
         yield Finding(
             "note",
             f"{gaps[0]} gaps: {gaps[1]:,} offsets were deleted before they were counted",
             "nothing brings them back; raise retention so that it does not happen again",
+        )
+    cuts: Any = ask(
+        site.store,
+        "SELECT count(), sum(to_offset - from_offset), max(seen_at) FROM gaps FINAL WHERE why = %(cut)s",
+        {"cut": LOG_CUT_BACK},
+    )[0]
+    if cuts[0]:
+        yield Finding(
+            "note",
+            f"logs were cut back {cuts[0]} times, last seen {cuts[2]:%Y-%m-%d %H:%M} UTC: {cuts[1]:,} counted offsets"
+            " vanished, and were taken back",
+            "an unclean election or a restored broker: find out what the cluster lost; gaps lists the offsets",
         )
 
 

@@ -84,7 +84,7 @@ def write_replaced(store: Store, replay_id: str, changes: Sequence[ChunkDifferen
 
 def write_repairs(store: Store, changes: Sequence[ChunkDifference], fingerprint: str, why: str, at: Any) -> None:
     """Record revisions, before their first row."""
-    rows = [(c.counted.source.source_id, c.counted.chunk, c.revision, fingerprint, why, at) for c in changes]
+    rows = [(c.counted.source.source_id, c.counted.chunk, c.revision, 0, fingerprint, why, at) for c in changes]
     insert_rows(store, "repairs", rows)
 
 

@@ -6,11 +6,16 @@ from datetime import UTC, datetime
 from itertools import chain
 from typing import Any, Final
 
+from orgstats.consumer.counting.chain import NO_MARK, Mark
 from orgstats.consumer.counting.partition import ChunkChanges, DeadRecord, PartitionChanges
-from orgstats.consumer.counting.source import Source, version_of
+from orgstats.consumer.counting.resume import NO_CUT, Cut
+from orgstats.consumer.counting.source import Source, chunk_of, version_of
 
 PAYLOAD_BYTES: Final = 64 * 1024
 """As much of a dead letter's payload is stored; the rest is in the log, at its offset."""
+
+LAST_MS: Final = 9_000_000_000_000
+"""Epoch milliseconds within what a DateTime64 holds."""
 
 Columns = list[Sequence[Any]]
 """One sequence of values per column, all of one length."""
@@ -31,6 +36,8 @@ class ProgressUpdate:
     rewinds: int
     fingerprint: str = ""
     summed_from: int = 0
+    mark: Mark = NO_MARK
+    cut: Cut = NO_CUT
 
 
 @dataclass(slots=True)
@@ -45,7 +52,7 @@ class Flush:
 
 def instant(epoch_ms: int) -> datetime:
     """A moment as ClickHouse's DateTime64(3, 'UTC') takes it; what lies beyond its range becomes its edge."""
-    return datetime.fromtimestamp(min(max(epoch_ms, 0), 9_000_000_000_000) / 1000, UTC)
+    return datetime.fromtimestamp(min(max(epoch_ms, 0), LAST_MS) / 1000, UTC)
 
 
 def counts(changes: Iterable[PartitionChanges]) -> Columns:
@@ -92,9 +99,29 @@ def repairs(flush: Flush) -> Columns:
     """Columns of `repairs`: revisions that this flush is the first to write."""
     now = instant(flush.now_ms)
     return _columns(
-        (c.source.source_id, chunk, revision, flush.fingerprint, why, now)
+        (c.source.source_id, chunk, revision, c.cut.rewinds, flush.fingerprint, why, now)
         for c in flush.changes
         for chunk, revision, why in c.notes.begun
+    )
+
+
+def chunks(flush: Flush) -> Columns:
+    """Columns of `chunks`."""
+    now = instant(flush.now_ms)
+    return _columns(
+        (
+            c.source.source_id,
+            one.first_offset,
+            one.revision,
+            c.cut.rewinds,
+            *one.mark,
+            one.earliest,
+            one.latest,
+            now,
+            version_of(c.cut.rewinds, one.revision),
+        )
+        for c in flush.changes
+        for one in c.notes.closed
     )
 
 
@@ -125,9 +152,14 @@ def dead_letter(source: Source, dead: DeadRecord) -> tuple[Any, ...]:
     )
 
 
+def withdrawn_version(offset: int, revision: int) -> int:
+    """Above what an older revision stored, below what this one may store later: the log may have been cut back."""
+    return version_of(revision, chunk_of(offset) if revision else offset)
+
+
 def _withdrawn(source: Source, offset: int, revision: int) -> tuple[Any, ...]:
     tp = (source.source_id, offset, source.topic, source.partition)
-    return (*tp, instant(0), b"", [], b"", 0, "", "", 1, version_of(revision, offset))
+    return (*tp, instant(0), b"", [], b"", 0, "", "", 1, withdrawn_version(offset, revision))
 
 
 def progress(flush: Flush) -> Columns:
@@ -141,6 +173,9 @@ def progress(flush: Flush) -> Columns:
             instant(p.complete_until_ms),
             p.partitions,
             p.fingerprint or flush.fingerprint,
+            *p.mark,
+            p.cut.at,
+            p.cut.to,
             now,
             version_of(p.rewinds, p.next_offset),
             p.summed_from,

@@ -5,16 +5,17 @@ person is needed. Every write may be repeated, in part or whole, and in any orde
 decide. So a lost answer needs no question, only the next flush.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from clickhouse_driver import Client
 
 from orgstats.clickhouse.cluster import read, write
 from orgstats.clickhouse.connect import INSERT_SETTINGS, translate
+from orgstats.consumer.counting.chain import Mark
 from orgstats.consumer.counting.chunk import CellKey, ProjectKey, Stored
 from orgstats.consumer.counting.partition import StoredChunk
-from orgstats.consumer.counting.resume import FINGERPRINT_CHANGED, Progress, Registration, Repair
+from orgstats.consumer.counting.resume import FINGERPRINT_CHANGED, LOG_CUT_BACK, Chunk, Progress, Registration, Repair
 from orgstats.consumer.counting.source import CHUNK_LENGTH, Source, chunk_end, revision_of
 from orgstats.consumer.store import rows
 from orgstats.failpoints import failpoint
@@ -33,14 +34,14 @@ class Store:
 
     def write(self, flush: rows.Flush) -> dict[str, int]:
         """Store a flush: 1. begun repairs and gaps, 2. dead letters, 3. counts, 4. project counts,
-        5. sums by hour, 6. progress.
+        5. sums by hour, 6. closed chunks, 7. progress.
 
         In this order, because each is the ground of the next: a row of a new revision must never be there
         without its repair, and progress never without the counts below it. Returns rows by table.
         """
         changes = flush.changes
         return {
-            table: self._insert(table, columns)
+            table: self.insert(table, columns)
             for table, columns in (
                 ("repairs", rows.repairs(flush)),
                 ("gaps", rows.gaps(flush)),
@@ -48,6 +49,7 @@ class Store:
                 ("counts", rows.counts(changes)),
                 ("project_counts", rows.project_counts(changes)),
                 ("hour_counts", rows.hour_counts(changes)),
+                ("chunks", rows.chunks(flush)),
                 ("progress", rows.progress(flush)),
             )
         }
@@ -59,7 +61,7 @@ class Store:
             (s.source_id, s.topic, s.topic_id, s.partition, CHUNK_LENGTH, isolation, first_offset, now)
             for s, first_offset in sources
         ]
-        self._insert("sources", list(zip(*values, strict=True)))
+        self.insert("sources", list(zip(*values, strict=True)))
 
     def registrations(self, sources: Iterable[Source]) -> dict[int, Registration]:
         """What is recorded of these sources, by source id."""
@@ -73,14 +75,25 @@ class Store:
         """How far these sources are counted, by source id."""
         found = self._ask(
             "SELECT source_id, next_offset, fingerprint, version, toUnixTimestamp64Milli(kafka_timestamp),"
-            " if(summed_from > below, summed_from, 0), toUnixTimestamp64Milli(complete_until)"
+            " if(summed_from > below, summed_from, 0), toUnixTimestamp64Milli(complete_until),"
+            " leader_epoch, chain, chain_from, cut_at, cut_to"
             " FROM (SELECT * FROM progress FINAL) AS p"
             " LEFT JOIN (SELECT * FROM summed FINAL) AS s USING (source_id) WHERE source_id IN %(ids)s",
             sources,
         )
         return {
-            source_id: Progress(next_offset, fingerprint, revision_of(version), *rest)
-            for source_id, next_offset, fingerprint, version, *rest in found
+            source_id: Progress(
+                next_offset,
+                fingerprint,
+                revision_of(version),
+                counted_ms,
+                summed,
+                until,
+                Mark(*mark),
+                cut_at,
+                cut_to,
+            )
+            for source_id, next_offset, fingerprint, version, counted_ms, summed, until, *mark, cut_at, cut_to in found
         }
 
     def clock_ms(self) -> int:
@@ -91,7 +104,7 @@ class Store:
         """The highest revision of each repaired chunk, by source id and chunk."""
         found = self._ask(
             "SELECT source_id, chunk, max(revision), argMax(fingerprint, revision),"
-            " argMaxIf(fingerprint, revision, why = %(changed)s)"
+            " argMaxIf(fingerprint, revision, why = %(changed)s), max(rewinds)"
             " FROM repairs FINAL WHERE source_id IN %(ids)s GROUP BY source_id, chunk",
             sources,
             changed=FINGERPRINT_CHANGED,
@@ -106,11 +119,25 @@ class Store:
         gaps: dict[int, list[tuple[int, int]]] = {}
         for source_id, *gap in self._ask(
             "SELECT source_id, from_offset, to_offset FROM gaps FINAL WHERE source_id IN %(ids)s"
-            " AND seen_at > now64(3) - INTERVAL 1 DAY",
+            " AND seen_at > now64(3) - INTERVAL 1 DAY AND why != %(cut)s",
             sources,
+            cut=LOG_CUT_BACK,
         ):
             gaps.setdefault(source_id, []).append((gap[0], gap[1]))
         return gaps
+
+    def chunks(self, firsts: Mapping[Source, int]) -> dict[int, dict[int, Chunk]]:
+        """Closed chunks from a first offset of each source on, by source id and first offset."""
+        found = self._ask(
+            "SELECT source_id, chunk, leader_epoch, chain, chain_from, rewinds FROM chunks FINAL"
+            " WHERE source_id IN %(ids)s AND chunk >= transform(source_id, %(ids)s, %(firsts)s, toUInt64(0))",
+            firsts,
+            firsts=list(firsts.values()),
+        )
+        chunks: dict[int, dict[int, Chunk]] = {}
+        for source_id, first, *mark, rewinds in found:
+            chunks.setdefault(source_id, {})[first] = Chunk(Mark(*mark), rewinds)
+        return chunks
 
     def sum_hours(self, source: Source, first: int, end: int) -> None:
         """Make the sums by hour of the chunks that begin in [first, end) those of their stored cells."""
@@ -175,7 +202,8 @@ class Store:
     def _run(self, sql: str, values: dict[str, Any]) -> list[Any]:
         return self.run(lambda client: read(client, sql, values))
 
-    def _insert(self, table: str, columns: rows.Columns) -> int:
+    def insert(self, table: str, columns: rows.Columns) -> int:
+        """Insert rows; how many."""
         if not columns or not columns[0]:
             return 0
         self.run(lambda client: client.execute(insert(table), columns, columnar=True, settings=INSERT_SETTINGS))

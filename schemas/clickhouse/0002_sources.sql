@@ -22,14 +22,37 @@ CREATE TABLE progress
     complete_until  DateTime64(3, 'UTC'),  -- every record acknowledged before has been counted; 1970: unknown
     partitions      UInt32,                -- partitions of the topic when this was written
     fingerprint           String,                -- counting fingerprint of what is counted up to here
+    leader_epoch    Int32 DEFAULT -1,      -- of the last record below next_offset; -1 when it is not known
+    chain           UInt64,                -- XXH3 over the records from chain_from up to next_offset, see counting/chain.py
+    chain_from      UInt64,
+    cut_at          UInt64,                -- the log was last cut back to here; 0 and 0 when it never was
+    cut_to          UInt64,                -- chunks before this, from that of cut_at on, are counted again after the cut
     written_at      DateTime64(3, 'UTC'),
     version         UInt64                 -- rewinds << 48 | next_offset
 )
 ENGINE = ReplacingMergeTree(version)
 ORDER BY source_id;
 
+-- Closed chunks: what ties the counts of each to the log that they were made of, and the buckets of its cells.
+CREATE TABLE chunks
+(
+    source_id    UInt64,
+    chunk        UInt64,                   -- first offset
+    revision     UInt16,
+    rewinds      UInt16,                   -- of the source's progress when it was counted
+    leader_epoch Int32 DEFAULT -1,         -- of its last record; -1 when it is not known
+    chain        UInt64,                   -- XXH3 over its records from chain_from on
+    chain_from   UInt64,                   -- its first offset, or the first that the log still had
+    earliest     DateTime('UTC'),          -- buckets of its cells, both inclusive; 1970 when it has none
+    latest       DateTime('UTC'),
+    written_at   DateTime64(3, 'UTC'),
+    version      UInt64                    -- rewinds << 48 | revision
+)
+ENGINE = ReplacingMergeTree(version)
+ORDER BY (source_id, chunk);
+
 -- Offsets [from_offset, to_offset) that retention deleted before they were counted, or that were skipped
--- by hand.
+-- by hand; or whose records vanished when the log was cut back, after which others may have come to the same offsets.
 CREATE TABLE gaps
 (
     source_id   UInt64,
@@ -48,6 +71,7 @@ CREATE TABLE repairs
     source_id  UInt64,
     chunk    UInt64,
     revision UInt16,
+    rewinds    UInt16,                     -- of the source's progress when it was begun; 0 for a replay
     fingerprint      String,
     why        String,
     at         DateTime64(3, 'UTC')

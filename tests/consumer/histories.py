@@ -9,27 +9,33 @@ import json
 import random
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from orgstats.consumer.counting.batch import BatchCounter
 from orgstats.consumer.counting.chunk import CellKey, HourKey, ProjectKey, Stored, hour_sums
 from orgstats.consumer.counting.decode import AgeLimits
-from orgstats.consumer.counting.partition import Partition, PartitionChanges, StoredChunk
+from orgstats.consumer.counting.partition import LogChanged, Partition, PartitionChanges, StoredChunk
 from orgstats.consumer.counting.resume import (
     FINGERPRINT_CHANGED,
+    LOG_CUT_BACK,
+    Chunk,
     Progress,
     Registration,
     Repair,
     Resume,
     SourceFacts,
+    after_cut,
     attempt,
     counted_below,
     left_behind,
     resume,
+    same_log,
 )
 from orgstats.consumer.counting.rule_history import RuleHistory
-from orgstats.consumer.counting.source import CHUNK_LENGTH, Source, chunk_of, version_of
+from orgstats.consumer.counting.source import CHUNK_LENGTH, Source, chunk_of, next_offset_of, version_of
+from orgstats.consumer.cutback import chunks_without_log, cut_back, find_cut, mark_before, with_cut
+from orgstats.consumer.store.rows import withdrawn_version
 
 SOURCE = Source("events", "topic_id", 0)
 ISOLATION = "read_committed"
@@ -50,6 +56,7 @@ class Fake:
     at: int
     body: bytes
     when_ms: int
+    epoch: int | None = 0
 
     def offset(self) -> int:
         return self.at
@@ -65,6 +72,9 @@ class Fake:
 
     def headers(self) -> None:
         return None
+
+    def leader_epoch(self) -> int | None:
+        return self.epoch
 
 
 class HourStored(NamedTuple):
@@ -87,6 +97,8 @@ class ModelStore:
     registration: Registration | None = None
     repairs: dict[int, Repair] = field(default_factory=dict)
     gaps: set[tuple[int, int]] = field(default_factory=set)
+    vanished: set[tuple[int, int]] = field(default_factory=set)
+    chunks: dict[int, Chunk] = field(default_factory=dict)
 
     def copy(self) -> "ModelStore":
         return ModelStore(
@@ -98,6 +110,8 @@ class ModelStore:
             self.registration,
             dict(self.repairs),
             set(self.gaps),
+            set(self.vanished),
+            dict(self.chunks),
         )
 
     def apply(self, write: tuple[Any, ...]) -> None:
@@ -112,14 +126,40 @@ class ModelStore:
                 self.dead[offset] = max(tuple(dead), self.dead.get(offset, (0, False)))
             case "gap", gap:
                 self.gaps.add(gap)
-            case "repair", chunk, revision, fingerprint, why:
+            case "repair", chunk, revision, fingerprint, why, rewinds:
                 before = self.repairs.get(chunk, Repair(0, ""))
                 if revision >= before.revision:  # as `Store.repairs` asks: of both, the latest
                     new_fingerprint = fingerprint if why == FINGERPRINT_CHANGED else before.new_fingerprint
-                    self.repairs[chunk] = Repair(revision, fingerprint, new_fingerprint)
+                    self.repairs[chunk] = Repair(revision, fingerprint, new_fingerprint, max(rewinds, before.rewinds))
+            case "chunk", first, chunk:
+                self.chunks[first] = max(chunk, self.chunks.get(first, chunk), key=lambda known: known.rewinds)
             case "progress", progress:
-                if self.progress is None or progress.next_offset >= self.progress.next_offset:
-                    self.progress = progress
+                self.progress = max(progress, self.progress or progress, key=_version)
+
+    def take_back(self, chunks: range) -> None:
+        """As `taking_back.take_back`: zeros for chunks that the log does not reach."""
+        assert self.progress is not None
+        for chunk in chunks:
+            before = self.repairs.get(chunk, Repair(0, ""))
+            if before.rewinds < self.progress.rewinds:
+                again = (
+                    "repair",
+                    chunk,
+                    before.revision + 2,
+                    self.progress.fingerprint,
+                    LOG_CUT_BACK,
+                    self.progress.rewinds,
+                )
+                self.apply(again)
+            revision = self.repairs[chunk].revision - 1
+            zero = Stored(0, 0, version_of(revision, chunk))
+            for key in [key for at, key in self.cells if at == chunk]:
+                self.apply(("cell", chunk, key, zero))
+            for project in [key for at, key in self.project_cells if at == chunk]:
+                self.apply(("project", chunk, project, zero))
+            for offset in [at for at, (_, gone) in self.dead.items() if chunk_of(at) == chunk and not gone]:
+                self.apply(("dead", offset, version_of(revision, offset), True))
+        self.sum_hours(chunks.start, chunks.stop)
 
     def sum_hours(self, first: int, end: int) -> None:
         """As `Store.sum_hours`: sums of the stored cells, with the highest version of those and of what is there."""
@@ -128,6 +168,10 @@ class ModelStore:
                 reached = [cell.version for (chunk, key), cell in self.cells.items() if (chunk, key.hour) == tp]
                 before = self.hours.get(tp, HourStored(wanted, 0))
                 self.hours[tp] = HourStored(wanted, max(*reached, before.version))
+
+
+def _version(progress: Progress) -> int:
+    return version_of(progress.rewinds, progress.next_offset)
 
 
 def _keep(cells: dict[Any, Any], key: Any, stored: Stored | HourStored) -> None:
@@ -146,18 +190,33 @@ def writes_of(changes: PartitionChanges, fingerprint: str) -> list[list[tuple[An
         hours += [("hour", first, hour.key, HourStored(hour[1:], part.version)) for hour in part.hours]
         projects += [("project", first, k, Stored(q, 0, part.version)) for k, q in part.project_cells]
     return [
-        [("repair", chunk, revision, fingerprint, why) for chunk, revision, why in changes.notes.begun],
+        [
+            ("repair", chunk, revision, fingerprint, why, changes.cut.rewinds)
+            for chunk, revision, why in changes.notes.begun
+        ],
         [("gap", changes.notes.gap[:2])] if changes.notes.gap else [],
         [
             ("dead", d.record.offset(), version_of(d.revision, d.record.offset()), False)
             for d in changes.notes.dead_letters
         ]
-        + [("dead", offset, version_of(revision, offset), True) for offset, revision in changes.notes.withdrawn],
+        + [("dead", offset, withdrawn_version(offset, revision), True) for offset, revision in changes.notes.withdrawn],
         cells,
         projects,
         hours,
-        [("progress", Progress(changes.next_offset, changes.fingerprint_before or fingerprint))],
+        [("chunk", one.first_offset, Chunk(one.mark, changes.cut.rewinds)) for one in changes.notes.closed],
+        [("progress", _progress(changes, fingerprint))],
     ]
+
+
+def _progress(changes: PartitionChanges, fingerprint: str) -> Progress:
+    return Progress(
+        changes.next_offset,
+        changes.fingerprint_before or fingerprint,
+        changes.cut.rewinds,
+        mark=changes.mark,
+        cut_at=changes.cut.at,
+        cut_to=changes.cut.to,
+    )
 
 
 @dataclass
@@ -166,6 +225,7 @@ class Owner:
 
     partition: Partition
     fingerprint: str
+    rewinds: int = 0
     changes_a_headless_chunk: bool = False
 
 
@@ -181,11 +241,18 @@ class World:
         self.store = ModelStore()
         self.backup = ModelStore()
         self.owners: list[Owner] = []
+        self.behind: set[int] = set()
         self.before_start = 0
         self.fingerprint = "fingerprint-1"
         self.fingerprints_change = seed % 2 == 0
         self.accept_skip = seed % 3 == 0
         self.allow_compaction = False
+        self.is_cut_back = seed % 3 == 1
+        self.epoch: int | None = None if seed % 2 else 0
+        """Of the leader; None on a broker without epochs."""
+        self.cut_at: int | None = None
+        """The lowest offset of cuts that may not be made good yet."""
+        self.cuts = 0
         self.fingerprint_changed = False
         self.undecidable = False
         """Cells of two fingerprints are mixed and the log is gone that tells them apart: a flush was torn and its
@@ -201,6 +268,10 @@ class World:
         )  # fmt: skip
         if self.fingerprints_change:
             kinds.append(self.change_fingerprint)
+        if self.is_cut_back:
+            kinds += [self.cut_back] * 2
+            if self.random.random() < 0.7:  # or too many of these histories would be undecidable
+                kinds.remove(self.retain)
         for _ in range(steps):
             self.random.choice(kinds)()
         self.owners.clear()
@@ -214,21 +285,67 @@ class World:
 
     def finish(self) -> None:
         self.open()
+        owner = self._read_all()
+        looks = 0
+        while owner is not self.owners[-1]:  # it looked anew, as the log turned out to have changed
+            owner, looks = self._read_all(), looks + 1
+            assert looks < 5
+        self._store_all(owner)
+
+    def _read_all(self) -> Owner:
         owner = self.owners[-1]
         self._read(owner, len(self.log))
-        owner.partition.advance(self.end)
-        self._store_all(owner)
+        if owner is self.owners[-1]:
+            self._advance(owner)
+        return owner
 
     # What may happen
 
     def grow(self, records: int | None = None) -> None:
         for _ in range(records or self.random.randint(1, 8)):
             self.end += self.random.choice((1, 1, 1, 7, 20_000, 60_000))
-            self.log.append(Fake(self.end, self._body(), (T0 + self.end // 1000) * 1000))
+            self.log.append(Fake(self.end, self._body(), (T0 + self.end // 1000) * 1000, self.epoch))
             self.end += 1
 
-    def open(self) -> None:
-        found = SourceFacts(
+    def cut_back(self) -> None:
+        """The log loses its tail, and perhaps others come to its offsets before anybody looks.
+
+        With epochs the broker tells those who read on; without, consumers are restarted with their broker.
+        """
+        counted = self.store.progress.next_offset if self.store.progress else 0
+        most = self.random.choice((self.end, max(min(counted, self.end), self.low)))
+        self.end = self.random.randint(max(self.low, most - self.random.choice((10, 50_000, 300_000))), most)
+        self.log = [record for record in self.log if record.at < self.end]
+        self.cut_at = min(self.end, self.end if self.cut_at is None else self.cut_at)
+        self.cuts += 1
+        self.undecidable |= self._cells_beyond_the_progress()
+        self.undecidable |= self._cut_behind_a_lost_head()
+        if self.epoch is not None:
+            self.epoch += 1
+        self.owners = [owner for owner in self.owners if self.epoch is not None and self.random.random() < 0.5]
+        self.behind |= {id(owner) for owner in self.owners}
+        if self.random.random() < 0.7:
+            self.grow()
+
+    def open(self, *, suspect: bool = False) -> None:
+        found = self._found()
+        progress = found.progress
+        if progress is not None and (suspect or found.end < progress.next_offset):
+            changed = find_cut(found, self._records, same_log(found))
+            if changed is not None:
+                mark = mark_before(changed.at, self.low, self._records)
+                highest = max((chunk for chunk, _ in self.store.cells), default=-1)
+                mended = cut_back(progress, mark, changed.at, highest)
+                self.store.vanished.add(mended.vanished)
+                self.store.apply(("progress", mended.progress))
+                found = self._found()
+        self._open(with_cut(found))
+
+    def _records(self, first: int, end: int) -> list[list[Fake]]:
+        return [[record] for record in self.log if first <= record.at < end]
+
+    def _found(self) -> SourceFacts:
+        return SourceFacts(
             self.low,
             self.end,
             self.committed,
@@ -237,7 +354,10 @@ class World:
             dict(self.store.repairs),
             self._highest_chunk(),
             set(self.store.gaps),
+            dict(self.store.chunks),
         )
+
+    def _open(self, found: SourceFacts) -> None:
         if found.registration is None:
             self.store.registration = Registration(CHUNK_LENGTH, ISOLATION, counted_below(found))
             if found.committed is None and found.progress is None:
@@ -247,6 +367,9 @@ class World:
         )
         for first, end in left_behind(found, start):
             self.store.sum_hours(first, end)
+        if gone := chunks_without_log(found):
+            self.store.take_back(gone)
+            found = replace(found, repairs=dict(self.store.repairs))
         fingerprint = self.fingerprint
         partition = Partition(
             SOURCE,
@@ -257,10 +380,12 @@ class World:
         headless_change = start.load_stored and (found.progress is None or found.progress.fingerprint != fingerprint)
         if start.load_stored:
             first = chunk_of(start.start)
-            partition.chunk.load(
+            stored = StoredChunk(
                 {k: s for (chunk, k), s in self.store.cells.items() if chunk == first},
                 {k: s for (chunk, k), s in self.store.project_cells.items() if chunk == first},
+                [],
             )
+            partition.load(stored, after_cut(first, found))
             changed = (
                 chunk_of(start.start) in found.repairs
                 and found.repairs[chunk_of(start.start)].fingerprint != fingerprint
@@ -268,7 +393,7 @@ class World:
             other_fingerprint = found.progress is None or found.progress.fingerprint != fingerprint
             torn = partition.chunk.skip_until > start.start
             self.undecidable |= self.fingerprint_changed and (changed or (other_fingerprint and torn))
-        self.owners.append(Owner(partition, fingerprint, headless_change))
+        self.owners.append(Owner(partition, fingerprint, start.cut.rewinds, headless_change))
 
     def _highest_chunk(self) -> int:
         progress = self.store.progress
@@ -284,15 +409,31 @@ class World:
         if owner.partition.next_offset < self.low:
             self.owners.remove(owner)  # out of range: it has to open again
             return
+        if id(owner) in self.behind:
+            self._open_anew(owner)  # the broker says that the epoch ended before this position
+            return
         records = [r for r in self.log if r.at >= max(self.low, owner.partition.next_offset)][:most]
-        owner.partition.count(records)
+        try:
+            owner.partition.count(records)
+        except LogChanged:
+            self._open_anew(owner)
+
+    def _advance(self, owner: Owner) -> None:
+        try:
+            owner.partition.advance(self.end)
+        except LogChanged:
+            self._open_anew(owner)
+
+    def _open_anew(self, owner: Owner) -> None:
+        self.owners.remove(owner)
+        self.open(suspect=True)
 
     def flush(self) -> None:
         if self.owners:
             self._store_all(self.random.choice(self.owners))
 
     def _store_all(self, owner: Owner) -> None:
-        if owner.partition.catching_up:
+        if owner.partition.catching_up or self._was_set_back(owner):
             return
         self._reconcile(owner.partition)
         changes = owner.partition.take()
@@ -300,8 +441,19 @@ class World:
             for write in insert:
                 self.store.apply(write)
         owner.partition.stored(changes)
+        progress = self.store.progress
+        if progress and progress.rewinds and progress.next_offset >= min(progress.cut_to, self.end):
+            self.cut_at = None
         if owner is self.owners[-1]:  # the broker refuses the commit of a zombie
             self.committed = changes.next_offset
+
+    def _was_set_back(self, owner: Owner) -> bool:
+        """As `Checkpoints` asks before it stores anything."""
+        progress = self.store.progress
+        set_back = progress is not None and progress.rewinds > owner.rewinds
+        if set_back:
+            self.owners.remove(owner)
+        return set_back
 
     def _reconcile(self, partition: Partition) -> None:
         for chunk in partition.to_reconcile():
@@ -318,7 +470,7 @@ class World:
         if not self.owners:
             return
         owner = self.random.choice(self.owners)
-        if owner.partition.catching_up:
+        if owner.partition.catching_up or self._was_set_back(owner):
             return
         self._reconcile(owner.partition)
         self.undecidable |= self.fingerprint_changed and owner.changes_a_headless_chunk
@@ -343,7 +495,7 @@ class World:
     def retain(self) -> None:
         before, self.low = self.low, self.random.randint(self.low, self.end)
         cut = any(chunk_of(before) <= chunk < self.low for chunk in self.store.repairs)
-        self.undecidable |= cut or self._a_change_is_unfinished()
+        self.undecidable |= cut or self._a_change_is_unfinished() or self._cut_behind_a_lost_head()
 
     def compact(self) -> None:
         """What a compacted topic may do: any records but the last vanish, their offsets stay."""
@@ -356,13 +508,23 @@ class World:
     def set_commit_ahead(self) -> None:
         self.owners.clear()
         self.undecidable |= self._a_change_is_unfinished()
-        self.committed = self.random.randint(self.committed or 0, self.end)
+        self.committed = self.random.randint(min(self.committed or 0, self.end), self.end)
 
     def change_fingerprint(self) -> None:
         """All consumers are stopped and started again with other settings, half of the times forth and back."""
         self.owners.clear()
         self.fingerprint = self.random.choice(list(FINGERPRINTS))
         self.fingerprint_changed = self.fingerprint_changed or self.fingerprint != "fingerprint-1"
+
+    def _cells_beyond_the_progress(self) -> bool:
+        """A torn flush stored counts that no progress tells of."""
+        counted = self.store.progress.next_offset if self.store.progress else 0
+        versions = [stored.version for stored in (*self.store.cells.values(), *self.store.project_cells.values())]
+        return max(map(next_offset_of, versions), default=0) > counted or max(self.store.dead, default=-1) >= counted
+
+    def _cut_behind_a_lost_head(self) -> bool:
+        """What was counted of the vanished records cannot be told from what was counted of deleted ones."""
+        return self.cut_at is not None and max(self.low, self.before_start) > chunk_of(self.cut_at)
 
     def _a_change_is_unfinished(self) -> bool:
         progress = self.store.progress

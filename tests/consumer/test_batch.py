@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from orgstats.consumer.counting.batch import BatchCounter, Pending, PendingKey, Record, RunResult, Tallies
 from orgstats.consumer.counting.chunk import MAX_REASONS, Chunk
 from orgstats.consumer.counting.decode import AgeLimits
+from orgstats.consumer.counting.packing import packed
 from orgstats.consumer.counting.rule_history import RuleHistory
 
 T0 = 1_700_000_000
@@ -263,7 +264,7 @@ def by_kind(values: Sequence[bytes | None], stamps: Sequence[int]) -> tuple[list
         key = batch._key(value)
         return key and (key[2], key)
 
-    kinds.count(messages(values, stamps), first, odd)
+    kinds.count(packed(messages(values, stamps)), first, odd)
     taken = kinds.take()
     assert sum(events for _, events in taken) == len(values) - len(odd)
     return odd, len(taken)

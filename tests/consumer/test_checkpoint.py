@@ -7,8 +7,10 @@ from typing import Any, cast
 import pytest
 
 from orgstats.consumer.checkpoint import Assigned, CheckpointItem, Checkpoints
+from orgstats.consumer.counting.chain import Mark
 from orgstats.consumer.counting.completeness import SeenEnds
 from orgstats.consumer.counting.partition import Notes, PartitionChanges
+from orgstats.consumer.counting.resume import Cut
 from orgstats.consumer.counting.source import Source
 from orgstats.consumer.kafka.group import TopicPartition, Topics
 from orgstats.consumer.store.rows import Flush
@@ -51,7 +53,7 @@ class FakeStore:
 
 def complete_until_ms(next_offset: int, *, readable: int, end: int, clickhouse_ms: int = NOW) -> int:
     """What a checkpoint at this position writes; every record counted is stamped an hour ahead."""
-    changes = PartitionChanges(Source("events", "uuid", 0), next_offset, 0, "", 0, [], Notes())
+    changes = PartitionChanges(Source("events", "uuid", 0), next_offset, 0, "", 0, Mark(), Cut(), [], Notes())
     work = CheckpointItem(PLACE, Assigned("uuid", "uuid", 0), -1, changes, NOW + 3_600_000, SeenEnds(77))
     store = FakeStore(clickhouse_ms)
     Checkpoints(cast("Topics", FakeTopics(readable, end)), cast("Store", store)).run([work], "fingerprint")

@@ -32,6 +32,8 @@ class Record:
 
     def headers(self) -> None: ...
 
+    def leader_epoch(self) -> None: ...
+
     def timestamp(self) -> tuple[int, int]:
         return 1, T0 * 1000
 

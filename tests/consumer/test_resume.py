@@ -6,10 +6,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from orgstats.consumer.counting.chain import Mark
 from orgstats.consumer.counting.resume import (
     COUNTED_AGAIN,
     FINGERPRINT_CHANGED,
+    LOG_CUT_BACK,
     Attempt,
+    Chunk,
     Progress,
     Registration,
     Repair,
@@ -18,8 +21,10 @@ from orgstats.consumer.counting.resume import (
     counted_below,
     left_behind,
     resume,
+    same_log,
 )
 from orgstats.consumer.counting.source import CHUNK_LENGTH, Source, chunk_of
+from orgstats.consumer.cutback import with_cut
 from orgstats.errors import Refused
 
 SOURCE = Source("events", "uuid", 3)
@@ -138,10 +143,25 @@ def test_every_offset_below_the_position_is_counted_or_listed(
         assert missing[1] == chunk_of(min(committed or 0, end))
 
 
-def test_a_log_that_was_cut_back_is_refused_and_names_the_repair() -> None:
-    """Offsets given out anew would hide behind what was counted under them before."""
-    with pytest.raises(Refused, match="replay apply --repair --rewind --topic events --partitions 3"):
-        resume(SOURCE, SourceFacts(0, 60, 70, progress(70), REGISTERED), "read_committed")
+def test_after_a_cut_counting_goes_on_where_the_log_was_cut() -> None:
+    """The commit from before is not gone back from; what is read again has a new revision, once."""
+    cut = Progress(940, "new", rewinds=1, cut_at=940, cut_to=2 * CHUNK)
+    found = with_cut(SourceFacts(0, 1100, CHUNK + 3, cut, REGISTERED))
+    start = resume(SOURCE, found, "read_committed", accept_skip=True)
+    assert (start.start, start.catching_up_until, start.gap) == (0, 940, None)
+    assert attempt(0, found, "new") == Attempt(1, begins=True, reconcile=True, why=LOG_CUT_BACK)
+    begun = replace(found, repairs={0: Repair(1, "new", rewinds=1)})
+    assert attempt(0, begun, "new") == Attempt(1, reconcile=True)
+    assert attempt(2 * CHUNK, found, "new") == Attempt()
+
+
+def test_marks_of_chunks_from_before_a_cut_are_not_compared() -> None:
+    """They are of a log that is gone; those below the cut, and those that were counted since, are."""
+    marks = {chunk * CHUNK: Chunk(Mark(0, chunk)) for chunk in range(4)}
+    marks[2 * CHUNK] = Chunk(Mark(1, 7), rewinds=1)
+    cut = Progress(3 * CHUNK + 5, "new", rewinds=1, cut_at=CHUNK + 1, cut_to=9 * CHUNK)
+    found = SourceFacts(0, 9 * CHUNK, 0, cut, REGISTERED, chunks=marks)
+    assert same_log(found) == {0: Mark(0, 0), 2 * CHUNK: Mark(1, 7)}
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,10 @@ class Read(NamedTuple):
         """None."""
         return None
 
+    def leader_epoch(self) -> int | None:
+        """Of the first leader."""
+        return 0
+
 
 class Traffic(NamedTuple):
     """So many events a second, for so many seconds, on so many partitions; `keyed` by organization or by turns."""

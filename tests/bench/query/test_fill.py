@@ -47,6 +47,9 @@ class Sent:
     def headers(self) -> None:
         return None
 
+    def leader_epoch(self) -> int:
+        return 0
+
 
 @pytest.fixture
 def client(clickhouse_url: str) -> Client:

@@ -1,0 +1,174 @@
+"""When the log is no longer the one that was counted: from where on it differs, and what to do about it.
+
+Failure semantics: looking only reads. What is written comes in this order: the gap, the mark in `progress` that tells
+of the cut, and then what is to be counted again, which every opening of the partition takes up from that mark. So a
+process that ends in between leaves nothing that the next one does not make right.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, NamedTuple
+
+import structlog
+
+from orgstats.consumer import metrics
+from orgstats.consumer.counting.batch import Record
+from orgstats.consumer.counting.chain import Chain, Mark
+from orgstats.consumer.counting.packing import packed
+from orgstats.consumer.counting.resume import LOG_CUT_BACK, Progress, SourceFacts, same_log
+from orgstats.consumer.counting.source import CHUNK_LENGTH, Source, chunk_end, chunk_of
+from orgstats.consumer.store.store import Store
+from orgstats.consumer.store.taking_back import record_cut
+
+logger = structlog.get_logger("orgstats.consumer")
+
+Read = Callable[[int, int], Iterable[Sequence[Record]]]
+"""Records of the log in [first, end), in offset order."""
+_NEVER_MS: Final = 1 << 62
+
+
+class Look(NamedTuple):
+    """What reading a chunk again gave: the first record written in a later epoch than was counted, and the chain."""
+
+    newer: int | None
+    chain: int
+    first_ms: int
+    newer_ms: int
+
+
+def mark_before(at: int, low: int, read: Read) -> Mark:
+    """The mark of a position in the log as it is now."""
+    chain, epoch = Chain(max(chunk_of(at), low)), None
+    for run in read(chain.chain_from, at) if chain.chain_from < at else ():
+        chain.add(packed(run))
+        epoch = run[-1].leader_epoch() if run else epoch
+    return Mark(-1 if epoch is None else epoch, chain.value, chain.chain_from)
+
+
+class Changed(NamedTuple):
+    """The first offset whose record may be another, and the Kafka timestamp of what is there now, if it is known."""
+
+    at: int
+    timestamp_ms: int
+
+
+def find_cut(found: SourceFacts, read: Read, chunks: Mapping[int, Mark]) -> Changed | None:
+    """Where the log begins to differ from what was counted; None when it does not.
+
+    Looks back chunk by chunk for the last one that still agrees: its chain where the log still has all of it, else
+    by the leader epochs of its records alone. Where only a chain tells that a chunk differs, all of it does.
+    """
+    progress = found.progress
+    if progress is None or not progress.next_offset:
+        return None
+    changed = Changed(found.end, _NEVER_MS) if found.end < progress.next_offset else None
+    until, mark = progress.next_offset, progress.mark
+    chunk = chunk_of(until - 1)
+    if mark.chain_from >= until:  # nothing was read of the open chunk
+        mark = chunks.get(chunk, mark)
+    while True:
+        where, end = max(chunk, mark.chain_from, found.low), min(until, found.end)
+        look = _look(read(where, end) if where < end else (), where, mark)
+        whole = where == mark.chain_from and end == until
+        if whole and mark.chain and look.chain == mark.chain:
+            return changed
+        if look.newer is not None:
+            changed = Changed(look.newer, look.newer_ms)
+        elif where > mark.chain_from:
+            return changed  # without its head only epochs can tell, and they tell nothing
+        elif mark.chain and where < end and (whole or mark.leader_epoch < 0):
+            changed = Changed(where, look.first_ms)  # epochs do not tell from where on
+        until, chunk = chunk, chunk - CHUNK_LENGTH
+        if chunk not in chunks or until <= found.low:
+            return changed
+        mark = chunks[chunk]
+
+
+def _look(runs: Iterable[Sequence[Record]], first: int, mark: Mark) -> Look:
+    chain, newer, first_ms, newer_ms = Chain(first), None, _NEVER_MS, _NEVER_MS
+    for run in runs:
+        if not run:
+            continue
+        chain.add(packed(run))
+        if first_ms == _NEVER_MS:
+            first_ms = run[0].timestamp()[1]
+        epoch = run[-1].leader_epoch()
+        if newer is None and epoch is not None and -1 < mark.leader_epoch < epoch:
+            at = next(r for r in run if (r.leader_epoch() or 0) > mark.leader_epoch)
+            newer, newer_ms = at.offset(), at.timestamp()[1]
+    return Look(newer, chain.value, first_ms, newer_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class Mended:
+    """What is known of a source once a cut is recorded, and the offsets [from, to) whose records vanished."""
+
+    progress: Progress
+    vanished: tuple[int, int]
+
+
+def cut_back(progress: Progress, mark: Mark, at: int, highest_chunk: int) -> Mended:
+    """`progress` of a source whose log was cut back at an offset, of which it now has a mark.
+
+    `highest_chunk` is the last with stored cells.
+    """
+    stale_to = chunk_end(max(progress.next_offset - 1, highest_chunk, 0))
+    return Mended(
+        replace(
+            progress,
+            next_offset=at,
+            rewinds=progress.rewinds + 1,
+            mark=mark,
+            cut_at=at,
+            cut_to=max(stale_to, progress.cut_to),
+        ),
+        (at, progress.next_offset),
+    )
+
+
+def with_cut(found: SourceFacts) -> SourceFacts:
+    """`found`, with a commit from before the cut no further than what is counted since."""
+    progress = found.progress
+    if progress is None or found.committed is None or progress.next_offset >= progress.cut_to:
+        return found
+    return replace(found, committed=min(found.committed, progress.next_offset))
+
+
+def look_for_cut(source: Source, found: SourceFacts, read: Read, store: Store, *, chains: bool) -> SourceFacts:
+    """Look whether the log was cut back below what was counted; if it was, record it, and say what is known then.
+
+    Without `chains` the log may be compacted: what is missing in a chunk then tells nothing.
+    """
+    progress = found.progress
+    changed = find_cut(found if chains else _unchained(found), read, same_log(found) if chains else {})
+    if progress is None or changed is None:
+        return found
+    progress = replace(progress, complete_until_ms=min(progress.complete_until_ms, changed.timestamp_ms))
+    highest = store.highest_chunks([source]).get(source.source_id, -1)
+    mended = cut_back(progress, mark_before(changed.at, found.low, read), changed.at, highest)
+    record_cut(store, source, mended.progress, mended.vanished[1])
+    metrics.log_cuts.labels(source.topic, source.partition).inc()
+    logger.error(
+        "the log was cut back: counted records are gone, and are taken back",
+        topic=source.topic,
+        partition=source.partition,
+        from_offset=mended.vanished[0],
+        to_offset=mended.vanished[1],
+        log_end=found.end,
+        why=LOG_CUT_BACK,
+    )
+    return replace(found, progress=mended.progress)
+
+
+def _unchained(found: SourceFacts) -> SourceFacts:
+    """Without a chain that could be compared, as if retention had taken the head of the chunk."""
+    progress = found.progress
+    return replace(found, progress=progress and replace(progress, mark=progress.mark._replace(chain_from=-1)))
+
+
+def chunks_without_log(found: SourceFacts) -> range:
+    """Chunks that the log, since it was cut back, does not reach yet: what is stored of them is to be taken back."""
+    progress = found.progress
+    if progress is None:
+        return range(0)
+    return range(chunk_end(max(found.end, progress.next_offset, 1) - 1), progress.cut_to, CHUNK_LENGTH)

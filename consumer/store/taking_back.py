@@ -1,0 +1,86 @@
+"""What is written when the log was cut back: the cut, and zeros for chunks that the log no longer has.
+
+Failure semantics: each statement may be repeated, and gives the same rows. `Store` says what is raised.
+"""
+
+import time
+from collections.abc import Mapping
+from typing import Final
+
+from orgstats.clickhouse.cluster import write
+from orgstats.consumer.counting.resume import LOG_CUT_BACK, Progress, Repair
+from orgstats.consumer.counting.source import CHUNK_LENGTH, Source, version_of
+from orgstats.consumer.store import rows
+from orgstats.consumer.store.store import Store
+
+_GAP: Final = (
+    "INSERT INTO gaps (source_id, from_offset, to_offset, why, seen_at)"
+    " SELECT %(source)s, %(at)s, %(vanished_to)s, %(why)s, now64(3, 'UTC')"
+)
+_PROGRESS: Final = (
+    "INSERT INTO progress (source_id, next_offset, kafka_timestamp, complete_until, partitions, fingerprint,"
+    " leader_epoch, chain, chain_from, cut_at, cut_to, written_at, version, summed_from)"
+    " SELECT source_id, %(at)s, kafka_timestamp,"
+    " fromUnixTimestamp64Milli(toInt64(%(complete_until_ms)s), 'UTC'), partitions, fingerprint,"
+    " %(epoch)s, %(chain)s, %(chain_from)s, %(at)s, %(cut_to)s, now64(3, 'UTC'), %(version)s, summed_from"
+    " FROM progress FINAL WHERE source_id = %(source)s"
+)
+_CHUNKS: Final = "WHERE source_id = %(source)s AND chunk >= %(first)s AND chunk < %(end)s"
+_REVISIONS: Final = (
+    "INNER JOIN (SELECT chunk AS first, bitShiftLeft(toUInt64(max(revision) - 1), 48) AS before"
+    f" FROM repairs FINAL {_CHUNKS} GROUP BY chunk) AS r ON c.chunk = r.first"
+)
+_CELL: Final = "org_id, bucket, category, outcome, reason, source_id, chunk"
+_PROJECT_CELL: Final = "org_id, project_id, bucket, category, outcome, source_id, chunk"
+_LETTER: Final = "source_id, offset, topic, partition, kafka_timestamp"
+_ZERO_COUNTS: Final = (
+    f"INSERT INTO counts ({_CELL}, quantity, events, version) SELECT {_CELL}, 0, 0, bitOr(r.before, chunk)"
+    f" FROM (SELECT DISTINCT {_CELL} FROM counts {_CHUNKS}) AS c {_REVISIONS}"
+)
+_ZERO_PROJECT_COUNTS: Final = (
+    f"INSERT INTO project_counts ({_PROJECT_CELL}, quantity, version) SELECT {_PROJECT_CELL}, 0,"
+    f" bitOr(r.before, chunk) FROM (SELECT DISTINCT {_PROJECT_CELL} FROM project_counts {_CHUNKS}) AS c"
+    f" {_REVISIONS}"
+)
+_WITHDRAW: Final = (
+    f"INSERT INTO dead_letters ({_LETTER}, withdrawn, version) SELECT {_LETTER}, true, bitOr(r.before, offset)"
+    f" FROM (SELECT {_LETTER}, offset - modulo(offset, {CHUNK_LENGTH}) AS chunk FROM dead_letters FINAL"
+    f" {_CHUNKS} AND NOT withdrawn) AS c {_REVISIONS}"
+)
+
+
+def record_cut(store: Store, source: Source, progress: Progress, vanished_to: int) -> None:
+    """Record that the log was cut back: the vanished offsets in `gaps`, then `progress` as it is from now on."""
+    values = {
+        "source": source.source_id,
+        "at": progress.cut_at,
+        "vanished_to": vanished_to,
+        "why": LOG_CUT_BACK,
+        "version": version_of(progress.rewinds, progress.next_offset),
+        "cut_to": progress.cut_to,
+        "epoch": progress.mark.leader_epoch,
+        "chain": progress.mark.chain,
+        "chain_from": progress.mark.chain_from,
+        "complete_until_ms": min(max(progress.complete_until_ms, 0), rows.LAST_MS),
+    }
+    for sql in (_GAP, _PROGRESS):
+        store.run(lambda client, sql=sql: write(client, sql, values))  # type: ignore[misc]
+
+
+def take_back(store: Store, source: Source, chunks: range, repairs: Mapping[int, Repair], progress: Progress) -> None:
+    """Zero what is stored of chunks that the log no longer has, and withdraw their dead letters.
+
+    Their revision goes up by two: zeros are of the one before, so that whatever is counted there later wins.
+    """
+    now, cut = rows.instant(time.time_ns() // 1_000_000), progress.cut
+    known = {chunk: repairs.get(chunk, Repair(0, "")) for chunk in chunks}
+    begun = [
+        (source.source_id, chunk, before.revision + 2, cut.rewinds, progress.fingerprint, LOG_CUT_BACK, now)
+        for chunk, before in known.items()
+        if before.rewinds < cut.rewinds
+    ]
+    store.insert("repairs", list(zip(*begun, strict=True)))
+    values = {"source": source.source_id, "first": chunks.start, "end": chunks.stop}
+    for sql in (_ZERO_COUNTS, _ZERO_PROJECT_COUNTS, _WITHDRAW):
+        store.run(lambda client, sql=sql: write(client, sql, values))  # type: ignore[misc]
+    store.sum_hours(source, chunks.start, chunks.stop)

@@ -1,0 +1,111 @@
+"""A log that was cut back and has grown again is noticed, and its counts are made good, by the daemon itself."""
+
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Producer
+
+from orgstats.deploy.local import apache_kafka
+from tests.support import oracle, stored
+from tests.support.daemon import Daemon
+from tests.support.servers import Kafka
+from tests.support.wait import wait_for
+
+LOST_ORG = 77
+"""Only in records that vanish."""
+
+
+class CutLog:
+    """A topic of one partition whose directory can be put back to what it was."""
+
+    def __init__(self, broker: apache_kafka.Running, directory: Path) -> None:
+        self._broker = broker
+        self._copy = directory / "copy"
+        self.bootstrap_servers = broker.bootstrap_servers
+        self.topic = Kafka("apache", broker.bootstrap_servers).create_topic(1)
+        self._data = broker._directory / "data" / f"{self.topic}-0"
+
+    def produce(self, records: int, org_id: int) -> None:
+        """Events of one organization, and every hundredth record broken."""
+        producer = Producer({"bootstrap.servers": self.bootstrap_servers, "linger.ms": 20, "log_level": 0})
+        event = b'{"timestamp":"2020-03-22T00:0%d:00Z","org_id":%d,"project_id":1,"outcome":%d,"quantity":1}'
+        for at in range(records):
+            value = b"broken" if at % 100 == 7 else event % (at % 6, org_id, at % 3)
+            producer.produce(self.topic, value, partition=0)
+            if at % 10_000 == 0:
+                producer.poll(0)
+        assert producer.flush(60) == 0
+
+    def keep(self) -> None:
+        """Remember the log as it is."""
+        self._broker.stop()
+        shutil.copytree(self._data, self._copy)
+        self._broker.restart()
+
+    def cut_back(self) -> None:
+        """What a broker does that is restored from an older disk."""
+        self._broker.stop()
+        shutil.rmtree(self._data)
+        shutil.copytree(self._copy, self._data)
+        self._broker.restart()
+
+
+@pytest.fixture
+def log(own_kafka: Callable[..., apache_kafka.Running], tmp_path: Path) -> CutLog:
+    """On a broker of its own, to be stopped."""
+    return CutLog(own_kafka(), tmp_path)
+
+
+def counted(url: str, end: int) -> None:
+    """Until everything below is counted."""
+    wait_for(lambda: stored.progress(url) == {0: end}, 120, poll_seconds=0.2)
+
+
+def mended(log: CutLog, url: str, consumer: Daemon, vanished: tuple[int, int], end: int) -> None:
+    """Every cell is as one pass over the log gives it, what vanished is listed, and it was told."""
+    wait_for(lambda: stored.gaps(url) == [(0, *vanished)], 120, poll_seconds=0.2)
+    counted(url, end)
+    truth = oracle.count(oracle.read(log.bootstrap_servers, log.topic))
+    wait_for(lambda: stored.differences(url, truth) == {}, 30, poll_seconds=0.5)
+    assert LOST_ORG not in {cell.org_id for cell in stored.counts(url)}
+    assert "the log was cut back" in consumer.child.log.read_text()
+    assert consumer.child.stop(grace_seconds=60) == 0
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("kept", "tail", "others", "frozen"),
+    [
+        (940, 60, 160, False),
+        (940, 60, 160, True),
+        (940, 60, 0, False),
+        (100_000, 100_000, 110_000, False),
+        (100_000, 100_000, 10_000, False),  # the last chunk is gone for good
+    ],
+)
+def test_a_log_cut_back_and_grown_again_is_made_good(
+    log: CutLog, tmp_path: Path, clickhouse_url: str, kept: int, tail: int, others: int, frozen: bool
+) -> None:
+    """Started anew or frozen meanwhile, and whether the log is longer or shorter than it was."""
+    log.produce(kept, org_id=1)
+    log.keep()
+    log.produce(tail, org_id=LOST_ORG)
+    consumer = Daemon("consumer", tmp_path, log.bootstrap_servers, log.topic, clickhouse_url)
+    try:
+        counted(clickhouse_url, kept + tail)
+        if frozen:
+            consumer.child._signal(signal.SIGSTOP)
+        else:
+            assert consumer.child.stop(grace_seconds=60) == 0
+        log.cut_back()
+        log.produce(others, org_id=2)
+        if frozen:
+            consumer.child._signal(signal.SIGCONT)
+        else:
+            consumer.start()
+        mended(log, clickhouse_url, consumer, (kept, kept + tail), kept + others)
+    finally:
+        consumer.child.kill()
