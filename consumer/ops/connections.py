@@ -1,19 +1,23 @@
 """Where an operator's command works: the topics, the store, and what both say of each source."""
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+
+import structlog
 
 from orgstats.clickhouse.connect import connect
 from orgstats.consumer.assignment import topic_uuids
 from orgstats.consumer.counting.resume import Progress, Registration, Repair
 from orgstats.consumer.counting.source import CHUNK_LENGTH, Source
 from orgstats.consumer.kafka.broker import Broker
-from orgstats.consumer.kafka.group import Topics
+from orgstats.consumer.kafka.group import TopicPartition, Topics
 from orgstats.consumer.settings import ConsumerSettings
 from orgstats.consumer.store.store import Store
-from orgstats.errors import ConfigurationError, Refused
+from orgstats.errors import ConfigurationError, Refused, Unavailable
+
+logger = structlog.get_logger("orgstats.ops")
 
 STORE_SECONDS = 120.0
 """ClickHouse's time for one question; a replay may ask for whole chunks of a large table."""
@@ -51,6 +55,10 @@ class SourceStatus:
         return repair.revision if repair else 0
 
 
+def _log(what: str) -> None:
+    logger.warning(what)
+
+
 @dataclass(frozen=True, slots=True)
 class Connections:
     """Connections of one command, for one thread."""
@@ -59,13 +67,15 @@ class Connections:
     topics: Topics
     broker: Broker
     store: Store
+    tell: Callable[[str], None]
+    """Takes what an operator should know beside the answer."""
 
 
-def open_site(settings: ConsumerSettings) -> Connections:
+def open_site(settings: ConsumerSettings, tell: Callable[[str], None] = _log) -> Connections:
     """Connections to the servers that the settings name; nothing is asked yet."""
 
     properties = settings.kafka_properties()
-    return Connections(settings, Topics(properties), Broker(properties), store_of(settings.clickhouse_url))
+    return Connections(settings, Topics(properties), Broker(properties), store_of(settings.clickhouse_url), tell)
 
 
 def store_of(clickhouse_url: str) -> Store:
@@ -73,21 +83,39 @@ def store_of(clickhouse_url: str) -> Store:
     return Store(lambda: connect(clickhouse_url, client_name="orgstats-ops", timeout_seconds=STORE_SECONDS))
 
 
-def locate(site: Connections, partitions: Collection[int] | None = None) -> list[SourceStatus]:
-    """Every partition of the topics, or those named, in order.
+def sources_of(site: Connections, partitions: Collection[int] | None = None) -> list[Source]:
+    """Every partition of the topics there are, or those named, in order; a topic that is gone is told and left out.
 
-    Raises ConfigurationError for a partition that there is not, Refused for one counted in another grid.
+    Raises ConfigurationError for a partition that there is not, Unavailable when there is none of the topics.
     """
     names, topic_id = site.settings.topic, site.settings.topic_id
-    uuids = topic_uuids(names, site.topics, topic_id)
-    sources = [
+    counts = {name: count for name in names if (count := site.topics.partitions(name))}
+    gone = [name for name in names if name not in counts]
+    if not counts:
+        raise Unavailable(f"topic {', '.join(gone)} does not exist")
+    for name in gone:
+        site.tell(f"topic {name} does not exist: this answer is without it")
+    uuids = topic_uuids(list(counts), site.topics, topic_id)
+    return [
         Source(name, topic_id or uuids[name] or "", partition)
-        for name in names
-        for partition in _wanted(name, site.topics.partitions(name), partitions)
+        for name, count in counts.items()
+        for partition in _wanted(name, count, partitions)
     ]
+
+
+def locate(
+    site: Connections, partitions: Collection[int] | None = None, sources: Sequence[Source] | None = None
+) -> list[SourceStatus]:
+    """Every partition of the topics, or those named, in order; `sources` are these where they are known already.
+
+    Raises what `sources_of` does, and Refused for a source counted in another grid.
+    """
+    sources = sources_of(site, partitions) if sources is None else sources
     tps = [(source.topic, source.partition) for source in sources]
     lows, registered = site.topics.starts(tps), site.store.registrations(sources)
     progress, repairs = site.store.progress(sources), site.store.repairs(sources)
+    # After the progress, and all of them at once: a running consumer is never ahead of an end that was asked later.
+    ends = _ends(site, sources, registered)
     located = []
     for source, tp in zip(sources, tps, strict=True):
         registration = registered.get(source.source_id)
@@ -96,11 +124,24 @@ def locate(site: Connections, partitions: Collection[int] | None = None) -> list
                 f"{source.topic}/{source.partition} was counted in chunks of {registration.chunk_length} offsets; "
                 f"this version uses {CHUNK_LENGTH}"
             )
-        isolation = registration.isolation if registration else site.settings.isolation
-        end = site.topics.ends([tp], isolation)[tp]
         known = progress.get(source.source_id), registration, repairs.get(source.source_id, {})
-        located.append(SourceStatus(source, lows[tp], end, *known))
+        located.append(SourceStatus(source, lows[tp], ends[tp], *known))
     return located
+
+
+def _ends(
+    site: Connections, sources: Collection[Source], registered: Mapping[int, Registration]
+) -> dict[TopicPartition, int]:
+    """Where the logs end: one question for each isolation level that sources are counted with, nearly always one."""
+    by_isolation: dict[str, list[TopicPartition]] = {}
+    for source in sources:
+        registration = registered.get(source.source_id)
+        isolation = registration.isolation if registration else site.settings.isolation
+        by_isolation.setdefault(isolation, []).append((source.topic, source.partition))
+    ends: dict[TopicPartition, int] = {}
+    for isolation, tps in by_isolation.items():
+        ends |= site.topics.ends(tps, isolation)
+    return ends
 
 
 def _wanted(topic: str, existing: int, partitions: Collection[int] | None) -> list[int]:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from orgstats.consumer.counting.source import chunk_of
 from orgstats.consumer.kafka.group import TopicPartition
 from orgstats.consumer.kafka.retention import RATE_SECONDS, Retention, retention_deadline, retention_of
-from orgstats.consumer.ops.connections import Connections, SourceStatus, locate
+from orgstats.consumer.ops.connections import Connections, SourceStatus, locate, sources_of
 from orgstats.consumer.ops.stored import ask
 from orgstats.errors import Unavailable
 from orgstats.times import format_time
@@ -52,12 +52,17 @@ class Lag:
 def lag(
     site: Connections, partitions: Collection[int] | None, before: Sequence[Lag] = (), seconds: float = 0.0
 ) -> list[Lag]:
-    """Every partition now; with an earlier look, `seconds` ago, also how fast counting goes."""
+    """Every partition now; with an earlier look, `seconds` ago, also how fast counting goes.
+
+    The commits are asked first, then what is stored, then the ends. Consumers store before they commit, and read
+    before they store: so on healthy ones a commit is never ahead of the position, nor the position of the end.
+    """
     now = time.time()
-    located = locate(site, partitions)
-    tps = [(one.source.topic, one.source.partition) for one in located]
-    recent = site.broker.offsets_at(tps, round((now - RATE_SECONDS) * 1000))
+    sources = sources_of(site, partitions)
+    tps = [(source.topic, source.partition) for source in sources]
     commits = _or(dict[TopicPartition, int](), lambda: site.broker.committed(site.settings.group, tps))
+    located = locate(site, partitions, sources)
+    recent = site.broker.offsets_at(tps, round((now - RATE_SECONDS) * 1000))
     complete = _complete_until(site, located)
     ends = site.topics.ends(tps, "read_uncommitted")
     retention = {

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -41,7 +41,8 @@ def site_of(bootstrap_servers: str | None, topics: list[str] | None, group: str 
             bootstrap_servers=bootstrap_servers,
             topic=tuple(topics) if topics else None,
             group=group,
-        )
+        ),
+        cache(say),  # once, however often a command looks
     )
 
 
