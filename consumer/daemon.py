@@ -26,6 +26,7 @@ STORE_SECONDS: Final = 30.0
 
 LEAVE_SECONDS: Final = 10.0
 """After the last flush's deadline: for the commit, the goodbye to the group, and an insert under way."""
+SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 RETRY_SECONDS: Final = 2.0
 """Between two tries to begin while ClickHouse is away."""
 
@@ -44,7 +45,8 @@ def run(settings: ConsumerSettings, beside: Sequence[Callable[[ConsumerSettings,
 
     `beside` makes threads that run as long as the loop does.
 
-    Raises ConfigurationError, Refused or Unavailable with a text for the operator.
+    Raises ConfigurationError, Refused or Unavailable with a text for the operator; Unavailable too when it was asked
+    to stop and could not store or commit all that it had counted.
     """
     logs.configure(settings.log_level)
     tracing.configure("orgstats-consumer", os.environ)
@@ -64,8 +66,22 @@ def run(settings: ConsumerSettings, beside: Sequence[Callable[[ConsumerSettings,
         end.daemon = True
         end.start()
 
-    for signum in (signal.SIGTERM, signal.SIGINT):
+    for signum in SIGNALS:
         signal.signal(signum, stop)
+    try:
+        _count(settings, beside, stopping)
+    finally:
+        # How it ends is decided. Python takes its handlers away before it has ended, and a signal would be the end.
+        for signum in SIGNALS:
+            signal.signal(signum, signal.SIG_IGN)
+        logger.info("stopped")
+
+
+def _count(
+    settings: ConsumerSettings,
+    beside: Sequence[Callable[[ConsumerSettings, Loop], Beside]],
+    stopping: threading.Event,
+) -> None:
     logger.info("started", **settings.masked())
     if not batch.COMPILED:
         logger.warning("counting without compiled code, at half the speed: install with a C compiler at hand")

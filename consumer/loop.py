@@ -128,7 +128,6 @@ class Loop:
                 self._log.close()
             finally:
                 self._thread.shutdown(wait=not self._broken, cancel_futures=True)
-                logger.info("stopped")
         if halted:
             raise Refused("\n".join(halted))
 

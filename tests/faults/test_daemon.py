@@ -271,6 +271,19 @@ def test_it_leaves_in_time_when_kafka_is_away(tp: Place, one: Round) -> None:
     one.classify()
 
 
+def test_a_signal_after_the_last_log_line_does_not_change_how_it_ends(one: Round) -> None:
+    """A supervisor that signals once more hears 0, not that its signal ended the process."""
+    one.traffic.produce(100)
+    member = one.start("a")
+    says(member, '"event": "assigned"')
+    one._signal(member, signal.SIGTERM)
+    says(member, '"event": "stopped"')
+    while member.daemon.child.running:
+        one._signal(member, signal.SIGTERM)
+        time.sleep(0.001)
+    assert ends_with(one, member)[0] == 0
+
+
 @pytest.mark.campaign
 def test_a_consumer_that_slept_reads_the_rules_before_it_classifies(
     new_round: Callable[..., Round], monkeypatch: pytest.MonkeyPatch
