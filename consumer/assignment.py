@@ -64,7 +64,7 @@ def open_partitions(
     counting: CountingOptions,
     suspects: Collection[TopicPartition] = (),
 ) -> dict[TopicPartition, OpenPartition]:
-    """Partitions ready to be read from their `next_offset`.
+    """Partitions ready to be read from their `next_offset`; those of topics that do not exist are absent.
 
     Of `suspects` something says that the log is not the one that was counted: it is compared first.
 
@@ -73,10 +73,10 @@ def open_partitions(
     Refused or ConfigurationError (an operator decides).
     """
     names = sorted({topic for topic, _ in tps})
-    if not counting.allow_compaction and not counting.topic_id:  # who has no UUIDs need not tell its settings
-        _refuse_compacted(names, topics)
     uuids = topic_uuids(names, topics, counting.topic_id)
-    sources = {tp: Source(tp[0], counting.topic_id or uuids[tp[0]] or "", tp[1]) for tp in tps}
+    if not counting.allow_compaction and not counting.topic_id:  # who has no UUIDs need not tell its settings
+        _refuse_compacted([name for name in names if name in uuids], topics)
+    sources = {tp: Source(tp[0], counting.topic_id or uuids[tp[0]] or "", tp[1]) for tp in tps if tp[0] in uuids}
     now_ms = earliest_clock_ms(store)
     found = _found(sources, log, topics, store, counting.fingerprint)
     _register(sources, found, store, counting.isolation)
@@ -148,19 +148,22 @@ def _refuse_compacted(names: Sequence[str], topics: Topics) -> None:
 
 
 def topic_uuids(names: Sequence[str], topics: Topics, topic_id: str | None) -> dict[str, str | None]:
-    """UUID by topic; None when `topic_id` stands for it. Raises Unavailable for a topic that does not exist."""
+    """UUID by topic; None when `topic_id` stands for it. Topics that do not exist are absent.
+
+    Raises Unavailable when none exists.
+    """
     if topic_id:
         return dict.fromkeys(names)
     described = topics.describe(names)
-    for name in names:
-        if name not in described:
-            raise Unavailable(f"topic {name} does not exist (yet)")
+    if names and not described:
+        raise Unavailable(f"topic {', '.join(names)} does not exist (yet)")
+    for name in described:
         if described[name][0] in _NO_UUID:
             raise ConfigurationError(
                 f"the broker gives topic {name} no UUID (Kafka before 2.8?): name an id for it with "
                 "ORGSTATS_TOPIC_ID, and change the name whenever the topic is made again"
             )
-    return {name: described[name][0] for name in names}
+    return {name: uuid for name, (uuid, _) in described.items()}
 
 
 def _found(

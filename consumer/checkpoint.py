@@ -1,7 +1,7 @@
 """The end of the chain: what was counted is stored, then committed, in a fixed order.
 
 1. The topics are still the ones that were assigned; asked after the last record was read, so that no record of
-   a re-created topic is ever stored under the old one.
+   a re-created topic is ever stored under the old one. A topic that is not is given up; the others are counted on.
 2. ClickHouse still holds what it confirmed: restored from an older copy under running consumers, it would be left
    with a hole. Then the clocks, and after them the ends of the logs, which tell up to when the counts are complete.
 3. ClickHouse: repairs and gaps, dead letters, counts, progress (`Store.write`).
@@ -24,7 +24,6 @@ from orgstats.consumer.counting.partition import PartitionChanges
 from orgstats.consumer.kafka.group import GroupConsumer, TopicPartition, Topics
 from orgstats.consumer.store.rows import Flush, ProgressUpdate
 from orgstats.consumer.store.store import Store
-from orgstats.errors import Refused
 from orgstats.failpoints import failpoint
 
 
@@ -52,6 +51,15 @@ class StoreWentBack(Exception):
     """The store holds less than it has confirmed to this process: it was restored from an older copy."""
 
 
+class TopicsGone(Exception):
+    """Topics that were deleted while they were counted, perhaps made again; nothing of this checkpoint is stored."""
+
+    def __init__(self, topics: Mapping[str, str]) -> None:
+        super().__init__(" ".join(topics.values()))
+        self.topics = topics
+        """What to tell, by topic."""
+
+
 @dataclass(frozen=True, slots=True)
 class CheckpointItem:
     """One partition's part of a checkpoint; `stored_offset` is confirmed, -1 when nothing is yet."""
@@ -74,7 +82,7 @@ class Checkpoints:
     def run(self, work: list[CheckpointItem], fingerprint: str) -> Mapping[TopicPartition, Position]:
         """Store; returns what is stored now.
 
-        Raises Unavailable (again later), StoreWentBack (open the partitions again) or Refused.
+        Raises Unavailable (again later), StoreWentBack (open the partitions again) or TopicsGone (go on with others).
         """
         with tracing.span("checkpoint", {"orgstats.partitions": len(work)}):
             return self._run(work, fingerprint)
@@ -114,18 +122,23 @@ class Checkpoints:
         }
 
     def _same_topics(self, work: list[CheckpointItem]) -> dict[str, int]:
-        """Partitions by topic; Refused when a topic is not the one that was assigned."""
+        """Partitions by topic; TopicsGone when one of them is not there or not the one that was assigned."""
         partitions: dict[str, int] = {}
         uuids = {one.tp[0]: one.assigned.uuid for one in work}
+        gone: dict[str, str] = {}
         described = self._topics.describe([topic for topic, uuid in uuids.items() if uuid is not None])
         for topic, uuid in uuids.items():
             if uuid is None:
                 partitions[topic] = self._topics.partitions(topic)
                 continue
             if topic not in described:
-                raise Refused(f"topic {topic} is gone: it was deleted while it was counted. Nothing more is stored.")
+                gone[topic] = gone_topic(topic)
+                continue
             now_uuid, partitions[topic] = described[topic]
-            refuse_another_topic(topic, uuid, now_uuid)
+            if now_uuid != uuid:
+                gone[topic] = another_topic(topic, uuid, now_uuid)
+        if gone:
+            raise TopicsGone(gone)
         return partitions
 
     def _see_ends(self, work: list[CheckpointItem]) -> None:
@@ -155,13 +168,17 @@ def earliest_clock_ms(store: Store) -> int:
     return min(store.clock_ms(), time.time_ns() // 1_000_000)
 
 
-def refuse_another_topic(topic: str, before: str | None, now: str | None) -> None:
-    """Refused when these UUIDs of a topic differ."""
-    if now != before:
-        raise Refused(
-            f"topic {topic} was deleted and made again (UUID {before}, now {now}). What was counted of the "
-            "old one stays; start again to count the new one from its first record."
-        )
+def gone_topic(topic: str) -> str:
+    """What to tell about a topic that is no longer there."""
+    return f"topic {topic} is gone: it was deleted while it was counted. What was counted of it stays."
+
+
+def another_topic(topic: str, before: str | None, now: str | None) -> str:
+    """What to tell about a topic whose UUID is not the one that was counted."""
+    return (
+        f"topic {topic} was deleted and made again (UUID {before}, now {now}). What was counted of the "
+        "old one stays; start again to count the new one from its first record."
+    )
 
 
 def commit(log: GroupConsumer, work: list[CheckpointItem], fingerprint: str, *, wait: bool) -> None:

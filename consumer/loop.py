@@ -1,7 +1,7 @@
 """The chain, in one place: poll → decode → classify → count → flush → commit, commit last."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from threading import Event
@@ -13,20 +13,21 @@ from confluent_kafka import KafkaError
 from orgstats.consumer import metrics
 from orgstats.consumer.assignment import CountingOptions, OpenPartition, open_partitions
 from orgstats.consumer.checkpoint import (
-    Assigned,
     CheckpointItem,
     Checkpoints,
     Position,
     StoreWentBack,
+    TopicsGone,
+    another_topic,
     commit,
-    refuse_another_topic,
+    gone_topic,
 )
 from orgstats.consumer.counting.batch import BatchCounter, Record
 from orgstats.consumer.counting.fingerprint import fingerprint_of
 from orgstats.consumer.counting.partition import LogChanged, Partition
 from orgstats.consumer.counting.rule_history import RuleHistory
 from orgstats.consumer.health import HEALTH
-from orgstats.consumer.kafka.group import Fenced, GroupConsumer, ReadBatch, TopicPartition, Topics
+from orgstats.consumer.kafka.group import Fenced, GroupConsumer, ReadBatch, TopicPartition, Topics, Unreleased
 from orgstats.consumer.settings import ConsumerSettings
 from orgstats.consumer.store.rules import STALE_SECONDS, load_history
 from orgstats.consumer.store.store import Store
@@ -37,10 +38,16 @@ HEARTBEAT_SECONDS: Final = 5.0
 """A source without new records still tells this often up to when it is complete."""
 RULES_SECONDS: Final = 10.0
 MOST_BACKOFF_SECONDS: Final = 30.0
+FINISH_AGAIN_SECONDS: Final = 0.25
+"""Between two tries to store the last of a partition that is taken away."""
 MOST_UNSTORED_CELLS: Final = 1_000_000
 """Closed chunks waiting to be stored may hold this many cells before reading pauses."""
 MOST_UNSTORED_DEAD_LETTERS: Final = 2_000
 """Their payloads are kept until they are stored, so there may only be so many."""
+
+UNRELEASED_SECONDS: Final = 90.0
+"""How long a name may be taken by a member that was killed: twice the broker's default session timeout."""
+RELEASE_POLL_SECONDS: Final = 2.0
 
 FENCED_AGAIN_SECONDS: Final = 60.0
 """A member that is fenced twice within this time has a namesake."""
@@ -89,11 +96,14 @@ class Loop:
         self._stopping = stopping
         self._leaving = False  # the last commit before partitions go has to be waited for
         self._reopening = False  # nothing is read until what was counted is stored; see `_lose_position`
-        self._was: dict[TopicPartition, Assigned] = {}  # what is being opened again was assigned as this
+        self._uuids: dict[str, str | None] = {}  # of each topic this process counts one topic id, this one
         self._suspects: set[TopicPartition] = set()
         """Partitions whose log may not be the one that was counted; compared when they are opened."""
         self._broken = False
+        self._unsaved = False  # partitions were given up before all that was counted was stored and committed
+        self._gone: dict[str, str] = {}  # topics that are not counted any more, and why
         self._fenced = -FENCED_AGAIN_SECONDS
+        self._unreleased = 0.0
         self._counting = self._count_by(self._store.run(load_history))
         self._log = self._join()
         self._checkpoints = Checkpoints(self._topics, store())
@@ -108,9 +118,11 @@ class Loop:
         return self._positions.copy()
 
     def run(self) -> None:
-        """Count until stopped; then flush, commit and leave. Raises what an operator must decide.
+        """Count until stopped; then flush, commit and leave.
 
-        A partition that halts lets the others go on; that it did is raised at the end.
+        Raises what an operator must decide: at once, or at the end where other partitions could be counted on, which
+        is so for partitions that halted and topics that went away. Unavailable when the last flush was not stored or
+        not committed.
         """
         halted: list[str] = []
         try:
@@ -124,12 +136,18 @@ class Loop:
             self._broken = True  # nothing more is stored or committed; the next owner counts it again
             raise
         finally:
+            self._unsaved = False
             try:
                 self._log.close()
             finally:
                 self._thread.shutdown(wait=not self._broken, cancel_futures=True)
-        if halted:
-            raise Refused("\n".join(halted))
+        if halted or self._gone:
+            raise Refused("\n".join([*halted, *self._gone.values()]))
+        if self._unsaved or self._unstored(self._partitions):
+            raise Unavailable(
+                "stopped before all that was counted was stored and committed: Kafka or ClickHouse did not answer in "
+                "time. Nothing is lost, the next consumer counts it again"
+            )
 
     def _halted(self) -> list[str]:
         return [opened.partition.halted for opened in self._partitions.values() if opened.partition.halted]
@@ -147,7 +165,9 @@ class Loop:
     def _join_again(self, error: Fenced) -> None:
         """A restarted broker may have forgotten us; but of two processes with one name, one has to end."""
         now = time.monotonic()
-        if now < self._fenced + FENCED_AGAIN_SECONDS:
+        if isinstance(error, Unreleased):
+            self._wait_for_release(error, now)
+        elif now < self._fenced + FENCED_AGAIN_SECONDS:
             raise error
         self._fenced, self._broken = now, True  # what was counted here is counted again
         logger.warning("fenced: joining the group again", error=str(error))
@@ -155,8 +175,16 @@ class Loop:
             self._log.close()
         except OrgstatsError as closing:
             logger.warning("the old membership ended badly", error=str(closing))
-        self._drop()
+        self._drop([*self._partitions, *self._unopened])
         self._log, self._broken = self._join(), False
+
+    def _wait_for_release(self, error: Fenced, now: float) -> None:
+        """A member that was killed keeps its name until its session has timed out; a namesake that lives, for ever."""
+        if not self._unreleased or now > self._fenced + FENCED_AGAIN_SECONDS:
+            self._unreleased = now
+        if now > self._unreleased + UNRELEASED_SECONDS:
+            raise error
+        self._stopping.wait(RELEASE_POLL_SECONDS)
 
     def _step(self, now: float) -> None:
         HEALTH.turned()
@@ -168,8 +196,8 @@ class Loop:
             self._count(batch)
         for trouble in batch.troubles:
             _kafka_error(trouble)
-        if batch.lost_position:
-            self._suspects.update(batch.lost_position)
+        if lost := [tp for tp in batch.lost_position if tp in self._partitions]:
+            self._suspects.update(lost)
             self._lose_position()
         self._settle(now)
         self._begin_checkpoint(now)
@@ -289,11 +317,14 @@ class Loop:
         flight, self._flight = self._flight, None
         try:
             positions = flight.future.result()
-        except Unavailable as error:
+        except (Unavailable, TopicsGone) as error:
             for one in flight.work:
                 if one.tp in self._partitions:
                     self._partitions[one.tp].partition.not_stored(one.changes)
-            self._try_later(now, error)
+            if isinstance(error, TopicsGone):
+                self._give_up(error.topics)
+            else:
+                self._try_later(now, error)
             return
         except StoreWentBack as error:
             logger.error("ClickHouse holds less than it did: counting that again", error=str(error))  # noqa: TRY400
@@ -322,6 +353,7 @@ class Loop:
         try:
             commit(self._log, work, fingerprint, wait=self._leaving)
         except Unavailable as error:
+            self._unsaved = self._unsaved or self._leaving
             logger.warning("stored, but not committed", error=str(error))
 
     def _try_later(self, now: float, error: Unavailable) -> None:
@@ -335,9 +367,9 @@ class Loop:
     # Assignment
 
     def _assigned(self, tps: list[TopicPartition]) -> None:
+        """These come to what is counted already; with the eager protocols that is nothing."""
         metrics.rebalances.labels("assigned").inc()
-        self._drop()
-        self._unopened = tps
+        self._unopened += [tp for tp in tps if tp[0] not in self._gone]
         self._timer.open = 0.0
         if not tps:
             HEALTH.counts()  # a spare one: there is nothing that it could store
@@ -347,22 +379,34 @@ class Loop:
         metrics.rebalances.labels("revoked").inc()
         logger.info("revoked", partitions=len(tps))
         if not self._broken:
-            try:
-                failpoint("in_revoke")
-                self._finish(time.monotonic() + self._settings.revoke_seconds)
-            except Unavailable as error:
-                logger.warning("revoked before all was stored: the next owner counts it", error=str(error))
-        self._drop()
+            failpoint("in_revoke")
+            self._finish(tps, time.monotonic() + self._settings.revoke_seconds)
+        self._drop(tps)
 
-    def _finish(self, deadline: float) -> None:
-        """The last checkpoint, if ClickHouse answers before the deadline (monotonic seconds)."""
-        self._leaving = True
+    def _finish(self, tps: list[TopicPartition], deadline: float) -> None:
+        """The last checkpoint, if ClickHouse answers before the deadline (monotonic seconds).
+
+        It is also where a topic is found to be gone before the group takes it away.
+        """
+        self._leaving, self._unsaved = True, False
         self._wait(deadline)
-        if self._flight is None and not self._failures:
+        tried = False
+        while self._flight is None and (self._unstored(tps) or not tried) and time.monotonic() < deadline:
+            if self._failures:
+                if not self._stopping.is_set():
+                    break  # the others wait for these partitions
+                time.sleep(FINISH_AGAIN_SECONDS)
+            tried = True
             self._timer.flush = self._timer.heartbeat = 0.0
             self._begin_checkpoint(time.monotonic())
             self._wait(deadline)
+        if self._flight is not None or self._unstored(tps):
+            self._unsaved = True
+            logger.warning("revoked before all was stored: the next owner counts it")
         self._leaving = False
+
+    def _unstored(self, tps: Iterable[TopicPartition]) -> bool:
+        return not all(_is_stored(self._partitions[tp]) for tp in tps if tp in self._partitions)
 
     def _wait(self, deadline: float) -> None:
         if self._flight is not None:
@@ -372,21 +416,46 @@ class Loop:
     def _lost(self, tps: list[TopicPartition]) -> None:
         metrics.rebalances.labels("lost").inc()
         logger.warning("lost: another member owns the partitions", partitions=len(tps))
-        self._drop()
+        self._unsaved = self._unstored(tps)
+        self._drop(tps)
 
-    def _drop(self) -> None:
-        self._partitions.clear()
-        self._positions.clear()
-        self._was.clear()
-        self._unopened = []
-        self._reopening = False
-        for why in ("not stored", "not opened"):
-            self._pause_for(why, on=False)  # it is the next owner's trouble now
-        metrics.forget_partitions()
+    def _drop(self, tps: Iterable[TopicPartition]) -> None:
+        """These are another member's now."""
+        dropped = set(tps)
+        for known in (self._partitions, self._positions):
+            for tp in dropped & known.keys():
+                del known[tp]
+        self._unopened = [tp for tp in self._unopened if tp not in dropped]
+        self._reopening = self._reopening and bool(self._partitions)
+        if not self._partitions:
+            self._pause_for("not stored", on=False)  # it is the next owner's trouble now
+        if not self._unopened:
+            self._pause_for("not opened", on=False)
+        metrics.forget(dropped)
+        metrics.assigned_partitions.set(len(self._partitions))
+
+    def _give_up(self, topics: Mapping[str, str]) -> None:
+        """Topics that went away are counted no more, the others are. Refused when none is left."""
+        self._gone |= topics
+        for topic, why in topics.items():
+            metrics.topic_gone.labels(topic).set(1)
+            logger.error("topic gone", topic=topic, why=why)
+        tps = [*self._partitions, *self._unopened]
+        self._drop([tp for tp in tps if tp[0] in topics])
+        if all(topic in self._gone for topic in self._settings.topic):
+            raise Refused(" ".join(self._gone.values()))
+        if not self._leaving:  # the group is about to take partitions, and is answered first
+            self._read()
+
+    def _read(self, epochs: Mapping[TopicPartition, int] | None = None) -> None:
+        """Read what is counted, from where it is, and nothing else; `epochs` are those of newly opened partitions."""
+        if not self._reopening:
+            self._log.start({tp: one.partition.next_offset for tp, one in self._partitions.items()}, epochs)
+            self._pause_or_resume()
 
     def _lose_position(self) -> None:
         """Read no more until all that was counted is stored: the log may no longer have it. Then open again."""
-        if not self._reopening and self._partitions:
+        if not self._reopening:
             logger.warning("the log no longer has the next record: storing what is counted, then looking anew")
             self._log.start({})
             self._reopening = True
@@ -394,9 +463,7 @@ class Loop:
     def _open_again(self) -> None:
         """Look at all partitions anew, as after a rebalance: what is not stored is counted again."""
         self._log.start({})
-        if self._partitions:
-            self._was = {tp: opened.assigned for tp, opened in self._partitions.items()}
-            self._unopened = list(self._partitions)
+        self._unopened += self._partitions
         self._partitions.clear()
         self._reopening = False
         self._timer.open = 0.0
@@ -415,21 +482,30 @@ class Loop:
             self._pause_for("not opened", on=True)
             logger.warning("cannot open the partitions yet", error=str(error))
             return
-        for tp, before in self._was.items():
-            refuse_another_topic(tp[0], before.uuid, opened[tp].assigned.uuid)
-        self._partitions, self._unopened = opened, []
-        self._was.clear()
+        self._partitions |= opened
+        self._unopened = [tp for tp in self._unopened if tp not in opened]
         self._timer.heartbeat = 0.0  # also tells of partitions without a record that they are complete
-        self._suspects.clear()
-        self._log.start(
-            {tp: one.partition.next_offset for tp, one in opened.items()},
-            {tp: one.epoch for tp, one in opened.items() if one.epoch is not None},
-        )
         self._failures = 0  # ClickHouse has just answered; and what is quiet has to be read before it can be stored
         self._pause_for("not stored", on=False)
         self._pause_for("not opened", on=False)
-        self._pause_or_resume()
-        metrics.assigned_partitions.set(len(opened))
+        if self._unopened:
+            self._timer.open = now + 1.0
+            logger.warning("topics do not exist (yet)", topics=sorted({topic for topic, _ in self._unopened}))
+        metrics.assigned_partitions.set(len(self._partitions))
+        self._suspects -= opened.keys()
+        if gone := self._not_those_counted(opened):
+            self._give_up(gone)
+        else:
+            self._read({tp: one.epoch for tp, one in opened.items() if one.epoch is not None})
+
+    def _not_those_counted(self, opened: Mapping[TopicPartition, OpenPartition]) -> dict[str, str]:
+        """Topics that are not there, or not the ones, that this process has counted, and what to tell of each."""
+        gone = {topic: gone_topic(topic) for topic, _ in self._unopened if topic in self._uuids}
+        for (topic, _), one in opened.items():
+            before = self._uuids.setdefault(topic, one.assigned.uuid)
+            if before != one.assigned.uuid:
+                gone[topic] = another_topic(topic, before, one.assigned.uuid)
+        return gone
 
     # Holding and rules
 

@@ -110,6 +110,12 @@ rules_read_timestamp_seconds = Gauge(
     "When the rules were last read, epoch seconds. Older than 25 s: counting waits for ClickHouse.",
     registry=REGISTRY,
 )
+topic_gone = Gauge(
+    "orgstats_topic_gone",
+    "1 for a topic that was deleted, or made again, while this process counted it. Look at the log, start it again.",
+    ["topic"],
+    registry=REGISTRY,
+)
 gap_offsets = Counter(
     "orgstats_gap_offsets_total",
     "Offsets that retention deleted before they were counted; listed in `gaps`. Raise the topic's retention.",
@@ -155,15 +161,8 @@ _OF_PARTITIONS = (
 )
 
 
-def forget_partitions() -> None:
-    """The partitions are somebody else's now: what is known of them here would only grow old."""
-    assigned_partitions.set(0)
-    for metric in _OF_PARTITIONS:
-        metric.clear()
-
-
 def forget(tps: Iterable[tuple[str, int]]) -> None:
-    """The same for some (topic, partition)."""
+    """These (topic, partition) are somebody else's now: what is known of them here would only grow old."""
     for topic, partition in tps:
         for metric in _OF_PARTITIONS:
             metric.remove(topic, partition)

@@ -9,7 +9,7 @@ from orgstats.clickhouse.url import ClickHouseUrl
 from orgstats.consumer.counting.decode import AgeLimits
 from orgstats.consumer.counting.limits import DeadLetterLimits
 from orgstats.consumer.kafka import properties
-from orgstats.consumer.kafka.group import DEFAULTS, FIXED
+from orgstats.consumer.kafka.group import DEFAULTS, FIXED, REFUSED_BY_CONSUMER_PROTOCOL, defaults, incremental
 from orgstats.settings import Settings
 
 
@@ -99,9 +99,11 @@ class ConsumerSettings(Settings):
                 faults.append(f"{variable}: is fixed, exact counts depend on it; unset it")
             if name == "partition.assignment.strategy" and "cooperative" in value:
                 faults.append(f"{variable}: the cooperative protocol is not supported; use range or roundrobin")
+            if name in REFUSED_BY_CONSUMER_PROTOCOL and incremental(self.kafka):
+                faults.append(f"{variable}: group.protocol=consumer leaves this to the broker; unset it")
             if name == "isolation.level" and value not in ("read_committed", "read_uncommitted"):
                 faults.append(f"{variable}: must be read_committed or read_uncommitted")
-        faults = faults or properties.faults({**DEFAULTS, **self.kafka_properties(), **FIXED})
+        faults = faults or properties.faults({**defaults(self.kafka), **self.kafka_properties(), **FIXED})
         if faults:
             raise ValueError("\n".join(faults))
         return self

@@ -27,7 +27,13 @@ CONSUMER_ONLY: Final = (
     "partition.",
 )
 """Properties that mean nothing to other clients, which warn about them."""
-_OF_A_MEMBER: Final = ("group.instance.id", "partition.assignment.strategy", "session.timeout.ms")
+_OF_A_MEMBER: Final = (
+    "group.instance.id",
+    "group.protocol",
+    "group.remote.assignor",
+    "partition.assignment.strategy",
+    "session.timeout.ms",
+)
 
 Answer = TypeVar("Answer")
 

@@ -42,6 +42,14 @@ DEFAULTS: Final[Mapping[str, Any]] = {
     "partition.assignment.strategy": "range,roundrobin",
 }
 
+REFUSED_BY_CONSUMER_PROTOCOL: Final = (
+    "partition.assignment.strategy",
+    "session.timeout.ms",
+    "heartbeat.interval.ms",
+    "group.protocol.type",
+)
+"""Where `group.protocol=consumer` (KIP-848), the broker decides these, and librdkafka refuses them."""
+
 FIXED: Final[Mapping[str, Any]] = {
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
@@ -73,6 +81,7 @@ _NOT_TOLD: Final = (
     KafkaError._UNSUPPORTED_FEATURE,
 )
 _FENCED: Final = (KafkaError._FENCED, KafkaError.FENCED_INSTANCE_ID)
+_UNRELEASED: Final = KafkaError.UNRELEASED_INSTANCE_ID
 _NEEDS_A_PERSON: Final = {
     KafkaError._AUTHENTICATION: "the broker refuses the credentials in ORGSTATS_KAFKA__SASL_*",
     KafkaError.TOPIC_AUTHORIZATION_FAILED: "grant the principal READ and DESCRIBE on the topic",
@@ -83,6 +92,10 @@ _NEEDS_A_PERSON: Final = {
 
 class Fenced(ConfigurationError):
     """The broker knows another member by this name: there is one, or the broker has lost its memory of us."""
+
+
+class Unreleased(Fenced):
+    """KIP-848: a member by this name is still in the group; it lives, or was killed and its session goes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,21 +146,34 @@ class GroupConsumer:
             else:
                 on_error(error)
 
+        self._incremental = incremental(properties)
+        self._reading: set[TopicPartition] = set()
         # What librdkafka would write to stderr comes to `heard` as well, and is logged as everything else is.
-        self._consumer = Consumer({"log_level": 2, **DEFAULTS, **properties, **FIXED, "error_cb": heard})
+        self._consumer = Consumer({"log_level": 2, **defaults(properties), **properties, **FIXED, "error_cb": heard})
 
         def assigned(consumer: Consumer, partitions: list[KafkaTopicPartition]) -> None:
             self._heard.answered()
-            consumer.assign([])  # nothing is read before it is known where to go on; see `start`
+            # Nothing is read before it is known where to go on; see `start`.
+            (consumer.incremental_assign if self._incremental else consumer.assign)([])
             on_assign(_tps(partitions))
 
-        def revoked(consumer: Consumer, partitions: list[KafkaTopicPartition]) -> None:
-            on_revoke(_tps(partitions))
-            consumer.unassign()
+        def unassign(partitions: list[KafkaTopicPartition]) -> None:
+            if self._incremental:
+                # Only what is being read can be taken out; but it has to be called, which tells the group.
+                read = self._reading & set(_tps(partitions))
+                self._consumer.incremental_unassign([KafkaTopicPartition(*tp) for tp in read])
+                self._reading -= read
+            else:
+                self._consumer.unassign()
+                self._reading.clear()
 
-        def lost(consumer: Consumer, partitions: list[KafkaTopicPartition]) -> None:
+        def revoked(_consumer: Consumer, partitions: list[KafkaTopicPartition]) -> None:
+            on_revoke(_tps(partitions))
+            unassign(partitions)
+
+        def lost(_consumer: Consumer, partitions: list[KafkaTopicPartition]) -> None:
             on_lost(_tps(partitions))
-            consumer.unassign()
+            unassign(partitions)
 
         self._consumer.subscribe(list(topics), on_assign=assigned, on_revoke=revoked, on_lost=lost)
 
@@ -202,18 +228,26 @@ class GroupConsumer:
         return records
 
     def start(self, offsets: Mapping[TopicPartition, int], epochs: Mapping[TopicPartition, int] | None = None) -> None:
-        """Read these places from these offsets, and no others.
+        """Read these partitions and no others, from these offsets; what is being read already is at them, and goes on.
 
         Where the leader epoch of the record before the offset is given, and the broker says that it ends earlier, the
         log was cut back: `read` then tells that the position was lost.
         """
         known = epochs or {}
-        partitions = [
-            KafkaTopicPartition(*tp, offset, "", known[tp]) if tp in known else KafkaTopicPartition(*tp, offset)
+        tps = {
+            tp: KafkaTopicPartition(*tp, offset, "", known[tp]) if tp in known else KafkaTopicPartition(*tp, offset)
             for tp, offset in offsets.items()
-        ]
+        }
         try:
-            self._consumer.assign(partitions)
+            if not self._incremental:
+                self._consumer.assign(list(tps.values()))
+            else:
+                if gone := self._reading - tps.keys():
+                    self._consumer.incremental_unassign([KafkaTopicPartition(*tp) for tp in gone])
+                self._reading -= gone
+                if new := tps.keys() - self._reading:
+                    self._consumer.incremental_assign([tps[tp] for tp in new])
+            self._reading = set(tps)
         except KafkaException as error:
             raise _translate(error.args[0]) from error
 
@@ -330,6 +364,17 @@ class Topics:
         return {(tp.topic, tp.partition): one.offset for tp, one in found.items()}
 
 
+def incremental(properties: Mapping[str, Any]) -> bool:
+    """Whether partitions come and go one by one (KIP-848), not all at a time."""
+    return str(properties.get("group.protocol", "")).lower() == "consumer"
+
+
+def defaults(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """DEFAULTS, without what a client with these properties refuses."""
+    left_out = REFUSED_BY_CONSUMER_PROTOCOL if incremental(properties) else ()
+    return {name: value for name, value in DEFAULTS.items() if name not in left_out}
+
+
 def _tp_of(message: Message) -> tuple[str | None, int | None]:
     return message.topic(), message.partition()
 
@@ -339,12 +384,17 @@ def _tps(partitions: Iterable[KafkaTopicPartition]) -> list[TopicPartition]:
 
 
 def _ends_the_client(error: KafkaError) -> bool:
-    return error.fatal() or error.code() in (KafkaError._FATAL, *_FENCED)
+    return error.fatal() or error.code() in (KafkaError._FATAL, _UNRELEASED, *_FENCED)
 
 
 def _translate(error: KafkaError) -> OrgstatsError:
     if error.code() in _FENCED or (error.code() == KafkaError._FATAL and "fenced" in error.str()):
         return Fenced("Kafka: another process uses the same group.instance.id; give each its own ORGSTATS_INSTANCE_ID")
+    if error.code() == _UNRELEASED or (error.code() == KafkaError._FATAL and "UNRELEASED" in error.str()):
+        return Unreleased(
+            "Kafka: another process uses the same group.instance.id, or one was killed lately; give each "
+            "its own ORGSTATS_INSTANCE_ID"
+        )
     remedy = _NEEDS_A_PERSON.get(error.code())
     if remedy is not None:
         return ConfigurationError(f"Kafka: {error.str()}: {remedy}")

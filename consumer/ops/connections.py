@@ -99,6 +99,7 @@ def sources_of(site: Connections, partitions: Collection[int] | None = None) -> 
     return [
         Source(name, topic_id or uuids[name] or "", partition)
         for name, count in counts.items()
+        if name in uuids
         for partition in _wanted(name, count, partitions)
     ]
 

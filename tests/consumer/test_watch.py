@@ -30,7 +30,7 @@ def topic(real_kafka: Kafka, make_topic: Callable[..., str]) -> Iterator[str]:
         producer.produce(name, b"{}", partition=i % 2)
     assert producer.flush(30) == 0
     yield name
-    metrics.forget_partitions()
+    metrics.forget([(name, 0), (name, 1)])
 
 
 def test_lag_and_retention_need_no_clickhouse(real_kafka: Kafka, topic: str) -> None:

@@ -43,7 +43,20 @@ FAILPOINTS: Final = (
     "at_chunk_boundary",
     "in_revoke",
 )
-BROKER_PROPERTIES: Final = {"group.min.session.timeout.ms": "1000"}
+BROKER_PROPERTIES: Final = {
+    "group.min.session.timeout.ms": "1000",
+    # The same for group.protocol=consumer, where the broker decides.
+    "group.consumer.min.session.timeout.ms": "1000",
+    "group.consumer.session.timeout.ms": str(int(SESSION_SECONDS * 1000)),
+    "group.consumer.min.heartbeat.interval.ms": "100",
+    "group.consumer.heartbeat.interval.ms": "400",
+}
+
+
+CLASSIC_SESSION: Final = {
+    "ORGSTATS_KAFKA__SESSION_TIMEOUT_MS": str(int(SESSION_SECONDS * 1000)),
+    "ORGSTATS_KAFKA__HEARTBEAT_INTERVAL_MS": "400",
+}
 
 
 class Unequal(AssertionError):
@@ -79,8 +92,7 @@ class Round:
         self.database = self.topic.replace("-", "_")
         self.url = _with_database(site.clickhouse_url, self.database)
         self.env = {
-            "ORGSTATS_KAFKA__SESSION_TIMEOUT_MS": str(int(SESSION_SECONDS * 1000)),
-            "ORGSTATS_KAFKA__HEARTBEAT_INTERVAL_MS": "400",
+            **({} if env.get("ORGSTATS_KAFKA__GROUP_PROTOCOL") == "consumer" else CLASSIC_SESSION),
             "ORGSTATS_KAFKA__TOPIC_METADATA_REFRESH_INTERVAL_MS": "1000",
             "ORGSTATS_REVOKE_SECONDS": "3",
             **env,
