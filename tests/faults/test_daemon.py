@@ -271,6 +271,31 @@ def test_it_leaves_in_time_when_kafka_is_away(tp: Place, one: Round) -> None:
     one.classify()
 
 
+@pytest.mark.parametrize("away", ["Kafka", "ClickHouse"])
+def test_what_was_not_stored_when_it_was_stopped_is_told_by_69(tp: Place, one: Round, away: str) -> None:
+    """0 would tell a supervisor that all that was counted is stored and committed; the next one counts it again."""
+    one.traffic.produce(500)
+    member = one.start("a")
+    wait_for(lambda: one.progress() == one.ends(), 60, poll_seconds=0.1)
+    one.site.proxy.set_state("away")
+    one.traffic.produce(500)
+    says(member, "not stored, trying again")
+    if away == "Kafka":
+        tp.broker.kill()
+        one.site.proxy.set_state("fine")
+    try:
+        one._signal(member, signal.SIGTERM)
+        code, last = ends_with(one, member)
+    finally:
+        one.site.proxy.set_state("fine")
+        if away == "Kafka":
+            tp.broker.restart()
+    assert code == 69
+    assert "counts it again" in last or "leaving at once" in last
+    one.drain()
+    one.classify()
+
+
 def test_a_signal_after_the_last_log_line_does_not_change_how_it_ends(one: Round) -> None:
     """A supervisor that signals once more hears 0, not that its signal ended the process."""
     one.traffic.produce(100)

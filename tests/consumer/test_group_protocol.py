@@ -1,0 +1,30 @@
+"""What `group.protocol=consumer` (KIP-848) does not take, from our defaults and from the operator."""
+
+import pytest
+from confluent_kafka import Consumer
+
+from orgstats.consumer.kafka.group import FIXED, REFUSED_BY_CONSUMER_PROTOCOL, defaults
+from orgstats.consumer.settings import ConsumerSettings
+from orgstats.errors import ConfigurationError
+
+ENV = {
+    "ORGSTATS_BOOTSTRAP_SERVERS": "127.0.0.1:1",
+    "ORGSTATS_TOPIC": "outcomes",
+    "ORGSTATS_CLICKHOUSE_URL": "clickhouse://nobody@127.0.0.1:1/nowhere",
+    "ORGSTATS_KAFKA__GROUP_PROTOCOL": "consumer",
+}
+
+
+def test_our_own_defaults_make_a_consumer_of_either_protocol() -> None:
+    """librdkafka refuses a client with what the broker decides; those of our defaults are left out without a word."""
+    for env in (ENV, ENV | {"ORGSTATS_KAFKA__GROUP_PROTOCOL": "classic"}):
+        properties = ConsumerSettings.from_env(env).kafka_properties()
+        Consumer({"log_level": 0, **defaults(properties), **properties, **FIXED}).close()
+
+
+@pytest.mark.parametrize("name", REFUSED_BY_CONSUMER_PROTOCOL)
+def test_what_an_operator_sets_in_vain_is_a_fault(name: str) -> None:
+    """The operator's own setting is not left out in silence: 78, naming the variable and the remedy."""
+    variable = f"ORGSTATS_KAFKA__{name.upper().replace('.', '_')}"
+    with pytest.raises(ConfigurationError, match=f"{variable}: group.protocol=consumer leaves this to the broker"):
+        ConsumerSettings.from_env(ENV | {variable: "1"})
