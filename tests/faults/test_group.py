@@ -66,7 +66,7 @@ def test_a_static_member_that_was_killed_comes_back_by_the_consumer_protocol(new
     one.kill(first)
     one.traffic.produce(500)
     one.start("a")
-    wait_for(lambda: one.progress() == one.ends(), 60, poll_seconds=0.1)
+    wait_for(lambda: one.progress() == one.ends(), 150, poll_seconds=0.1)
     one.stop_all()
     one.classify()
 
