@@ -290,9 +290,12 @@ class DeadLetterActionRow(NamedTuple):
 
     source_id: UInt64
     offset: UInt64
+    version: UInt32
     action: Word
     target: Word
     target_ends: Annotated[list[int], "Array(UInt64)"]
+    target_source_id: UInt64
+    target_offset: UInt64
     by: Word
     at: Moment
 

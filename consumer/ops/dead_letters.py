@@ -1,9 +1,9 @@
 """Dead letters as operators look at them: found by what they have in common, shown in full, dropped."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from orgstats.clickhouse.cluster import read
 from orgstats.consumer.ops.connections import now
@@ -13,7 +13,10 @@ from orgstats.times import format_time
 
 HANDLED: Final = ("redriven", "dropped")
 """Actions after which a dead letter is out of sight."""
-
+SENDABLE: Final = ("", "aborted", "lost")
+"""Actions after which a dead letter's record is surely nowhere where it was or will be counted."""
+UNCERTAIN: Final = "redriving"
+"""The action of a dead letter that was being sent: only the target's log tells whether it was."""
 
 PAGE: Final = 500
 """Dead letters held at once; a payload may have 64 KiB."""
@@ -32,6 +35,8 @@ class Filter:
     """(partition, offset)."""
     handled: bool = False
     """Also those that were redriven or dropped."""
+    actions: tuple[str, ...] = ()
+    """Only those of which this was done last; "" is nothing."""
 
     def where(self) -> tuple[str, dict[str, Any]]:
         """The condition and its values."""
@@ -50,7 +55,9 @@ class Filter:
             conditions.append((f"{raw} = %(org)s", {"org": str(self.org_id)}))
         if self.tp is not None:
             conditions.append(("partition = %(p)s AND d.offset = %(o)s", dict(zip("po", self.tp, strict=True))))
-        if not self.handled:
+        if self.actions:
+            conditions.append(("a.action IN %(actions)s", {"actions": list(self.actions)}))
+        elif not self.handled:
             conditions.append(("a.action NOT IN %(handled)s", {"handled": list(HANDLED)}))
         return " AND ".join(text for text, _ in conditions), {k: v for _, some in conditions for k, v in some.items()}
 
@@ -83,8 +90,8 @@ class DeadLetter:
     reason: str
     error: str
     action: str
-    target: str
-    target_ends: list[int]
+    version: int
+    """Of the action; 0 when nothing was done yet."""
 
     @property
     def tp(self) -> str:
@@ -111,14 +118,33 @@ class DeadLetter:
         }
 
 
+_ACTIONS: Final = """
+    SELECT a.source_id AS source_id, a.offset AS offset, a.version AS version, toString(a.target) AS target,
+        a.target_ends AS target_ends, a.target_source_id AS target_source_id,
+        multiIf(
+            a.action != 'sent', toString(a.action),
+            arrayExists(gap -> gap.1 <= a.target_offset AND a.target_offset < gap.2, g.ranges), 'lost',
+            p.next_offset > a.target_offset, 'redriven',
+            'sent'
+        ) AS action
+    FROM (SELECT * FROM dead_letter_actions FINAL) AS a
+    LEFT JOIN (SELECT source_id, next_offset FROM progress FINAL) AS p ON p.source_id = a.target_source_id
+    LEFT JOIN (
+        SELECT source_id, groupArray((from_offset, to_offset)) AS ranges FROM gaps FINAL
+        WHERE why IN ('retention', 'skip accepted') GROUP BY source_id
+    ) AS g ON g.source_id = a.target_source_id
+"""
+"""What was done last with each dead letter. A sent one is redriven when its record was counted, and lost when that
+was deleted before. Offsets of other gaps are given out again, so they tell nothing of a record that was put there."""
+
 _FROM: Final = (
-    " FROM dead_letters AS d FINAL LEFT JOIN (SELECT * FROM dead_letter_actions FINAL) AS a"
+    f" FROM dead_letters AS d FINAL LEFT JOIN ({_ACTIONS}) AS a"
     " ON a.source_id = d.source_id AND a.offset = d.offset WHERE "
 )
 
 
 BY: Final = {
-    "hour": "toStartOfHour(d.kafka_timestamp)",
+    "hour": "toStartOfHour(d.kafka_timestamp, 'UTC')",
     "topic": "toString(d.topic)",
     "reason": "toString(d.reason)",
 }
@@ -131,7 +157,7 @@ def groups(store: Store, which: Filter, by: Sequence[str] = ("hour", "topic", "r
     columns = [f"{BY[name] if name in by else 'NULL'} AS {name}_" for name in BY]
     rows = ask(
         store,
-        f"SELECT {', '.join(columns)}, toString(a.action) AS action_, count(),"
+        f"SELECT {', '.join(columns)}, a.action AS action_, count(),"
         " argMin((toString(d.topic), d.partition, d.offset), (d.kafka_timestamp, d.partition, d.offset))"
         f"{_FROM}{where} GROUP BY hour_, topic_, reason_, action_ ORDER BY hour_, topic_, reason_, action_",
         values,
@@ -149,8 +175,8 @@ def find(store: Store, which: Filter, limit: int, after: DeadLetter | None = Non
         lambda client: read(
             client,
             "SELECT d.source_id, d.offset, toString(d.topic), d.partition, d.kafka_timestamp, d.key, d.headers,"
-            " d.payload, d.payload_bytes, toString(d.reason), d.error, toString(a.action), toString(a.target),"
-            f" a.target_ends{_FROM}{where}"
+            " d.payload, d.payload_bytes, toString(d.reason), d.error, a.action, a.version"
+            f"{_FROM}{where}"
             " ORDER BY toString(d.topic), d.partition, d.offset, d.source_id LIMIT %(limit)s",
             {**values, "limit": limit},
             settings={"strings_as_bytes": True},
@@ -159,31 +185,85 @@ def find(store: Store, which: Filter, limit: int, after: DeadLetter | None = Non
     return [
         DeadLetter(
             source_id, offset, _text(topic), partition, at, key, [(_text(n), v) for n, v in headers], payload,
-            payload_bytes, _text(reason), _text(error), _text(action), _text(target), list(ends),
+            payload_bytes, _text(reason), _text(error), _text(action), version,
         )
         for (
             source_id, offset, topic, partition, at, key, headers, payload, payload_bytes, reason, error, action,
-            target, ends,
+            version,
         ) in rows
     ]  # fmt: skip
 
 
+class UncertainLetter(NamedTuple):
+    """A dead letter that was being sent when nobody was left to say how that went."""
+
+    source_id: int
+    offset: int
+    topic: str
+    partition: int
+    version: int
+    target: str
+    target_ends: list[int]
+    target_source_id: int
+
+    @property
+    def tp(self) -> str:
+        """topic/partition/offset."""
+        return f"{self.topic}/{self.partition}/{self.offset}"
+
+
+def uncertain(store: Store, which: Filter) -> list[UncertainLetter]:
+    """Every dead letter of the filter whose sending was begun and neither finished nor found to have failed."""
+    where, values = replace(which, actions=(UNCERTAIN,)).where()
+    rows = ask(
+        store,
+        "SELECT d.source_id, d.offset, toString(d.topic), d.partition, a.version, a.target, a.target_ends,"
+        f" a.target_source_id{_FROM}{where} ORDER BY toString(d.topic), d.partition, d.offset",
+        values,
+    )
+    return [UncertainLetter(*row) for row in rows]
+
+
+class Destination(NamedTuple):
+    """Where a letter's record was put: topic, the ends of its partitions before, the partition's source, the offset."""
+
+    target: str = ""
+    ends: Sequence[int] = ()
+    source_id: int = 0
+    offset: int = 0
+
+
 def mark(
     store: Store,
-    letters: Sequence[DeadLetter],
+    letters: Sequence[DeadLetter | UncertainLetter],
     action: str,
     by: str,
+    destinations: Sequence[Destination] = (),
     *,
-    target: str = "",
-    target_ends: Sequence[int] = (),
+    step: int = 1,
 ) -> None:
-    """Record what is done with dead letters; the latest record of each tells."""
+    """Record what is done with dead letters as they were read; the `step` is counted from then.
+
+    Failure semantics: may be repeated. Of two who read the same and do different things the later row tells, until
+    one of them does the next step.
+    """
     at = now()
-    insert_rows(
-        store,
-        "dead_letter_actions",
-        [(one.source_id, one.offset, action, target, list(target_ends), by, at) for one in letters],
-    )
+    rows = [
+        (
+            one.source_id,
+            one.offset,
+            one.version + step,
+            action,
+            to.target,
+            list(to.ends),
+            to.source_id,
+            to.offset,
+            by,
+            at,
+        )
+        for one, to in zip(letters, destinations or [Destination()] * len(letters), strict=True)
+    ]
+    insert_rows(store, "dead_letter_actions", rows)
 
 
 def pages(store: Store, which: Filter, limit: int) -> Iterator[list[DeadLetter]]:

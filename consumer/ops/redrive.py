@@ -1,11 +1,13 @@
 """Sends mended dead letters to their topic again, each once, whatever is killed or run twice.
 
+For the dead letters of each topic:
+
 1. A transactional producer: it aborts what an earlier redrive left open, and ends one that still runs.
-2. Dead letters whose fate is unknown are looked for in the target, by a header that names their origin, from the
-   ends that the target had before they were sent.
-3. Of the rest, some at a time: the target's ends; sent in a transaction; marked `redriving`; committed; marked
-   `redriven`. Sending comes before marking, since only a producer that no other has ended gets through: so the
-   ends that are marked are never beyond what another redrive sent.
+2. All whose fate is unknown are looked for in the target, by a header that names their origin, from the ends that
+   the target had before they were sent. Those that were found are `sent`, those that surely are not are `aborted`.
+   Where the log has lost the place nobody can tell, and they are left alone.
+3. Of those of which the store now says that no record of theirs was or will be counted, some at a time: the target's
+   ends; sent in a transaction; marked `redriving`; committed; marked `sent`. So nothing uncertain is ever sent.
 
 Failure semantics: killed in 3 before the commit, nothing was sent; after it, step 2 of the next run finds what
 was. So the same command is run again until it says that nothing is left.
@@ -13,42 +15,40 @@ was. So the same command is run again until it says that nothing is left.
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
-
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 from orgstats.consumer.counting.decode import Undecodable, decode, event_second
-from orgstats.consumer.kafka.group import READ_COMMITTED
 from orgstats.consumer.kafka.reader import LogReader
 from orgstats.consumer.ops.connections import Connections, SourceStatus, locate
-from orgstats.consumer.ops.dead_letters import DeadLetter, Filter, mark, pages
-from orgstats.consumer.ops.mending import Mend, hops_of, mend, origin_of, redriven_headers
-from orgstats.errors import OrgstatsError, Refused, Unavailable
-from orgstats.failpoints import failpoint
-
-ANSWER_SECONDS: Final = 30.0
-OPEN_SECONDS: Final = 60.0
-"""How long another producer's open transaction may hide the end of the target."""
-_CONSUMER_ONLY: Final = (
-    "group.",
-    "session.",
-    "heartbeat.",
-    "max.poll.",
-    "fetch.",
-    "queued.",
-    "isolation.",
-    "partition.",
+from orgstats.consumer.ops.dead_letters import (
+    SENDABLE,
+    DeadLetter,
+    Filter,
+    UncertainLetter,
+    groups,
+    mark,
+    pages,
+    uncertain,
 )
+from orgstats.consumer.ops.mending import Mend, hops_of, mend
+from orgstats.consumer.ops.sending import Mended, Sender
+from orgstats.consumer.ops.settling import look
+from orgstats.consumer.ops.targets import Target, deleted_too_soon, open_target
 
-Origin = tuple[int, int]
-"""(source_id, offset)."""
+UNKNOWN = (
+    "maybe sent by a redrive that was interrupted, and the target no longer has the place where that could be seen: "
+    "if they were counted drop them with dead-letters drop, if not add --send-unknown"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class RedriveOptions:
-    """How to redrive: `target` None is each dead letter's own topic; `rate` records a second, 0 for no limit."""
+    """How to redrive: `target` None is each dead letter's own topic; `rate` records a second, 0 for no limit.
+
+    `timestamp_now` gives the records the present time as Kafka timestamp instead of their own; `send_unknown` sends
+    those again of which the log no longer tells whether they were sent.
+    """
 
     mends: Sequence[Mend] = ()
     target: str | None = None
@@ -58,68 +58,109 @@ class RedriveOptions:
     execute: bool = False
     by: str = ""
     stopping: Callable[[], bool] = lambda: False
+    timestamp_now: bool = False
+    send_unknown: bool = False
 
 
 @dataclass(slots=True)
 class RedriveResult:
-    """What came of it; `left` holds dead letters that stay, by why, `examples` a place of each."""
+    """What came of it; `left` holds dead letters that stay, by why, `examples` a place of each.
+
+    `found` were sent by a redrive that was interrupted, `uncertain` may have been: a run that executes looks them
+    up. `refused` of those left need an operator's decision.
+    """
 
     sent: int = 0
     found: int = 0
+    uncertain: int = 0
+    refused: int = 0
     left: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
 
-    def leave(self, why: str, letter: DeadLetter) -> None:
+    def leave(self, why: str, letter: DeadLetter | UncertainLetter, *, refused: bool = False) -> None:
         """Note one that stays."""
         self.left[why] += 1
+        self.refused += refused
         self.examples.setdefault(why, letter.tp)
 
 
 def redrive(site: Connections, which: Filter, how: RedriveOptions) -> RedriveResult:
     """Redrive what the filter finds; without `execute` say what would be. `site` is that of the target topics."""
     done = RedriveResult()
-    whole = _Whole(site)
-    producer = _producer(site) if how.execute else None
-    _settle(site, which, how, done)
-    for page in pages(site.store, which, how.limit):
-        if how.stopping():
-            break
-        began = time.monotonic()
-        ready = [(one, payload) for one in page if (payload := _mended(whole, one, how, done)) is not None]
-        if producer is None:
-            done.sent += len(ready)
-            continue
-        for target in sorted({_target(one, how) for one, _ in ready}):
-            _send(site, producer, target, [pair for pair in ready if _target(pair[0], how) == target], how.by)
-        done.sent += len(ready)
-        if how.rate:
-            time.sleep(max(0.0, len(ready) / how.rate - (time.monotonic() - began)))
+    remaining = how.limit
+    for topic in sorted({group.topic for group in groups(site.store, which, ["topic"])}):
+        remaining -= _Redrive(site, topic, how, done).run(replace(which, topics=(topic,)), remaining)
     return done
 
 
-def _target(letter: DeadLetter, how: RedriveOptions) -> str:
-    return how.target or letter.topic
+class _Redrive:
+    """The redrive of one topic's dead letters."""
 
+    def __init__(self, site: Connections, topic: str, how: RedriveOptions, done: RedriveResult) -> None:
+        self._site, self._how, self._done = site, how, done
+        self._target: Target = open_target(site, how.target or topic)
+        self._sender = Sender(site, topic) if how.execute else None
+        self._whole = _Whole(site)
 
-def _mended(whole: "_Whole", letter: DeadLetter, how: RedriveOptions, done: RedriveResult) -> bytes | None:
-    """The payload to send; None when the dead letter stays."""
-    if hops_of(letter.headers) >= how.max_hops:
-        done.leave(f"redriven {how.max_hops} times already", letter)
-        return None
-    payload = letter.payload if letter.payload_bytes <= len(letter.payload) else whole.payload(letter)
-    if payload is None:
-        done.leave("its payload is longer than what is stored, and no longer in the log", letter)
-        return None
-    mended = mend(payload, letter.kafka_ms, how.mends)
-    if mended is None:
-        done.leave("not a JSON object, so it cannot be mended", letter)
-        return None
-    try:
-        event_second(decode(mended).timestamp)
-    except Undecodable as still:
-        done.leave(f"still {still.code}", letter)
-        return None
-    return mended
+    def run(self, which: Filter, limit: int) -> int:
+        """Returns how many dead letters were looked at, at most `limit`."""
+        self._settle(uncertain(self._site.store, which))
+        seen = 0
+        for page in pages(self._site.store, replace(which, actions=SENDABLE), limit):
+            if self._how.stopping():
+                break
+            seen += len(page)
+            began = time.monotonic()
+            ready = [mended for one in page if (mended := self._mended(one)) is not None]
+            self._done.sent += len(ready)
+            if self._sender is None:
+                continue
+            if ready:
+                self._sender.send(self._target, ready, self._how.by)
+            if self._how.rate:
+                time.sleep(max(0.0, len(ready) / self._how.rate - (time.monotonic() - began)))
+        return seen
+
+    def _settle(self, letters: Sequence[UncertainLetter]) -> None:
+        """Say in the store what an interrupted redrive has sent, and what it has not."""
+        if self._sender is None:
+            self._done.uncertain += len(letters)
+            return
+        settled = look(self._site, letters)
+        sent = [letter for letter, _ in settled.sent]
+        mark(self._site.store, sent, "sent", self._how.by, [to for _, to in settled.sent])
+        absent = settled.absent + (settled.unknown if self._how.send_unknown else [])
+        mark(self._site.store, absent, "aborted", self._how.by)
+        self._done.found += len(sent)
+        if not self._how.send_unknown:
+            for letter in settled.unknown:
+                self._done.leave(UNKNOWN, letter, refused=True)
+
+    def _mended(self, letter: DeadLetter) -> Mended | None:
+        """What to send; None when the dead letter stays."""
+        if hops_of(letter.headers) >= self._how.max_hops:
+            self._done.leave(f"redriven {self._how.max_hops} times already", letter)
+            return None
+        payload = letter.payload if letter.payload_bytes <= len(letter.payload) else self._whole.payload(letter)
+        if payload is None:
+            self._done.leave("its payload is longer than what is stored, and no longer in the log", letter)
+            return None
+        mended = mend(payload, letter.kafka_ms, self._how.mends)
+        if mended is None:
+            self._done.leave("not a JSON object, so it cannot be mended", letter)
+            return None
+        try:
+            event_second(decode(mended).timestamp)
+        except Undecodable as still:
+            self._done.leave(f"still {still.code}", letter)
+            return None
+        now_ms = time.time_ns() // 1_000_000
+        timestamp_ms = now_ms if self._how.timestamp_now else letter.kafka_ms
+        gone = deleted_too_soon(self._target.settings, timestamp_ms, now_ms)
+        if gone is not None:
+            self._done.leave(gone, letter, refused=True)
+            return None
+        return letter, mended, timestamp_ms
 
 
 class _Whole:
@@ -140,108 +181,3 @@ class _Whole:
         with LogReader(self._site.settings.kafka_properties(), one.isolation) as reader:
             runs = [run for run, _ in reader.read(tp, letter.offset, letter.offset + 1)]
         return next((message.value() for run in runs for message in run), None)
-
-
-def _settle(site: Connections, which: Filter, how: RedriveOptions, done: RedriveResult) -> None:
-    """Mark as redriven what an interrupted redrive has sent."""
-    uncertain = [one for page in pages(site.store, which, how.limit) for one in page if one.action == "redriving"]
-    for target in sorted({one.target for one in uncertain}):
-        of_target = [one for one in uncertain if one.target == target]
-        sent = _origins(site, target, of_target)
-        found = [one for one in of_target if (one.source_id, one.offset) in sent]
-        done.found += len(found)
-        if how.execute and found:
-            mark(site.store, found, "redriven", how.by, target=target)
-
-
-def _origins(site: Connections, target: str, letters: Sequence[DeadLetter]) -> set[Origin]:
-    """Origins of redriven records in the target, from the earliest ends that any of these dead letters has."""
-    tps = [(target, partition) for partition in range(site.topics.partitions(target))]
-    firsts = [min((one.target_ends[p] for one in letters if p < len(one.target_ends)), default=0) for _, p in tps]
-    isolation = site.settings.isolation
-    ends = _visible_ends(site, tps, isolation)
-    lows = site.topics.starts(tps)
-    found: set[Origin] = set()
-    with LogReader(site.settings.kafka_properties(), isolation) as reader:
-        for tp, first in zip(tps, firsts, strict=True):
-            start = max(first, lows[tp])
-            for run, _ in reader.read(tp, start, ends[tp]) if start < ends[tp] else ():
-                for message in run:
-                    origin = origin_of(_pairs(message))
-                    if origin is not None:
-                        found.add(origin)
-    return found
-
-
-def _pairs(message: Message) -> list[tuple[str, bytes]]:
-    return [(name, bytes(value or b"")) for name, value in message.headers() or ()]  # type: ignore[arg-type, str-unpack]
-
-
-def _visible_ends(site: Connections, tps: Sequence[tuple[str, int]], isolation: str) -> Mapping[tuple[str, int], int]:
-    """The ends of the target, once no open transaction hides a part of it any more."""
-    wanted = site.topics.ends(tps, "read_uncommitted")
-    deadline = time.monotonic() + OPEN_SECONDS
-    while any(site.topics.ends(tps, isolation)[tp] < wanted[tp] for tp in tps):
-        if time.monotonic() > deadline:
-            raise Unavailable("an open transaction of another producer hides the end of the target; try again later")
-        time.sleep(0.5)
-    return wanted
-
-
-def _producer(site: Connections) -> Producer:
-    properties: dict[str, Any] = {
-        name: value for name, value in site.settings.kafka_properties().items() if not name.startswith(_CONSUMER_ONLY)
-    }
-    if site.settings.isolation != READ_COMMITTED:
-        raise Refused("a redrive needs consumers with isolation.level=read_committed: others count what was taken back")
-    # Whoever asks for a producer has asked the admin client before, which tells of refused credentials.
-    producer = Producer(
-        {
-            "log_level": 2,
-            **properties,
-            "error_cb": lambda _error: None,  # what librdkafka cannot mend comes out of the calls
-            "transactional.id": f"orgstats-redrive-{site.settings.group}",
-            "transaction.timeout.ms": 10_000,  # a killed redrive holds up consumers of the target this long
-        }
-    )
-    _call(producer.init_transactions, ANSWER_SECONDS)
-    return producer
-
-
-def _send(
-    site: Connections, producer: Producer, target: str, letters: Iterable[tuple[DeadLetter, bytes]], by: str
-) -> None:
-    """One transaction; see the steps at the top."""
-    batch = list(letters)
-    count = site.topics.partitions(target)
-    ends = site.topics.ends([(target, partition) for partition in range(count)], "read_uncommitted")
-    target_ends = [ends[target, partition] for partition in range(count)]
-    _call(producer.begin_transaction)
-    for letter, payload in batch:
-        own: dict[str, Any] = (
-            {"partition": letter.partition} if target == letter.topic and letter.partition < count else {}
-        )
-        headers = redriven_headers(letter.headers, letter.source_id, letter.offset)
-        own |= {"key": letter.key or None, "headers": headers, "timestamp": letter.kafka_ms}
-        _call(producer.produce, target, payload, **own)
-        producer.poll(0)
-    _call(producer.flush, ANSWER_SECONDS)
-    failpoint("redrive_sent")
-    mark(site.store, [one for one, _ in batch], "redriving", by, target=target, target_ends=target_ends)
-    failpoint("redrive_marked")
-    _call(producer.commit_transaction, ANSWER_SECONDS)
-    failpoint("redrive_committed")
-    mark(site.store, [one for one, _ in batch], "redriven", by, target=target)
-
-
-def _call(call: Callable[..., Any], *arguments: Any, **named: Any) -> None:
-    try:
-        call(*arguments, **named)
-    except KafkaException as error:
-        raise _translate(error.args[0]) from error
-
-
-def _translate(error: KafkaError) -> OrgstatsError:
-    if error.code() in (KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH):
-        return Refused("another redrive to the same topic has begun: let that one finish, then look at what is left")
-    return Unavailable(f"Kafka: {error.name()}: {error.str()}; what is uncertain is looked up when this is run again")

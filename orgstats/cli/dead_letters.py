@@ -67,6 +67,9 @@ def ls(
         typer.echo(ops.table(tuple(rows[0]), [tuple(row.values()) for row in rows]))
         total = sum(g["records"] for g in rows if isinstance(g["records"], int))
         ops.say(f"{total:,} dead letters; look at one: orgstats dead-letters show {rows[0]['first']}")
+        waiting = sum(g["records"] for g in rows if g["action"] == "sent" and isinstance(g["records"], int))
+        if waiting:
+            ops.say(f"{waiting:,} of them were sent and are not yet counted")
     else:
         ops.say("no dead letters")
 
@@ -132,6 +135,16 @@ def redrive(
     rate: Annotated[float, ops.option(min=0, help="Most records a second; 0: no limit.")] = 0.0,
     limit: Annotated[int, ops.option(min=1, help="Most records.")] = 1_000_000,
     max_hops: Annotated[int, ops.option(min=1, help="Leave records alone that were redriven this often.")] = 3,
+    timestamp_now: Annotated[
+        bool, ops.option("--timestamp-now", help="Give the records the present time as Kafka timestamp.")
+    ] = False,
+    send_unknown: Annotated[
+        bool,
+        ops.option(
+            "--send-unknown",
+            help="Also those of which the log no longer tells whether they were sent; they may be counted twice.",
+        ),
+    ] = False,
     in_place: Annotated[
         bool, ops.option("--in-place", help="Send nothing: count their chunks again with a mended decoder.")
     ] = False,
@@ -142,7 +155,9 @@ def redrive(
     """Mend dead letters and send them to their topic again, each once, however often this is run.
 
     Only what can be decoded after the mending is sent; the rest stays and is told. Kafka's timestamp, the key and
-    the partition stay as they were, so that each record counts where it would have counted.
+    the partition stay as they were, so that each record counts where it would have counted. What the target's
+    retention would delete before it is counted is not sent. A dead letter is sent first, and redriven when its record
+    was counted; ls shows which.
 
     Examples:
 
@@ -157,6 +172,7 @@ def redrive(
     from orgstats.consumer.ops.redrive import RedriveOptions
     from orgstats.consumer.ops.redrive import redrive as send
     from orgstats.consumer.store.rules import publisher
+    from orgstats.errors import Refused
 
     which = _filter(topic, reason, since, until, org, tp, everything=False)
     how = mends(
@@ -175,13 +191,19 @@ def redrive(
         return
     failpoints.arm(os.environ)
     with ops.stopping() as stopped:
-        options = RedriveOptions(how, to_topic, max_hops, rate, limit, execute, publisher(), stopped)
+        options = RedriveOptions(
+            how, to_topic, max_hops, rate, limit, execute, publisher(), stopped, timestamp_now, send_unknown
+        )
         done = send(site, which, options)
     for why, count in sorted(done.left.items()):
         ops.say(f"left alone: {count:,} ({why}), as {done.examples[why]}")
     if done.found:
         ops.say(f"{done.found:,} were sent by a redrive that was interrupted")
-    typer.echo(f"{done.sent:,} {'redriven' if execute else 'would be redriven; add --execute to do it'}")
+    if done.uncertain:
+        ops.say(f"{done.uncertain:,} were being sent when a redrive was interrupted: --execute looks for them first")
+    typer.echo(f"{done.sent:,} {'sent' if execute else 'would be sent; add --execute to do it'}")
+    if done.refused:
+        raise Refused(f"{done.refused:,} dead letters were left alone and need a decision: see why above")
 
 
 def _in_place(site: "Connections", which: "Filter", limit: int, *, execute: bool, rate: float) -> None:

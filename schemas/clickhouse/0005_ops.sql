@@ -74,17 +74,22 @@ CREATE TABLE replaced_dead_letters
 ENGINE = ReplacingMergeTree
 ORDER BY (replay_id, source_id, chunk, offset);
 
--- What an operator did with a dead letter; the latest row tells. `redriving` is written before the record is
--- produced, with the ends of the target's partitions, beyond which it is looked for if nobody knows how that went.
+-- What an operator did with a dead letter. The highest version tells: it is one more than the version that was read,
+-- so that no host's clock decides. `redriving` is written before a transaction is committed, with the ends that the
+-- target had before: beyond them the record is looked for if nobody knows how that went. `sent` is a letter whose
+-- record is in the target; it is redriven once the target's progress has passed `target_offset`.
 CREATE TABLE dead_letter_actions
 (
-    source_id   UInt64,
-    offset      UInt64,
-    action      LowCardinality(String),                  -- redriving, redriven, dropped, kept
-    target      LowCardinality(String),                  -- topic
-    target_ends Array(UInt64) CODEC(ZSTD),               -- by partition
-    by          LowCardinality(String),
-    at          DateTime64(3, 'UTC')
+    source_id        UInt64,
+    offset           UInt64,
+    version          UInt32,
+    action           LowCardinality(String),             -- redriving, aborted, sent, dropped
+    target           LowCardinality(String),             -- topic
+    target_ends      Array(UInt64) CODEC(ZSTD),          -- by partition
+    target_source_id UInt64,                             -- partition that the record was put in, see sources
+    target_offset    UInt64,
+    by               LowCardinality(String),
+    at               DateTime64(3, 'UTC')
 )
-ENGINE = ReplacingMergeTree(at)
+ENGINE = ReplacingMergeTree(version)
 ORDER BY (source_id, offset);
