@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 from orgstats.query.series import Point
@@ -64,7 +65,7 @@ class Answer:
         return headers
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Body:
     """The bytes of a series and their ETag, which is a hash of them and so never wrong."""
 
@@ -76,8 +77,9 @@ class Body:
         """Whether it is worth being compressed."""
         return len(self.content) >= LONG_BYTES
 
+    @cached_property
     def gzipped(self) -> bytes:
-        """The content compressed, the same bytes each time."""
+        """The content compressed, once for as long as the body is cached."""
         return gzip.compress(self.content, 1, mtime=0)
 
 

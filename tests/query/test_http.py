@@ -1,5 +1,6 @@
 """Answers as bytes: the form of a body, the hash of it, conditional requests."""
 
+import gzip
 import json
 
 import pytest
@@ -55,3 +56,10 @@ def test_a_304_has_no_length() -> None:
     """Its length would be that of a body that is not sent."""
     assert b"content-length" not in dict(Answer(304).raw_headers())
     assert dict(Answer(200, b"[]").raw_headers())[b"content-length"] == b"2"
+
+
+def test_a_body_is_compressed_once() -> None:
+    """However often it is asked for: it is cached for many requests."""
+    body = body_of_series([(10 * n, n) for n in range(1_000)])
+    assert body.gzipped is body.gzipped
+    assert gzip.decompress(body.gzipped) == body.content
