@@ -112,7 +112,7 @@ def unsummed() -> Statement:
 def organization(name: str) -> Statement:
     """The row (org_id, slug, name) of the organization with this slug or numeric id, if there is one."""
     if name.isascii() and name.isdigit() and len(name) <= 20 and int(name) <= _LARGEST_ID:
-        text = "SELECT org_id, slug, name FROM organizations FINAL WHERE org_id = {org:UInt64}"
+        text = "SELECT org_id, slug, name FROM organizations FINAL WHERE org_id = {org:UInt64} AND slug != ''"
         return Statement(text, {"org": int(name)}, name="organization")
     # The index finds every organization that ever had this slug; of these the newest row says who has it now. FINAL
     # could not do it: an index must not leave out a row that replaces another.
@@ -125,7 +125,7 @@ def organization(name: str) -> Statement:
 
 
 def organizations() -> Statement:
-    """Every organization's (org_id, slug, name, time of its last change in ms)."""
+    """Every organization's (org_id, slug, name, time of its last change in ms); a removed one has an empty slug."""
     return Statement(
         "SELECT org_id, slug, name, toUnixTimestamp64Milli(updated_at) FROM organizations FINAL ORDER BY org_id"
     )
@@ -138,6 +138,21 @@ def projects(org_id: int) -> Statement:
         " WHERE org_id = {org:UInt64} ORDER BY project_id"
     )
     return Statement(text, {"org": org_id}, name="projects")
+
+
+def ids_with_events(ids: Sequence[int]) -> Statement:
+    """Which of these organizations have counts."""
+    text = "SELECT DISTINCT org_id FROM counts WHERE org_id IN {ids:Array(UInt64)}"
+    return Statement(text, {"ids": list(ids)}, name="ids_with_events")
+
+
+def projects_with_events(org_id: int, ids: Sequence[int]) -> Statement:
+    """Which of these projects of an organization have counts."""
+    text = (
+        "SELECT DISTINCT project_id FROM project_counts"
+        " WHERE org_id = {org:UInt64} AND project_id IN {ids:Array(UInt64)}"
+    )
+    return Statement(text, {"org": org_id, "ids": list(ids)}, name="projects_with_events")
 
 
 _TOKENS: Final = (

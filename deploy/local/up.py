@@ -213,13 +213,13 @@ def _prepare(clickhouse_url: str, directory: Path, environment: Mapping[str, str
     """Tables, the organization, and a token that may read it: the stored one while it is valid."""
     from orgstats.query.access import digest_of, is_valid
     from orgstats.query.clickhouse import Database
-    from orgstats.query.directory import Directory
+    from orgstats.query.directory import Directory, Wanted
     from orgstats.schemas.migrate import MigrateSettings, migrate
 
     migrate(clickhouse_url, retention_days=MigrateSettings.from_env(environment).retention_days)
     people = Directory(Database(clickhouse_url, size=1))
     now = time.time()
-    people.add_organization(SLUG, name="The Interstellar Jurisdiction", org_id=ORG_ID, now=now)
+    people.add_organization(Wanted(SLUG, "The Interstellar Jurisdiction", ORG_ID, rename=True), now)
     path = directory / "token"
     if path.exists():
         kept = path.read_text().strip()

@@ -4,12 +4,15 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orgstats.cli.options import flat
+
 if TYPE_CHECKING:
-    from orgstats.query.directory import Directory
+    from orgstats.query.directory import Directory, Wanted
 
 orgs = typer.Typer(no_args_is_help=True, help="Organizations that can be asked about.")
 projects = typer.Typer(no_args_is_help=True, help="Projects of an organization.")
@@ -27,28 +30,70 @@ def directory() -> "Iterator[Directory]":
 
 
 def show(rows: list[tuple[object, ...]], names: tuple[str, ...]) -> None:
-    """Rows as tab-separated lines under their names; the names only on a terminal, so pipes get data alone."""
-    if os.isatty(1):
-        typer.echo("\t".join(names))
-    for row in rows:
+    """Rows as tab-separated lines under a line of their names."""
+    for row in (names, *rows):
         typer.echo("\t".join(map(str, row)))
 
 
+@dataclass(frozen=True)
+class Named:
+    """A slug, and what may be said beside it."""
+
+    slug: Annotated[str, typer.Argument(help="The name in URLs: a-z, 0-9, - and _.", show_default=False)]
+    key: Annotated[
+        int | None,
+        typer.Option("--id", help="The id that events carry; default: the next free without any.", show_default=False),
+    ] = None
+    name: Annotated[str, typer.Option(help="The name for people; default: the slug.", show_default=False)] = ""
+    rename: Annotated[
+        bool, typer.Option("--rename", help="The one with this id or slug may get another slug or name.")
+    ] = False
+
+    def wanted(self) -> "Wanted":
+        """As the directory takes it."""
+        from orgstats.query.directory import Wanted
+
+        return Wanted(self.slug, self.name, self.key, self.rename)
+
+
+@dataclass(frozen=True)
+class InOrganization:
+    """Where a project is."""
+
+    organization: Annotated[str, typer.Argument(help="The organization's slug or id.", show_default=False)]
+
+
+@dataclass(frozen=True)
+class NamedProject(Named, InOrganization):
+    """A project to add."""
+
+
 @orgs.command("add")
-def add_organization(
-    slug: Annotated[str, typer.Argument(help="Its name in URLs: a-z, 0-9, - and _.")],
-    org_id: Annotated[
-        int | None, typer.Option("--id", help="The id that events carry; default: the next free.", show_default=False)
-    ] = None,
-    name: Annotated[str, typer.Option(help="Its name for people.", show_default=False)] = "",
-) -> None:
-    """Add an organization, or rename the one with this id; prints its id.
+@flat
+def add_organization(options: Named) -> None:
+    """Add an organization; prints its id, and on stderr what was done.
+
+    One that is there already is left as it is; another slug or name for it needs --rename.
 
     Example: orgstats orgs add the-interstellar-jurisdiction --id 1 --name "The Interstellar Jurisdiction"
     """
     with directory() as where:
-        added = where.add_organization(slug, name=name, org_id=org_id, now=time.time())
+        added, change = where.add_organization(options.wanted(), time.time())
     typer.echo(added.org_id)
+    typer.echo(f"Organization {added.org_id}, {added.slug} ({added.name}): {change}.", err=True)
+
+
+@orgs.command("rm")
+def remove_organization(organization: Annotated[str, typer.Argument(help="Its slug or id.")]) -> None:
+    """Remove an organization and revoke its tokens; serving processes notice within 30 seconds.
+
+    Its counts and the names of its projects stay: added again by its id, it has them again.
+
+    Example: orgstats orgs rm the-interstellar-jurisdiction
+    """
+    with directory() as where:
+        removed, tokens = where.remove_organization(organization, time.time())
+    typer.echo(f"Organization {removed.org_id}, {removed.slug}: removed, {tokens} tokens revoked.", err=True)
 
 
 @orgs.command("ls")
@@ -63,22 +108,17 @@ def list_organizations() -> None:
 
 
 @projects.command("add")
-def add_project(
-    organization: Annotated[str, typer.Argument(help="The organization's slug or id.")],
-    slug: Annotated[str, typer.Argument(help="The project's name in URLs.")],
-    project_id: Annotated[
-        int | None, typer.Option("--id", help="The id that events carry; default: the next free.", show_default=False)
-    ] = None,
-    name: Annotated[str, typer.Option(help="Its name for people.", show_default=False)] = "",
-) -> None:
-    """Add a project, or rename the one with this id; prints its id.
+@flat
+def add_project(options: NamedProject) -> None:
+    """Add a project; prints its id, and on stderr what was done. As with `orgs add` only --rename changes one.
 
     Example: orgstats projects add the-interstellar-jurisdiction pump-station --id 11
     """
     with directory() as where:
-        org_id = where.organization(organization).org_id
-        added = where.add_project(org_id, slug, name=name, project_id=project_id, now=time.time())
+        org_id = where.organization(options.organization).org_id
+        added, change = where.add_project(org_id, options.wanted(), time.time())
     typer.echo(added.project_id)
+    typer.echo(f"Project {added.project_id}, {added.slug} ({added.name}): {change}.", err=True)
 
 
 @projects.command("ls")

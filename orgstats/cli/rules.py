@@ -104,8 +104,7 @@ def list_entries(
                 json.dumps(row._asdict() | {"voided": row.voided, "state": _state(row, entries, now)}, default=_time)
             )
         return
-    if os.isatty(1):
-        typer.echo("version\tid\tstate\teffective from\tpublished\tby\tnote")
+    typer.echo("version\tid\tstate\teffective from\tpublished\tby\tnote")
     for row in entries:
         state, start, published = _state(row, entries, now), _time(row.effective_from), _time(row.published_at)
         typer.echo("\t".join((str(row.version), row.entry_id, state, start, published, row.published_by, row.note)))

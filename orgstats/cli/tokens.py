@@ -46,7 +46,7 @@ def create(
 
 @tokens.command("ls")
 def list_tokens() -> None:
-    """List all tokens, without the tokens: id, organization, scopes, state, name.
+    """List all tokens, without the tokens: id, organization and its slug, scopes, state, name.
 
     Example: orgstats tokens ls
     """
@@ -57,12 +57,13 @@ def list_tokens() -> None:
     rows: list[tuple[object, ...]] = []
     with directory() as where:
         found = where.tokens()
+        slugs = {one.org_id: one.slug for one in where.organizations()}
     for token in found:
         ends = "never" if token.expires_at is None else format_time(token.expires_at)
         state = "revoked" if token.revoked else "valid" if is_valid(token, now) else "expired"
-        org = "all" if token.org_id is None else token.org_id
-        rows.append((token.token_id, org, ",".join(sorted(token.scopes)), state, ends, token.name))
-    show(rows, ("id", "org", "scopes", "state", "expires", "name"))
+        org = ("all", "") if token.org_id is None else (token.org_id, slugs.get(token.org_id, "removed"))
+        rows.append((token.token_id, *org, ",".join(sorted(token.scopes)), state, ends, token.name))
+    show(rows, ("id", "org", "slug", "scopes", "state", "expires", "name"))
 
 
 @tokens.command("revoke")

@@ -23,7 +23,7 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 from orgstats.clickhouse.connect import connect
 from orgstats.deploy.local import apache_kafka, chdb_server, processes
 from orgstats.query.clickhouse import Database
-from orgstats.query.directory import Directory
+from orgstats.query.directory import Directory, Wanted
 from orgstats.schemas.migrate import migrate
 from tests.bench.query.asking import DAY, HOUR, Kind, load
 from tests.bench.usage import cpu_seconds
@@ -119,7 +119,7 @@ def measure(engine: chdb_server.Running, scratch: Path, arguments: argparse.Name
     with Database(engine.url, size=1) as database:
         directory = Directory(database)
         for org_id in (BUSIEST, MEDIAN):
-            directory.add_organization(f"org-{org_id}", org_id=org_id, now=time.time())
+            directory.add_organization(Wanted(f"org-{org_id}", key=org_id), time.time())
         token = make_token(database, None)
     print("| requests | a second | p50 | p95 | p99 | processor: server | ClickHouse |\n|---|---|---|---|---|---|---|")
     with running_api(engine.url, scratch) as api:

@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from orgstats.clickhouse.connect import connect
 from orgstats.query.clickhouse import Database
-from orgstats.query.directory import Directory
+from orgstats.query.directory import Directory, Wanted
 from orgstats.schemas.migrate import migrate
 from orgstats.schemas.outcomes import Outcome
 from tests.browser.looking import COMPLETE_UNTIL, FIRST, HOURS, Look, Site, looking
@@ -52,7 +52,7 @@ def store(clickhouse_server: str) -> Iterator[str]:
     migrate(url, retention_days=0)
     database = Database(url, size=1)
     for org_id, slug in ORGANIZATIONS.items():
-        Directory(database).add_organization(slug, org_id=org_id, now=1.0)
+        Directory(database).add_organization(Wanted(slug, key=org_id), 1.0)
     insert_counts(database, [*_random_cells(), *(Cell(3, FIRST, 2**63 - 1, chunk=n) for n in range(3))])
     insert_sources(database, [Counted(complete_until=COMPLETE_UNTIL)])
     yield url

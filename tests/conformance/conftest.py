@@ -12,7 +12,7 @@ import pytest
 
 from orgstats.clickhouse.connect import connect
 from orgstats.query.clickhouse import Database
-from orgstats.query.directory import Directory
+from orgstats.query.directory import Directory, Wanted
 from orgstats.schemas.migrate import migrate
 from orgstats.schemas.outcomes import Outcome
 from tests.query.seeding import (
@@ -130,13 +130,13 @@ def _seeded(database: Database, url: str) -> Target:
     """Known organizations, projects, tokens and counts in an empty database."""
     directory = Directory(database)
     for slug, org_id in ((SLUG, ORG_ID), ("other-org", OTHER_ID), ("matrix", MATRIX_ID), ("empty-org", 10)):
-        directory.add_organization(slug, org_id=org_id, now=1.0)
+        directory.add_organization(Wanted(slug, key=org_id), 1.0)
     for slug, org_id, project_id in (
         ("pump-station", ORG_ID, PUMP),
         ("prime-mover", ORG_ID, PRIME),
         ("foreign", OTHER_ID, FOREIGN),
     ):
-        directory.add_project(org_id, slug, project_id=project_id, now=1.0)
+        directory.add_project(org_id, Wanted(slug, key=project_id), 1.0)
     example = [Cell(ORG_ID, EXAMPLE_FIRST + 3600 * hour, n) for hour, n in enumerate(EXAMPLE)]
     foreign = [Cell(OTHER_ID, EXAMPLE_FIRST + 3600 * hour, 999_999_999) for hour in range(24)]
     insert_counts(database, [*example, *foreign, *matrix()])

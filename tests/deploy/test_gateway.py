@@ -19,7 +19,7 @@ import pytest
 from orgstats.clickhouse.connect import connect
 from orgstats.deploy.local.paths import free_ports
 from orgstats.query.clickhouse import Database
-from orgstats.query.directory import Directory
+from orgstats.query.directory import Directory, Wanted
 from orgstats.schemas.migrate import migrate
 from tests.deploy.gateways import FOLDER, Gateway, running
 from tests.query.seeding import Cell, Counted, insert_counts, insert_sources, make_token
@@ -60,7 +60,7 @@ def site(clickhouse_server: str, tmp_path_factory: pytest.TempPathFactory) -> It
     database = Database(url, size=1)
     tokens = {"all": make_token(database, None)}
     for org_id, slug in ((1, "one"), (2, "two")):
-        Directory(database).add_organization(slug, org_id=org_id, now=1.0)
+        Directory(database).add_organization(Wanted(slug, key=org_id), 1.0)
         tokens[slug] = make_token(database, org_id)
         insert_counts(database, [Cell(org_id, FIRST + n * 3_600, org_id * 10 + n + 1) for n in range(2)])
     insert_sources(database, [Counted(complete_until=FIRST + 7_200.0)])

@@ -20,7 +20,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from orgstats.clickhouse.connect import connect
 from orgstats.deploy.local import processes
 from orgstats.query.clickhouse import Database
-from orgstats.query.directory import Directory
+from orgstats.query.directory import Directory, Wanted
 from orgstats.schemas.migrate import migrate
 from tests.deploy.test_observability import ALERTS, named, panels
 from tests.query.seeding import make_token
@@ -117,7 +117,7 @@ def stack(
     with ExitStack() as ending:
         url = ending.enter_context(_database(clickhouse_server))
         with Database(url, size=1) as database:
-            Directory(database).add_organization("acme", org_id=1, now=1.0)
+            Directory(database).add_organization(Wanted("acme", key=1), 1.0)
             token = make_token(database, 1)
         env = ending.enter_context(pytest.MonkeyPatch.context())
         env.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)

@@ -14,7 +14,7 @@ import pytest
 from orgstats.errors import Unavailable
 from orgstats.query.clickhouse import Database
 from orgstats.query.client import RequestRefused, Stats, StatsClient
-from orgstats.query.directory import Directory
+from orgstats.query.directory import Directory, Wanted
 from tests.query.seeding import Cell, Counted, insert_counts, insert_project_counts, insert_sources, make_token
 from tests.query.serving import running_api
 
@@ -50,8 +50,8 @@ def scripted(answers: list[Answer]) -> Iterator[tuple[str, list[str]]]:
 def test_against_the_real_server(database: Database, clickhouse_url: str, tmp_path: Path) -> None:
     """Series of an organization, a project and all projects, and what the headers say."""
     directory = Directory(database)
-    directory.add_organization("acme", org_id=1, now=1.0)
-    directory.add_project(1, "pump", project_id=11, now=1.0)
+    directory.add_organization(Wanted("acme", key=1), 1.0)
+    directory.add_project(1, Wanted("pump", key=11), 1.0)
     insert_counts(database, [Cell(1, 100, 5)])
     insert_project_counts(database, [Cell(1, 100, 3, project_id=11)])
     insert_sources(database, [Counted(complete_until=2_000.0)])

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from orgstats.cli.app import app
 from orgstats.errors import OrgstatsError
 from orgstats.query import sql
 from orgstats.query.clickhouse import Database
-from tests.query.seeding import EXAMPLE, EXAMPLE_FIRST, Cell, insert_counts
+from tests.query.seeding import EXAMPLE, EXAMPLE_FIRST, Cell, insert_counts, insert_project_counts
 from tests.query.serving import running_api
 
 UNTIL = "2020-03-22T20:00:00Z"
@@ -40,13 +41,58 @@ def orgstats(clickhouse_url: str) -> Command:
     return Command(clickhouse_url)
 
 
+ORGS = "id\tslug\tname\n"
+
+
 def test_organizations(orgstats: Command) -> None:
-    """Added with or without an id, renamed, listed."""
+    """Added with or without an id, and listed; what was done is on stderr."""
     assert orgstats("orgs", "add", "acme", "--id", "7", "--name", "Acme") == "7\n"
+    assert orgstats.stderr == "Organization 7, acme (Acme): added.\n"
     assert orgstats("orgs", "add", "second") == "8\n"
-    assert orgstats("orgs", "add", "acme-renamed", "--id", "7", "--name", "Acme") == "7\n"
-    assert orgstats("orgs", "add", "second", "--name", "Second") == "8\n"
-    assert orgstats("orgs", "ls") == "7\tacme-renamed\tAcme\n8\tsecond\tSecond\n"
+    assert orgstats("orgs", "ls") == ORGS + "7\tacme\tAcme\n8\tsecond\tsecond\n"
+
+
+def test_an_organization_that_is_there_changes_only_when_told(orgstats: Command) -> None:
+    """Added again it stays as it is; another slug or name is refused without --rename, which resets nothing else."""
+    orgstats("orgs", "add", "acme", "--id", "7", "--name", "Acme")
+    for words in (("acme",), ("acme", "--id", "7"), ("acme", "--name", "Acme", "--rename")):
+        assert orgstats("orgs", "add", *words) == "7\n"
+        assert "unchanged" in orgstats.stderr
+    for words in (("emca", "--id", "7"), ("acme", "--name", "Other")):
+        orgstats("orgs", "add", *words, exit_code=2)
+        assert "--rename" in orgstats.stderr
+    assert orgstats("orgs", "ls") == ORGS + "7\tacme\tAcme\n"
+    orgstats("orgs", "add", "emca", "--id", "7", "--rename")
+    assert orgstats.stderr == "Organization 7, emca (Acme): renamed.\n"
+    orgstats("orgs", "add", "emca", "--name", "Emca", "--rename")
+    assert orgstats("orgs", "ls") == ORGS + "7\temca\tEmca\n"
+
+
+def test_an_id_that_has_events_is_not_free(orgstats: Command, database: Database) -> None:
+    """Whoever sent them, a new organization or project must not show them."""
+    insert_counts(database, [Cell(1, 0, 5), Cell(2, 0, 5)])
+    assert orgstats("orgs", "add", "acme") == "3\n"
+    insert_project_counts(database, [Cell(3, 0, 5, project_id=1), Cell(9, 0, 5, project_id=2)])
+    assert orgstats("projects", "add", "acme", "pump") == "2\n"
+
+
+def test_an_organization_is_removed(orgstats: Command) -> None:
+    """It is nobody's slug or id any more, its tokens are revoked and stay so; added again it has its projects."""
+    orgstats("orgs", "add", "acme", "--id", "7")
+    orgstats("projects", "add", "acme", "pump")
+    orgstats("tokens", "create", "--org", "acme")
+    orgstats("orgs", "rm", "acme")
+    assert orgstats.stderr == "Organization 7, acme: removed, 1 tokens revoked.\n"
+    assert orgstats("orgs", "ls") == ORGS
+    for name in ("acme", "7"):
+        orgstats("orgs", "rm", name, exit_code=2)
+        orgstats("query", name, exit_code=2)
+    assert orgstats("tokens", "ls").split("\n")[1].split("\t")[1:5] == ["7", "removed", "org:read", "revoked"]
+    assert orgstats("orgs", "add", "other") == "8\n"
+    assert orgstats("orgs", "add", "again", "--id", "7") == "7\n"
+    assert "added" in orgstats.stderr
+    assert "pump" in orgstats("projects", "ls", "again")
+    assert "revoked" in orgstats("tokens", "ls")
 
 
 @pytest.mark.parametrize("slug", ["Acme", "1", "a b", "", "é", "-x", "a" * 101, "a/b", "a\n"])
@@ -69,7 +115,7 @@ def test_projects(orgstats: Command) -> None:
     orgstats("projects", "add", "acme", "pump", exit_code=2)
     orgstats("orgs", "add", "acme")
     assert orgstats("projects", "add", "acme", "pump", "--id", "11") == "11\n"
-    assert orgstats("projects", "ls", "acme") == "11\tpump\tpump\n"
+    assert orgstats("projects", "ls", "acme") == ORGS + "11\tpump\tpump\n"
 
 
 def test_tokens(orgstats: Command, database: Database) -> None:
@@ -77,12 +123,14 @@ def test_tokens(orgstats: Command, database: Database) -> None:
     orgstats("orgs", "add", "acme")
     token = orgstats("tokens", "create", "--org", "acme", "--name", "grafana", "--expires", "+90d").strip()
     assert re.fullmatch(r"ost_[A-Za-z0-9_-]{43}", token)
-    listed = orgstats("tokens", "ls").split("\t")
-    assert listed[1:4] == ["1", "org:read", "valid"]
+    names, row = orgstats("tokens", "ls").splitlines()
+    assert names.split("\t") == ["id", "org", "slug", "scopes", "state", "expires", "name"]
+    listed = row.split("\t")
+    assert listed[1:5] == ["1", "acme", "org:read", "valid"]
     assert token not in "".join(listed) + orgstats.stderr
     assert token not in repr(database.read(sql.tokens()))
     orgstats("tokens", "revoke", listed[0])
-    assert orgstats("tokens", "ls").split("\t")[3] == "revoked"
+    assert orgstats("tokens", "ls").splitlines()[1].split("\t")[4] == "revoked"
 
 
 def test_tokens_that_make_no_sense(orgstats: Command) -> None:
@@ -109,6 +157,9 @@ def test_querying(orgstats: Command, database: Database) -> None:
     assert json.loads(orgstats(*words, "--json"))[0] == [1584824400.0, 6090]
     assert orgstats(*words, "--csv").splitlines()[:2] == ["timestamp,count", "1584824400,6090"]
     assert "11,448" in orgstats(*words, "--plot")
+    assert orgstats("query", "1", "--since", "-7d").count("Z  0\n") == 7 * 24 + 1  # hours that the week touches
+    orgstats("query", "1", "--until", str(int(time.time() * 1000)), exit_code=2)
+    assert "seconds, not milliseconds?" in orgstats.stderr
     assert "rejected" not in orgstats("query", "1", "--stat", "rejected", "--since", "-2h", "--resolution", "1h")
 
 

@@ -17,7 +17,7 @@ from orgstats.clickhouse.connect import connect
 from orgstats.deploy.local import chdb_server
 from orgstats.errors import Unavailable
 from orgstats.query.clickhouse import Database
-from orgstats.query.directory import Directory, InvalidArgument
+from orgstats.query.directory import Directory, InvalidArgument, Wanted
 from orgstats.schemas.migrate import migrate
 from tests.query.seeding import Cell, Counted, insert_counts, insert_sources, make_token
 from tests.query.serving import Api, running_api
@@ -30,7 +30,7 @@ WINDOW = {"since": "100", "until": "100"}
 @pytest.fixture
 def acme(database: Database) -> str:
     """An organization `acme` with 5 events at 100 s; a token that may read it."""
-    Directory(database).add_organization("acme", org_id=1, now=1.0)
+    Directory(database).add_organization(Wanted("acme", key=1), 1.0)
     insert_counts(database, [Cell(1, 100, 5)])
     return make_token(database, 1)
 
@@ -82,7 +82,7 @@ def test_a_renamed_organization(acme: str, database: Database, clickhouse_url: s
     """It answers to its new slug at once, and within 10 s no longer to the old one."""
     with running_api(clickhouse_url, tmp_path) as api:
         assert httpx.get(api.url + STATS, headers=bearer(acme)).status_code == 200
-        Directory(database).add_organization("emca", org_id=1, now=time.time())
+        Directory(database).add_organization(Wanted("emca", key=1, rename=True), time.time())
         assert httpx.get(api.url + STATS.replace("acme", "emca"), headers=bearer(acme)).status_code == 200
         wait_for(lambda: httpx.get(api.url + STATS, headers=bearer(acme)).status_code == 403, 15)
 
@@ -133,7 +133,7 @@ def test_timestamps_as_integers(acme: str, clickhouse_url: str, tmp_path: Path) 
 def test_a_gateways_word(database: Database, acme: str, clickhouse_url: str, tmp_path: Path) -> None:
     """A signed header is believed for what it says; a wrong one is not, even beside a good token."""
     key = "k" * 32
-    Directory(database).add_organization("other", org_id=2, now=1.0)
+    Directory(database).add_organization(Wanted("other", key=2), 1.0)
 
     def signed(org: object, with_key: str = key) -> dict[str, str]:
         now = int(time.time())
@@ -230,7 +230,7 @@ def own_clickhouse(tmp_path: Path) -> Iterator[chdb_server.Running]:
 def test_an_outage(own_clickhouse: chdb_server.Running, tmp_path: Path) -> None:
     """Without ClickHouse there are 503s that say when to come back; with it again, answers, without a restart."""
     with Database(own_clickhouse.url, size=1) as database:
-        Directory(database).add_organization("acme", org_id=1, now=1.0)
+        Directory(database).add_organization(Wanted("acme", key=1), 1.0)
         insert_counts(database, [Cell(1, 100, 5)])
         token = make_token(database, 1)
     with running_api(own_clickhouse.url, tmp_path, QUERY_TIMEOUT_SECONDS="2") as api:
