@@ -95,6 +95,7 @@ def test_topics_are_retired_and_taken_back(database: Database, orgstats: Command
     orgstats("topics", "retire", "old")
     assert complete() > 1_500  # type: ignore[operator]
     assert [line.split("\t")[::3] for line in orgstats("topics", "ls").splitlines()] == [
+        ["topic", "state"],
         ["old", "retired"],
         ["outcomes", "counted"],
     ]
