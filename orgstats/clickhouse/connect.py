@@ -38,7 +38,7 @@ RETRYABLE_CODES: Final = frozenset(
     {
         159,  # TIMEOUT_EXCEEDED
         160,  # TOO_SLOW
-        164,  # READONLY: a server that is being switched over
+        164,  # READONLY: a server that is being switched over; of a user that is readonly see `translate`
         201,  # QUOTA_EXCEEDED
         202,  # TOO_MANY_SIMULTANEOUS_QUERIES
         203,  # NO_FREE_CONNECTION
@@ -84,6 +84,11 @@ _REMEDIES: Final = {
     516: "correct user and password in ORGSTATS_CLICKHOUSE_URL",
 }
 """What a person is to do about errors that no retry mends."""
+_READONLY: Final = 164
+_READONLY_REMEDY: Final = (
+    "the user of ORGSTATS_CLICKHOUSE_URL has readonly in its profile: the API needs readonly=2 (1 refuses its "
+    "settings), the consumer none"
+)
 
 _OURS: Final = (
     driver_errors.TypeMismatchError,
@@ -153,11 +158,18 @@ def translate(error: Exception) -> OrgstatsError:
     if isinstance(error, driver_errors.ServerException):
         first_line = _STATEMENT.split(str(error.message).split("\n", 1)[0], maxsplit=1)[0].strip()[:300]
         text = f"ClickHouse error {error.code}: {first_line}"
+        if error.code == _READONLY and "readonly mode" in first_line:  # the user's profile, which no retry changes
+            return ConfigurationError(f"{text}: {_READONLY_REMEDY}")
         if error.code in _REMEDIES:
             return ConfigurationError(f"{text}: {_REMEDIES[error.code]}")
         return Unavailable(text) if error.code in RETRYABLE_CODES else OrgstatsError(text)
     if isinstance(error, _OURS):
         return OrgstatsError(f"{type(error).__name__} from the ClickHouse client: {error}"[:300])
+    if isinstance(error, (driver_errors.NetworkError, driver_errors.SocketTimeoutError)):
+        # The driver's text is the cause and, in brackets, host:port.
+        return Unavailable(
+            f"ClickHouse does not answer: {type(error).__name__}: {' '.join(str(error.message).split())}"
+        )
     if isinstance(error, (driver_errors.Error, OSError, EOFError)):
         return Unavailable(f"ClickHouse does not answer: {type(error).__name__}")
     return OrgstatsError(f"unexpected {type(error).__name__} from the ClickHouse client")
