@@ -407,6 +407,14 @@ def test_a_migration_fails_at_once_or_before_helm_gives_up(render: Render) -> No
     assert job["spec"]["activeDeadlineSeconds"] < 300
 
 
+@pytest.mark.parametrize(("days", "told"), [(None, []), ("", []), (0, ["0", "0"]), (365, ["365", "365"])])
+def test_a_retention_is_told_only_if_it_is_set(render: Render, days: object, told: list[str]) -> None:
+    """Tables that keep counts longer than a default would have the migrate hook refuse; 0 is a retention too."""
+    documents = render({} if days is None else {"clickhouse": {"retentionDays": days}})
+    found = [e["value"] for c in containers(documents) for e in c["env"] if e["name"] == "ORGSTATS_RETENTION_DAYS"]
+    assert found == told
+
+
 def test_the_api_may_have_a_user_of_its_own(render: Render) -> None:
     """With `api.secret` the API's ClickHouse user is another than the consumers'."""
     secrets = {
