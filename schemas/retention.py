@@ -136,7 +136,8 @@ def lives(client: Client, tp: Cluster | None = None) -> dict[str, frozenset[int]
     """
     tables = f"clusterAllReplicas('{tp.name}', system.tables)" if tp else "system.tables"
     database = f"'{tp.database}'" if tp else "currentDatabase()"  # which is another one on other servers
-    rows = client.execute(
+    rows = read(
+        client,
         "SELECT name, toUInt32OrZero(extract(engine_full, 'TTL \\\\w+ \\\\+ toIntervalDay\\\\((\\\\d+)\\\\)')) "  # noqa: S608 - names that were checked
         f"FROM {tables} WHERE database = {database} AND name IN %(tables)s AND engine != 'Distributed'",
         {"tables": [*RETAINED, *(table + LOCAL for table in RETAINED)]},

@@ -1,6 +1,7 @@
 """Which room may lean on which: derived from the folders, so that a new file is held to it without being listed."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -75,3 +76,42 @@ def test_a_pure_file_knows_no_client_clock_or_log(file: Path) -> None:
     assert ours(file) <= pure | {path for path in FILES if path.name == "__init__.py"}
     calls = [node.func for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)]
     assert {call.attr for call in calls if isinstance(call, ast.Attribute)} & CLOCKS == set()
+
+
+READERS = {ROOT / "orgstats/clickhouse/cluster.py", ROOT / "query/clickhouse.py"}
+"""Who may give a SELECT to the driver: the one that catches up first, and the pool of connections behind the API."""
+_READS = re.compile(r"\s*SELECT\b.*\b(?:FROM|JOIN)\s+(?!system\.)\w", re.DOTALL | re.IGNORECASE)
+
+
+def _text(node: ast.AST) -> str:
+    """The constant parts of an expression."""
+    parts = [part.value for part in ast.walk(node) if isinstance(part, ast.Constant)]
+    return "".join(part for part in parts if isinstance(part, str))
+
+
+def unsafe_reads(tree: ast.AST) -> list[str]:
+    """SELECTs from tables of ours that are given to the driver itself, which a replica that lags would answer."""
+    texts = {
+        target.id: _text(node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    given = [
+        texts.get(call.args[0].id, "") if isinstance(call.args[0], ast.Name) else _text(call.args[0])
+        for call in ast.walk(tree)
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.args
+        if call.func.attr.startswith("execute")
+    ]
+    return [text for text in given if _READS.match(text)]
+
+
+@pytest.mark.parametrize(
+    "file",
+    [path for path in FILES if path not in READERS and not path.is_relative_to(ROOT / "deploy")],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_what_decides_is_read_after_catching_up(file: Path) -> None:
+    """Only cluster.read waits until the replica that answers has all that was acknowledged."""
+    assert unsafe_reads(ast.parse(file.read_text())) == []

@@ -171,7 +171,7 @@ class Auditor:
     def _gaps(self, source: Source) -> tuple[judgement.Gap, ...]:
         sql = "SELECT from_offset, to_offset FROM gaps FINAL WHERE source_id = %(source)s AND why != %(cut)s"
         return tuple(
-            self.site.store.run(lambda client: client.execute(sql, {"source": source.source_id, "cut": LOG_CUT_BACK}))
+            self.site.store.run(lambda client: read(client, sql, {"source": source.source_id, "cut": LOG_CUT_BACK}))
         )
 
     def _expired_before(self) -> int:

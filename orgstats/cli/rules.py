@@ -229,6 +229,7 @@ def void(
 
     Example: orgstats rules void 4 --execute --note "blocked everyone"
     """
+    from orgstats.clickhouse.cluster import read
     from orgstats.consumer.store import rules as rules_store
 
     with clickhouse() as client:
@@ -241,7 +242,7 @@ def void(
             typer.echo(f"voided version {entry.version}: edition {edition} is in force", err=True)
         else:
             typer.echo(f"would void version {entry.version}, in force from {_time(since)}; --execute does it", err=True)
-        topics = [topic for (topic,) in client.execute("SELECT DISTINCT topic FROM sources ORDER BY topic")]
+        topics = [topic for (topic,) in read(client, "SELECT DISTINCT topic FROM sources ORDER BY topic")]
     if since > now:
         typer.echo("it was never in force: nothing to repair", err=True)
         return
