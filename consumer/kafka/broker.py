@@ -14,19 +14,9 @@ from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from orgstats.consumer.kafka.admin import ANSWER_SECONDS, Admin
 from orgstats.consumer.kafka.group import TopicPartition
+from orgstats.consumer.kafka.properties import without_consumer_only
 from orgstats.errors import Unavailable
 
-CONSUMER_ONLY: Final = (
-    "group.",
-    "session.",
-    "heartbeat.",
-    "max.poll.",
-    "fetch.",
-    "queued.",
-    "isolation.",
-    "partition.",
-)
-"""Properties that mean nothing to other clients, which warn about them."""
 _OF_A_MEMBER: Final = (
     "group.instance.id",
     "group.protocol",
@@ -43,8 +33,7 @@ class Broker:
 
     def __init__(self, properties: Mapping[str, Any]) -> None:
         self.properties = properties
-        own = {name: value for name, value in properties.items() if not name.startswith(CONSUMER_ONLY)}
-        self._admin = Admin(own)
+        self._admin = Admin(without_consumer_only(properties))
 
     def offsets_at(self, tps: Iterable[TopicPartition], epoch_ms: int) -> dict[TopicPartition, int | None]:
         """First offset whose Kafka timestamp is not before; None when there is none."""
@@ -77,13 +66,20 @@ class Broker:
         answer = self._result(future, "list group offsets").topic_partitions
         return {(one.topic, one.partition): one.offset for one in answer if one.error is None and one.offset >= 0}
 
+    def topics(self) -> list[str]:
+        """Every topic that the principal may see."""
+        return sorted(self._metadata().topics)
+
     def cluster(self) -> tuple[str, list[str]]:
         """(cluster id, host:port of each broker)."""
+        metadata = self._metadata()
+        return str(metadata.cluster_id), [f"{b.host}:{b.port}" for b in metadata.brokers.values()]
+
+    def _metadata(self) -> Any:
         try:
-            metadata = self._admin.metadata()
+            return self._admin.metadata()
         except KafkaException as error:
             raise Unavailable(f"Kafka: {error.args[0].name()}: {error.args[0].str()}") from error
-        return str(metadata.cluster_id), [f"{b.host}:{b.port}" for b in metadata.brokers.values()]
 
     def _result(self, future: "Future[Answer]", what: str) -> Answer:
         try:

@@ -24,6 +24,7 @@ from confluent_kafka.admin import ConfigResource, ResourceType  # type: ignore[a
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from orgstats.consumer.kafka.admin import ANSWER_SECONDS, Admin, Heard
+from orgstats.consumer.kafka.properties import without_consumer_only
 from orgstats.errors import ConfigurationError, OrgstatsError, Unavailable
 
 TopicPartition = tuple[str, int]
@@ -57,18 +58,6 @@ FIXED: Final[Mapping[str, Any]] = {
     "enable.partition.eof": True,  # tells the position behind control records, which are no records
 }
 """Properties that the guarantee needs; settings refuse others."""
-
-_CONSUMER_ONLY: Final = (
-    "group.",
-    "session.",
-    "heartbeat.",
-    "max.poll.",
-    "fetch.",
-    "queued.",
-    "isolation.",
-    "partition.",
-)
-"""Properties with which a client that is no consumer warns."""
 
 _EARLIEST: Final[OffsetSpec] = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # no types upstream
 _LATEST: Final[OffsetSpec] = OffsetSpec.latest()  # type: ignore[no-untyped-call]
@@ -297,7 +286,7 @@ class Topics:
     """What topics there are: identities, partitions and ends. A client of its own, for any one thread."""
 
     def __init__(self, properties: Mapping[str, Any]) -> None:
-        self._properties = {k: v for k, v in properties.items() if not k.startswith(_CONSUMER_ONLY)}
+        self._properties = without_consumer_only(properties)
         self._admin = Admin(self._properties)
 
     def describe(self, topics: Sequence[str]) -> dict[str, tuple[str, int]]:

@@ -16,6 +16,18 @@ VARIABLES: Final = {
 }
 """Properties with a setting of their own."""
 
+CONSUMER_ONLY: Final = (
+    "fetch.",
+    "group.",
+    "heartbeat.",
+    "isolation.",
+    "max.poll.",
+    "partition.",
+    "queued.",
+    "session.",
+)
+"""Beginnings of properties that mean nothing to other clients, which warn about them."""
+
 _SERVER: Final = re.compile(r"(?:\w+://)?(?:\[[0-9A-Fa-f:.]+\]|[^\s:/@\[\]]+)(?::(\d{1,5}))?")
 _NAMED: Final = re.compile(r"\b[a-z]+(?:\.[a-z0-9]+)+\b")
 _CREDENTIALS: Final = ("sasl.username", "sasl.password", "sasl.oauthbearer.client.")
@@ -25,6 +37,11 @@ _MECHANISMS: Final = "PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER"
 def variable_of(name: str) -> str:
     """The environment variable that sets a librdkafka property."""
     return VARIABLES.get(name, f"ORGSTATS_KAFKA__{name.upper().replace('.', '_')}")
+
+
+def without_consumer_only(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """Properties for an admin client or a producer."""
+    return {name: value for name, value in properties.items() if not name.startswith(CONSUMER_ONLY)}
 
 
 def redacted(text: str, properties: Mapping[str, Any]) -> str:

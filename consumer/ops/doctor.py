@@ -1,7 +1,7 @@
 """Looks at everything that exact counts lean on, and says of each thing found how to mend it."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -103,6 +103,21 @@ def _topic_settings(topic: str, settings: dict[str, str], *, allow_compaction: b
     level: Level = "act" if limits.milliseconds is not None and limits.milliseconds < 3_600_000 else "ok"
     remedy = "raise retention.ms: an outage of that length loses records" if level == "act" else ""
     yield Finding(level, f"topic {topic} keeps records {hours}", remedy)
+
+
+def _neighbours(site: Connections) -> Iterator[Finding]:
+    for topic in neighbours(site.settings.topic, site.broker.topics()):
+        yield Finding(
+            "note",
+            f"topic {topic} is not counted, and by its name may hold outcomes too",
+            "if it does, add it to ORGSTATS_TOPIC",
+        )
+
+
+def neighbours(counted: Collection[str], existing: Collection[str]) -> list[str]:
+    """Topics that are not counted and named like one that is: `outcomes-billing` beside `outcomes`."""
+    beginnings = tuple(f"{name}{mark}" for name in counted for mark in "-._")
+    return [name for name in sorted(existing) if name.startswith(beginnings) and name not in counted]
 
 
 def _group(site: Connections) -> Iterator[Finding]:
@@ -266,6 +281,7 @@ _CLICKHOUSE: Final = frozenset({"ClickHouse"})
 _CHECKS: Final[tuple[tuple[Callable[[Connections], Iterator[Finding]], frozenset[str]], ...]] = (
     (_brokers, _KAFKA),
     (_topics, _KAFKA),
+    (_neighbours, _KAFKA),
     (_group, _KAFKA),
     (_clickhouse, _CLICKHOUSE),
     (_tables, _CLICKHOUSE),

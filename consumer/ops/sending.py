@@ -5,8 +5,8 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from orgstats.consumer.kafka.broker import CONSUMER_ONLY
 from orgstats.consumer.kafka.group import READ_COMMITTED
+from orgstats.consumer.kafka.properties import without_consumer_only
 from orgstats.consumer.ops.connections import Connections
 from orgstats.consumer.ops.dead_letters import UNCERTAIN, DeadLetter, Destination, mark
 from orgstats.consumer.ops.mending import redriven_headers
@@ -34,13 +34,12 @@ class Sender:
             raise Refused(
                 "a redrive needs consumers with isolation.level=read_committed: others count what was taken back"
             )
-        properties = connections.settings.kafka_properties().items()
         self._connections = connections
         # Whoever makes a sender has asked the admin client before, which tells of refused credentials.
         self._producer = Producer(
             {
                 "log_level": 2,
-                **{name: value for name, value in properties if not name.startswith(CONSUMER_ONLY)},
+                **without_consumer_only(connections.settings.kafka_properties()),
                 "error_cb": lambda _error: None,  # what librdkafka cannot mend comes out of the calls
                 "transactional.id": f"orgstats-redrive-{letters_topic}",
                 "transaction.timeout.ms": TRANSACTION_SECONDS * 1000,

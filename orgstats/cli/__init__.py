@@ -8,6 +8,7 @@ EXTRAS: Final = {
     "rich": "cli",
     "confluent_kafka": "consumer",
     "msgspec": "consumer",
+    "xxhash": "consumer",
     "fastapi": "api",
     "jwt": "api",
     "plotly": "api",

@@ -57,6 +57,12 @@ def test_doctor_names_what_is_wrong_and_its_remedy(world: World, site: Connectio
     assert "-> make it" in answer.stdout
 
 
+def test_topics_named_like_a_counted_one_are_neighbours() -> None:
+    """`outcomes-billing` beside `outcomes` is named, for some upstreams split theirs; other topics are not."""
+    existing = ["outcomes", "outcomes-billing", "outcomes.dlq", "outcomesque", "events", "other", "other_2"]
+    assert doctor.neighbours(("outcomes", "other"), existing) == ["other_2", "outcomes-billing", "outcomes.dlq"]
+
+
 def test_doctor_speaks_of_servers_that_do_not_answer(site: Connections) -> None:
     """A ClickHouse that is away is a finding among the others, not the end of the examination."""
     away = open_site(site.settings.model_copy(update={"clickhouse_url": "clickhouse://default:@127.0.0.1:1/x"}))
