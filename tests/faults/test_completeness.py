@@ -83,7 +83,7 @@ def test_records_from_the_future_claim_nothing(new_round: Callable[..., Round]) 
         producer.produce(one.topic, RECORD, partition=0, timestamp=ahead)
     assert producer.flush(30) == 0
     member = one.start("a")
-    member.daemon.child.popen.wait(60)
+    member.daemon.child.popen.wait(150)
     one.members.remove(member)
     position, complete_until, _ = told(one)
     assert 0 < position < 20_000
