@@ -92,7 +92,9 @@ def test_batches_agree_with_the_reference(oddity: float) -> None:
         now = rng.choice([NOW, NOW, NOW, LEAP, 0, 3600, 2**32 - 30, 2**32, -40])
         batch = [next(odd) if rng.random() < oddity else plain(rng, now) for _ in range(rng.randrange(1, 200))]
         pending = counter.pending()
-        run: list[Any] = [Message(value=record.value, timestamp=(1, record.kafka_ms)) for record in batch]
+        run: list[Any] = [
+            Message(value=record.value, timestamp=(1, record.kafka_ms), offset=at) for at, record in enumerate(batch)
+        ]
         counted = counter.count(run, pending)
         tallies: Counter[tuple[object, ...]] = Counter()
         for kept, count in counter.fold(pending):
