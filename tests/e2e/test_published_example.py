@@ -110,7 +110,8 @@ def test_the_published_answer(counted: str, endpoint: str) -> None:
         "access-control-allow-origin": "*",
         "access-control-allow-headers": "X-Sentry-Auth, X-Requested-With, Origin, Accept, Content-Type, "
         "Authentication, Authorization",
-        "access-control-expose-headers": "X-Sentry-Error, Retry-After, ETag, X-Stats-Complete-Until, X-Stats-Retained-Since",
+        "access-control-expose-headers": "X-Sentry-Error, Retry-After, ETag, X-Stats-Complete-Until, "
+        "X-Stats-Retained-Since",
     }
     assert {name: answer.headers.get(name) for name in expected} == expected
     assert float(answer.headers["x-stats-complete-until"]) > FIRST_HOUR
