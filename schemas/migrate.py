@@ -194,22 +194,22 @@ def migrate(
         missing = not _database_exists(client)
         if missing or (again and cluster):
             with connect(url, client_name="orgstats-migrate", database="default") as other:
-                tp = look_up(other, cluster, database) if cluster else None
-                steps = [_database(database, tp)]
+                place = look_up(other, cluster, database) if cluster else None
+                steps = [_database(database, place)]
                 if missing and plan_only:
-                    return [*steps, *_steps(load(), {}, wish, tp)]
+                    return [*steps, *_steps(load(), {}, wish, place)]
                 if not plan_only:
                     _run(other, steps[0])
-        tp = look_up(client, cluster, database) if cluster else None
-        return [*steps, *_migrate(client, wish, tp, plan_only=plan_only, again=again)]
+        place = look_up(client, cluster, database) if cluster else None
+        return [*steps, *_migrate(client, wish, place, plan_only=plan_only, again=again)]
     except (driver_errors.Error, OSError, EOFError) as error:
         raise translate(error) from error
     finally:
         client.disconnect()
 
 
-def _database(database: str, tp: Cluster | None) -> Step:
-    where = f" ON CLUSTER '{tp.name}'" if tp else ""
+def _database(database: str, place: Cluster | None) -> Step:
+    where = f" ON CLUSTER '{place.name}'" if place else ""
     return Step(f"database {database}", (f"CREATE DATABASE IF NOT EXISTS `{database}`{where}",))
 
 
@@ -223,8 +223,8 @@ def _database_exists(client: Client) -> bool:
     return True
 
 
-def _migrate(client: Client, wish: _Wish, tp: Cluster | None, *, plan_only: bool, again: bool) -> list[Step]:
-    _refuse_another_form(client, tp)
+def _migrate(client: Client, wish: _Wish, place: Cluster | None, *, plan_only: bool, again: bool) -> list[Step]:
+    _refuse_another_form(client, place)
     known, done = load(), applied(client)
     missing = pending(known, done)
     if ahead := newer(known, done):
@@ -234,26 +234,26 @@ def _migrate(client: Client, wish: _Wish, tp: Cluster | None, *, plan_only: bool
             f"program knows {len(known)}; nothing is changed, the retention neither"
         )
         return []
-    now = lives(client, tp)
+    now = lives(client, place)
     lost = losses(client, now, wish.retention_days)
     if not plan_only and not wish.shorten:
         refuse(lost, wish.retention_days)
     for loss in lost if not plan_only else ():
         wish.announce(f"deletes {loss}")
     if not plan_only:
-        _run(client, Step("migrations", _placed([render(_MIGRATIONS)], tp)))
-    steps = _steps(known if again else missing, now, wish, tp, lost, again=again)
+        _run(client, Step("migrations", _placed([render(_MIGRATIONS)], place)))
+    steps = _steps(known if again else missing, now, wish, place, lost, again=again)
     for step in steps if not plan_only else ():
         _run(client, step)
     return steps
 
 
-def _refuse_another_form(client: Client, tp: Cluster | None) -> None:
+def _refuse_another_form(client: Client, place: Cluster | None) -> None:
     rows = client.execute(
         "SELECT engine_full FROM system.tables WHERE database = currentDatabase() AND name = 'counts'"
     )
     made_for = re.match(r"Distributed\('(\w+)'", rows[0][0]) if rows else None
-    before, now = made_for[1] if made_for else "", tp.name if tp else ""
+    before, now = made_for[1] if made_for else "", place.name if place else ""
     if rows and before != now:
         raise Refused(
             f"the tables were made for {f'the cluster {before}' if before else 'a single server'}, and "
@@ -261,30 +261,30 @@ def _refuse_another_form(client: Client, tp: Cluster | None) -> None:
         )
 
 
-def _placed(statements: Iterable[str], tp: Cluster | None) -> tuple[str, ...]:
+def _placed(statements: Iterable[str], place: Cluster | None) -> tuple[str, ...]:
     """Statements as they are run on one server, or on all of a cluster."""
-    return tuple(one for statement in statements for one in (spread(statement, tp) if tp else (statement,)))
+    return tuple(one for statement in statements for one in (spread(statement, place) if place else (statement,)))
 
 
 def _steps(
     migrations: Iterable[Migration],
     now: Mapping[str, frozenset[int]],
     wish: _Wish,
-    tp: Cluster | None,
+    place: Cluster | None,
     lost: Sequence[Loss] = (),
     *,
     again: bool = False,
 ) -> list[Step]:
     """What is to be done; `now` is how long rows live in the tables that exist."""
     steps = [
-        Step(f"{m.version:04}_{m.name}", _placed((render(statement) for statement in m.statements), tp), m)
+        Step(f"{m.version:04}_{m.name}", _placed((render(statement) for statement in m.statements), place), m)
         for m in migrations
     ]
     deletes = {loss.table: str(loss) for loss in lost}
-    changes = changes_of(now, wish.retention_days, again=again and tp is not None)
+    changes = changes_of(now, wish.retention_days, again=again and place is not None)
     for table, (days, statements) in changes.items():
         title = f"retention of {table}: {days or 'unlimited'} days"
-        steps.append(Step(title, _placed(statements, tp), deletes=deletes.get(table, "")))
+        steps.append(Step(title, _placed(statements, place), deletes=deletes.get(table, "")))
     return steps
 
 

@@ -129,13 +129,13 @@ def refuse(lost: list[Loss], retention_days: int | None) -> None:
         )
 
 
-def lives(client: Client, tp: Cluster | None = None) -> dict[str, frozenset[int]]:
+def lives(client: Client, place: Cluster | None = None) -> dict[str, frozenset[int]]:
     """Days that rows of the retained tables live, 0 meaning for ever; only tables that exist.
 
     More than one number where servers of a cluster differ.
     """
-    tables = f"clusterAllReplicas('{tp.name}', system.tables)" if tp else "system.tables"
-    database = f"'{tp.database}'" if tp else "currentDatabase()"  # which is another one on other servers
+    tables = f"clusterAllReplicas('{place.name}', system.tables)" if place else "system.tables"
+    database = f"'{place.database}'" if place else "currentDatabase()"  # which is another one on other servers
     rows = read(
         client,
         "SELECT name, toUInt32OrZero(extract(engine_full, 'TTL \\\\w+ \\\\+ toIntervalDay\\\\((\\\\d+)\\\\)')) "  # noqa: S608 - names that were checked
@@ -149,6 +149,6 @@ def lives(client: Client, tp: Cluster | None = None) -> dict[str, frozenset[int]
     return found
 
 
-def retained_days(client: Client, tp: Cluster | None = None) -> dict[str, int]:
+def retained_days(client: Client, place: Cluster | None = None) -> dict[str, int]:
     """As `lives`, one number a table: the longest where servers differ."""
-    return {table: 0 if 0 in days else max(days) for table, days in lives(client, tp).items()}
+    return {table: 0 if 0 in days else max(days) for table, days in lives(client, place).items()}

@@ -155,15 +155,15 @@ class BatchCounter:
             return None
         return e.org_id, e.project_id, bucket, e.category, e.outcome, e.reason, e.quantity
 
-    def _count_odd(self, run: Sequence[Record], tps: Sequence[int], pending: Pending, counted: RunResult) -> None:
+    def _count_odd(self, run: Sequence[Record], places: Sequence[int], pending: Pending, counted: RunResult) -> None:
         """Count the records at these places of a run: in parts, and in smaller ones where something is odd in them."""
-        values = [run[at].value() for at in tps]
-        timestamps_ms = [run[at].timestamp()[1] for at in tps]
+        values = [run[at].value() for at in places]
+        timestamps_ms = [run[at].timestamp()[1] for at in places]
         counted.highest_ms = max(max(timestamps_ms, default=-1), counted.highest_ms)
-        for start in range(0, len(tps), _PART):
+        for start in range(0, len(places), _PART):
             part = slice(start, start + _PART)
             if not self._count_plain(values[part], timestamps_ms[part], pending.tallies):
-                self._count_mixed(values[part], timestamps_ms[part], tps[part], pending.tallies, counted)
+                self._count_mixed(values[part], timestamps_ms[part], places[part], pending.tallies, counted)
 
     def _count_plain(self, values: Sequence[bytes | None], timestamps_ms: Sequence[int], tallies: Tallies) -> bool:
         """Count a run in which every record is short, valid, classified, in one spelling of UTC, and in bounds.
@@ -202,14 +202,14 @@ class BatchCounter:
         self,
         values: Sequence[bytes | None],
         timestamps_ms: Sequence[int],
-        tps: Sequence[int],
+        places: Sequence[int],
         tallies: Tallies,
         counted: RunResult,
     ) -> None:
         for start in range(0, len(values), _SLICE):
             piece = slice(start, start + _SLICE)
             if not self._count_plain(values[piece], timestamps_ms[piece], tallies):
-                self._count_each(values[piece], timestamps_ms[piece], tps[piece], tallies, counted)
+                self._count_each(values[piece], timestamps_ms[piece], places[piece], tallies, counted)
 
     def _in_bounds(self, tens: set[str], earliest_ms: int, latest_ms: int) -> bool:
         """Whether each of these ten seconds lies within the age limits of each of these Kafka timestamps."""
@@ -241,11 +241,11 @@ class BatchCounter:
         self,
         values: Sequence[bytes | None],
         timestamps_ms: Sequence[int],
-        tps: Sequence[int],
+        places: Sequence[int],
         tallies: Tallies,
         counted: RunResult,
     ) -> None:
-        for value, timestamp_ms, at in zip(values, timestamps_ms, tps, strict=True):
+        for value, timestamp_ms, at in zip(values, timestamps_ms, places, strict=True):
             try:
                 e = decode(value)
                 second = event_second(e.timestamp)

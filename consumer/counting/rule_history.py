@@ -35,15 +35,15 @@ class RuleHistory:
 
     def in_force(self, kafka_timestamp_ms: int) -> RulesEntry | None:
         """The entry with the latest `effective_from_ms` that is not after the timestamp."""
-        tp = self._place(kafka_timestamp_ms)
-        return self.entries[tp] if tp >= 0 else None
+        place = self._place(kafka_timestamp_ms)
+        return self.entries[place] if place >= 0 else None
 
     def classify(self, event: Event, kafka_timestamp_ms: int) -> tuple[int, str]:
         """(outcome, reason) of an event: its own, or those of the first rule that matches, or accepted."""
         if event.outcome is not None:
             return event.outcome, (event.reason or "")[:REASON_CHARACTERS]
-        tp = self._place(kafka_timestamp_ms)
-        rule = self._first_match[tp].of(event) if tp >= 0 else None
+        place = self._place(kafka_timestamp_ms)
+        rule = self._first_match[place].of(event) if place >= 0 else None
         return (int(Outcome.accepted), "") if rule is None else (int(rule.outcome), rule.reason)
 
     def missed_by(self, earlier: "RuleHistory", classified_ms: int) -> list[RulesEntry]:

@@ -31,7 +31,7 @@ class Filter:
     since_ms: int | None = None
     until_ms: int | None = None
     org_id: int | None = None
-    tp: tuple[int, int] | None = None
+    place: tuple[int, int] | None = None
     """(partition, offset)."""
     handled: bool = False
     """Also those that were redriven or dropped."""
@@ -53,8 +53,8 @@ class Filter:
         if self.org_id is not None:  # what could not be decoded may still tell whose it is, as a number or as text
             raw = "trim(BOTH '\"' FROM JSONExtractRaw(payload, 'org_id'))"
             conditions.append((f"{raw} = %(org)s", {"org": str(self.org_id)}))
-        if self.tp is not None:
-            conditions.append(("partition = %(p)s AND d.offset = %(o)s", dict(zip("po", self.tp, strict=True))))
+        if self.place is not None:
+            conditions.append(("partition = %(p)s AND d.offset = %(o)s", dict(zip("po", self.place, strict=True))))
         if self.actions:
             conditions.append(("a.action IN %(actions)s", {"actions": list(self.actions)}))
         elif not self.handled:
@@ -94,7 +94,7 @@ class DeadLetter:
     """Of the action; 0 when nothing was done yet."""
 
     @property
-    def tp(self) -> str:
+    def place(self) -> str:
         """topic/partition/offset."""
         return f"{self.topic}/{self.partition}/{self.offset}"
 
@@ -106,7 +106,7 @@ class DeadLetter:
     def shown(self) -> dict[str, Any]:
         """As people and programs may read it: bytes as text where they are, else with escapes."""
         return {
-            "place": self.tp,
+            "place": self.place,
             "kafka_timestamp": format_time(self.kafka_timestamp.timestamp()),
             "reason": self.reason,
             "error": self.error,
@@ -207,7 +207,7 @@ class UncertainLetter(NamedTuple):
     target_source_id: int
 
     @property
-    def tp(self) -> str:
+    def place(self) -> str:
         """topic/partition/offset."""
         return f"{self.topic}/{self.partition}/{self.offset}"
 

@@ -81,7 +81,7 @@ class RedriveResult:
         """Note one that stays."""
         self.left[why] += 1
         self.refused += refused
-        self.examples.setdefault(why, letter.tp)
+        self.examples.setdefault(why, letter.place)
 
 
 def redrive(site: Connections, which: Filter, how: RedriveOptions) -> RedriveResult:

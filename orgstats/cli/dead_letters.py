@@ -76,7 +76,7 @@ def ls(
 
 @dead_letters.command("show")
 def show(
-    tp: Annotated[str | None, typer.Argument(help="topic/partition/offset.", show_default=False)] = None,
+    place: Annotated[str | None, typer.Argument(help="topic/partition/offset.", show_default=False)] = None,
     topic: ops.Topics = None,
     reason: Reason = None,
     since: ops.Since = None,
@@ -96,7 +96,7 @@ def show(
     """
     from orgstats.consumer.ops.dead_letters import find
 
-    found = find(_store(), _filter(topic, reason, since, until, org, tp, everything or bool(tp)), limit)
+    found = find(_store(), _filter(topic, reason, since, until, org, place, everything or bool(place)), limit)
     if as_json:
         ops.print_json([one.shown() for one in found])
         return
@@ -122,7 +122,7 @@ def redrive(
     since: ops.Since = None,
     until: ops.Until = None,
     org: Org = None,
-    tp: Annotated[str | None, ops.option(help="Only topic/partition/offset.", show_default=False)] = None,
+    place: Annotated[str | None, ops.option(help="Only topic/partition/offset.", show_default=False)] = None,
     sets: Annotated[Texts, ops.option("--set", help="FIELD=JSON: give a field this value.")] = None,
     defaults: Annotated[Texts, ops.option("--default", help="FIELD=JSON: where it is absent or null.")] = None,
     renames: Annotated[Texts, ops.option("--rename", help="OLD=NEW: give a field its right name.")] = None,
@@ -174,7 +174,7 @@ def redrive(
     from orgstats.consumer.store.rules import publisher
     from orgstats.errors import Refused
 
-    which = _filter(topic, reason, since, until, org, tp, everything=False)
+    which = _filter(topic, reason, since, until, org, place, everything=False)
     how = mends(
         sets=sets or (),
         defaults=defaults or (),
@@ -240,7 +240,7 @@ def drop(
     since: ops.Since = None,
     until: ops.Until = None,
     org: Org = None,
-    tp: Annotated[str | None, ops.option(help="Only topic/partition/offset.", show_default=False)] = None,
+    place: Annotated[str | None, ops.option(help="Only topic/partition/offset.", show_default=False)] = None,
     limit: Annotated[int, ops.option(min=1, help="Most records.")] = 1_000_000,
     execute: Annotated[
         bool, ops.option("--execute/--dry-run", help="Do it, instead of saying what it would do.")
@@ -255,7 +255,7 @@ def drop(
 
     store = _store()
     count = 0
-    for page in pages(store, _filter(topic, reason, since, until, org, tp, everything=False), limit):
+    for page in pages(store, _filter(topic, reason, since, until, org, place, everything=False), limit):
         count += len(page)
         if execute:
             mark(store, page, "dropped", publisher())
@@ -275,7 +275,7 @@ def _filter(
     since: str | None,
     until: str | None,
     org: int | None,
-    tp: str | None,
+    place: str | None,
     everything: bool,
 ) -> "Filter":
     from orgstats.consumer.ops.dead_letters import Filter
@@ -285,11 +285,11 @@ def _filter(
         if reason not in list(ReasonCode):
             raise typer.BadParameter(f"{reason!r} is none of {', '.join(ReasonCode)}", param_hint="--reason")
     where: tuple[int, int] | None = None
-    if tp is not None:
-        topic, _, rest = tp.rpartition("/")
+    if place is not None:
+        topic, _, rest = place.rpartition("/")
         topic, _, partition = topic.rpartition("/")
         if not (topic and partition.isdecimal() and rest.isdecimal()):
-            raise typer.BadParameter(f"{tp!r} is not topic/partition/offset")
+            raise typer.BadParameter(f"{place!r} is not topic/partition/offset")
         where, topics = (int(partition), int(rest)), [topic]
     return Filter(
         tuple(topics or ()),

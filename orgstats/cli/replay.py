@@ -203,19 +203,19 @@ def ls(bootstrap_servers: ops.BootstrapServers = None, topic: ops.Topics = None,
 
 def _cells(changes: "ChunkDifference") -> list[dict[str, Any]]:
     source = changes.counted.source
-    tp = {"topic": source.topic, "partition": source.partition, "chunk": changes.counted.chunk}
+    place = {"topic": source.topic, "partition": source.partition, "chunk": changes.counted.chunk}
     found = [
-        {**tp, **key._asdict(), "before": list(before), "after": list(after)}
+        {**place, **key._asdict(), "before": list(before), "after": list(after)}
         for key, (before, after) in changes.cells.items()
     ]
     found += [
-        {**tp, **key._asdict(), "before": [before.quantity], "after": [after.quantity]}
+        {**place, **key._asdict(), "before": [before.quantity], "after": [after.quantity]}
         for key, (before, after) in changes.project_cells.items()
     ]
-    found += [{**tp, "dead_letter": offset, "after": dead.code} for offset, (_, dead) in changes.dead.items()]
-    found += [{**tp, "dead_letter": offset, "after": None} for offset in changes.withdrawn]
+    found += [{**place, "dead_letter": offset, "after": dead.code} for offset, (_, dead) in changes.dead.items()]
+    found += [{**place, "dead_letter": offset, "after": None} for offset in changes.withdrawn]
     found += [
-        {**tp, "hour_counts": hour._asdict(), "before": list(before), "after": list(after)}
+        {**place, "hour_counts": hour._asdict(), "before": list(before), "after": list(after)}
         for hour, (before, after) in changes.hours.items()
     ]
     return found
@@ -251,8 +251,8 @@ def _print(
         typer.echo(ops.table(("org", "stat", "hour", "before" if applied else "now", "after", "change"), rows))
     for one in summary.chunks:
         why = ", ".join(f"{count:,} {what}" for what, count in one["why"].items())
-        tp = f"{one['topic']}/{one['partition']} chunk {one['chunk']}"
-        ops.say(f"{tp}: {one['changes']:,} differ{', among them ' + why if why else ''}")
+        place = f"{one['topic']}/{one['partition']} chunk {one['chunk']}"
+        ops.say(f"{place}: {one['changes']:,} differ{', among them ' + why if why else ''}")
     ops.say(
         f"{tally.chunks} chunks, {prepared.offsets:,} offsets: {tally.records:,} records, "
         f"{tally.bytes / 1e6:,.1f} MB; {'took' if applied else 'apply takes about'} {expected:,.0f} s"

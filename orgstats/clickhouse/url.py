@@ -31,9 +31,9 @@ def parse(url: str) -> Address:
     scheme, separator, rest = url.partition("://")
     if not separator or scheme not in ("clickhouse", "clickhouses"):
         raise ValueError("must begin with clickhouse:// or clickhouses:// (TLS)")
-    login, _, tp = rest.rpartition("@")
+    login, _, place = rest.rpartition("@")
     user, _, password = login.partition(":")
-    address, _, database = tp.partition("/")
+    address, _, database = place.partition("/")
     if "," in address:
         raise ValueError("names several hosts; name one, or a balancer before them")
     host, port = _host_and_port(address, secure=scheme == "clickhouses")

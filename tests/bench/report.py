@@ -36,10 +36,10 @@ class Spread(NamedTuple):
 def write_section(name: str, markdown: str) -> None:
     """Replace what stands between `<!-- name -->` and `<!-- /name -->`; ValueError when the page has no such place."""
     text = PAGE.read_text(encoding="utf-8")
-    tp = re.compile(rf"(<!-- {re.escape(name)} -->\n).*?(<!-- /{re.escape(name)} -->)", re.DOTALL)
-    if tp.search(text) is None:
+    place = re.compile(rf"(<!-- {re.escape(name)} -->\n).*?(<!-- /{re.escape(name)} -->)", re.DOTALL)
+    if place.search(text) is None:
         raise ValueError(f"{PAGE.name} has no place <!-- {name} --> … <!-- /{name} -->")
-    filled = tp.sub(lambda match: f"{match[1]}{markdown.rstrip()}\n{match[2]}", text)
+    filled = place.sub(lambda match: f"{match[1]}{markdown.rstrip()}\n{match[2]}", text)
     PAGE.write_text(filled, encoding="utf-8")
 
 

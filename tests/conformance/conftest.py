@@ -155,7 +155,7 @@ _TOKENS: list[tuple[int | None, float | None]] = [(ORG_ID, None), (None, None), 
 def matrix() -> list[Cell]:
     """One cell for every outcome and category, each with a power of two of its own."""
     return [
-        Cell(MATRIX_ID, MATRIX_BUCKET, 2 ** (outcome * 7 + tp), outcome, category)
+        Cell(MATRIX_ID, MATRIX_BUCKET, 2 ** (outcome * 7 + place), outcome, category)
         for outcome in Outcome
-        for tp, category in enumerate((0, 1, 2, 3, 4, 9, 255))
+        for place, category in enumerate((0, 1, 2, 3, 4, 9, 255))
     ]

@@ -50,7 +50,7 @@ def test_each_stat_sums_its_outcomes_of_the_error_categories(stat: str, ask: Ask
         "blacklisted": (Outcome.filtered,),
         "generated": (Outcome.accepted,),
     }
-    expected = sum(2 ** (outcome * 7 + tp) for outcome in outcomes[stat] for tp in (0, 1, 3))
+    expected = sum(2 ** (outcome * 7 + place) for outcome in outcomes[stat] for place in (0, 1, 3))
     answer = ask(
         {"stat": stat, "since": MATRIX_BUCKET, "until": MATRIX_BUCKET},
         path="/api/0/organizations/matrix/stats/",

@@ -110,12 +110,12 @@ def test_prometheus_takes_its_configuration(prometheus: Path) -> None:
 def test_no_panel_hides_another(dashboard: Path) -> None:
     """Ids are unique, and each place of the grid is taken once."""
     panels = json.loads(dashboard.read_text(encoding="utf-8"))["panels"]
-    tps = [
+    places = [
         (x, y)
-        for tp in (panel["gridPos"] for panel in panels)
-        for x in range(tp["x"], tp["x"] + tp["w"])
-        for y in range(tp["y"], tp["y"] + tp["h"])
+        for place in (panel["gridPos"] for panel in panels)
+        for x in range(place["x"], place["x"] + place["w"])
+        for y in range(place["y"], place["y"] + place["h"])
     ]
     assert len({panel["id"] for panel in panels}) == len(panels)
-    assert len(set(tps)) == len(tps)
-    assert max(x for x, _ in tps) < 24
+    assert len(set(places)) == len(places)
+    assert max(x for x, _ in places) < 24

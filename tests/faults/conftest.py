@@ -23,7 +23,7 @@ class Place:
 
 
 @pytest.fixture(scope="session")
-def tp(tmp_path_factory: pytest.TempPathFactory, clickhouse_server: str) -> Iterator[Place]:
+def place(tmp_path_factory: pytest.TempPathFactory, clickhouse_server: str) -> Iterator[Place]:
     """An Apache Kafka of these tests' own, which lets sessions be short, and the run's ClickHouse behind a proxy."""
     if reason := apache_kafka.runnable():
         (pytest.fail if IN_CI else pytest.skip)(f"needs an Apache Kafka of its own: {reason}")
@@ -36,18 +36,18 @@ def tp(tmp_path_factory: pytest.TempPathFactory, clickhouse_server: str) -> Iter
 
 
 @pytest.fixture
-def new_round(tp: Place, request: pytest.FixtureRequest) -> Iterator[Callable[..., Round]]:
+def new_round(place: Place, request: pytest.FixtureRequest) -> Iterator[Callable[..., Round]]:
     """Makes rounds: `new_round(NAME="value", ...)` with settings of the consumers; kept if the test fails."""
     made: list[Round] = []
     seeds = itertools.count(1)
 
     def make(**env: str) -> Round:
-        made.append(Round(tp.site, next(seeds), Counter(), **env))
+        made.append(Round(place.site, next(seeds), Counter(), **env))
         return made[-1]
 
     yield make
-    tp.site.proxy.error = None
-    tp.site.proxy.set_state("fine")
+    place.site.proxy.error = None
+    place.site.proxy.set_state("fine")
     for one in made:
         one.close(keep=request.node.stash.get(_failed, False))
 

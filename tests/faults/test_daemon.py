@@ -252,7 +252,7 @@ def test_aborted_records_at_the_end_of_the_log_and_of_a_chunk_are_passed(one: Ro
 
 
 @pytest.mark.campaign
-def test_it_leaves_in_time_when_kafka_is_away(tp: Place, one: Round) -> None:
+def test_it_leaves_in_time_when_kafka_is_away(place: Place, one: Round) -> None:
     """Asked to stop while no broker answers, it ends within its time, and the next one counts what was open.
 
     It may end in order, or give up on what does not answer: 69.
@@ -260,12 +260,12 @@ def test_it_leaves_in_time_when_kafka_is_away(tp: Place, one: Round) -> None:
     one.traffic.produce(1_000)
     member = one.start("a")
     says(member, '"event": "assigned"')
-    tp.broker.kill()
+    place.broker.kill()
     try:
         one._signal(member, signal.SIGTERM)
         code, _ = ends_with(one, member)
     finally:
-        tp.broker.restart()
+        place.broker.restart()
     assert code in (0, 69)
     one.drain()
     one.classify()

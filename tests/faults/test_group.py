@@ -31,7 +31,7 @@ def other_topic(one: Round) -> str:
     ("seconds", "kills", "zombies"), [(8, 1, 0), pytest.param(60, 12, 3, marks=pytest.mark.campaign)]
 )
 def test_members_of_the_consumer_protocol_come_and_go_under_load_and_change_no_count(
-    tp: Place, new_round: Callable[..., Round], seconds: int, kills: int, zombies: int
+    place: Place, new_round: Callable[..., Round], seconds: int, kills: int, zombies: int
 ) -> None:
     """Members join, leave, kill themselves and sleep past their session, and every cell equals the oracle's."""
     one = new_round(**KIP_848)
@@ -40,7 +40,7 @@ def test_members_of_the_consumer_protocol_come_and_go_under_load_and_change_no_c
     def enough() -> bool:
         return done["killed"] + done["killed at a failpoint"] >= kills and done["zombie"] >= zombies
 
-    Plan(tp.site, tp.broker, 7, done).storm(one, seconds=seconds, enough=enough)
+    Plan(place.site, place.broker, 7, done).storm(one, seconds=seconds, enough=enough)
     assert done["cells classified"] > 0
     assert done["member joined"] > 0
 

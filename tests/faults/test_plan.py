@@ -12,9 +12,9 @@ SEED = 7
 
 
 @pytest.fixture
-def plan(tp: Place) -> Plan:
+def plan(place: Place) -> Plan:
     """A plan at the tests' site."""
-    return Plan(tp.site, tp.broker, SEED, Counter())
+    return Plan(place.site, place.broker, SEED, Counter())
 
 
 @pytest.mark.timeout(540)

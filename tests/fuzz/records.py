@@ -214,8 +214,8 @@ def _object(rng: random.Random) -> str:
 
 def _escaped(rng: random.Random, name: str) -> str:
     if name and name.isascii() and "\\" not in name and rng.random() < 0.02:
-        tp = rng.randrange(len(name))
-        return f"{name[:tp]}\\u{ord(name[tp]):04x}{name[tp + 1 :]}"
+        place = rng.randrange(len(name))
+        return f"{name[:place]}\\u{ord(name[place]):04x}{name[place + 1 :]}"
     return name
 
 
@@ -280,8 +280,8 @@ def _odd_time(rng: random.Random, text: str) -> str:
     ]
     if rng.random() < 0.5:
         return rng.choice(edges)
-    tp = rng.randrange(len(text))
-    return text[:tp] + rng.choice(["t", " ", "-", "/", ":", "٣", "²", "x", "0", "9", "", "\\u0054"]) + text[tp + 1 :]
+    at = rng.randrange(len(text))
+    return text[:at] + rng.choice(["t", " ", "-", "/", ":", "٣", "²", "x", "0", "9", "", "\\u0054"]) + text[at + 1 :]
 
 
 def _deep(rng: random.Random) -> bytes:
@@ -307,22 +307,22 @@ def _mutated(rng: random.Random, value: bytes, earlier: bytes) -> bytes:
     """One or a few bytes changed, lost, added, or a part of another record in the middle."""
     data = bytearray(value)
     for _ in range(rng.choice([1, 1, 2, 5])):
-        tp = rng.randrange(len(data) + 1)
-        end = min(len(data), tp + rng.choice([1, 1, 2, 8, 40]))
+        place = rng.randrange(len(data) + 1)
+        end = min(len(data), place + rng.choice([1, 1, 2, 8, 40]))
         kind = rng.randrange(6)
         if kind == 0:
-            del data[tp:end]
+            del data[place:end]
         elif kind == 1:
-            data[tp:tp] = rng.randbytes(rng.choice([1, 1, 3]))
+            data[place:place] = rng.randbytes(rng.choice([1, 1, 3]))
         elif kind == 2:
-            data[tp:end] = rng.choice(
+            data[place:end] = rng.choice(
                 [b'"', b"\\", b"{", b"}", b"[", b"]", b",", b":", b"0", b"e", b"\xed\xa0\x80", b"\xc0\x80"]
             )
         elif kind == 3:
             start = rng.randrange(len(earlier) + 1)
-            data[tp:end] = earlier[start : start + rng.randrange(60)]
+            data[place:end] = earlier[start : start + rng.randrange(60)]
         elif kind == 4:
-            del data[tp:]
-        elif tp < len(data):
-            data[tp] ^= 1 << rng.randrange(8)
+            del data[place:]
+        elif place < len(data):
+            data[place] ^= 1 << rng.randrange(8)
     return bytes(data)

@@ -100,18 +100,18 @@ def has_surrogate(found: object) -> bool:
 
 def deepest(text: str) -> int:
     """How deep objects and arrays are nested, brackets in strings apart."""
-    depth = most = tp = 0
-    while tp < len(text):
-        if text[tp] == '"':
-            tp += 1
-            while tp < len(text) and text[tp] != '"':
-                tp += 2 if text[tp] == "\\" else 1
-        elif text[tp] in "[{":
+    depth = most = place = 0
+    while place < len(text):
+        if text[place] == '"':
+            place += 1
+            while place < len(text) and text[place] != '"':
+                place += 2 if text[place] == "\\" else 1
+        elif text[place] in "[{":
             depth += 1
             most = max(most, depth)
-        elif text[tp] in "]}":
+        elif text[place] in "]}":
             depth -= 1
-        tp += 1
+        place += 1
     return most
 
 

@@ -69,8 +69,8 @@ def test_ten_thousand_dead_letters_come_back_once(
     before = oracle.count(oracle.read(kafka.bootstrap_servers, topic))
     planned = run("dead-letters", "redrive", *FIX)
     assert (planned.returncode, planned.stdout[:7]) == (0, "10,000 "), planned.stderr
-    for tp in ("redrive_sent", "redrive_marked", "redrive_committed"):
-        killed = run("dead-letters", "redrive", *FIX, "--execute", ORGSTATS_FAILPOINTS=f"{tp}=kill@3")
+    for failpoint in ("redrive_sent", "redrive_marked", "redrive_committed"):
+        killed = run("dead-letters", "redrive", *FIX, "--execute", ORGSTATS_FAILPOINTS=f"{failpoint}=kill@3")
         assert killed.returncode == -signal.SIGKILL, killed.stderr
     for _ in range(2):
         finished = run("dead-letters", "redrive", *FIX, "--execute")

@@ -190,10 +190,10 @@ def test_an_apply_killed_five_times_goes_on(world: World, site: Connections, url
     command = ("replay", "apply", "--repair", "--chunks-at-once", "1")
     ask(f"ALTER TABLE counts DELETE WHERE chunk = {CHUNK} SETTINGS mutations_sync = 1")
     undone_changes = look(site, repair=True)[0].changes
-    tps = ("replay_replaced", "replay_begun", "replay_recorded", "replay_torn", "replay_written")
-    for tp in tps:
-        killed = orgstats(*command, ORGSTATS_FAILPOINTS=f"{tp}=kill")
-        assert killed.returncode == -signal.SIGKILL, (tp, killed.stderr)
+    failpoints = ("replay_replaced", "replay_begun", "replay_recorded", "replay_torn", "replay_written")
+    for failpoint in failpoints:
+        killed = orgstats(*command, ORGSTATS_FAILPOINTS=f"{failpoint}=kill")
+        assert killed.returncode == -signal.SIGKILL, (failpoint, killed.stderr)
     finished = orgstats(*command, "--json")
     assert finished.returncode == 0, finished.stderr
     assert ask("SELECT count(), max(step) FROM replays FINAL") == [(1, 1)]
@@ -219,7 +219,7 @@ def _open_only(differing: Any, world: World) -> bool:
             "other settings",
         ),
         (
-            f"INSERT INTO repairs SELECT source_id, {CHUNK}, 1, 'other', 'replay 1', now64(3) FROM progress FINAL",
+            f"INSERT INTO repairs SELECT source_id, {CHUNK}, 1, 0, 'other', 'replay 1', now64(3) FROM progress FINAL",
             f"chunk {CHUNK} was repaired since",
         ),
     ],
