@@ -71,6 +71,8 @@ _NOT_TOLD: Final = (
 )
 _FENCED: Final = (KafkaError._FENCED, KafkaError.FENCED_INSTANCE_ID)
 _UNRELEASED: Final = KafkaError.UNRELEASED_INSTANCE_ID
+_UNRELEASED_TEXT: Final = KafkaError(_UNRELEASED).str()
+"""What librdkafka's fatal error says of it, whose own code is _FATAL whatever the cause."""
 _NEEDS_A_PERSON: Final = {
     KafkaError._AUTHENTICATION: "the broker refuses the credentials in ORGSTATS_KAFKA__SASL_*",
     KafkaError.TOPIC_AUTHORIZATION_FAILED: "grant the principal READ and DESCRIBE on the topic",
@@ -379,7 +381,7 @@ def _ends_the_client(error: KafkaError) -> bool:
 def _translate(error: KafkaError) -> OrgstatsError:
     if error.code() in _FENCED or (error.code() == KafkaError._FATAL and "fenced" in error.str()):
         return Fenced("Kafka: another process uses the same group.instance.id; give each its own ORGSTATS_INSTANCE_ID")
-    if error.code() == _UNRELEASED or (error.code() == KafkaError._FATAL and "UNRELEASED" in error.str()):
+    if error.code() == _UNRELEASED or (error.code() == KafkaError._FATAL and _UNRELEASED_TEXT in error.str()):
         return Unreleased(
             "Kafka: another process uses the same group.instance.id, or one was killed lately; give each "
             "its own ORGSTATS_INSTANCE_ID"

@@ -1,9 +1,9 @@
 """What `group.protocol=consumer` (KIP-848) does not take, from our defaults and from the operator."""
 
 import pytest
-from confluent_kafka import Consumer
+from confluent_kafka import Consumer, KafkaError
 
-from orgstats.consumer.kafka.group import FIXED, REFUSED_BY_CONSUMER_PROTOCOL, defaults
+from orgstats.consumer.kafka.group import FIXED, REFUSED_BY_CONSUMER_PROTOCOL, Unreleased, _translate, defaults
 from orgstats.consumer.settings import ConsumerSettings
 from orgstats.errors import ConfigurationError
 
@@ -28,3 +28,21 @@ def test_what_an_operator_sets_in_vain_is_a_fault(name: str) -> None:
     variable = f"ORGSTATS_KAFKA__{name.upper().replace('.', '_')}"
     with pytest.raises(ConfigurationError, match=f"{variable}: group.protocol=consumer leaves this to the broker"):
         ConsumerSettings.from_env(ENV | {variable: "1"})
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        KafkaError(KafkaError.UNRELEASED_INSTANCE_ID),
+        KafkaError(
+            KafkaError._FATAL,
+            "Fatal error: Broker: The instance ID is still used by another member in the consumer group: "
+            "ConsumerGroupHeartbeat fatal error: Broker: The instance ID is still used by another member in the "
+            "consumer group",
+        ),
+    ],
+    ids=["heard", "after-it-was-heard"],
+)
+def test_a_name_that_is_still_taken_is_waited_for_however_it_is_told(error: KafkaError) -> None:
+    """Once the client has failed, each call gets a fatal error of another code, whose text names the cause."""
+    assert isinstance(_translate(error), Unreleased)
