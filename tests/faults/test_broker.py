@@ -31,11 +31,11 @@ def test_the_ends_of_added_partitions_are_known_soon(one: Round) -> None:
     assert set(wait_for(answers(topics, tps), 20)) == set(tps)
 
 
-def test_the_ends_are_known_soon_after_a_broker_comes_back(tp: Place, one: Round) -> None:
+def test_the_ends_are_known_soon_after_a_broker_comes_back(place: Place, one: Round) -> None:
     """A restarted broker leads in a new epoch; asked with the old one it would refuse for ever."""
     topics = Topics({"bootstrap.servers": one.site.bootstrap_servers})
     tps = [(one.topic, partition) for partition in range(4)]
     assert len(answers(topics, tps)()) == 4
-    tp.broker.kill()
-    tp.broker.restart()
+    place.broker.kill()
+    place.broker.restart()
     assert set(wait_for(answers(topics, tps), 60)) == set(tps)

@@ -82,12 +82,16 @@ def test_records_from_the_future_claim_nothing(new_round: Callable[..., Round]) 
     for _ in range(20_000):
         producer.produce(one.topic, RECORD, partition=0, timestamp=ahead)
     assert producer.flush(30) == 0
-    member = one.start("a")
-    member.daemon.child.popen.wait(150)
-    one.members.remove(member)
-    position, complete_until, _ = told(one)
+    position = 0
+    for _ in range(5):  # the first flush may tell of a partition of which nothing was read yet
+        member = one.start("a")
+        member.daemon.child.popen.wait(150)
+        one.members.remove(member)
+        position, complete_until, _ = told(one)
+        assert complete_until == 0
+        if position:
+            break
     assert 0 < position < 20_000
-    assert complete_until == 0
     del one.env["ORGSTATS_FAILPOINTS"]
     one.drain()
     wait_for(lambda: told(one)[1] > 0, 30, poll_seconds=0.1)

@@ -272,7 +272,7 @@ def test_it_leaves_in_time_when_kafka_is_away(place: Place, one: Round) -> None:
 
 
 @pytest.mark.parametrize("away", ["Kafka", "ClickHouse"])
-def test_what_was_not_stored_when_it_was_stopped_is_told_by_69(tp: Place, one: Round, away: str) -> None:
+def test_what_was_not_stored_when_it_was_stopped_is_told_by_69(place: Place, one: Round, away: str) -> None:
     """0 would tell a supervisor that all that was counted is stored and committed; the next one counts it again."""
     one.traffic.produce(500)
     member = one.start("a")
@@ -281,7 +281,7 @@ def test_what_was_not_stored_when_it_was_stopped_is_told_by_69(tp: Place, one: R
     one.traffic.produce(500)
     says(member, "not stored, trying again")
     if away == "Kafka":
-        tp.broker.kill()
+        place.broker.kill()
         one.site.proxy.set_state("fine")
     try:
         one._signal(member, signal.SIGTERM)
@@ -289,7 +289,7 @@ def test_what_was_not_stored_when_it_was_stopped_is_told_by_69(tp: Place, one: R
     finally:
         one.site.proxy.set_state("fine")
         if away == "Kafka":
-            tp.broker.restart()
+            place.broker.restart()
     assert code == 69
     assert "counts it again" in last or "leaving at once" in last
     one.drain()
