@@ -35,7 +35,10 @@ SETTINGS: Final[Mapping[str, type[Settings]]] = {
     "migrate": MigrateSettings,
 }
 FULL: Final = {
-    "serviceAccountName": "orgstats",
+    "serviceAccount": {
+        "create": True,
+        "annotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::111122223333:role/a"},
+    },
     "imagePullSecrets": [{"name": "registry"}],
     "kafka": {
         "bootstrapServers": "kafka-0:9093,kafka-1:9093",
@@ -58,6 +61,9 @@ FULL: Final = {
         "priorityClassName": "counting",
         "podAnnotations": {"team": "stats"},
         "podLabels": {"tier": "counting"},
+        "topologySpreadConstraints": [
+            {"maxSkew": 2, "topologyKey": "topology.kubernetes.io/zone", "whenUnsatisfiable": "DoNotSchedule"}
+        ],
         "extraEnv": [{"name": "ORGSTATS_KAFKA__CLIENT_RACK", "value": "a"}],
     },
     "api": {
@@ -87,9 +93,32 @@ FULL: Final = {
     "monitoring": {
         "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
         "prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}},
+        "dashboards": {"enabled": True, "annotations": {"grafana_folder": "orgstats"}},
     },
 }
-VALUES: Final[Mapping[str, dict[str, Any]]] = {"default": {}, "full": FULL}
+VALUES: Final[Mapping[str, dict[str, Any]]] = {
+    "default": {},
+    "full": FULL,
+    "inside": {  # a cluster of its own network, without anything from outside
+        "serviceAccount": {"name": "counting"},
+        "networkPolicy": {"egress": [{"ports": [{"port": 9000}, {"port": 9092}]}]},
+        "migrate": {"enabled": False},
+        "image": {"repository": "registry.example.com/stats/orgstats", "tag": "1"},
+    },
+    "open": {  # answers to the outside, without policies of its own
+        "networkPolicy": {"enabled": False},
+        "api": {"service": {"type": "LoadBalancer"}, "ingress": {"enabled": True, "hosts": ["stats.example.com"]}},
+    },
+    "watched": {
+        "monitoring": {
+            "serviceMonitor": {"enabled": True},
+            "prometheusRule": {"enabled": True},
+            "dashboards": {"enabled": True},
+        },
+        "consumer": {"replicas": 12, "autoscaling": {"enabled": True, "minReplicas": 2}},
+    },
+}
+"""Five renderings, each of which has to pass what all have to."""
 
 QUERY_SETTINGS: Final = QuerySettings.from_env({"ORGSTATS_CLICKHOUSE_URL": "clickhouse://nobody@127.0.0.1:1/none"})
 
@@ -154,7 +183,7 @@ def test_kinds(render: Render) -> None:
     default = {document["kind"] for document in render({})}
     assert default == {"StatefulSet", "Deployment", "Job", "Service", "PodDisruptionBudget", "NetworkPolicy"}
     asked = {"ScaledObject", "HorizontalPodAutoscaler", "ConfigMap", "ServiceMonitor", "PrometheusRule"}
-    asked |= {"Ingress", "HTTPRoute"}
+    asked |= {"Ingress", "HTTPRoute", "ServiceAccount"}
     assert {document["kind"] for document in render(FULL)} == default | asked
 
 
@@ -164,7 +193,7 @@ def test_selectors_match(documents: list[Document]) -> None:
         pod["metadata"]["labels"]["app.kubernetes.io/component"]: pod["metadata"]["labels"].items()
         for pod in pods(documents)
     }
-    assert set(labels) == {"consumer", "api", "migrate"}
+    assert set(labels) - {"migrate"} == {"consumer", "api"}
     for document in documents:
         spec = document.get("spec", {})
         selector = spec.get("podSelector", spec.get("selector"))
@@ -212,7 +241,7 @@ def test_ports_exist(documents: list[Document]) -> None:
         for rule in policy["spec"]["ingress"]
         for port in rule["ports"]
     }
-    assert allowed == set.union(*ports.values())
+    assert allowed == (set.union(*ports.values()) if of_kind(documents, "NetworkPolicy") else set())
     for monitor in of_kind(documents, "ServiceMonitor"):
         wanted = monitor["spec"]["selector"]["matchLabels"].items()
         watched = [s for s in of_kind(documents, "Service") if wanted <= s["metadata"]["labels"].items()]
@@ -262,6 +291,34 @@ def test_commands_and_settings_are_the_products(documents: list[Document], tmp_p
             for e in container["env"]
         }
         assert "s3cret" in SETTINGS[command].from_env(env).clickhouse_url  # type: ignore[attr-defined]  # all three have it
+
+
+def test_accounts_are_there_when_they_are_needed(render: Render) -> None:
+    """The hook runs before the release's account exists, so it has the namespace's; a given one is everybody's."""
+    documents = render(FULL)
+    (account,) = of_kind(documents, "ServiceAccount")
+    assert account["automountServiceAccountToken"] is False
+    named = {c["name"]: p["spec"].get("serviceAccountName") for p in pods(documents) for c in p["spec"]["containers"]}
+    created = account["metadata"]["name"]
+    assert named == {"consumer": created, "api": created, "migrate": None}
+    everybody = pods(render({"serviceAccount": {"name": "counting"}}))
+    assert {pod["spec"]["serviceAccountName"] for pod in everybody} == {"counting"}
+
+
+def test_pods_are_spread_as_asked(render: Render) -> None:
+    """Constraints of an operator replace the chart's, and find the pods of their component alone."""
+    (consumer,) = of_kind(render(FULL), "StatefulSet")
+    (constraint,) = consumer["spec"]["template"]["spec"]["topologySpreadConstraints"]
+    assert (constraint["maxSkew"], constraint["whenUnsatisfiable"]) == (2, "DoNotSchedule")
+    assert constraint["labelSelector"]["matchLabels"]["app.kubernetes.io/component"] == "consumer"
+
+
+def test_dashboards_are_grafanas(render: Render) -> None:
+    """The ConfigMap has the files of deploy/grafana, and the label by which Grafana's sidecar finds it."""
+    (found,) = [one for one in of_kind(render(FULL), "ConfigMap") if "dashboards" in one["metadata"]["name"]]
+    assert found["metadata"]["labels"]["grafana_dashboard"] == "1"
+    folder = ROOT / "deploy/grafana"
+    assert found["data"] == {f"orgstats-{path.name}": path.read_text() for path in sorted(folder.glob("*.json"))}
 
 
 def test_identity_is_the_pods_name(render: Render) -> None:

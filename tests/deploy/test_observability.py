@@ -107,6 +107,18 @@ def test_prometheus_takes_its_configuration(prometheus: Path) -> None:
 
 
 @pytest.mark.parametrize("dashboard", DASHBOARDS, ids=lambda path: str(path.name))
+def test_every_series_of_a_panel_is_chosen_by_the_variables(dashboard: Path) -> None:
+    """A panel that left out a variable would show another environment's consumers."""
+    board = json.loads(dashboard.read_text(encoding="utf-8"))
+    variables = [one["name"] for one in board["templating"]["list"] if one["type"] == "query"]
+    assert variables[:2] == ["environment", "namespace"]
+    for panel in board["panels"]:
+        for target in panel["targets"]:
+            for chosen in re.findall(r"\b(?:orgstats|process)_\w+(\{[^}]*\})?", target["expr"]):
+                assert [name for name in variables if f'{name}=~"${name}"' not in chosen] == [], panel["title"]
+
+
+@pytest.mark.parametrize("dashboard", DASHBOARDS, ids=lambda path: str(path.name))
 def test_no_panel_hides_another(dashboard: Path) -> None:
     """Ids are unique, and each place of the grid is taken once."""
     panels = json.loads(dashboard.read_text(encoding="utf-8"))["panels"]

@@ -20,7 +20,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- define "orgstats.pod" -}}
 automountServiceAccountToken: false
 enableServiceLinks: false # Kubernetes would add variables that begin with ORGSTATS_
-{{- with .root.Values.serviceAccountName }}
+{{- with include "orgstats.serviceAccount" . }}
 serviceAccountName: {{ . }}
 {{- end }}
 {{- with .values.priorityClassName }}
@@ -46,12 +46,17 @@ affinity: {{ toJson . }}
 {{- end }}
 {{- end }}
 
+{{/* Empty for the namespace's default. The migrate hook runs before the release's own account is there. */}}
+{{- define "orgstats.serviceAccount" -}}
+{{- $account := .root.Values.serviceAccount }}
+{{- if not $account.create }}{{ $account.name }}{{ else if ne .component "migrate" }}{{ $account.name | default (include "orgstats.name" .root) }}{{ end }}
+{{- end }}
+
 {{- define "orgstats.spread" -}}
+{{- $anyway := list (dict "maxSkew" 1 "topologyKey" "topology.kubernetes.io/zone" "whenUnsatisfiable" "ScheduleAnyway") (dict "maxSkew" 1 "topologyKey" "kubernetes.io/hostname" "whenUnsatisfiable" "ScheduleAnyway") }}
 topologySpreadConstraints:
-  {{- range $key, $when := dict "topology.kubernetes.io/zone" "ScheduleAnyway" "kubernetes.io/hostname" "ScheduleAnyway" }}
-  - maxSkew: 1
-    topologyKey: {{ $key }}
-    whenUnsatisfiable: {{ $when }}
+  {{- range .values.topologySpreadConstraints | default $anyway }}
+  - {{ toYaml . | nindent 4 | trim }}
     labelSelector:
       matchLabels: {{- include "orgstats.selector" $ | nindent 8 }}
   {{- end }}
