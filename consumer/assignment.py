@@ -19,7 +19,6 @@ from orgstats.consumer.counting.source import CHUNK_LENGTH, Source, chunk_of
 from orgstats.consumer.kafka.group import Committed, GroupConsumer, TopicPartition, Topics
 from orgstats.consumer.kafka.reader import LogReader
 from orgstats.consumer.store.store import Store
-from orgstats.consumer.store.taking_back import take_back
 from orgstats.errors import ConfigurationError, Refused, Unavailable
 
 logger = structlog.get_logger("orgstats.consumer")
@@ -232,7 +231,7 @@ def _open(source: Source, found: SourceFacts, store: Store, counting: CountingOp
     for first, end in resume.left_behind(found, start):
         store.sum_hours(source, first, end)
     if gone := cutback.chunks_without_log(found):
-        take_back(store, source, gone, found.repairs, cast("Progress", found.progress))
+        store.take_back(source, gone, found.repairs, cast("Progress", found.progress), time.time_ns() // 1_000_000)
         found = replace(found, repairs=store.repairs([source]).get(source.source_id, {}))
 
     def attempt(first_offset: int) -> resume.Attempt:

@@ -18,7 +18,6 @@ from orgstats.consumer.counting.packing import packed
 from orgstats.consumer.counting.resume import LOG_CUT_BACK, Progress, SourceFacts, same_log
 from orgstats.consumer.counting.source import CHUNK_LENGTH, Source, chunk_end, chunk_of
 from orgstats.consumer.store.store import Store
-from orgstats.consumer.store.taking_back import record_cut
 
 logger = structlog.get_logger("orgstats.consumer")
 
@@ -146,7 +145,7 @@ def look_for_cut(source: Source, found: SourceFacts, read: Read, store: Store, *
     progress = replace(progress, complete_until_ms=min(progress.complete_until_ms, changed.timestamp_ms))
     highest = store.highest_chunks([source]).get(source.source_id, -1)
     mended = cut_back(progress, mark_before(changed.at, found.low, read), changed.at, highest)
-    record_cut(store, source, mended.progress, mended.vanished[1])
+    store.record_cut(source, mended.progress, mended.vanished[1])
     metrics.log_cuts.labels(source.topic, source.partition).inc()
     logger.error(
         "the log was cut back: counted records are gone, and are taken back",

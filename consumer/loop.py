@@ -29,7 +29,7 @@ from orgstats.consumer.counting.rule_history import RuleHistory
 from orgstats.consumer.health import HEALTH
 from orgstats.consumer.kafka.group import Fenced, GroupConsumer, ReadBatch, TopicPartition, Topics, Unreleased
 from orgstats.consumer.settings import ConsumerSettings
-from orgstats.consumer.store.rules import STALE_SECONDS, load_history
+from orgstats.consumer.store.rules import STALE_SECONDS
 from orgstats.consumer.store.store import Store
 from orgstats.errors import OrgstatsError, Refused, Unavailable
 from orgstats.failpoints import failpoint
@@ -104,7 +104,7 @@ class Loop:
         self._gone: dict[str, str] = {}  # topics that are not counted any more, and why
         self._fenced = -FENCED_AGAIN_SECONDS
         self._unreleased = 0.0
-        self._counting = self._count_by(self._store.run(load_history))
+        self._counting = self._count_by(self._store.rule_history())
         self._log = self._join()
         self._checkpoints = Checkpoints(self._topics, store())
         self._thread = ThreadPoolExecutor(1, "checkpoint")
@@ -533,7 +533,7 @@ class Loop:
         now = time.monotonic()
         self._timer.rules = now + RULES_SECONDS
         try:
-            history = self._store.run(load_history)
+            history = self._store.rule_history()
         except Unavailable as error:
             self._timer.rules = now + 1.0
             logger.warning("cannot read the rules", error=str(error))

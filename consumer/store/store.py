@@ -16,8 +16,10 @@ from orgstats.consumer.counting.chain import Mark
 from orgstats.consumer.counting.chunk import CellKey, ProjectKey, Stored
 from orgstats.consumer.counting.partition import StoredChunk
 from orgstats.consumer.counting.resume import FINGERPRINT_CHANGED, LOG_CUT_BACK, Chunk, Progress, Registration, Repair
+from orgstats.consumer.counting.rule_history import RuleHistory
 from orgstats.consumer.counting.source import CHUNK_LENGTH, Source, chunk_end, revision_of
-from orgstats.consumer.store import rows
+from orgstats.consumer.store import rows, taking_back
+from orgstats.consumer.store.rules import load_history
 from orgstats.failpoints import failpoint
 from orgstats.schemas import hours
 from orgstats.schemas.tables import insert
@@ -53,6 +55,10 @@ class Store:
                 ("progress", rows.progress(flush)),
             )
         }
+
+    def rule_history(self) -> RuleHistory:
+        """All rules there ever were; raises Refused for an entry that this program cannot read."""
+        return self.run(load_history)
 
     def register(self, sources: Iterable[tuple[Source, int]], isolation: str, now_ms: int) -> None:
         """Record sources (with their first offset) that are counted for the first time."""
@@ -142,8 +148,21 @@ class Store:
     def sum_hours(self, source: Source, first: int, end: int) -> None:
         """Make the sums by hour of the chunks that begin in [first, end) those of their stored cells."""
         sql = hours.mend("source_id = %(source)s AND chunk >= %(first)s AND chunk < %(end)s")
-        values = {"source": source.source_id, "first": first, "end": end}
-        self.run(lambda client: write(client, sql, values))
+        self._write(sql, {"source": source.source_id, "first": first, "end": end})
+
+    def record_cut(self, source: Source, progress: Progress, vanished_to: int) -> None:
+        """Record that the log was cut back: offsets [progress.cut_at, vanished_to) as a gap, then the progress."""
+        for sql, values in taking_back.cut(source, progress, vanished_to):
+            self._write(sql, values)
+
+    def take_back(
+        self, source: Source, chunks: range, repairs: Mapping[int, Repair], progress: Progress, now_ms: int
+    ) -> None:
+        """Zero what is stored of chunks that the log no longer has, and withdraw their dead letters."""
+        self.insert("repairs", taking_back.revisions(source, chunks, repairs, progress, now_ms))
+        for sql, values in taking_back.zeros(source, chunks):
+            self._write(sql, values)
+        self.sum_hours(source, chunks.start, chunks.stop)
 
     def highest_chunks(self, sources: Iterable[Source]) -> dict[int, int]:
         """The last chunk with stored cells, by source id; sources without any are absent."""
@@ -201,6 +220,9 @@ class Store:
 
     def _run(self, sql: str, values: dict[str, Any]) -> list[Any]:
         return self.run(lambda client: read(client, sql, values))
+
+    def _write(self, sql: str, values: dict[str, Any]) -> None:
+        self.run(lambda client: write(client, sql, values))
 
     def insert(self, table: str, columns: rows.Columns) -> int:
         """Insert rows; how many."""

@@ -1,17 +1,18 @@
 """What is written when the log was cut back: the cut, and zeros for chunks that the log no longer has.
 
-Failure semantics: each statement may be repeated, and gives the same rows. `Store` says what is raised.
+Statements and rows as values; `Store.record_cut` and `Store.take_back` run them. Each may be repeated, and gives the
+same rows.
 """
 
-import time
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
-from orgstats.clickhouse.cluster import write
 from orgstats.consumer.counting.resume import LOG_CUT_BACK, Progress, Repair
 from orgstats.consumer.counting.source import CHUNK_LENGTH, Source, version_of
 from orgstats.consumer.store import rows
-from orgstats.consumer.store.store import Store
+
+Statement = tuple[str, dict[str, Any]]
+"""SQL and its parameters."""
 
 _GAP: Final = (
     "INSERT INTO gaps (source_id, from_offset, to_offset, why, seen_at)"
@@ -49,7 +50,7 @@ _WITHDRAW: Final = (
 )
 
 
-def record_cut(store: Store, source: Source, progress: Progress, vanished_to: int) -> None:
+def cut(source: Source, progress: Progress, vanished_to: int) -> list[Statement]:
     """Record that the log was cut back: the vanished offsets in `gaps`, then `progress` as it is from now on."""
     values = {
         "source": source.source_id,
@@ -63,24 +64,27 @@ def record_cut(store: Store, source: Source, progress: Progress, vanished_to: in
         "chain_from": progress.mark.chain_from,
         "complete_until_ms": min(max(progress.complete_until_ms, 0), rows.LAST_MS),
     }
-    for sql in (_GAP, _PROGRESS):
-        store.run(lambda client, sql=sql: write(client, sql, values))  # type: ignore[misc]
+    return [(_GAP, values), (_PROGRESS, values)]
 
 
-def take_back(store: Store, source: Source, chunks: range, repairs: Mapping[int, Repair], progress: Progress) -> None:
-    """Zero what is stored of chunks that the log no longer has, and withdraw their dead letters.
+def revisions(
+    source: Source, chunks: range, repairs: Mapping[int, Repair], progress: Progress, now_ms: int
+) -> rows.Columns:
+    """Columns of `repairs` for chunks that the log no longer has, of those where they are not begun yet.
 
     Their revision goes up by two: zeros are of the one before, so that whatever is counted there later wins.
     """
-    now, cut = rows.instant(time.time_ns() // 1_000_000), progress.cut
+    now, rewinds = rows.instant(now_ms), progress.cut.rewinds
     known = {chunk: repairs.get(chunk, Repair(0, "")) for chunk in chunks}
     begun = [
-        (source.source_id, chunk, before.revision + 2, cut.rewinds, progress.fingerprint, LOG_CUT_BACK, now)
+        (source.source_id, chunk, before.revision + 2, rewinds, progress.fingerprint, LOG_CUT_BACK, now)
         for chunk, before in known.items()
-        if before.rewinds < cut.rewinds
+        if before.rewinds < rewinds
     ]
-    store.insert("repairs", list(zip(*begun, strict=True)))
+    return list(zip(*begun, strict=True))
+
+
+def zeros(source: Source, chunks: range) -> list[Statement]:
+    """Zero what is stored of these chunks and withdraw their dead letters, in the revisions that were begun."""
     values = {"source": source.source_id, "first": chunks.start, "end": chunks.stop}
-    for sql in (_ZERO_COUNTS, _ZERO_PROJECT_COUNTS, _WITHDRAW):
-        store.run(lambda client, sql=sql: write(client, sql, values))  # type: ignore[misc]
-    store.sum_hours(source, chunks.start, chunks.stop)
+    return [(sql, values) for sql in (_ZERO_COUNTS, _ZERO_PROJECT_COUNTS, _WITHDRAW)]

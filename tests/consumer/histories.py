@@ -137,7 +137,7 @@ class ModelStore:
                 self.progress = max(progress, self.progress or progress, key=_version)
 
     def take_back(self, chunks: range) -> None:
-        """As `taking_back.take_back`: zeros for chunks that the log does not reach."""
+        """As `Store.take_back`: zeros for chunks that the log does not reach."""
         assert self.progress is not None
         for chunk in chunks:
             before = self.repairs.get(chunk, Repair(0, ""))
