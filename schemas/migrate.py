@@ -223,7 +223,26 @@ def _database_exists(client: Client) -> bool:
     return True
 
 
+def refuse_engine(engine: str, cluster: str) -> None:
+    """Raise Refused for a database whose own engine replicates tables in a way that these are not made for.
+
+    In ClickHouse Cloud a database is `Shared`, and the tables of a single server become shared ones by themselves. In
+    one that is `Replicated` only their definitions would be on every server, and each would keep rows of its own.
+    """
+    if engine == "Replicated":
+        raise Refused(
+            "the database has the engine Replicated: it would give every server the tables and leave the rows on the "
+            "one that was asked. Make it with the engine Atomic, and set ORGSTATS_CLUSTER for several servers"
+        )
+    if engine == "Shared" and cluster:
+        raise Refused(
+            f"ORGSTATS_CLUSTER is {cluster}, and the servers of ClickHouse Cloud share their tables: leave it empty"
+        )
+
+
 def _migrate(client: Client, wish: _Wish, place: Cluster | None, *, plan_only: bool, again: bool) -> list[Step]:
+    found = client.execute("SELECT engine FROM system.databases WHERE name = currentDatabase()")
+    refuse_engine(found[0][0], place.name if place else "")
     _refuse_another_form(client, place)
     known, done = load(), applied(client)
     missing = pending(known, done)

@@ -118,7 +118,7 @@ def _create(verb: str, table: str, rest: str, cluster: Cluster) -> tuple[str, ..
 
     def engine(found: re.Match[str]) -> str:
         version = f", {found[1]}" if found[1] else ""
-        path = f"/clickhouse/tables/{shard}/{cluster.database}/{stored}"
+        path = f"/clickhouse/tables/{cluster.name}/{shard}/{cluster.database}/{stored}"  # a Keeper may serve several
         return f"ENGINE = ReplicatedReplacingMergeTree('{path}', '{replica}'{version})"
 
     definition, count = _ENGINE.subn(engine, rest)
@@ -155,12 +155,14 @@ def catch_up(client: Client, sql: str) -> None:
     """Wait until whatever server answers for the tables of a statement has all that was acknowledged so far.
 
     An insert is acknowledged once a majority of the replicas has it; the one that is asked next may be of the
-    others. A table that is no replica has nothing to wait for. Raises the driver's errors: for a statement that
+    others. So it is in ClickHouse Cloud, whose tables (`Shared…`) have the list of their parts in Keeper. A table that
+    is no replica has nothing to wait for. Raises the driver's errors: for a statement that
     reads a split table also when any server of the cluster does not answer.
     """
     tables = client.execute(
         "SELECT name, engine_full FROM system.tables WHERE database = currentDatabase() AND name IN %(names)s"
-        " AND (engine = 'Distributed' OR startsWith(engine, 'Replicated')) ORDER BY name",
+        " AND (engine = 'Distributed' OR startsWith(engine, 'Replicated') OR startsWith(engine, 'Shared'))"
+        " ORDER BY name",
         {"names": [*sorted(set(_READ.findall(sql))), ""]},
     )
     for statement in waits(tables):

@@ -6,8 +6,8 @@ import pytest
 
 from orgstats.clickhouse.cluster import SHARDED_BY, Cluster, spread, waits
 from orgstats.clickhouse.connect import connect
-from orgstats.errors import ConfigurationError
-from orgstats.schemas.migrate import load, migrate, render
+from orgstats.errors import ConfigurationError, Refused
+from orgstats.schemas.migrate import load, migrate, refuse_engine, render
 from orgstats.schemas.retention import MAX_RETENTION_DAYS, RETAINED, retention_statements
 from orgstats.schemas.tables import TABLES
 
@@ -36,7 +36,8 @@ def test_a_large_table_is_split_by_the_key_of_its_cells() -> None:
     )
     assert stored == (
         "CREATE TABLE IF NOT EXISTS counts_local ON CLUSTER 'counters'\n(\n a UInt8\n)\n"
-        "ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/orgstats/counts_local', '{replica}', v)\nX"
+        "ENGINE = ReplicatedReplacingMergeTree("
+        "'/clickhouse/tables/counters/{shard}/orgstats/counts_local', '{replica}', v)\nX"
     )
     assert shown == (
         "CREATE TABLE IF NOT EXISTS counts ON CLUSTER 'counters' AS orgstats.counts_local\n"
@@ -49,7 +50,8 @@ def test_a_small_table_is_whole_on_every_server() -> None:
     (made,) = spread("CREATE TABLE IF NOT EXISTS progress\n(a UInt8)\nENGINE = ReplacingMergeTree\nX", PLACE)
     assert made == (
         "CREATE TABLE IF NOT EXISTS progress ON CLUSTER 'counters'\n(a UInt8)\n"
-        "ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/all/orgstats/progress', '{shard}-{replica}')\nX"
+        "ENGINE = ReplicatedReplacingMergeTree("
+        "'/clickhouse/tables/counters/all/orgstats/progress', '{shard}-{replica}')\nX"
     )
 
 
@@ -117,6 +119,45 @@ def test_what_is_read_has_caught_up_on_whatever_server_is_asked(clickhouse_serve
     with connect(clickhouse_server, client_name="tests") as client:
         for statement in alone + both:
             client.execute("SELECT formatQuery(%(text)s)", {"text": statement})
+
+
+def test_two_clusters_of_one_keeper_have_no_path_in_common() -> None:
+    """Their tables would become replicas of each other, and count twice."""
+    statement = "CREATE TABLE IF NOT EXISTS counts\n(a UInt8)\nENGINE = ReplacingMergeTree(v)\nX"
+    paths = {
+        re.findall(r"'(/clickhouse/[^']+)'", spread(statement, PLACE._replace(name=name))[0])[0]
+        for name in ("counters", "counters_2")
+    }
+    assert len(paths) == 2
+
+
+def test_tables_of_clickhouse_cloud_catch_up_like_replicas() -> None:
+    """A shared table is waited for where it is read, without the form for a cluster."""
+    assert waits([("progress", "SharedReplacingMergeTree('/x', '{replica}', version)")]) == [
+        "SYSTEM SYNC REPLICA progress LIGHTWEIGHT"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("engine", "cluster", "told"),
+    [
+        ("Replicated", "", "engine Atomic"),
+        ("Replicated", "counters", "engine Atomic"),
+        ("Shared", "c", "leave it empty"),
+    ],
+)
+def test_databases_that_replicate_by_themselves_are_refused(engine: str, cluster: str, told: str) -> None:
+    """The rows would be on one server only, or the statements would not be taken."""
+    with pytest.raises(Refused, match=told):
+        refuse_engine(engine, cluster)
+
+
+@pytest.mark.parametrize(
+    ("engine", "cluster"), [("Atomic", ""), ("Atomic", "counters"), ("Shared", ""), ("Memory", "")]
+)
+def test_other_databases_are_taken(engine: str, cluster: str) -> None:
+    """Those of a server, of a cluster and of ClickHouse Cloud."""
+    refuse_engine(engine, cluster)
 
 
 def test_a_cluster_that_the_server_does_not_know_is_refused(clickhouse_url: str) -> None:
