@@ -16,8 +16,9 @@ from orgstats.consumer.counting.limits import DeadLetterLimits
 from orgstats.consumer.counting.partition import Partition
 from orgstats.consumer.counting.resume import Progress, SourceFacts
 from orgstats.consumer.counting.source import CHUNK_LENGTH, Source, chunk_of
-from orgstats.consumer.kafka.group import Committed, GroupConsumer, TopicPartition, Topics
+from orgstats.consumer.kafka.group import Committed, GroupConsumer, TopicPartition
 from orgstats.consumer.kafka.reader import LogReader
+from orgstats.consumer.kafka.topics import Topics
 from orgstats.consumer.store.store import Store
 from orgstats.errors import ConfigurationError, Refused, Unavailable
 

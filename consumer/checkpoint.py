@@ -21,7 +21,8 @@ from orgstats import tracing
 from orgstats.consumer import metrics
 from orgstats.consumer.counting.completeness import SeenEnds
 from orgstats.consumer.counting.partition import PartitionChanges
-from orgstats.consumer.kafka.group import GroupConsumer, TopicPartition, Topics
+from orgstats.consumer.kafka.group import GroupConsumer, TopicPartition
+from orgstats.consumer.kafka.topics import Topics
 from orgstats.consumer.store.rows import Flush, ProgressUpdate
 from orgstats.consumer.store.store import Store
 from orgstats.failpoints import failpoint

@@ -27,7 +27,9 @@ from orgstats.consumer.counting.fingerprint import fingerprint_of
 from orgstats.consumer.counting.partition import LogChanged, Partition
 from orgstats.consumer.counting.rule_history import RuleHistory
 from orgstats.consumer.health import HEALTH
-from orgstats.consumer.kafka.group import Fenced, GroupConsumer, ReadBatch, TopicPartition, Topics, Unreleased
+from orgstats.consumer.kafka.errors import Fenced, Unreleased
+from orgstats.consumer.kafka.group import GroupConsumer, ReadBatch, TopicPartition
+from orgstats.consumer.kafka.topics import Topics
 from orgstats.consumer.settings import ConsumerSettings
 from orgstats.consumer.store.rules import STALE_SECONDS
 from orgstats.consumer.store.store import Store

@@ -9,7 +9,7 @@ from orgstats.clickhouse.url import ClickHouseUrl
 from orgstats.consumer.counting.decode import AgeLimits
 from orgstats.consumer.counting.limits import DeadLetterLimits
 from orgstats.consumer.kafka import properties
-from orgstats.consumer.kafka.group import DEFAULTS, FIXED, REFUSED_BY_CONSUMER_PROTOCOL, defaults, incremental
+from orgstats.consumer.kafka.properties import DEFAULTS, FIXED, REFUSED_BY_CONSUMER_PROTOCOL, defaults, incremental
 from orgstats.settings import Settings
 
 

@@ -14,8 +14,9 @@ import structlog
 from orgstats.consumer import metrics
 from orgstats.consumer.checkpoint import Position
 from orgstats.consumer.kafka.broker import Broker
-from orgstats.consumer.kafka.group import TopicPartition, Topics
+from orgstats.consumer.kafka.group import TopicPartition
 from orgstats.consumer.kafka.retention import RATE_SECONDS, Retention, retention_deadline, retention_of
+from orgstats.consumer.kafka.topics import Topics
 from orgstats.consumer.settings import ConsumerSettings
 from orgstats.errors import OrgstatsError, Unavailable
 

@@ -35,7 +35,7 @@ class Settings(BaseModel):
     _origins: dict[str, Origin] = PrivateAttr(default_factory=dict)
 
     @classmethod
-    def from_env(cls, env: Mapping[str, str], **overrides: Any) -> Self:
+    def from_env(cls, env: Mapping[str, str], **overrides: object) -> Self:
         """Settings from flags (`overrides`, None meaning not given) over `env` over defaults.
 
         An empty variable counts as absent. Raises ConfigurationError with every fault: variable and remedy.

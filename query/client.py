@@ -45,12 +45,23 @@ class Stats:
     retained_since: int | None  # counts before may have been deleted; None: never deleted
 
 
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How often a question is asked again, and the longest wait before one of these, in seconds."""
+
+    retries: int = 4
+    longest_wait_seconds: float = 30.0
+
+
+USUAL_PATIENCE: Final = Patience()
+
+
 class StatsClient:
     """A client of one server, for one thread at a time; close it, or use it in a `with`.
 
     Failure semantics: only GETs are sent, so each may be repeated. What is busy or away (429, 502, 503, 504,
-    no connection, no answer) is tried again `retries` times, after the time the server names or a growing
-    one with chance in it, but never waiting longer than `longest_wait_seconds` at once; then Unavailable.
+    no connection, no answer) is tried again as `patience` says, after the time the server names or a growing
+    one with chance in it; then Unavailable.
     Everything else is RequestRefused at once.
     """
 
@@ -60,13 +71,11 @@ class StatsClient:
         token: str,
         *,
         timeout_seconds: float = 30.0,
-        retries: int = 4,
-        longest_wait_seconds: float = 30.0,
+        patience: Patience = USUAL_PATIENCE,
         sleep: Callable[[float], None] = time.sleep,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        self._retries = retries
-        self._longest_wait_seconds = longest_wait_seconds
+        self._patience = patience
         self._sleep = sleep
         self._http = httpx.Client(
             base_url=base_url,
@@ -133,13 +142,15 @@ class StatsClient:
         self.close()
 
     def _get(self, path: str, parameters: dict[str, Any]) -> httpx.Response:
-        for attempt in range(self._retries + 1):
+        for attempt in range(self._patience.retries + 1):
             answer = self._try(path, parameters)
             if isinstance(answer, httpx.Response) and answer.status_code not in _RETRIED:
                 return _accepted(answer)
-            if attempt < self._retries:
-                self._sleep(min(_wait_seconds(answer, attempt), self._longest_wait_seconds))
-        raise Unavailable(f"the server did not answer after {self._retries + 1} attempts: {_described(answer)}")
+            if attempt < self._patience.retries:
+                self._sleep(min(_wait_seconds(answer, attempt), self._patience.longest_wait_seconds))
+        raise Unavailable(
+            f"the server did not answer after {self._patience.retries + 1} attempts: {_described(answer)}"
+        )
 
     def _try(self, path: str, parameters: dict[str, Any]) -> httpx.Response | httpx.TransportError:
         try:

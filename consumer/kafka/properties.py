@@ -1,4 +1,4 @@
-"""What librdkafka says to properties before anything is connected, told by the names of our variables."""
+"""librdkafka's properties: ours, which ones the guarantee needs, and what is wrong with those that were given."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -28,6 +28,35 @@ CONSUMER_ONLY: Final = (
 )
 """Beginnings of properties that mean nothing to other clients, which warn about them."""
 
+READ_COMMITTED: Final = "read_committed"
+
+DEFAULTS: Final[Mapping[str, Any]] = {
+    "fetch.queue.backoff.ms": 10,  # the default, 1000, cuts catch-up 4 to 20 times
+    "queued.min.messages": 50_000,
+    "queued.max.messages.kbytes": 4_096,  # per partition: the default, 64 MiB, is 4 GiB with 64 of them
+    "fetch.wait.max.ms": 100,
+    "session.timeout.ms": 30_000,
+    "topic.metadata.refresh.interval.ms": 10_000,  # new partitions are noticed within this time
+    "isolation.level": READ_COMMITTED,
+    "partition.assignment.strategy": "range,roundrobin",
+}
+
+REFUSED_BY_CONSUMER_PROTOCOL: Final = (
+    "partition.assignment.strategy",
+    "session.timeout.ms",
+    "heartbeat.interval.ms",
+    "group.protocol.type",
+)
+"""Where `group.protocol=consumer` (KIP-848), the broker decides these, and librdkafka refuses them."""
+
+FIXED: Final[Mapping[str, Any]] = {
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    "auto.offset.reset": "error",  # a jump is a decision, made in consumer/counting/resume.py and listed in `gaps`
+    "enable.partition.eof": True,  # tells the position behind control records, which are no records
+}
+"""Properties that the guarantee needs; settings refuse others."""
+
 _SERVER: Final = re.compile(r"(?:\w+://)?(?:\[[0-9A-Fa-f:.]+\]|[^\s:/@\[\]]+)(?::(\d{1,5}))?")
 _NAMED: Final = re.compile(r"\b[a-z]+(?:\.[a-z0-9]+)+\b")
 _CREDENTIALS: Final = ("sasl.username", "sasl.password", "sasl.oauthbearer.client.")
@@ -37,6 +66,17 @@ _MECHANISMS: Final = "PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER"
 def variable_of(name: str) -> str:
     """The environment variable that sets a librdkafka property."""
     return VARIABLES.get(name, f"ORGSTATS_KAFKA__{name.upper().replace('.', '_')}")
+
+
+def incremental(properties: Mapping[str, Any]) -> bool:
+    """Whether partitions come and go one by one (KIP-848), not all at a time."""
+    return str(properties.get("group.protocol", "")).lower() == "consumer"
+
+
+def defaults(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """DEFAULTS, without what a client with these properties refuses."""
+    left_out = REFUSED_BY_CONSUMER_PROTOCOL if incremental(properties) else ()
+    return {name: value for name, value in DEFAULTS.items() if name not in left_out}
 
 
 def without_consumer_only(properties: Mapping[str, Any]) -> dict[str, Any]:

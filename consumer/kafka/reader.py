@@ -11,7 +11,8 @@ from confluent_kafka import TopicPartition as KafkaTopicPartition
 
 from orgstats.consumer.kafka.admin import Heard
 from orgstats.consumer.kafka.broker import closing, reading_properties
-from orgstats.consumer.kafka.group import DEFAULTS, FIXED, TopicPartition
+from orgstats.consumer.kafka.group import TopicPartition
+from orgstats.consumer.kafka.properties import DEFAULTS, FIXED
 from orgstats.errors import Refused, Unavailable
 
 BATCH: Final = 10_000

@@ -12,7 +12,8 @@ from orgstats.consumer.assignment import topic_uuids
 from orgstats.consumer.counting.resume import Progress, Registration, Repair
 from orgstats.consumer.counting.source import CHUNK_LENGTH, Source
 from orgstats.consumer.kafka.broker import Broker
-from orgstats.consumer.kafka.group import TopicPartition, Topics
+from orgstats.consumer.kafka.group import TopicPartition
+from orgstats.consumer.kafka.topics import Topics
 from orgstats.consumer.settings import ConsumerSettings
 from orgstats.consumer.store.store import Store
 from orgstats.errors import ConfigurationError, Refused, Unavailable

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from orgstats.consumer.counting.resume import LOG_CUT_BACK
-from orgstats.consumer.kafka.group import READ_COMMITTED
+from orgstats.consumer.kafka.properties import READ_COMMITTED
 from orgstats.consumer.kafka.retention import retention_of
 from orgstats.consumer.ops.connections import Connections
 from orgstats.consumer.ops.lag import lag

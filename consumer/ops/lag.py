@@ -78,9 +78,24 @@ def lag(
         counted = None
         if one.progress is not None and earlier.get(tp) is not None and seconds:
             counted = max(0, one.progress.next_offset - (earlier[tp] or 0)) / seconds
-        complete_until = complete.get(one.source.source_id, 0.0)
-        found.append(_lag(one, end, now, complete_until, (produced, counted), retention[tp[0]], commits.get(tp)))
+        partition = _PartitionState(
+            one, end, complete.get(one.source.source_id, 0.0), produced, counted, retention[tp[0]], commits.get(tp)
+        )
+        found.append(_lag(partition, now))
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class _PartitionState:
+    """What was asked about one partition; rates in records a second, `complete_until` in epoch seconds, 0 unknown."""
+
+    status: SourceStatus
+    end: int
+    complete_until: float
+    produced_rate: float
+    counted_rate: float | None
+    retention: Retention
+    committed: int | None
 
 
 def _or(otherwise: Answer, ask: Callable[[], Answer]) -> Answer:
@@ -91,15 +106,8 @@ def _or(otherwise: Answer, ask: Callable[[], Answer]) -> Answer:
         return otherwise
 
 
-def _lag(
-    one: SourceStatus,
-    end: int,
-    now: float,
-    complete_until: float,
-    rates: tuple[float, float | None],
-    retention: Retention,
-    committed: int | None,
-) -> Lag:
+def _lag(state: _PartitionState, now: float) -> Lag:
+    one, end, complete_until = state.status, state.end, state.complete_until
     position = one.progress.next_offset if one.progress else None
     counted_to = max(one.low, position) if position is not None else one.low
     behind = max(0, end - counted_to)
@@ -114,10 +122,10 @@ def _lag(
         behind,
         age if behind else 0.0,
         None if position is None else chunk_of(position),
-        round(rates[0], 1),
-        None if rates[1] is None else round(rates[1], 1),
-        retention_deadline(retention, counted_until, now, counted_to - one.low, rates[0]),
-        committed,
+        round(state.produced_rate, 1),
+        None if state.counted_rate is None else round(state.counted_rate, 1),
+        retention_deadline(state.retention, counted_until, now, counted_to - one.low, state.produced_rate),
+        state.committed,
         end - one.end,
     )
 

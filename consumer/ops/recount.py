@@ -55,17 +55,27 @@ class RecountTotals:
 
 
 @dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast to read: `rate` records a second, 0 for as fast as it goes; `on_records` takes how many more were."""
+
+    rate: float = 0.0
+    chunks_at_once: int = CHUNKS_AT_ONCE
+    on_records: Callable[[int], None] = lambda _offsets: None
+
+
+FULL_SPEED: Final = Pace()
+
+
+@dataclass(frozen=True, slots=True)
 class Recount:
-    """How to count again. `rate` in records a second, 0 for as fast as it goes."""
+    """How to count again."""
 
     site: Connections
     batch: BatchCounter
     repair: bool = False
     head: HeadPolicy = HeadPolicy.refuse
-    rate: float = 0.0
-    chunks_at_once: int = CHUNKS_AT_ONCE
+    pace: Pace = FULL_SPEED
     tally: RecountTotals = field(default_factory=RecountTotals)
-    on_records: Callable[[int], None] = lambda _offsets: None
 
     def changes(self, span: OffsetRange, begun: Mapping[int, int]) -> Iterator[list[ChunkDifference]]:
         """Changes of each chunk of a span, of a few chunks at a time, unchanged ones included.
@@ -76,7 +86,7 @@ class Recount:
         with LogReader(self.site.settings.kafka_properties(), located.isolation) as reader:
             first = span.first
             while first < span.end:
-                end = min(first + self.chunks_at_once * CHUNK_LENGTH, span.end)
+                end = min(first + self.pace.chunks_at_once * CHUNK_LENGTH, span.end)
                 began, waited = time.monotonic(), self.tally.waited
                 chunk = list(self._chunk(reader, span, first, end, begun))
                 self.tally.seconds += time.monotonic() - began - (self.tally.waited - waited)
@@ -140,9 +150,9 @@ class Recount:
             partition.count(cast("Sequence[Record]", run))
             records += len(run)
             self.tally.bytes += sum(len(one) for one in run)
-            self.on_records(min(reached, end) - position)
+            self.pace.on_records(min(reached, end) - position)
             position = min(reached, end)
-            if self.rate and (ahead := records / self.rate - (time.monotonic() - began)) > 0:
+            if self.pace.rate and (ahead := records / self.pace.rate - (time.monotonic() - began)) > 0:
                 time.sleep(ahead)
                 self.tally.waited += ahead
         partition.advance(end)

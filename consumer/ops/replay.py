@@ -11,7 +11,7 @@ recorded as done; those that were begun are compared again and get what is still
 import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 from orgstats.consumer.checkpoint import earliest_clock_ms
 from orgstats.consumer.counting.batch import BatchCounter
@@ -22,7 +22,7 @@ from orgstats.consumer.kafka.group import TopicPartition
 from orgstats.consumer.ops import jobs, stored
 from orgstats.consumer.ops.compare import ChunkDifference
 from orgstats.consumer.ops.connections import Connections, SourceStatus, locate, now
-from orgstats.consumer.ops.recount import CHUNKS_AT_ONCE, HeadPolicy, OffsetRange, Recount
+from orgstats.consumer.ops.recount import FULL_SPEED, HeadPolicy, OffsetRange, Pace, Recount
 from orgstats.consumer.ops.spans import WantedOffsets, closed_span, whole_span, without
 from orgstats.consumer.ops.summary import Summary
 from orgstats.consumer.store.rows import Flush, ProgressUpdate, progress
@@ -165,10 +165,10 @@ def _rewound(
     return spans, notes
 
 
-def plan(prepared: PreparedReplay, on_changes: Callable[[ChunkDifference], None], **how: Any) -> Summary:
+def plan(prepared: PreparedReplay, on_changes: Callable[[ChunkDifference], None], pace: Pace = FULL_SPEED) -> Summary:
     """Read the log and say what `apply` with the same options would write; writes nothing."""
     summary = Summary(notes=list(prepared.notes))
-    recount = _recount(prepared, summary, **how)
+    recount = _recount(prepared, summary, pace)
     for span in prepared.spans:
         for chunk in recount.changes(span, {}):
             for changes in chunk:
@@ -177,7 +177,7 @@ def plan(prepared: PreparedReplay, on_changes: Callable[[ChunkDifference], None]
     return summary
 
 
-def apply(prepared: PreparedReplay, by: str, stopping: Callable[[], bool], **how: Any) -> Summary:
+def apply(prepared: PreparedReplay, by: str, stopping: Callable[[], bool], pace: Pace = FULL_SPEED) -> Summary:
     """Do it, or go on doing it; ends early, resumably, when `stopping`.
 
     Rows of a few chunks at a time, in this order: what is replaced, the chunks as begun, their revision,
@@ -193,7 +193,7 @@ def apply(prepared: PreparedReplay, by: str, stopping: Callable[[], bool], **how
     done = {(s.source_id, s.chunk) for s in known if s.step is jobs.ChunkStep.done}
     if done:
         summary.notes.append(f"replay {replay.replay_id} goes on: {len(done)} chunks are done already")
-    recount = _recount(prepared, summary, **how)
+    recount = _recount(prepared, summary, pace)
     for part, its_begun in _parts(prepared.spans, done, begun):
         for chunk in recount.changes(part, its_begun):
             allowed = [c for c in chunk if summary.see(c, repair=asked.repair)]
@@ -207,10 +207,9 @@ def apply(prepared: PreparedReplay, by: str, stopping: Callable[[], bool], **how
     return summary
 
 
-def _recount(prepared: PreparedReplay, summary: Summary, **how: Any) -> Recount:
+def _recount(prepared: PreparedReplay, summary: Summary, pace: Pace) -> Recount:
     asked = prepared.asked
-    how.setdefault("chunks_at_once", CHUNKS_AT_ONCE)
-    return Recount(prepared.site, prepared.batch, asked.repair, asked.head, tally=summary.tally, **how)
+    return Recount(prepared.site, prepared.batch, asked.repair, asked.head, pace, summary.tally)
 
 
 def _begin(prepared: PreparedReplay, by: str) -> tuple[jobs.Replay, PreparedReplay]:

@@ -1,12 +1,12 @@
 """Puts records of dead letters into a topic in transactions, and says in the store what was done."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from orgstats.consumer.kafka.group import READ_COMMITTED
-from orgstats.consumer.kafka.properties import without_consumer_only
+from orgstats.consumer.kafka.properties import READ_COMMITTED, without_consumer_only
 from orgstats.consumer.ops.connections import Connections
 from orgstats.consumer.ops.dead_letters import UNCERTAIN, DeadLetter, Destination, mark
 from orgstats.consumer.ops.mending import redriven_headers
@@ -45,7 +45,7 @@ class Sender:
                 "transaction.timeout.ms": TRANSACTION_SECONDS * 1000,
             }
         )
-        _call(self._producer.init_transactions, ANSWER_SECONDS)
+        _call(lambda: self._producer.init_transactions(ANSWER_SECONDS))
 
     def send(self, target: Target, batch: Sequence[Mended], by: str) -> None:
         """One transaction: produced, marked as being sent, committed, marked as sent.
@@ -64,7 +64,7 @@ class Sender:
         ]
         mark(self._connections.store, letters, UNCERTAIN, by, destinations)
         failpoint("redrive_marked")
-        _call(self._producer.commit_transaction, ANSWER_SECONDS)
+        _call(lambda: self._producer.commit_transaction(ANSWER_SECONDS))
         failpoint("redrive_committed")
         mark(self._connections.store, letters, "sent", by, destinations, step=2)
 
@@ -92,9 +92,9 @@ class Sender:
                 "partition": letter.partition % len(target.source_ids),
                 "on_delivery": answer_of(at),
             }
-            _call(self._producer.produce, target.topic, payload, **record)
+            _call(partial(self._producer.produce, target.topic, payload, **record))
             self._producer.poll(0)
-        _call(self._producer.flush, ANSWER_SECONDS)
+        _call(lambda: self._producer.flush(ANSWER_SECONDS))
         if failed:
             raise _translate(failed[0])
         if len(put) < len(batch):
@@ -102,9 +102,9 @@ class Sender:
         return [put[at] for at in range(len(batch))]
 
 
-def _call(call: Callable[..., Any], *arguments: Any, **named: Any) -> None:
+def _call(call: Callable[[], object]) -> None:
     try:
-        call(*arguments, **named)
+        call()
     except KafkaException as error:
         raise _translate(error.args[0]) from error
 

@@ -6,7 +6,8 @@ from typing import Final
 
 from confluent_kafka import Message
 
-from orgstats.consumer.kafka.group import READ_COMMITTED, TopicPartition
+from orgstats.consumer.kafka.group import TopicPartition
+from orgstats.consumer.kafka.properties import READ_COMMITTED
 from orgstats.consumer.kafka.reader import LogReader
 from orgstats.consumer.ops.connections import Connections
 from orgstats.consumer.ops.dead_letters import Destination, UncertainLetter

@@ -214,7 +214,7 @@ class Store:
             self.close()
             raise translate(error) from error
 
-    def _ask(self, sql: str, sources: Iterable[Source], **values: Any) -> list[Any]:
+    def _ask(self, sql: str, sources: Iterable[Source], **values: object) -> list[Any]:
         ids = [source.source_id for source in sources]
         return self._run(sql, {"ids": ids, **values}) if ids else []
 

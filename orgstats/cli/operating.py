@@ -27,6 +27,8 @@ Group = Annotated[str | None, option(help="The consumers' group; default: ORGSTA
 Partitions = Annotated[str | None, option(help="Partitions, as 0,3,5-7; default: all.", show_default=False)]
 Since = Annotated[str | None, option(help="Kafka timestamp from: epoch seconds, RFC 3339 or -2h.")]
 Until = Annotated[str | None, option(help="Kafka timestamp before which it ends.")]
+AtPlace = Annotated[str | None, option("--place", help="Only topic/partition/offset.", show_default=False)]
+Execute = Annotated[bool, option("--execute/--dry-run", help="Do it, instead of saying what it would do.")]
 AsJson = Annotated[bool, option("--json", help="As JSON.")]
 
 

@@ -22,7 +22,7 @@ def flat(command: Callable[..., None]) -> Callable[..., None]:
             parameters += [_parameter(field, hints[field.name]) for field in fields(hint)]
 
     @wraps(command)
-    def run(**given: Any) -> None:
+    def run(**given: object) -> None:
         command(**{name: kind(**{f.name: given[f.name] for f in fields(kind)}) for name, kind in bundles.items()})
 
     del run.__wrapped__  # typer would look through to the bundle

@@ -2,7 +2,7 @@
 
 import gc
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +13,7 @@ from orgstats.cli.options import flat
 
 if TYPE_CHECKING:
     from orgstats.consumer.ops.compare import ChunkDifference
-    from orgstats.consumer.ops.recount import HeadPolicy
+    from orgstats.consumer.ops.recount import HeadPolicy, Pace
     from orgstats.consumer.ops.replay import PreparedReplay
     from orgstats.consumer.ops.summary import Summary
 
@@ -53,6 +53,12 @@ class Scope:
     chunks_at_once: AtOnce = 4
     as_json: ops.AsJson = False
 
+    def pace(self, on_records: "Callable[[int], None]") -> "Pace":
+        """How fast to read."""
+        from orgstats.consumer.ops.recount import Pace
+
+        return Pace(self.rate, self.chunks_at_once, on_records)
+
     def prepare(self, *, wait: bool) -> "PreparedReplay":
         """Find what was asked for; raises BadParameter for options that do not go together."""
         gc.set_threshold(100_000, 20, 50)  # millions of tuples and no cycles: looking for some doubles the time
@@ -90,8 +96,6 @@ class PlanOptions(Scope):
     cells: Annotated[bool, ops.option("--cells", help="With --json: each cell before and after.")] = False
 
 
-@replay.command("plan")
-@flat
 def plan(options: PlanOptions) -> None:
     """Show what `apply` with the same options would change; write nothing. Exit 1 when something would change.
 
@@ -112,16 +116,12 @@ def plan(options: PlanOptions) -> None:
         summary = look(
             prepared,
             (lambda _changes: None) if found is None else (lambda changes: found.extend(_cells(changes))),
-            rate=options.rate,
-            chunks_at_once=options.chunks_at_once,
-            on_records=read,
+            options.pace(read),
         )
     _print(prepared, summary, options, diff_only=options.diff_only, cells=found)
     _difference(summary, would=True)
 
 
-@replay.command("apply")
-@flat
 def apply(options: Scope) -> None:
     """Write what the log gives and the store lacks; with --repair also take back what the log does not give.
 
@@ -143,14 +143,7 @@ def apply(options: Scope) -> None:
     prepared = options.prepare(wait=True)
     failpoints.arm(os.environ)
     with ops.stopping() as stopped, ops.progress_bar(prepared.offsets, "replaying") as read:
-        summary = act(
-            prepared,
-            publisher(),
-            stopped,
-            rate=options.rate,
-            chunks_at_once=options.chunks_at_once,
-            on_records=read,
-        )
+        summary = act(prepared, publisher(), stopped, options.pace(read))
         interrupted = stopped()
     _print(prepared, summary, options, diff_only=True, cells=None)
     if interrupted:
@@ -160,6 +153,10 @@ def apply(options: Scope) -> None:
     if options.repair and summary.changes and not options.rewind:
         ops.say(f"to take it back: orgstats replay undo --replay {summary.replay_id} --execute")
     _difference(summary, would=False)
+
+
+for _name, _command in (("plan", plan), ("apply", apply)):  # redrive --in-place calls them with their options
+    replay.command(_name)(flat(_command))
 
 
 @replay.command("undo")

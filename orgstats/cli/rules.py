@@ -1,40 +1,22 @@
 """`orgstats rules`: check, publish, look at, try out and void the rules for events that nobody has classified."""
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orgstats.cli.options import flat
+from orgstats.cli.rules_history import clickhouse, moment
+from orgstats.cli.try_rules import try_record
+
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from clickhouse_driver import Client
-
-    from orgstats.consumer.counting.rules import Rule
-    from orgstats.schemas.event import Event
     from orgstats.schemas.tables import RulesRow
 
 rules = typer.Typer(no_args_is_help=True, help="Rules for events that came without an outcome, and their history.")
-
-
-@contextmanager
-def clickhouse() -> Iterator["Client"]:
-    """A connection to ORGSTATS_CLICKHOUSE_URL, its failures as this project's errors."""
-    from clickhouse_driver import errors as driver_errors
-
-    from orgstats.clickhouse.connect import connect, translate
-    from orgstats.settings import ClickHouseSettings
-
-    client = connect(ClickHouseSettings.from_env(os.environ).clickhouse_url, client_name="orgstats-rules")
-    try:
-        yield client
-    except (driver_errors.Error, OSError, EOFError) as error:
-        raise translate(error) from error
-    finally:
-        client.disconnect()
+rules.command("test")(try_record)
 
 
 @rules.command()
@@ -49,16 +31,22 @@ def check(file: Annotated[Path, typer.Argument(help="The rules file.")]) -> None
     typer.echo(f"{file}: {len(parse(read_file(file)))} rules, no faults")
 
 
-@rules.command()
-def publish(
-    file: Annotated[Path, typer.Argument(help="The rules file.")],
+@dataclass(frozen=True)
+class PublishOptions:
+    """What to publish, and from when on."""
+
+    file: Annotated[Path, typer.Argument(help="The rules file.", show_default=False)]
     effective_from: Annotated[
         str | None, typer.Option(help="Epoch seconds, RFC 3339 or +2h [default: in 90 s].", show_default=False)
-    ] = None,
-    note: Annotated[str, typer.Option(help="Why, for the history.", show_default=False)] = "",
-    again: Annotated[bool, typer.Option("--again", help="Publish what was voided once more.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say whether it is new.")] = False,
-) -> None:
+    ] = None
+    note: Annotated[str, typer.Option(help="Why, for the history.", show_default=False)] = ""
+    again: Annotated[bool, typer.Option("--again", help="Publish what was voided once more.")] = False
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say whether it is new.")] = False
+
+
+@rules.command()
+@flat
+def publish(options: PublishOptions) -> None:
     """Append a rules file to the history, if it differs from the latest entry.
 
     Events are classified by it from `effective-from` on, by their Kafka timestamp; earlier ones never are.
@@ -68,11 +56,11 @@ def publish(
     from orgstats.consumer.store.rules import history, is_new, publish_file, read_file
 
     with clickhouse() as client:
-        start = moment(client, effective_from) if effective_from else None
-        if dry_run:
-            typer.echo("new" if is_new(history(client), read_file(file)) else "nothing new")
+        start = moment(client, options.effective_from) if options.effective_from else None
+        if options.dry_run:
+            typer.echo("new" if is_new(history(client), read_file(options.file)) else "nothing new")
             return
-        entry = publish_file(client, file, note=note, effective_from=start, again=again)
+        entry = publish_file(client, options.file, note=options.note, effective_from=start, again=options.again)
         later = [
             row for row in history(client) if entry and not row.voided and row.effective_from > entry.effective_from
         ]
@@ -156,67 +144,6 @@ def diff(
         raise typer.Exit(1)
 
 
-@rules.command("test")
-def try_record(
-    record: Annotated[
-        Path, typer.Argument(help="A file with one record's JSON; - is standard input.", allow_dash=True)
-    ],
-    file: Annotated[Path | None, typer.Option(help="Rules file to try [default: what is published].")] = None,
-    at: Annotated[str, typer.Option(help="The record's Kafka timestamp: epoch seconds, RFC 3339 or -2h.")] = "now",
-) -> None:
-    """Say which rule a sample record meets, and why.
-
-    Example: echo '{"timestamp": 0, "user_agent": "Googlebot"}' | orgstats rules test - --file rules.toml
-    """
-    from orgstats.consumer.counting.rules import explain
-
-    event = _sample(record)
-    if event.outcome is not None:
-        typer.echo(f"the record has outcome {event.outcome} already: rules are not asked")
-        return
-    told = explain(_rules_to_try(file, at), event)
-    for number, (rule, findings) in enumerate(told, 1):
-        typer.echo(f"rule {number} (line {rule.line}): {rule.outcome.name}, {rule.reason!r}")
-        for field, met in findings:
-            found = getattr(event, field)
-            classification = "does not match" if met is None else f"matches {met!r}"
-            typer.echo(f"  {field} {'(absent)' if found is None else repr(found)} {classification}")
-    last = told[-1][0] if told and told[-1][0].matches(event) else None
-    typer.echo(
-        f"classification: {last.outcome.name}, {last.reason!r}" if last else "classification: accepted, no rule matches"
-    )
-
-
-def _sample(record: Path) -> "Event":
-    """The event in a file; raises DifferenceFound when it is a dead letter."""
-    import sys
-
-    from orgstats.consumer.counting.decode import Undecodable, decode, event_second
-    from orgstats.errors import ConfigurationError, DifferenceFound
-
-    try:
-        event = decode(sys.stdin.buffer.read() if str(record) == "-" else record.read_bytes())
-        event_second(event.timestamp)
-    except OSError as error:
-        raise ConfigurationError(f"{record}: {error}") from None
-    except Undecodable as dead:
-        raise DifferenceFound(f"the record is a dead letter: {dead}") from None
-    return event
-
-
-def _rules_to_try(file: Path | None, at: str) -> "tuple[Rule, ...]":
-    """The rules of a file, or those that were in force at a time."""
-    from orgstats.consumer.counting.rules import parse
-    from orgstats.consumer.store.rules import load_history, read_file
-
-    if file is not None:
-        return parse(read_file(file))
-    with clickhouse() as client:
-        entry = load_history(client).in_force(round(moment(client, at).timestamp() * 1000))
-    typer.echo(f"classified by version {entry.version}" if entry else "no rules are in force at that time", err=True)
-    return entry.rules if entry else ()
-
-
 @rules.command()
 def void(
     version: Annotated[str, typer.Argument(help="The wrong entry: its version, or its id.")],
@@ -251,20 +178,6 @@ def void(
     for topic in topics:
         end = min(until or now, now)
         typer.echo(f"orgstats replay apply --repair --topic {topic} --since {_time(since)} --until {_time(end)}")
-
-
-def moment(client: "Client", text: str) -> "datetime":
-    """A time as people give it, relative to the server's clock; raises ConfigurationError."""
-    from datetime import UTC, datetime
-
-    from orgstats.consumer.store.rules import server_now
-    from orgstats.errors import ConfigurationError
-    from orgstats.times import parse_time
-
-    try:
-        return datetime.fromtimestamp(parse_time(text, server_now(client).timestamp()), UTC)
-    except (ValueError, OverflowError, OSError) as error:
-        raise ConfigurationError(str(error)) from None
 
 
 def _time(at: "datetime") -> str:

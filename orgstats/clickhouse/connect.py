@@ -111,7 +111,7 @@ def connect(
     client_name: str,
     timeout_seconds: float = TIMEOUT_SECONDS,
     database: str | None = None,
-    **settings: Any,
+    **settings: object,
 ) -> Client:
     """A client for `clickhouse://user:password@host:port/database`; it connects on first use.
 

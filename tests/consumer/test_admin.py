@@ -10,7 +10,8 @@ from confluent_kafka import KafkaError
 
 from orgstats.consumer.kafka.admin import Heard
 from orgstats.consumer.kafka.broker import Broker
-from orgstats.consumer.kafka.group import GroupConsumer, Topics
+from orgstats.consumer.kafka.group import GroupConsumer
+from orgstats.consumer.kafka.topics import Topics
 from orgstats.consumer.ops.connections import open_site
 from orgstats.consumer.ops.doctor import examine
 from orgstats.consumer.settings import ConsumerSettings

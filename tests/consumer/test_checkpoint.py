@@ -12,7 +12,8 @@ from orgstats.consumer.counting.completeness import SeenEnds
 from orgstats.consumer.counting.partition import Notes, PartitionChanges
 from orgstats.consumer.counting.resume import Cut
 from orgstats.consumer.counting.source import Source
-from orgstats.consumer.kafka.group import TopicPartition, Topics
+from orgstats.consumer.kafka.group import TopicPartition
+from orgstats.consumer.kafka.topics import Topics
 from orgstats.consumer.store.rows import Flush
 from orgstats.consumer.store.store import Store
 

@@ -3,7 +3,8 @@
 import pytest
 from confluent_kafka import Consumer, KafkaError
 
-from orgstats.consumer.kafka.group import FIXED, REFUSED_BY_CONSUMER_PROTOCOL, Unreleased, _translate, defaults
+from orgstats.consumer.kafka.errors import Unreleased, translate
+from orgstats.consumer.kafka.properties import FIXED, REFUSED_BY_CONSUMER_PROTOCOL, defaults
 from orgstats.consumer.settings import ConsumerSettings
 from orgstats.errors import ConfigurationError
 
@@ -45,4 +46,4 @@ def test_what_an_operator_sets_in_vain_is_a_fault(name: str) -> None:
 )
 def test_a_name_that_is_still_taken_is_waited_for_however_it_is_told(error: KafkaError) -> None:
     """Once the client has failed, each call gets a fatal error of another code, whose text names the cause."""
-    assert isinstance(_translate(error), Unreleased)
+    assert isinstance(translate(error), Unreleased)

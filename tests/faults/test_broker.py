@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from orgstats.consumer.kafka.group import TopicPartition as Partition
-from orgstats.consumer.kafka.group import Topics
+from orgstats.consumer.kafka.topics import Topics
 from orgstats.errors import Unavailable
 from tests.faults.conftest import Place
 from tests.faults.round import Round

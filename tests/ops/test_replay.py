@@ -14,6 +14,7 @@ from confluent_kafka.admin import AdminClient
 from orgstats.clickhouse.connect import connect
 from orgstats.consumer.ops.compare import ChunkDifference
 from orgstats.consumer.ops.connections import Connections
+from orgstats.consumer.ops.recount import Pace
 from orgstats.consumer.ops.replay import PreparedReplay, ReplayRequest, TimeRange, apply, plan, prepare
 from orgstats.consumer.ops.summary import Summary, counts_now
 from orgstats.consumer.ops.undo import undo
@@ -236,7 +237,7 @@ def test_a_repair_stops_when_it_is_no_longer_the_newest(
         return False
 
     with pytest.raises(Refused, match=words):
-        apply(prepared, "tests", meanwhile, chunks_at_once=1)
+        apply(prepared, "tests", meanwhile, Pace(chunks_at_once=1))
     assert ask("SELECT DISTINCT chunk FROM replay_chunks") == [(0,)]
     assert ask(f"SELECT count() FROM counts WHERE chunk = {CHUNK}") == [(0,)]
 

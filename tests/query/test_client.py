@@ -13,7 +13,7 @@ import pytest
 
 from orgstats.errors import Unavailable
 from orgstats.query.clickhouse import Database
-from orgstats.query.client import RequestRefused, Stats, StatsClient
+from orgstats.query.client import Patience, RequestRefused, Stats, StatsClient
 from orgstats.query.directory import Directory, Wanted
 from tests.query.seeding import Cell, Counted, insert_counts, insert_project_counts, insert_sources, make_token
 from tests.query.serving import running_api
@@ -93,7 +93,10 @@ def test_the_longest_wait_is_the_callers() -> None:
         (503, {"Retry-After": "soon"}, b""),
         FINE,
     ]
-    with scripted(answers) as (url, _), StatsClient(url, "t", longest_wait_seconds=9, sleep=waited.append) as client:
+    with (
+        scripted(answers) as (url, _),
+        StatsClient(url, "t", patience=Patience(longest_wait_seconds=9), sleep=waited.append) as client,
+    ):
         client.organization_stats("acme")
     assert waited[:2] == [9, 9]
     assert 1 <= waited[2] <= 2
@@ -101,11 +104,14 @@ def test_the_longest_wait_is_the_callers() -> None:
 
 def test_giving_up() -> None:
     """After so many tries it is Unavailable, also when nobody listens."""
-    with scripted([BUSY]) as (url, asked), StatsClient(url, "t", retries=2, sleep=lambda _: None) as client:
+    with scripted([BUSY]) as (url, asked), StatsClient(url, "t", patience=Patience(2), sleep=lambda _: None) as client:
         with pytest.raises(Unavailable, match="status 503"):
             client.organization_stats("acme")
         assert len(asked) == 3
-    with StatsClient(url, "t", retries=1, sleep=lambda _: None) as client, pytest.raises(Unavailable, match="Connect"):
+    with (
+        StatsClient(url, "t", patience=Patience(1), sleep=lambda _: None) as client,
+        pytest.raises(Unavailable, match="Connect"),
+    ):
         client.organization_stats("acme")
 
 

@@ -13,7 +13,8 @@ from typing import Final
 from clickhouse_driver import Client
 
 from orgstats.clickhouse.connect import connect
-from orgstats.consumer.kafka.group import READ_COMMITTED, Topics
+from orgstats.consumer.kafka.properties import READ_COMMITTED
+from orgstats.consumer.kafka.topics import Topics
 from orgstats.deploy.local import processes
 from tests.bench.ingest.stage import Stage
 from tests.support.wait import wait_for

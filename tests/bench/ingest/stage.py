@@ -18,7 +18,7 @@ from typing import Final
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # not in its __all__
 
 from orgstats.clickhouse.connect import connect
-from orgstats.consumer.kafka.group import DEFAULTS
+from orgstats.consumer.kafka.properties import DEFAULTS
 from orgstats.deploy.local import apache_kafka, chdb_server, processes
 from orgstats.deploy.local.generate import GenerateSettings, send
 from orgstats.deploy.local.paths import free_ports

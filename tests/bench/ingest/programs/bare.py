@@ -13,7 +13,7 @@ from orgstats.clickhouse.connect import connect
 from orgstats.consumer.counting.batch import BatchCounter, Record
 from orgstats.consumer.counting.decode import AgeLimits
 from orgstats.consumer.counting.rule_history import RuleHistory
-from orgstats.consumer.kafka.group import DEFAULTS
+from orgstats.consumer.kafka.properties import DEFAULTS
 from orgstats.consumer.settings import ConsumerSettings
 from tests.bench.ingest.programs.job import Job
 

@@ -5,7 +5,7 @@ import sys
 from confluent_kafka import Consumer, Message
 
 from orgstats.consumer.counting.batch import _decode_event
-from orgstats.consumer.kafka.group import DEFAULTS
+from orgstats.consumer.kafka.properties import DEFAULTS
 from orgstats.consumer.settings import ConsumerSettings
 from tests.bench.ingest.programs.job import Job
 
