@@ -23,7 +23,7 @@ from urllib.parse import quote
 
 from orgstats.clickhouse.connect import connect
 from orgstats.deploy.local import processes
-from orgstats.deploy.local.traffic import DOCUMENTED_SLUG as SLUG
+from orgstats.deploy.traffic import DOCUMENTED_SLUG as SLUG
 from orgstats.errors import ConfigurationError, OrgstatsError, Refused
 
 TOPIC: Final = "outcomes"

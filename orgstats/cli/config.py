@@ -75,7 +75,7 @@ def _settings(command: Command) -> "type[Settings]":
 
         return QuerySettings
     if command is Command.generate:
-        from orgstats.deploy.local.generate import GenerateSettings
+        from orgstats.deploy.generate import GenerateSettings
 
         return GenerateSettings
     from orgstats.schemas.migrate import MigrateSettings

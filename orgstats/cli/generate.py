@@ -15,7 +15,7 @@ from orgstats.cli.options import flat
 if TYPE_CHECKING:
     from threading import Event
 
-    from orgstats.deploy.local.traffic import Mix, Record
+    from orgstats.deploy.traffic import Mix, Record
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ def generate(options: GenerateOptions) -> None:
     import signal
     from threading import Event
 
-    from orgstats.deploy.local.generate import GenerateSettings, send
-    from orgstats.deploy.local.traffic import documented_example
+    from orgstats.deploy.generate import GenerateSettings, send
+    from orgstats.deploy.traffic import documented_example
     from orgstats.errors import Unavailable
 
     settings = GenerateSettings.from_env(
@@ -82,21 +82,21 @@ def generate(options: GenerateOptions) -> None:
 
 
 def _mix(options: GenerateOptions) -> "Mix":
-    from orgstats.deploy.local.traffic import Mix
+    from orgstats.deploy.traffic import Mix
 
     return Mix(organizations=options.organizations, broken=options.broken, keyed=not options.unkeyed)
 
 
 def _live(options: GenerateOptions, stop: "Event") -> "Iterator[Record]":
-    from orgstats.deploy.local.generate import live
-    from orgstats.deploy.local.traffic import records
+    from orgstats.deploy.generate import live
+    from orgstats.deploy.traffic import records
 
     return records(options.seed, live(options.rate, options.count, stop), _mix(options))
 
 
 def _range(options: GenerateOptions, since: str, stop: "Event") -> "Iterator[Record]":
-    from orgstats.deploy.local.generate import paced
-    from orgstats.deploy.local.traffic import day_and_night, records
+    from orgstats.deploy.generate import paced
+    from orgstats.deploy.traffic import day_and_night, records
     from orgstats.times import parse_time
 
     now = time.time()

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from orgstats.consumer.settings import ConsumerSettings
-from orgstats.deploy.local.generate import GenerateSettings
+from orgstats.deploy.generate import GenerateSettings
 from orgstats.errors import ConfigurationError
 
 GOOD = {

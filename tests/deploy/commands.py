@@ -6,7 +6,7 @@ import typer
 
 from orgstats.cli.app import app
 from orgstats.consumer.settings import ConsumerSettings
-from orgstats.deploy.local.generate import GenerateSettings
+from orgstats.deploy.generate import GenerateSettings
 from orgstats.query.settings import QuerySettings
 from orgstats.schemas.migrate import MigrateSettings
 from orgstats.settings import Settings

@@ -14,10 +14,11 @@ from confluent_kafka import Producer
 
 from orgstats.clickhouse.connect import connect
 from orgstats.deploy.local.paths import free_ports
-from orgstats.deploy.local.traffic import Slot, records
+from orgstats.deploy.traffic import Slot, records
 from tests.deploy.commands import unknown_variables
 from tests.support.servers import Kafka, docker_answers
 from tests.support.wait import wait_for
+from tests.test_layers import FILES, imported
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text(encoding="utf-8")
@@ -46,6 +47,17 @@ def test_what_is_copied_exists_and_is_not_ignored() -> None:
     for source in sources:
         assert (ROOT / source).exists()
         assert source.partition("/")[0] in let_through
+
+
+def test_embedded_servers_are_left_out_and_every_other_module_is_let_through() -> None:
+    """Of deploy/ only the modules at its top: made-up traffic, but no broker and no engine; nothing needs those."""
+    ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    assert [line for line in ignored if "deploy" in line and "#" not in line] == ["!deploy", "deploy/*", "!deploy/*.py"]
+    let_in = [*ROOT.glob("deploy/*.py"), *(p for p in FILES if not p.is_relative_to(ROOT / "deploy"))]
+    needs_local = {
+        str(path.relative_to(ROOT)) for path in let_in if any(".deploy.local" in name for name in imported(path))
+    }
+    assert needs_local == {"orgstats/cli/up.py"}, "which asks for the extra `local` first"
 
 
 def test_it_is_no_root_and_its_variables_are_settings() -> None:
@@ -138,4 +150,6 @@ def test_the_image_holds_what_production_needs_only(image: str) -> None:
     installed = set(docker("run", "--rm", "--entrypoint=python", image, "-c", program).split())
     assert {"orgstats", "opentelemetry-sdk"} <= installed
     assert not {"chdb-core", "pytest", "mypy", "testcontainers", "setuptools"} & installed
+    embedded = "import importlib.util as u, sys; sys.exit(u.find_spec('orgstats.deploy.local') is not None)"
+    docker("run", "--rm", "--entrypoint=python", image, "-c", embedded)
     assert docker("run", "--rm", "--entrypoint=id", image, "-u") == "10001"

@@ -12,8 +12,8 @@ from threading import Event
 import pytest
 
 from orgstats.consumer.counting.decode import Undecodable, decode, event_second
-from orgstats.deploy.local.generate import GenerateSettings, paced, send
-from orgstats.deploy.local.traffic import (
+from orgstats.deploy.generate import GenerateSettings, paced, send
+from orgstats.deploy.traffic import (
     BROKEN,
     DOCUMENTED_POINTS,
     DOCUMENTED_SINCE,

@@ -12,7 +12,7 @@ from orgstats.consumer.counting.partition import Partition, PartitionChanges
 from orgstats.consumer.counting.resume import Attempt, Resume
 from orgstats.consumer.counting.rule_history import RuleHistory
 from orgstats.consumer.counting.source import Source
-from orgstats.deploy.local.traffic import Mix, Slot, records
+from orgstats.deploy.traffic import Mix, Slot, records
 
 START_SECONDS = 1_700_000_000
 """The start of a bucket."""

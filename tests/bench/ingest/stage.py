@@ -19,10 +19,10 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 
 from orgstats.clickhouse.connect import connect
 from orgstats.consumer.kafka.properties import DEFAULTS
+from orgstats.deploy.generate import GenerateSettings, send
 from orgstats.deploy.local import apache_kafka, chdb_server, processes
-from orgstats.deploy.local.generate import GenerateSettings, send
 from orgstats.deploy.local.paths import free_ports
-from orgstats.deploy.local.traffic import Mix, Slot, records
+from orgstats.deploy.traffic import Mix, Slot, records
 from orgstats.schemas.migrate import migrate, split
 from tests.bench.usage import cpu_seconds, memory_mib
 from tests.support.wait import wait_for

@@ -1,6 +1,6 @@
 """The traffic whose counts are queried, as SQL: so a billion events can be made by the engine that counts them.
 
-Event `offset` of a partition is one of the templates of deploy/local/traffic.py, drawn by a hash of its place, at the
+Event `offset` of a partition is one of the templates of deploy/traffic.py, drawn by a hash of its place, at the
 time that a steady rate gives it. Every table of the benchmark is filled from these same events.
 """
 
@@ -14,7 +14,7 @@ from clickhouse_driver import Client
 
 from orgstats.consumer.counting.chunk import MAX_REASON_LENGTH
 from orgstats.consumer.counting.source import Source
-from orgstats.deploy.local.traffic import Mix, _pool
+from orgstats.deploy.traffic import Mix, _pool
 from orgstats.schemas.outcomes import DEFAULT_CATEGORY
 
 BEGIN: Final = 1_699_920_000

@@ -1,6 +1,6 @@
 """Made-up outcomes traffic that looks like the real thing: the same seed and slots give the same records.
 
-Pure: no clock, no client. `deploy/local/generate.py` sends it; tests and benchmarks read it as it is.
+Pure: no clock, no client. `deploy/generate.py` sends it; tests and benchmarks read it as it is.
 """
 
 import json

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from orgstats.consumer.kafka import properties
 from orgstats.consumer.kafka.admin import Heard, metadata
-from orgstats.deploy.local.traffic import Record, Slot
+from orgstats.deploy.traffic import Record, Slot
 from orgstats.errors import ConfigurationError, Unavailable
 from orgstats.settings import Settings
 
