@@ -1,13 +1,13 @@
 """From assigned places to counting partitions: ask broker and store, decide where to go on, load what is needed."""
 
-import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import cast
 
 import structlog
 
-from orgstats.consumer import cutback, metrics
+from orgstats.consumer import cutback, metrics, ports
 from orgstats.consumer.checkpoint import Assigned, committed_topic_id, earliest_clock_ms
 from orgstats.consumer.counting import resume
 from orgstats.consumer.counting.batch import BatchCounter, Record
@@ -16,10 +16,7 @@ from orgstats.consumer.counting.limits import DeadLetterLimits
 from orgstats.consumer.counting.partition import Partition
 from orgstats.consumer.counting.resume import Progress, SourceFacts
 from orgstats.consumer.counting.source import CHUNK_LENGTH, Source, chunk_of
-from orgstats.consumer.kafka.group import Committed, GroupConsumer, TopicPartition
-from orgstats.consumer.kafka.reader import LogReader
-from orgstats.consumer.kafka.topics import Topics
-from orgstats.consumer.store.store import Store
+from orgstats.consumer.kafka.group import Committed, TopicPartition
 from orgstats.errors import ConfigurationError, Refused, Unavailable
 
 logger = structlog.get_logger("orgstats.consumer")
@@ -53,14 +50,15 @@ class CountingOptions:
     accept_skip: bool
     allow_compaction: bool
     dead_letter_limits: DeadLetterLimits
-    kafka_properties: Mapping[str, Any]
+    reader: Callable[[], AbstractContextManager[ports.LogReader]]
+    clock: ports.Clock
 
 
 def open_partitions(
     tps: Sequence[TopicPartition],
-    log: GroupConsumer,
-    topics: Topics,
-    store: Store,
+    log: ports.GroupConsumer,
+    topics: ports.Topics,
+    store: ports.Store,
     counting: CountingOptions,
     suspects: Collection[TopicPartition] = (),
 ) -> dict[TopicPartition, OpenPartition]:
@@ -77,9 +75,9 @@ def open_partitions(
     if not counting.allow_compaction and not counting.topic_id:  # who has no UUIDs need not tell its settings
         _refuse_compacted([name for name in names if name in uuids], topics)
     sources = {tp: Source(tp[0], counting.topic_id or uuids[tp[0]] or "", tp[1]) for tp in tps if tp[0] in uuids}
-    now_ms = earliest_clock_ms(store)
+    now_ms = earliest_clock_ms(store, counting.clock.epoch_ms())
     found = _found(sources, log, topics, store, counting.fingerprint)
-    _register(sources, found, store, counting.isolation)
+    _register(sources, found, store, counting)
     for tp, source in sources.items():
         if tp in suspects or _is_suspect(found[tp], chains=not counting.allow_compaction):
             found[tp] = _compare(source, found[tp], store, counting)
@@ -115,8 +113,8 @@ def _epoch(progress: Progress | None, partition: Partition) -> int | None:
     return progress.mark.leader_epoch
 
 
-def _compare(source: Source, found: SourceFacts, store: Store, counting: CountingOptions) -> SourceFacts:
-    with LogReader(counting.kafka_properties, counting.isolation) as reader:
+def _compare(source: Source, found: SourceFacts, store: ports.Store, counting: CountingOptions) -> SourceFacts:
+    with counting.reader() as reader:
 
         def read(first: int, end: int) -> Iterator[Sequence[Record]]:
             for run, _ in reader.read((source.topic, source.partition), first, end):
@@ -135,7 +133,7 @@ def _seen(found: SourceFacts, now_ms: int) -> SeenEnds:
     return seen
 
 
-def _refuse_compacted(names: Sequence[str], topics: Topics) -> None:
+def _refuse_compacted(names: Sequence[str], topics: ports.Topics) -> None:
     """Who may not read a topic's settings may count it all the same; the doctor tells what could not be asked."""
     for name in names:
         if "compact" in topics.cleanup_policy(name):
@@ -147,7 +145,7 @@ def _refuse_compacted(names: Sequence[str], topics: Topics) -> None:
             )
 
 
-def topic_uuids(names: Sequence[str], topics: Topics, topic_id: str | None) -> dict[str, str | None]:
+def topic_uuids(names: Sequence[str], topics: ports.Topics, topic_id: str | None) -> dict[str, str | None]:
     """UUID by topic; None when `topic_id` stands for it. Topics that do not exist are absent.
 
     Raises Unavailable when none exists.
@@ -167,7 +165,11 @@ def topic_uuids(names: Sequence[str], topics: Topics, topic_id: str | None) -> d
 
 
 def _found(
-    sources: dict[TopicPartition, Source], log: GroupConsumer, topics: Topics, store: Store, fingerprint: str
+    sources: dict[TopicPartition, Source],
+    log: ports.GroupConsumer,
+    topics: ports.Topics,
+    store: ports.Store,
+    fingerprint: str,
 ) -> dict[TopicPartition, SourceFacts]:
     commits = log.committed(sources)
     progress = store.progress(sources.values())
@@ -211,16 +213,19 @@ def _own_commit(commit: Committed | None, source: Source) -> int | None:
 
 
 def _register(
-    sources: dict[TopicPartition, Source], found: dict[TopicPartition, SourceFacts], store: Store, isolation: str
+    sources: dict[TopicPartition, Source],
+    found: dict[TopicPartition, SourceFacts],
+    store: ports.Store,
+    counting: CountingOptions,
 ) -> None:
     new = [
         (source, resume.counted_below(found[tp])) for tp, source in sources.items() if found[tp].registration is None
     ]
     if new:
-        store.register(new, isolation, time.time_ns() // 1_000_000)
+        store.register(new, counting.isolation, counting.clock.epoch_ms())
 
 
-def _open(source: Source, found: SourceFacts, store: Store, counting: CountingOptions) -> Partition:
+def _open(source: Source, found: SourceFacts, store: ports.Store, counting: CountingOptions) -> Partition:
     start = resume.resume(
         source,
         found,
@@ -232,7 +237,7 @@ def _open(source: Source, found: SourceFacts, store: Store, counting: CountingOp
     for first, end in resume.left_behind(found, start):
         store.sum_hours(source, first, end)
     if gone := cutback.chunks_without_log(found):
-        store.take_back(source, gone, found.repairs, cast("Progress", found.progress), time.time_ns() // 1_000_000)
+        store.take_back(source, gone, found.repairs, cast("Progress", found.progress), counting.clock.epoch_ms())
         found = replace(found, repairs=store.repairs([source]).get(source.source_id, {}))
 
     def attempt(first_offset: int) -> resume.Attempt:

@@ -12,19 +12,16 @@ checkpoint, here or in another process, does not make right. Before step 3 nothi
 part of the counts may be stored: the next ones have higher versions. After it, only Kafka's lag tools are late.
 """
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from orgstats import tracing
-from orgstats.consumer import metrics
+from orgstats.consumer import metrics, ports
 from orgstats.consumer.counting.completeness import SeenEnds
 from orgstats.consumer.counting.partition import PartitionChanges
-from orgstats.consumer.kafka.group import GroupConsumer, TopicPartition
-from orgstats.consumer.kafka.topics import Topics
+from orgstats.consumer.kafka.group import TopicPartition
 from orgstats.consumer.store.rows import Flush, ProgressUpdate
-from orgstats.consumer.store.store import Store
 from orgstats.failpoints import failpoint
 
 
@@ -76,9 +73,10 @@ class CheckpointItem:
 class Checkpoints:
     """Runs steps 1 to 3, one checkpoint at a time; on a thread of its own, so that counting goes on meanwhile."""
 
-    def __init__(self, topics: Topics, store: Store) -> None:
+    def __init__(self, topics: ports.Topics, store: ports.Store, clock: ports.Clock) -> None:
         self._topics = topics
         self._store = store
+        self._clock = clock
 
     def run(self, work: list[CheckpointItem], fingerprint: str) -> Mapping[TopicPartition, Position]:
         """Store; returns what is stored now.
@@ -89,11 +87,11 @@ class Checkpoints:
             return self._run(work, fingerprint)
 
     def _run(self, work: list[CheckpointItem], fingerprint: str) -> Mapping[TopicPartition, Position]:
-        started = time.monotonic()
+        started = self._clock.monotonic()
         partitions = self._same_topics(work)
         self._still_there(work)
         self._see_ends(work)
-        flush = Flush([one.changes for one in work], fingerprint, time.time_ns() // 1_000_000)
+        flush = Flush([one.changes for one in work], fingerprint, self._clock.epoch_ms())
         flush.progress = [
             ProgressUpdate(
                 one.changes.source,
@@ -115,8 +113,8 @@ class Checkpoints:
         for table, rows in written.items():
             metrics.rows_written.labels(table).inc(rows)
         failpoint("after_insert")
-        metrics.flush_seconds.observe(time.monotonic() - started)
-        metrics.last_flush_timestamp_seconds.set_to_current_time()
+        metrics.flush_seconds.observe(self._clock.monotonic() - started)
+        metrics.last_flush_timestamp_seconds.set(self._clock.epoch_ms() / 1000)
         return {
             one.tp: Position(reached.next_offset, reached.complete_until_ms / 1000, one.last_timestamp_ms / 1000)
             for one, reached in zip(work, flush.progress, strict=True)
@@ -147,7 +145,7 @@ class Checkpoints:
 
         The ends are the logs' true ones: an open transaction hides acknowledged records from who reads committed ones.
         """
-        now_ms = earliest_clock_ms(self._store)
+        now_ms = earliest_clock_ms(self._store, self._clock.epoch_ms())
         ends = self._topics.ends([one.tp for one in work], "read_uncommitted")
         for one in work:
             one.seen.saw(now_ms, ends[one.tp])
@@ -164,9 +162,9 @@ class Checkpoints:
                 raise StoreWentBack(f"{topic}/{partition}: stored below {one.stored_offset}, now below {held}")
 
 
-def earliest_clock_ms(store: Store) -> int:
+def earliest_clock_ms(store: ports.Store, here_ms: int) -> int:
     """Epoch milliseconds by this process's clock or ClickHouse's, whichever is behind: neither may be exceeded."""
-    return min(store.clock_ms(), time.time_ns() // 1_000_000)
+    return min(store.clock_ms(), here_ms)
 
 
 def gone_topic(topic: str) -> str:
@@ -182,7 +180,7 @@ def another_topic(topic: str, before: str | None, now: str | None) -> str:
     )
 
 
-def commit(log: GroupConsumer, work: list[CheckpointItem], fingerprint: str, *, wait: bool) -> None:
+def commit(log: ports.GroupConsumer, work: list[CheckpointItem], fingerprint: str, *, wait: bool) -> None:
     """Step 4. Raises Unavailable when it is known to have failed; the next commit makes up for it."""
     failpoint("before_commit")
     log.commit(

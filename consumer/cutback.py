@@ -17,7 +17,7 @@ from orgstats.consumer.counting.chain import Chain, Mark
 from orgstats.consumer.counting.packing import packed
 from orgstats.consumer.counting.resume import LOG_CUT_BACK, Progress, SourceFacts, same_log
 from orgstats.consumer.counting.source import CHUNK_LENGTH, Source, chunk_end, chunk_of
-from orgstats.consumer.store.store import Store
+from orgstats.consumer.ports import Store
 
 logger = structlog.get_logger("orgstats.consumer")
 

@@ -11,18 +11,14 @@ from typing import Final, Protocol
 import structlog
 
 from orgstats import failpoints, logs, tracing
-from orgstats.clickhouse.connect import connect
 from orgstats.consumer import health, metrics
+from orgstats.consumer.clients import SystemClock, clients_of, store_of
 from orgstats.consumer.counting import batch
 from orgstats.consumer.loop import Loop
 from orgstats.consumer.settings import ConsumerSettings
 from orgstats.consumer.store.rules import publish_file
-from orgstats.consumer.store.store import Store
 from orgstats.consumer.watch import Watch
 from orgstats.errors import Unavailable
-
-STORE_SECONDS: Final = 30.0
-"""ClickHouse's time for one insert or question."""
 
 LEAVE_SECONDS: Final = 10.0
 """After the last flush's deadline: for the commit, the goodbye to the group, and an insert under way."""
@@ -90,7 +86,7 @@ def _count(
         return
     threads: list[Beside] = [make(settings, worker) for make in beside]
     if settings.metrics_listen:
-        threads.append(Watch(settings, worker.positions))
+        threads.append(Watch(settings, worker.positions, SystemClock()))
     for thread in threads:
         thread.start()
     try:
@@ -102,7 +98,7 @@ def _count(
 
 def _worker(settings: ConsumerSettings, stopping: threading.Event) -> Loop:
     _publish_rules(settings)
-    return Loop(settings, lambda: _store(settings), stopping)
+    return Loop(settings, clients_of(settings), stopping)
 
 
 def _when_clickhouse_answers(make: Callable[[], Loop], stopping: threading.Event) -> Loop | None:
@@ -127,13 +123,7 @@ def _leave_at_once() -> None:
     os._exit(Unavailable.exit_code)
 
 
-def _store(settings: ConsumerSettings) -> Store:
-    return Store(
-        lambda: connect(settings.clickhouse_url, client_name="orgstats-consume", timeout_seconds=STORE_SECONDS)
-    )
-
-
 def _publish_rules(settings: ConsumerSettings) -> None:
     rules = settings.rules
     if rules is not None:
-        _store(settings).run(lambda client: publish_file(client, rules))
+        store_of(settings).run(lambda client: publish_file(client, rules))

@@ -1,16 +1,15 @@
 """The chain, in one place: poll → decode → classify → count → flush → commit, commit last."""
 
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
 from threading import Event
 from typing import Final, cast
 
 import structlog
 from confluent_kafka import KafkaError
 
-from orgstats.consumer import metrics
+from orgstats.consumer import metrics, ports
 from orgstats.consumer.assignment import CountingOptions, OpenPartition, open_partitions
 from orgstats.consumer.checkpoint import (
     CheckpointItem,
@@ -28,11 +27,9 @@ from orgstats.consumer.counting.partition import LogChanged, Partition
 from orgstats.consumer.counting.rule_history import RuleHistory
 from orgstats.consumer.health import HEALTH
 from orgstats.consumer.kafka.errors import Fenced, Unreleased
-from orgstats.consumer.kafka.group import GroupConsumer, ReadBatch, TopicPartition
-from orgstats.consumer.kafka.topics import Topics
+from orgstats.consumer.kafka.group import ReadBatch, TopicPartition
 from orgstats.consumer.settings import ConsumerSettings
 from orgstats.consumer.store.rules import STALE_SECONDS
-from orgstats.consumer.store.store import Store
 from orgstats.errors import OrgstatsError, Refused, Unavailable
 from orgstats.failpoints import failpoint
 
@@ -65,7 +62,7 @@ class Timers:
     heartbeat: float = 0.0
     open: float = 0.0
     rules: float = 0.0
-    rules_read: float = field(default_factory=time.monotonic)
+    rules_read: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +80,16 @@ class Loop:
     All state is on the caller's thread; only a checkpoint, on what was handed to it, runs beside.
     """
 
-    def __init__(self, settings: ConsumerSettings, store: Callable[[], Store], stopping: Event) -> None:
+    def __init__(self, settings: ConsumerSettings, clients: ports.Clients, stopping: Event) -> None:
         """Raises Unavailable when ClickHouse does not tell the rules; then nothing has been joined yet."""
         self._settings = settings
-        self._store = store()
-        self._topics = Topics(settings.kafka_properties())
+        self._clients = clients
+        self._clock, self._store, self._topics = clients.clock, clients.store, clients.topics
         self._partitions: dict[TopicPartition, OpenPartition] = {}
         self._positions: dict[TopicPartition, Position] = {}
         self._unopened: list[TopicPartition] = []
         self._pause_reasons: set[str] = set()
-        self._timer = Timers()
+        self._timer = Timers(rules_read=self._clock.monotonic())
         self._flight: InFlightCheckpoint | None = None
         self._failures = 0
         self._stopping = stopping
@@ -108,8 +105,8 @@ class Loop:
         self._unreleased = 0.0
         self._counting = self._count_by(self._store.rule_history())
         self._log = self._join()
-        self._checkpoints = Checkpoints(self._topics, store())
-        self._thread = ThreadPoolExecutor(1, "checkpoint")
+        self._checkpoints = Checkpoints(self._topics, clients.checkpoint_store, self._clock)
+        self._executor = clients.executor
 
     def assigned_tps(self) -> set[TopicPartition]:
         """What is being counted now; may be asked on any thread."""
@@ -129,10 +126,7 @@ class Loop:
         halted: list[str] = []
         try:
             while not self._stopping.is_set():
-                try:
-                    self._step(time.monotonic())
-                except Fenced as error:
-                    self._join_again(error)
+                self.turn()
             halted = self._halted()
         except BaseException:
             self._broken = True  # nothing more is stored or committed; the next owner counts it again
@@ -142,7 +136,7 @@ class Loop:
             try:
                 self._log.close()
             finally:
-                self._thread.shutdown(wait=not self._broken, cancel_futures=True)
+                self._executor.shutdown(wait=not self._broken)
         if halted or self._gone:
             raise Refused("\n".join([*halted, *self._gone.values()]))
         if self._unsaved or self._unstored(self._partitions):
@@ -151,22 +145,22 @@ class Loop:
                 "time. Nothing is lost, the next consumer counts it again"
             )
 
+    def turn(self) -> None:
+        """Once around: read, count, and whatever is due."""
+        try:
+            self._step(self._clock.monotonic())
+        except Fenced as error:
+            self._join_again(error)
+
     def _halted(self) -> list[str]:
         return [opened.partition.halted for opened in self._partitions.values() if opened.partition.halted]
 
-    def _join(self) -> GroupConsumer:
-        return GroupConsumer(
-            self._settings.kafka_properties(),
-            self._settings.topic,
-            on_assign=self._assigned,
-            on_revoke=self._revoked,
-            on_lost=self._lost,
-            on_error=_kafka_error,
-        )
+    def _join(self) -> ports.GroupConsumer:
+        return self._clients.join(ports.GroupEvents(self._assigned, self._revoked, self._lost, _kafka_error))
 
     def _join_again(self, error: Fenced) -> None:
         """A restarted broker may have forgotten us; but of two processes with one name, one has to end."""
-        now = time.monotonic()
+        now = self._clock.monotonic()
         if isinstance(error, Unreleased):
             self._wait_for_release(error, now)
         elif now < self._fenced + FENCED_AGAIN_SECONDS:
@@ -186,7 +180,7 @@ class Loop:
             self._unreleased = now
         if now > self._unreleased + UNRELEASED_SECONDS:
             raise error
-        self._stopping.wait(RELEASE_POLL_SECONDS)
+        self._clock.wait(self._stopping, RELEASE_POLL_SECONDS)
 
     def _step(self, now: float) -> None:
         HEALTH.turned()
@@ -275,7 +269,7 @@ class Loop:
             self._timer.flush = now + self._settings.flush_seconds
             fingerprint = self._counting.fingerprint
             self._flight = InFlightCheckpoint(
-                self._thread.submit(self._checkpoints.run, work, fingerprint), work, fingerprint
+                self._executor.submit(lambda: self._checkpoints.run(work, fingerprint)), work, fingerprint
             )
 
     def _work(self, *, idle: bool) -> list[CheckpointItem]:
@@ -382,7 +376,7 @@ class Loop:
         logger.info("revoked", partitions=len(tps))
         if not self._broken:
             failpoint("in_revoke")
-            self._finish(tps, time.monotonic() + self._settings.revoke_seconds)
+            self._finish(tps, self._clock.monotonic() + self._settings.revoke_seconds)
         self._drop(tps)
 
     def _finish(self, tps: list[TopicPartition], deadline: float) -> None:
@@ -393,14 +387,14 @@ class Loop:
         self._leaving, self._unsaved = True, False
         self._wait(deadline)
         tried = False
-        while self._flight is None and (self._unstored(tps) or not tried) and time.monotonic() < deadline:
+        while self._flight is None and (self._unstored(tps) or not tried) and self._clock.monotonic() < deadline:
             if self._failures:
                 if not self._stopping.is_set():
                     break  # the others wait for these partitions
-                time.sleep(FINISH_AGAIN_SECONDS)
+                self._clock.sleep(FINISH_AGAIN_SECONDS)
             tried = True
             self._timer.flush = self._timer.heartbeat = 0.0
-            self._begin_checkpoint(time.monotonic())
+            self._begin_checkpoint(self._clock.monotonic())
             self._wait(deadline)
         if self._flight is not None or self._unstored(tps):
             self._unsaved = True
@@ -412,8 +406,8 @@ class Loop:
 
     def _wait(self, deadline: float) -> None:
         if self._flight is not None:
-            wait([self._flight.future], max(0.0, deadline - time.monotonic()))
-            self._settle(time.monotonic())
+            self._executor.wait(self._flight.future, max(0.0, deadline - self._clock.monotonic()))
+            self._settle(self._clock.monotonic())
 
     def _lost(self, tps: list[TopicPartition]) -> None:
         metrics.rebalances.labels("lost").inc()
@@ -524,7 +518,7 @@ class Loop:
 
     def _rules_are_stale(self) -> bool:
         """Asked between reading a batch and classifying it: the process may have been stopped for a while."""
-        stale = time.monotonic() > self._timer.rules_read + STALE_SECONDS
+        stale = self._clock.monotonic() > self._timer.rules_read + STALE_SECONDS
         if stale:
             self._timer.rules = 0.0
         return stale
@@ -532,7 +526,7 @@ class Loop:
     def _refresh_rules(self, now: float) -> None:
         if now < self._timer.rules:
             return
-        now = time.monotonic()
+        now = self._clock.monotonic()
         self._timer.rules = now + RULES_SECONDS
         try:
             history = self._store.rule_history()
@@ -542,7 +536,7 @@ class Loop:
             self._pause_for("rules", on=now > self._timer.rules_read + STALE_SECONDS)
             return
         self._timer.rules_read = now
-        metrics.rules_read_timestamp_seconds.set_to_current_time()
+        metrics.rules_read_timestamp_seconds.set(self._clock.epoch_ms() / 1000)
         self._pause_for("rules", on=False)
         self._tell_late(history)
         if history.edition != self._counting.batch.rules.edition:
@@ -571,7 +565,8 @@ class Loop:
             settings.accept_skip,
             settings.allow_compaction,
             settings.dead_letter_limits,
-            settings.kafka_properties(),
+            self._clients.reader,
+            self._clock,
         )
 
 

@@ -5,7 +5,6 @@ while counting waits for ClickHouse. What Kafka does not answer is left as it wa
 """
 
 import threading
-import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -17,6 +16,7 @@ from orgstats.consumer.kafka.broker import Broker
 from orgstats.consumer.kafka.group import TopicPartition
 from orgstats.consumer.kafka.retention import RATE_SECONDS, Retention, retention_deadline, retention_of
 from orgstats.consumer.kafka.topics import Topics
+from orgstats.consumer.ports import Clock
 from orgstats.consumer.settings import ConsumerSettings
 from orgstats.errors import OrgstatsError, Unavailable
 
@@ -30,10 +30,13 @@ logger = structlog.get_logger("orgstats.consumer")
 class Watch(threading.Thread):
     """Keeps the metrics about the logs of the partitions whose `positions` are known."""
 
-    def __init__(self, settings: ConsumerSettings, positions: Callable[[], Mapping[TopicPartition, Position]]) -> None:
+    def __init__(
+        self, settings: ConsumerSettings, positions: Callable[[], Mapping[TopicPartition, Position]], clock: Clock
+    ) -> None:
         super().__init__(name="watch", daemon=True)
         self._settings = settings
         self._positions = positions
+        self._clock = clock
         self._topics = Topics(settings.kafka_properties())
         self._broker = Broker(settings.kafka_properties())
         self._retention: dict[str, Retention] = {}
@@ -49,7 +52,7 @@ class Watch(threading.Thread):
         """One look every few seconds."""
         while not self._stopping.wait(WATCH_SECONDS):
             try:
-                self.look(time.time())
+                self.look(self._clock.epoch_ms() / 1000)
             except OrgstatsError as error:
                 logger.warning("cannot look at the logs", error=str(error))
 

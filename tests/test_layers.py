@@ -78,6 +78,15 @@ def test_a_pure_file_knows_no_client_clock_or_log(file: Path) -> None:
     assert {call.attr for call in calls if isinstance(call, ast.Attribute)} & CLOCKS == set()
 
 
+TIMELESS = [path for path in (ROOT / "consumer").glob("*.py") if path.name not in ("clients.py", "health.py")]
+
+
+@pytest.mark.parametrize("file", TIMELESS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_daemon_is_given_its_clock(file: Path) -> None:
+    """Only so can a test let the time pass: whoever reads or waits for a clock is handed one (ports.Clock)."""
+    assert "time" not in imported(file)
+
+
 READERS = {ROOT / "orgstats/clickhouse/cluster.py", ROOT / "query/clickhouse.py"}
 """Who may give a SELECT to the driver: the one that catches up first, and the pool of connections behind the API."""
 _READS = re.compile(r"\s*SELECT\b.*\b(?:FROM|JOIN)\s+(?!system\.)\w", re.DOTALL | re.IGNORECASE)

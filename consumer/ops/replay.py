@@ -309,7 +309,7 @@ def _seen(prepared: PreparedReplay) -> dict[TopicPartition, SeenEnds]:
     known = {(s.located.source.topic, s.located.source.partition): s.located.progress for s in prepared.spans}
     if not prepared.asked.rewind:
         return {}
-    now_ms = earliest_clock_ms(prepared.site.store)
+    now_ms = earliest_clock_ms(prepared.site.store, time.time_ns() // 1_000_000)
     seen = {}
     for tp, end in prepared.site.topics.ends(known, "read_uncommitted").items():
         progress = known[tp]

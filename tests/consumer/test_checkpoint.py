@@ -1,24 +1,30 @@
 """What a checkpoint says of how far counts are complete, with Kafka and ClickHouse played by a few lines."""
 
-import time
 from collections.abc import Iterable
 from typing import Any, cast
 
 import pytest
 
 from orgstats.consumer.checkpoint import Assigned, CheckpointItem, Checkpoints
+from orgstats.consumer.clients import SystemClock
 from orgstats.consumer.counting.chain import Mark
 from orgstats.consumer.counting.completeness import SeenEnds
 from orgstats.consumer.counting.partition import Notes, PartitionChanges
 from orgstats.consumer.counting.resume import Cut
 from orgstats.consumer.counting.source import Source
 from orgstats.consumer.kafka.group import TopicPartition
-from orgstats.consumer.kafka.topics import Topics
+from orgstats.consumer.ports import Store, Topics
 from orgstats.consumer.store.rows import Flush
-from orgstats.consumer.store.store import Store
 
 PLACE = ("events", 0)
 NOW = 1_700_000_000_000
+
+
+class FakeClock(SystemClock):
+    """This process's clock stands still."""
+
+    def epoch_ms(self) -> int:
+        return NOW
 
 
 class FakeTopics:
@@ -57,15 +63,9 @@ def complete_until_ms(next_offset: int, *, readable: int, end: int, clickhouse_m
     changes = PartitionChanges(Source("events", "uuid", 0), next_offset, 0, "", 0, Mark(), Cut(), [], Notes())
     work = CheckpointItem(PLACE, Assigned("uuid", "uuid", 0), -1, changes, NOW + 3_600_000, SeenEnds(77))
     store = FakeStore(clickhouse_ms)
-    Checkpoints(cast("Topics", FakeTopics(readable, end)), cast("Store", store)).run([work], "fingerprint")
+    Checkpoints(cast("Topics", FakeTopics(readable, end)), cast("Store", store), FakeClock()).run([work], "fingerprint")
     assert store.flushed is not None
     return store.flushed.progress[0].complete_until_ms
-
-
-@pytest.fixture(autouse=True)
-def clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """This process's clock stands still."""
-    monkeypatch.setattr(time, "time_ns", lambda: NOW * 1_000_000)
 
 
 def test_at_the_end_of_the_log_counts_are_complete() -> None:

@@ -7,6 +7,7 @@ from confluent_kafka import Producer
 
 from orgstats.consumer import metrics
 from orgstats.consumer.checkpoint import Position
+from orgstats.consumer.clients import SystemClock
 from orgstats.consumer.kafka.group import TopicPartition
 from orgstats.consumer.settings import ConsumerSettings
 from orgstats.consumer.watch import Watch
@@ -43,6 +44,7 @@ def test_lag_and_retention_need_no_clickhouse(real_kafka: Kafka, topic: str) -> 
             clickhouse_url="clickhouse://nobody@127.0.0.1:9/nowhere",
         ),
         lambda: positions,
+        SystemClock(),
     )
     watch.look(NOW)
     assert [value("orgstats_lag_records", topic, n) for n in (0, 1)] == [70, 0]

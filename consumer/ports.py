@@ -1,0 +1,126 @@
+"""What the loop is given: an interface for each thing outside of it, so that the real loop can be played in memory.
+
+`clients.py` makes the ones that speak with Kafka and ClickHouse, tests/sim those that do not. What each method does
+and raises is said at the real ones: consumer/kafka/group.py, consumer/kafka/reader.py and consumer/store/store.py.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from threading import Event
+from typing import Any, Protocol, TypeVar
+
+from confluent_kafka import KafkaError, Message
+
+from orgstats.consumer.counting.partition import StoredChunk
+from orgstats.consumer.counting.resume import Chunk, Progress, Registration, Repair
+from orgstats.consumer.counting.rule_history import RuleHistory
+from orgstats.consumer.counting.source import Source
+from orgstats.consumer.kafka.group import Committed, ReadBatch, TopicPartition
+from orgstats.consumer.store.rows import Flush
+
+Answer = TypeVar("Answer")
+
+
+class Clock(Protocol):
+    """Time, and waiting for it to pass."""
+
+    def monotonic(self) -> float:
+        """Seconds that never go back."""
+
+    def epoch_ms(self) -> int:
+        """Milliseconds since the epoch, by this machine's clock."""
+
+    def sleep(self, seconds: float) -> None: ...
+
+    def wait(self, event: Event, seconds: float) -> None:
+        """Sleep, but no longer than until `event` is set."""
+
+
+class Executor(Protocol):
+    """Runs one call at a time beside the loop."""
+
+    def submit(self, call: Callable[[], Answer]) -> "Future[Answer]": ...
+
+    def wait(self, future: "Future[Any]", seconds: float) -> None:
+        """Until the call has ended, or so many seconds."""
+
+    def shutdown(self, *, wait: bool) -> None:
+        """Begin no more calls; and wait for the one that runs, if asked to."""
+
+
+class GroupConsumer(Protocol):
+    """A member of the group. What happens to its partitions is told within `read` and `close`."""
+
+    def read(self, most: int, seconds: float) -> ReadBatch: ...
+    def start(
+        self, offsets: Mapping[TopicPartition, int], epochs: Mapping[TopicPartition, int] | None = None
+    ) -> None: ...
+    def pause(self, tps: Iterable[TopicPartition]) -> None: ...
+    def resume(self, tps: Iterable[TopicPartition]) -> None: ...
+    def commit(
+        self, offsets: Mapping[TopicPartition, int], metadata: Mapping[TopicPartition, str], *, wait: bool
+    ) -> None: ...
+    def committed(self, tps: Iterable[TopicPartition]) -> Mapping[TopicPartition, Committed]: ...
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class GroupEvents:
+    """Who is told what happens to a member of the group."""
+
+    on_assign: Callable[[list[TopicPartition]], None]
+    on_revoke: Callable[[list[TopicPartition]], None]
+    on_lost: Callable[[list[TopicPartition]], None]
+    on_error: Callable[[KafkaError], None]
+
+
+class Topics(Protocol):
+    """What topics there are, and the ends of their logs."""
+
+    def describe(self, topics: Sequence[str]) -> Mapping[str, tuple[str, int]]: ...
+    def partitions(self, topic: str) -> int: ...
+    def cleanup_policy(self, topic: str) -> str: ...
+    def starts(self, tps: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]: ...
+    def ends(self, tps: Iterable[TopicPartition], isolation: str) -> Mapping[TopicPartition, int]: ...
+
+
+class LogReader(Protocol):
+    """Reads a range of a log, outside of the group."""
+
+    def read(self, tp: TopicPartition, first: int, end: int) -> Iterator[tuple[Sequence[Message], int]]: ...
+
+
+class Store(Protocol):
+    """What is stored, for one thread."""
+
+    def clock_ms(self) -> int: ...
+    def rule_history(self) -> RuleHistory: ...
+    def write(self, flush: Flush) -> Mapping[str, int]: ...
+    def register(self, sources: Iterable[tuple[Source, int]], isolation: str, now_ms: int) -> None: ...
+    def registrations(self, sources: Iterable[Source]) -> Mapping[int, Registration]: ...
+    def progress(self, sources: Iterable[Source]) -> Mapping[int, Progress]: ...
+    def repairs(self, sources: Iterable[Source]) -> Mapping[int, Mapping[int, Repair]]: ...
+    def recent_gaps(self, sources: Iterable[Source]) -> Mapping[int, list[tuple[int, int]]]: ...
+    def chunks(self, firsts: Mapping[Source, int]) -> Mapping[int, Mapping[int, Chunk]]: ...
+    def highest_chunks(self, sources: Iterable[Source]) -> Mapping[int, int]: ...
+    def chunk(self, source: Source, first_offset: int) -> StoredChunk: ...
+    def sum_hours(self, source: Source, first: int, end: int) -> None: ...
+    def record_cut(self, source: Source, progress: Progress, vanished_to: int) -> None: ...
+    def take_back(
+        self, source: Source, chunks: range, repairs: Mapping[int, Repair], progress: Progress, now_ms: int
+    ) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Clients:
+    """All that a loop is given. A checkpoint runs beside the loop, so it has a connection to the store of its own."""
+
+    join: Callable[[GroupEvents], GroupConsumer]
+    topics: Topics
+    store: Store
+    checkpoint_store: Store
+    reader: Callable[[], AbstractContextManager[LogReader]]
+    clock: Clock
+    executor: Executor
