@@ -324,6 +324,7 @@ class Loop:
             return
         except StoreWentBack as error:
             logger.error("ClickHouse holds less than it did: counting that again", error=str(error))  # noqa: TRY400
+            self._unsaved = self._unsaved or self._leaving  # then nobody here counts it again
             self._open_again()
             return
         self._failures = 0

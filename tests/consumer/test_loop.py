@@ -1,0 +1,461 @@
+"""The real loop, played in memory: counting, rebalances, outages, lost positions, topics that go, stopping."""
+
+import itertools
+
+import pytest
+
+from orgstats.consumer.counting.rule_history import RuleHistory
+from orgstats.consumer.kafka.errors import Fenced, Unreleased
+from orgstats.errors import Refused, Unavailable
+from tests.sim.store import Fault, Planned
+from tests.sim.world import SimProcess, SimWorld
+
+A, B = ("events", 0), ("events", 1)
+OTHER = ("other", 0)
+FENCED = Fenced("another process uses the same name")
+
+
+@pytest.fixture
+def world() -> SimWorld:
+    """Two partitions with ten records each."""
+    world = SimWorld()
+    world.produce(A)
+    world.produce(B)
+    return world
+
+
+def counted(process: SimProcess) -> None:
+    """Everything is stored and committed, and every cell equals one pass."""
+    process.until(process.world.all_is_counted)
+    assert process.world.store.counts() == process.world.expected()
+
+
+def test_records_are_counted_and_committed(world: SimWorld) -> None:
+    """What comes is stored within a flush, and the commit follows the store."""
+    process = world.process()
+    counted(process)
+    world.produce(A, 5)
+    counted(process)
+    process.stop()
+
+
+def test_a_chunk_that_closes_is_stored_whole(world: SimWorld) -> None:
+    """Records far apart fill several chunks between two checkpoints."""
+    world.produce(A, 40, apart=20_000)
+    process = world.process()
+    counted(process)
+    assert len({row.chunk for row in world.store.final("counts")}) > 5
+
+
+def test_an_idle_partition_tells_that_it_is_complete(world: SimWorld) -> None:
+    """Without a new record the progress is written again, and its time moves on."""
+    process = world.process()
+    counted(process)
+    before = {row.source_id: row.complete_until for row in world.store.final("progress")}
+    process.turn(100)
+    after = {row.source_id: row.complete_until for row in world.store.final("progress")}
+    assert all(after[source] > before[source] for source in before)
+
+
+def test_stopping_stores_and_commits_the_last_records(world: SimWorld) -> None:
+    """The last flush is not waited for by the clock."""
+    process = world.process()
+    counted(process)
+    world.produce(A, 3)
+    process.turn()
+    process.stop()
+    assert world.all_is_counted()
+    assert process.member.closed
+
+
+@pytest.mark.parametrize("stuck", [False, True])
+def test_stopping_with_a_checkpoint_under_way_waits_for_it(world: SimWorld, stuck: bool) -> None:
+    """It is committed once it has ended; one that does not end within the deadline is 69, and nothing is committed."""
+    process = world.process()
+    process.executor.hold = True
+    process.turn(5)
+    process.executor.stuck = stuck
+    if stuck:
+        with pytest.raises(Unavailable, match="stopped before all that was counted was stored"):
+            process.stop()
+        assert not world.kafka.commits
+    else:
+        process.stop()
+        assert world.all_is_counted()
+
+
+@pytest.mark.parametrize("away", ["store", "kafka"])
+def test_stopping_while_nobody_answers_is_69(world: SimWorld, away: str) -> None:
+    """The next consumer counts again what was not stored."""
+    process = world.process()
+    counted(process)
+    world.produce(A, 3)
+    process.turn()
+    if away == "store":
+        world.store.away = True
+    else:
+        process.member.commit_fails = Unavailable("Kafka: no answer")
+    with pytest.raises(Unavailable, match="Nothing is lost"):
+        process.stop()
+    world.store.away = False
+    counted(world.process())
+
+
+# Rebalances
+
+
+@pytest.mark.parametrize("incremental", [False, True])
+def test_partitions_move_to_a_second_member_and_back(incremental: bool) -> None:
+    """What is revoked is stored and committed first, and nothing is counted twice."""
+    world = SimWorld(partitions=4, incremental=incremental)
+    for partition in range(4):
+        world.produce(("events", partition))
+    first = world.process()
+    counted(first)
+    world.produce(A, 5)
+    second = world.process()
+    for _ in range(20):
+        first.turn()
+        second.turn()
+    assert sorted([*first.loop.assigned_tps(), *second.loop.assigned_tps()]) == [("events", n) for n in range(4)]
+    assert len(first.loop.assigned_tps()) == 2
+    world.produce(B, 5)
+    second.until(lambda: world.store.progress().get(B) == world.ends()[B])
+    second.stop()
+    world.produce(B, 5)
+    counted(first)
+
+
+@pytest.mark.parametrize("incremental", [False, True])
+def test_a_rebalance_waits_for_the_checkpoint_under_way(incremental: bool) -> None:
+    """The new owner goes on where the commit is; a flush of what was read meanwhile comes first, too."""
+    world = SimWorld(incremental=incremental)
+    world.produce(A)
+    world.produce(B)
+    first = world.process()
+    first.executor.hold = True
+    first.turn(5)
+    world.produce(A, 5)
+    first.turn()
+    second = world.process()
+    first.turn()
+    first.executor.hold = False
+    assert world.store.counts() == world.expected()
+    for _ in range(30):
+        first.turn()
+        second.turn()
+    assert world.all_is_counted()
+
+
+def test_a_zombie_changes_no_count(world: SimWorld) -> None:
+    """It learns late that it lost its partitions, and what it stores meanwhile has older versions."""
+    zombie = world.process()
+    counted(zombie)
+    zombie.executor.hold = True
+    world.produce(A, 5)
+    zombie.until(lambda: zombie.loop.positions()[A].next_offset == 10 and zombie.world.ends()[A] == 15)
+    zombie.turn(15)
+    world.group.expel(zombie.member)
+    heir = world.process()
+    world.produce(A, 5)
+    counted(heir)
+    zombie.executor.run()
+    zombie.executor.hold = False
+    for _ in range(30):
+        zombie.turn()
+        heir.turn()
+    assert world.all_is_counted()
+    assert world.store.counts() == world.expected()
+
+
+# Outages
+
+
+@pytest.mark.parametrize("table", ["counts", "project_counts", "hour_counts", "progress"])
+@pytest.mark.parametrize("fault", ["refused", "torn", "lost answer"])
+def test_an_insert_that_fails_is_made_good_by_the_next_checkpoint(world: SimWorld, table: str, fault: Fault) -> None:
+    """Whatever part of a flush arrived."""
+    world.store.faults.append(Planned(table, fault))
+    process = world.process()
+    counted(process)
+    assert not world.store.faults
+    assert sum(row.accepted for row in world.store.final("hour_counts")) == sum(
+        quantity for (_, _, outcome), quantity in world.expected().items() if outcome == 0
+    )
+
+
+def test_while_the_store_is_away_nothing_is_read_and_the_tries_become_rarer(world: SimWorld) -> None:
+    """Reading pauses at the first failure, and goes on once a checkpoint is stored."""
+    process = world.process()
+    counted(process)
+    tried: list[float] = []
+    world.store.away = True
+    process.executor.hold = True
+    world.produce(A, 5)
+    begin = world.clock.monotonic()
+    while world.clock.monotonic() < begin + 120:
+        process.turn()
+        if process.executor.begun:
+            tried.append(world.clock.monotonic())
+            process.executor.run()
+    waited = [later - earlier for earlier, later in itertools.pairwise(tried)]
+    assert waited == sorted(waited)
+    assert waited[0] < 1 < 25 < waited[-1] < 31
+    assert process.member.paused == {A, B}
+    world.produce(B, 5)
+    process.turn(3)
+    assert process.member.positions[B] == 10
+    world.store.away, process.executor.hold = False, False
+    counted(process)
+    assert not process.member.paused
+
+
+def test_kafka_away_at_a_checkpoint_stores_nothing_until_it_is_back(world: SimWorld) -> None:
+    """Whether the topics are the same could not be asked."""
+    process = world.process()
+    counted(process)
+    world.kafka.away = Unavailable("Kafka: no answer")
+    world.produce(A, 5)
+    process.turn(50)
+    assert world.store.progress()[A] == 10
+    world.kafka.away = None
+    counted(process)
+
+
+def test_a_store_that_went_back_is_counted_again(world: SimWorld) -> None:
+    """Restored from a backup under the running consumer."""
+    process = world.process()
+    counted(process)
+    backup = {table: list(rows) for table, rows in world.store.rows.items()}
+    world.produce(A, 5)
+    counted(process)
+    world.store.rows = backup
+    world.produce(A, 5)
+    counted(process)
+
+
+def test_a_store_that_went_back_while_stopping_is_69(world: SimWorld) -> None:
+    """What was counted is not stored, which whoever stopped it has to know."""
+    process = world.process()
+    counted(process)
+    backup = {table: list(rows) for table, rows in world.store.rows.items()}
+    world.produce(A, 5)
+    counted(process)
+    world.store.rows = backup
+    world.produce(A, 5)
+    process.turn()
+    with pytest.raises(Unavailable, match="stopped before all that was counted was stored"):
+        process.stop()
+    counted(world.process())
+
+
+# Positions, topics
+
+
+@pytest.mark.parametrize("incremental", [False, True])
+def test_a_lost_position_is_looked_at_anew_after_storing_what_is_counted(incremental: bool) -> None:
+    """Retention took what comes next: the offsets are listed, and counting goes on behind them."""
+    world = SimWorld(incremental=incremental)
+    world.produce(A)
+    world.produce(B)
+    process = world.process()
+    counted(process)
+    world.produce(A, 10)
+    world.kafka.retain(A, 15)
+    process.until(lambda: world.store.progress()[A] == 20)
+    assert [(row.from_offset, row.to_offset) for row in world.store.final("gaps")] == [(10, 15)]
+    world.produce(B, 5)
+    process.until(world.all_is_counted)
+
+
+def test_a_log_that_was_cut_back_is_counted_as_it_is_now(world: SimWorld) -> None:
+    """What vanished is taken back, and what came instead is counted."""
+    process = world.process()
+    counted(process)
+    world.kafka.cut_back(A, 6)
+    process.until(lambda: world.store.progress()[A] == 6)
+    world.produce(A, 3)
+    counted(process)
+
+
+def test_a_partition_that_comes_while_others_drain_is_read(world: SimWorld) -> None:
+    """Its position was lost while a new partition is being assigned: all of them are read in the end."""
+    world = SimWorld(incremental=True, partitions=2)
+    world.produce(A)
+    process = world.process()
+    counted(process)
+    process.executor.hold = True
+    world.produce(A, 10)
+    process.turn(2)
+    world.kafka.retain(A, 20)
+    world.kafka.log(A).end = 30
+    log = world.kafka.topics["events"][1]
+    log.append(type(log[0])())
+    world.group.rebalance()
+    world.produce(("events", 2), 5)
+    process.turn(5)
+    process.executor.hold = False
+    process.until(lambda: world.store.progress().get(("events", 2)) == 5)
+    process.until(lambda: process.member.positions.keys() == {A, B, ("events", 2)})
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["deleted", "made-again"])
+@pytest.mark.parametrize("incremental", [False, True])
+def test_of_two_topics_one_goes_and_the_other_is_counted_on(again: bool, incremental: bool) -> None:
+    """The loop tells so at its end, which is 78."""
+    world = SimWorld("events", "other", partitions=1, incremental=incremental)
+    world.produce(A)
+    world.produce(OTHER)
+    process = world.process()
+    counted(process)
+    counted_before = world.expected("other")
+    world.kafka.delete("other")
+    if again:
+        world.kafka.create("other", 1)
+        world.produce(OTHER)
+    process.turn(80)
+    world.produce(A, 5)
+    process.until(lambda: world.store.progress().get(A) == 15)
+    assert world.store.counts() == world.expected("events") + counted_before
+    with pytest.raises(Refused, match="other"):
+        process.stop()
+
+
+def test_the_only_topic_gone_ends_the_loop(world: SimWorld) -> None:
+    """There is nothing that could be counted on."""
+    process = world.process()
+    counted(process)
+    world.kafka.delete("events")
+    world.kafka.create("events", 2)
+    with pytest.raises(Refused, match="made again"):
+        process.run(60)
+
+
+def test_a_topic_that_goes_while_others_drain_stops_no_reading() -> None:
+    """Of two topics one is deleted just when the other one's position is lost."""
+    world = SimWorld("events", "other", partitions=1)
+    world.produce(A)
+    world.produce(OTHER)
+    process = world.process()
+    counted(process)
+    process.executor.hold = True
+    world.produce(A, 10)
+    process.until(lambda: process.executor.begun)
+    world.kafka.retain(A, 20)
+    world.kafka.log(A).end = 30
+    process.turn(2)
+    world.kafka.delete("other")
+    process.executor.hold = False
+    process.executor.run()
+    process.until(lambda: world.store.progress()[A] == 30)
+    world.kafka.log(A).records.clear()
+    world.produce(A, 5)
+    process.until(lambda: world.store.progress()[A] == 35)
+
+
+# Rules, dead letters, names
+
+
+def test_a_batch_read_with_stale_rules_is_read_again(world: SimWorld) -> None:
+    """The process was stopped for a while: nothing is classified by a copy of the rules that is too old."""
+    process = world.process()
+    counted(process)
+    world.produce(A, 5)
+    world.store.away = True
+    world.clock.sleep(60)
+    process.turn(3)
+    assert process.loop.positions()[A].next_offset == 10
+    world.store.away = False
+    counted(process)
+
+
+def test_a_new_edition_of_the_rules_counts_the_open_chunks_again(world: SimWorld) -> None:
+    """With the same answer the same cells come out, in the next revision."""
+    process = world.process()
+    counted(process)
+    world.store.rules = RuleHistory((), ("0", "1-voided"))
+    process.until(lambda: {row.revision for row in world.store.final("repairs")} == {1})
+    counted(process)
+
+
+def test_a_halted_partition_stands_and_the_others_are_counted(world: SimWorld) -> None:
+    """So many records in a row could not be decoded; what came before is stored, and the end is 78."""
+    process = world.process(dead_letter_run=3)
+    counted(process)
+    world.kafka.produce(A, b"{", b"{", b"{")
+    process.until(lambda: world.store.progress() == {A: 13, B: 10})
+    world.produce(A, 5)
+    world.produce(B, 5)
+    process.until(lambda: world.store.progress() == {A: 13, B: 15})
+    process.turn(30)
+    assert world.store.progress() == {A: 13, B: 15}
+    assert len(list(world.store.final("dead_letters"))) == 3
+    with pytest.raises(Refused, match="could not be decoded"):
+        process.stop()
+
+
+def test_a_member_that_is_fenced_joins_again_once(world: SimWorld) -> None:
+    """A broker that restarted may have forgotten it; fenced again soon, it has a namesake, and ends."""
+    process = world.process()
+    counted(process)
+    process.member.fenced = FENCED
+    process.turn()
+    assert len(process.members) == 2
+    world.produce(A, 5)
+    counted(process)
+    process.member.fenced = FENCED
+    with pytest.raises(Fenced):
+        process.run(60)
+
+
+def test_fenced_again_much_later_it_joins_again(world: SimWorld) -> None:
+    """Two restarts of a broker are no namesake."""
+    process = world.process()
+    for members in (2, 3):
+        counted(process)
+        process.member.fenced = FENCED
+        process.turn()
+        assert len(process.members) == members
+        world.clock.sleep(120)
+        world.produce(A, 5)
+    counted(process)
+
+
+@pytest.mark.parametrize(("seconds", "ends"), [(45, False), (300, True)])
+def test_a_name_that_is_not_released_is_waited_for(world: SimWorld, seconds: float, ends: bool) -> None:
+    """A member that was killed keeps it for a session; for longer there is a namesake."""
+    process = world.process()
+    counted(process)
+    free = world.clock.monotonic() + seconds
+
+    def wait_until_free() -> None:
+        while world.clock.monotonic() < free:
+            process.member.fenced = Unreleased("taken")
+            process.turn()
+
+    if ends:
+        with pytest.raises(Unreleased):
+            wait_until_free()
+    else:
+        wait_until_free()
+        world.produce(A, 5)
+        counted(process)
+
+
+def test_a_spare_member_waits_and_takes_over(world: SimWorld) -> None:
+    """More members than partitions: one has nothing, until another one leaves."""
+    processes = [world.process() for _ in range(3)]
+
+    def turns(many: int) -> None:
+        for _ in range(many):
+            for process in processes:
+                process.turn()
+
+    turns(20)
+    assert sorted(len(process.loop.assigned_tps()) for process in processes) == [0, 1, 1]
+    processes.pop(0).stop()
+    world.produce(A, 5)
+    world.produce(B, 5)
+    turns(40)
+    assert world.all_is_counted()
+    assert world.store.counts() == world.expected()
