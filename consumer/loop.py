@@ -1,8 +1,6 @@
 """The chain, in one place: poll → decode → classify → count → flush → commit, commit last."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass
 from threading import Event
 from typing import Final, cast
 
@@ -26,17 +24,15 @@ from orgstats.consumer.counting.fingerprint import fingerprint_of
 from orgstats.consumer.counting.partition import LogChanged, Partition
 from orgstats.consumer.counting.rule_history import RuleHistory
 from orgstats.consumer.health import HEALTH
+from orgstats.consumer.in_flight import CheckpointState, CheckpointTurns
 from orgstats.consumer.kafka.errors import Fenced, Unreleased
 from orgstats.consumer.kafka.group import ReadBatch, TopicPartition
+from orgstats.consumer.pauses import PauseReason, Pauses
+from orgstats.consumer.rules_copy import RulesCopy
 from orgstats.consumer.settings import ConsumerSettings
-from orgstats.consumer.store.rules import STALE_SECONDS
 from orgstats.errors import OrgstatsError, Refused, Unavailable
 from orgstats.failpoints import failpoint
 
-HEARTBEAT_SECONDS: Final = 5.0
-"""A source without new records still tells this often up to when it is complete."""
-RULES_SECONDS: Final = 10.0
-MOST_BACKOFF_SECONDS: Final = 30.0
 FINISH_AGAIN_SECONDS: Final = 0.25
 """Between two tries to store the last of a partition that is taken away."""
 MOST_UNSTORED_CELLS: Final = 1_000_000
@@ -54,26 +50,6 @@ FENCED_AGAIN_SECONDS: Final = 60.0
 logger = structlog.get_logger("orgstats.consumer")
 
 
-@dataclass(slots=True)
-class Timers:
-    """When each periodic thing is due, monotonic seconds."""
-
-    flush: float = 0.0
-    heartbeat: float = 0.0
-    open: float = 0.0
-    rules: float = 0.0
-    rules_read: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class InFlightCheckpoint:
-    """A checkpoint under way, and what it stores."""
-
-    future: Future[Mapping[TopicPartition, Position]]
-    work: list[CheckpointItem]
-    fingerprint: str
-
-
 class Loop:
     """Counts the partitions that the group assigns, until `stopping` is set.
 
@@ -88,10 +64,8 @@ class Loop:
         self._partitions: dict[TopicPartition, OpenPartition] = {}
         self._positions: dict[TopicPartition, Position] = {}
         self._unopened: list[TopicPartition] = []
-        self._pause_reasons: set[str] = set()
-        self._timer = Timers(rules_read=self._clock.monotonic())
-        self._flight: InFlightCheckpoint | None = None
-        self._failures = 0
+        self._pauses = Pauses()
+        self._open_at = 0.0
         self._stopping = stopping
         self._leaving = False  # the last commit before partitions go has to be waited for
         self._reopening = False  # nothing is read until what was counted is stored; see `_lose_position`
@@ -103,10 +77,12 @@ class Loop:
         self._gone: dict[str, str] = {}  # topics that are not counted any more, and why
         self._fenced = -FENCED_AGAIN_SECONDS
         self._unreleased = 0.0
-        self._counting = self._count_by(self._store.rule_history())
+        self._rules = RulesCopy(clients.store, clients.clock)
+        self._counting = self._count_by(self._rules.history)
         self._log = self._join()
-        self._checkpoints = Checkpoints(self._topics, clients.checkpoint_store, self._clock)
-        self._executor = clients.executor
+        self._checkpoints = CheckpointTurns(
+            Checkpoints(self._topics, clients.checkpoint_store, self._clock), clients.executor, settings.flush_seconds
+        )
 
     def assigned_tps(self) -> set[TopicPartition]:
         """What is being counted now; may be asked on any thread."""
@@ -136,7 +112,7 @@ class Loop:
             try:
                 self._log.close()
             finally:
-                self._executor.shutdown(wait=not self._broken)
+                self._clients.executor.shutdown(wait=not self._broken)
         if halted or self._gone:
             raise Refused("\n".join([*halted, *self._gone.values()]))
         if self._unsaved or self._unstored(self._partitions):
@@ -185,8 +161,9 @@ class Loop:
     def _step(self, now: float) -> None:
         HEALTH.turned()
         batch = self._log.read(self._settings.batch_size, 0.1)
-        if batch.runs and self._rules_are_stale():
-            self._pause_for("rules", on=True)
+        if batch.runs and self._rules.stale:
+            self._rules.hurry()
+            self._pause_for(PauseReason.RULES, on=True)
             self._open_again()  # this batch could be classified wrongly: it is read again once the rules are known
         else:
             self._count(batch)
@@ -197,9 +174,9 @@ class Loop:
             self._lose_position()
         self._settle(now)
         self._begin_checkpoint(now)
-        self._refresh_rules(now)
+        self._refresh_rules()
         self._open(now)
-        self._pause_for("unstored", self._too_much_is_unstored())
+        self._pause_for(PauseReason.UNSTORED, on=self._too_much_is_unstored())
 
     def _count(self, batch: ReadBatch) -> None:
         for tp, run in batch.runs:
@@ -240,7 +217,7 @@ class Loop:
         self._log.pause([tp])
 
     def _pause_or_resume(self) -> None:
-        if self._pause_reasons:
+        if self._pauses:
             self._log.pause(self._partitions)
         else:
             self._log.resume([tp for tp, opened in self._partitions.items() if not opened.partition.halted])
@@ -256,21 +233,15 @@ class Loop:
     # Checkpoints
 
     def _begin_checkpoint(self, now: float) -> None:
-        if self._flight is not None or now < self._timer.flush:
+        if not self._checkpoints.due(now):
             return
-        idle = now >= self._timer.heartbeat
         try:
-            work = self._work(idle=idle)
+            work = self._work(idle=self._checkpoints.heartbeat_due(now))
         except Unavailable as error:
             self._try_later(now, error)
             return
         if work:
-            self._timer.heartbeat = now + HEARTBEAT_SECONDS if idle else self._timer.heartbeat
-            self._timer.flush = now + self._settings.flush_seconds
-            fingerprint = self._counting.fingerprint
-            self._flight = InFlightCheckpoint(
-                self._executor.submit(lambda: self._checkpoints.run(work, fingerprint)), work, fingerprint
-            )
+            self._checkpoints.begin(work, self._counting.fingerprint, now)
 
     def _work(self, *, idle: bool) -> list[CheckpointItem]:
         """What there is to store, of the partitions that may be stored; zeroes stale cells on the way."""
@@ -308,9 +279,9 @@ class Loop:
 
     def _settle(self, now: float) -> None:
         """Commit a checkpoint that is stored, or make its changes changes again."""
-        if self._flight is None or not self._flight.future.done():
+        flight = self._checkpoints.take_ended()
+        if flight is None:
             return
-        flight, self._flight = self._flight, None
         try:
             positions = flight.future.result()
         except (Unavailable, TopicsGone) as error:
@@ -327,9 +298,9 @@ class Loop:
             self._unsaved = self._unsaved or self._leaving  # then nobody here counts it again
             self._open_again()
             return
-        self._failures = 0
+        self._checkpoints.answered()
         HEALTH.counts()
-        self._pause_for("not stored", on=False)
+        self._pause_for(PauseReason.NOT_STORED, on=False)
         still_ours = [one for one in flight.work if one.tp in self._partitions]
         for one in still_ours:
             self._partitions[one.tp].partition.stored(one.changes)
@@ -354,12 +325,8 @@ class Loop:
             logger.warning("stored, but not committed", error=str(error))
 
     def _try_later(self, now: float, error: Unavailable) -> None:
-        self._failures += 1
-        wait_seconds = min(MOST_BACKOFF_SECONDS, 0.25 * 2**self._failures)
-        self._timer.flush = now + wait_seconds
-        metrics.flush_failures.inc()
-        logger.warning("not stored, trying again", error=str(error), failures=self._failures, wait_seconds=wait_seconds)
-        self._pause_for("not stored", on=True)
+        self._checkpoints.failed(now, error)
+        self._pause_for(PauseReason.NOT_STORED, on=True)
 
     # Assignment
 
@@ -367,7 +334,7 @@ class Loop:
         """These come to what is counted already; with the eager protocols that is nothing."""
         metrics.rebalances.labels("assigned").inc()
         self._unopened += [tp for tp in tps if tp[0] not in self._gone]
-        self._timer.open = 0.0
+        self._open_at = 0.0
         if not tps:
             HEALTH.counts()  # a spare one: there is nothing that it could store
 
@@ -388,16 +355,16 @@ class Loop:
         self._leaving, self._unsaved = True, False
         self._wait(deadline)
         tried = False
-        while self._flight is None and (self._unstored(tps) or not tried) and self._clock.monotonic() < deadline:
-            if self._failures:
+        while not self._in_flight() and (self._unstored(tps) or not tried) and self._clock.monotonic() < deadline:
+            if self._checkpoints.state is CheckpointState.BACKING_OFF:
                 if not self._stopping.is_set():
                     break  # the others wait for these partitions
                 self._clock.sleep(FINISH_AGAIN_SECONDS)
             tried = True
-            self._timer.flush = self._timer.heartbeat = 0.0
+            self._checkpoints.hurry()
             self._begin_checkpoint(self._clock.monotonic())
             self._wait(deadline)
-        if self._flight is not None or self._unstored(tps):
+        if self._in_flight() or self._unstored(tps):
             self._unsaved = True
             logger.warning("revoked before all was stored: the next owner counts it")
         self._leaving = False
@@ -405,9 +372,12 @@ class Loop:
     def _unstored(self, tps: Iterable[TopicPartition]) -> bool:
         return not all(_is_stored(self._partitions[tp]) for tp in tps if tp in self._partitions)
 
+    def _in_flight(self) -> bool:
+        return self._checkpoints.state is CheckpointState.IN_FLIGHT
+
     def _wait(self, deadline: float) -> None:
-        if self._flight is not None:
-            self._executor.wait(self._flight.future, max(0.0, deadline - self._clock.monotonic()))
+        if self._in_flight():
+            self._checkpoints.wait(deadline - self._clock.monotonic())
             self._settle(self._clock.monotonic())
 
     def _lost(self, tps: list[TopicPartition]) -> None:
@@ -425,9 +395,9 @@ class Loop:
         self._unopened = [tp for tp in self._unopened if tp not in dropped]
         self._reopening = self._reopening and bool(self._partitions)
         if not self._partitions:
-            self._pause_for("not stored", on=False)  # it is the next owner's trouble now
+            self._pause_for(PauseReason.NOT_STORED, on=False)  # it is the next owner's trouble now
         if not self._unopened:
-            self._pause_for("not opened", on=False)
+            self._pause_for(PauseReason.NOT_OPENED, on=False)
         metrics.forget(dropped)
         metrics.assigned_partitions.set(len(self._partitions))
 
@@ -463,30 +433,30 @@ class Loop:
         self._unopened += self._partitions
         self._partitions.clear()
         self._reopening = False
-        self._timer.open = 0.0
+        self._open_at = 0.0
 
     def _open(self, now: float) -> None:
-        if self._flight is None and self._reopening and all(map(_is_stored, self._partitions.values())):
+        if not self._in_flight() and self._reopening and all(map(_is_stored, self._partitions.values())):
             self._open_again()
-        if not self._unopened or self._flight is not None or now < self._timer.open:
+        if not self._unopened or self._in_flight() or now < self._open_at:
             return
         try:
             opened = open_partitions(
                 self._unopened, self._log, self._topics, self._store, self._counting, self._suspects
             )
         except Unavailable as error:
-            self._timer.open = now + 1.0
-            self._pause_for("not opened", on=True)
+            self._open_at = now + 1.0
+            self._pause_for(PauseReason.NOT_OPENED, on=True)
             logger.warning("cannot open the partitions yet", error=str(error))
             return
         self._partitions |= opened
         self._unopened = [tp for tp in self._unopened if tp not in opened]
-        self._timer.heartbeat = 0.0  # also tells of partitions without a record that they are complete
-        self._failures = 0  # ClickHouse has just answered; and what is quiet has to be read before it can be stored
-        self._pause_for("not stored", on=False)
-        self._pause_for("not opened", on=False)
+        self._checkpoints.tell_all()  # also that partitions without a record are complete
+        self._checkpoints.answered()  # and what is catching up has to be read before it can be stored
+        self._pause_for(PauseReason.NOT_STORED, on=False)
+        self._pause_for(PauseReason.NOT_OPENED, on=False)
         if self._unopened:
-            self._timer.open = now + 1.0
+            self._open_at = now + 1.0
             logger.warning("topics do not exist (yet)", topics=sorted({topic for topic, _ in self._unopened}))
         metrics.assigned_partitions.set(len(self._partitions))
         self._suspects -= opened.keys()
@@ -504,56 +474,25 @@ class Loop:
                 gone[topic] = another_topic(topic, before, one.assigned.uuid)
         return gone
 
-    # Holding and rules
+    # Pauses and rules
 
-    def _pause_for(self, why: str, on: bool) -> None:
-        """Pause reading while there is a reason to; the group membership is kept by going on to poll."""
-        before = bool(self._pause_reasons)
-        (self._pause_reasons.add if on else self._pause_reasons.discard)(why)
-        if bool(self._pause_reasons) == before:
-            return
-        if self._partitions:
+    def _pause_for(self, why: PauseReason, *, on: bool) -> None:
+        if self._pauses.set(why, on=on) and self._partitions:
             self._pause_or_resume()
-        metrics.paused.set(bool(self._pause_reasons))
-        logger.info("paused" if self._pause_reasons else "resumed", why=sorted(self._pause_reasons) or why)
 
-    def _rules_are_stale(self) -> bool:
-        """Asked between reading a batch and classifying it: the process may have been stopped for a while."""
-        stale = self._clock.monotonic() > self._timer.rules_read + STALE_SECONDS
-        if stale:
-            self._timer.rules = 0.0
-        return stale
-
-    def _refresh_rules(self, now: float) -> None:
-        if now < self._timer.rules:
+    def _refresh_rules(self) -> None:
+        classified_ms = max((opened.partition.kafka_timestamp_ms for opened in self._partitions.values()), default=-1)
+        history = self._rules.refresh(classified_ms)
+        if history is None:
+            if self._rules.stale:
+                self._pause_for(PauseReason.RULES, on=True)
             return
-        now = self._clock.monotonic()
-        self._timer.rules = now + RULES_SECONDS
-        try:
-            history = self._store.rule_history()
-        except Unavailable as error:
-            self._timer.rules = now + 1.0
-            logger.warning("cannot read the rules", error=str(error))
-            self._pause_for("rules", on=now > self._timer.rules_read + STALE_SECONDS)
-            return
-        self._timer.rules_read = now
-        metrics.rules_read_timestamp_seconds.set(self._clock.epoch_ms() / 1000)
-        self._pause_for("rules", on=False)
-        self._tell_late(history)
+        self._pause_for(PauseReason.RULES, on=False)
         if history.edition != self._counting.batch.rules.edition:
             logger.warning("a new edition of the rules: counting the open chunks again", edition=history.edition)
             self._counting = self._count_by(history)
             self._open_again()
         self._counting.batch.rules = history
-
-    def _tell_late(self, history: RuleHistory) -> None:
-        """Say of an entry that was not known when records of its time were classified: another pass would differ."""
-        classified_ms = max((opened.partition.kafka_timestamp_ms for opened in self._partitions.values()), default=-1)
-        for entry in history.missed_by(self._counting.batch.rules, classified_ms):
-            logger.error(
-                "rules became known after records of their time were classified: void them and publish them again",
-                version=entry.version,
-            )
 
     def _count_by(self, history: RuleHistory) -> CountingOptions:
         settings = self._settings

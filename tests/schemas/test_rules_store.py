@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orgstats.clickhouse.connect import INSERT_SETTINGS, TIMEOUT_SECONDS, connect
-from orgstats.consumer.loop import RULES_SECONDS
+from orgstats.consumer.rules_copy import RULES_SECONDS
 from orgstats.consumer.store import rules as rules_store
 from orgstats.consumer.store.rules import (
     CLOCK_SECONDS,

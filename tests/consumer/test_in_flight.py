@@ -1,0 +1,84 @@
+"""The checkpoint under way: idle, in flight, backing off."""
+
+import pytest
+
+from orgstats.consumer.checkpoint import Checkpoints
+from orgstats.consumer.in_flight import HEARTBEAT_SECONDS, MOST_BACKOFF_SECONDS, CheckpointTurns
+from orgstats.errors import Unavailable
+from tests.sim.kafka import SimKafka, SimTopics
+from tests.sim.store import SimClickHouse, SimStore
+from tests.sim.time import SimClock, SimExecutor
+
+AWAY = Unavailable("no answer")
+
+
+@pytest.fixture
+def executor() -> SimExecutor:
+    """One that waits until it is told."""
+    executor = SimExecutor(SimClock())
+    executor.hold = True
+    return executor
+
+
+@pytest.fixture
+def turns(executor: SimExecutor) -> CheckpointTurns:
+    """A checkpoint each second."""
+    clock = SimClock()
+    checkpoints = Checkpoints(SimTopics(SimKafka(clock)), SimStore(SimClickHouse(clock)), clock)
+    return CheckpointTurns(checkpoints, executor, 1.0)
+
+
+def test_the_next_one_begins_after_the_flush_time_and_the_end_of_the_last(
+    turns: CheckpointTurns, executor: SimExecutor
+) -> None:
+    """Both: there is at most one, and not more than one each second."""
+    assert turns.due(0.0)
+    turns.begin([], "fingerprint", 0.0)
+    assert turns.state.name == "IN_FLIGHT"
+    assert not turns.due(5.0)
+    assert turns.take_ended() is None
+    executor.run()
+    flight = turns.take_ended()
+    assert flight is not None
+    assert (flight.work, flight.fingerprint) == ([], "fingerprint")
+    assert turns.state.name == "IDLE"
+    assert not turns.due(0.9)
+    assert turns.due(1.0)
+
+
+def test_failures_in_a_row_wait_twice_as_long_each_up_to_a_most(turns: CheckpointTurns) -> None:
+    """Half a second, one, two … 30; an answer ends it."""
+    waited = []
+    for _ in range(9):
+        turns.failed(0.0, AWAY)
+        assert turns.state.name == "BACKING_OFF"
+        waited.append(next(half / 2 for half in range(200) if turns.due(half / 2)))
+    assert waited == [0.5, 1, 2, 4, 8, 16, *[MOST_BACKOFF_SECONDS] * 3]
+    turns.answered()
+    assert turns.state.name == "IDLE"
+    turns.failed(0.0, AWAY)
+    assert turns.due(0.5)
+
+
+def test_who_leaves_does_not_wait(turns: CheckpointTurns) -> None:
+    """Neither for the flush time nor for the back-off, and tells of every partition."""
+    turns.begin([], "fingerprint", 0.0)
+    turns.wait(1.0)
+    turns.take_ended()
+    turns.failed(0.0, AWAY)
+    assert not turns.heartbeat_due(0.0)
+    turns.hurry()
+    assert turns.due(0.0)
+    assert turns.heartbeat_due(0.0)
+
+
+def test_a_heartbeat_is_due_every_few_seconds_and_when_asked_for(turns: CheckpointTurns, executor: SimExecutor) -> None:
+    """A checkpoint in between does not move it."""
+    turns.begin([], "", 0.0)
+    executor.run()
+    turns.take_ended()
+    turns.begin([], "", 2.0)
+    assert not turns.heartbeat_due(HEARTBEAT_SECONDS - 0.1)
+    assert turns.heartbeat_due(HEARTBEAT_SECONDS)
+    turns.tell_all()
+    assert turns.heartbeat_due(2.0)
