@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import structlog
-from fastapi import FastAPI
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request as HttpRequest
 from starlette.responses import HTMLResponse, JSONResponse, Response
@@ -24,7 +24,7 @@ from orgstats.query.docs import page
 from orgstats.query.endpoint import GATEWAY_HEADER, AccessLogEntry, Request, StatsEndpoint
 from orgstats.query.http import Answer, failure
 from orgstats.query.limits import RateLimit
-from orgstats.query.openapi import document
+from orgstats.query.openapi import PARAMETERS, ROUTES, document
 from orgstats.query.reader import Reader
 from orgstats.query.settings import QuerySettings
 
@@ -32,13 +32,7 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-ROUTES: Final = {
-    "organization": "/api/0/organizations/{organization}/stats",
-    "project": "/api/0/projects/{organization}/{project}/stats",
-}
-
 _HEADERS: Final = {name.encode() for name in ("authorization", "if-none-match", "accept-encoding", GATEWAY_HEADER)}
-_SHOWN_PARAMETERS: Final = {"stat", "since", "until", "statsPeriod", "resolution", "group", "id", "projectID"}
 _ANY_TOKEN: Final = re.compile(TOKEN_PREFIX + r"[A-Za-z0-9_-]+")
 
 logger = structlog.get_logger("orgstats.query")
@@ -55,7 +49,7 @@ class Health:
         self.draining = True
 
 
-def create_app(settings: QuerySettings, *, health: Health | None = None) -> FastAPI:
+def create_app(settings: QuerySettings, *, health: Health | None = None) -> Starlette:
     """The whole application over the ClickHouse of `settings`; nothing is connected before the first request."""
     health = health or Health()
     database = Database(
@@ -81,20 +75,14 @@ def create_app(settings: QuerySettings, *, health: Health | None = None) -> Fast
     )
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
         reader.close()
 
-    app = FastAPI(
-        openapi_url=None,
-        docs_url=None,
-        redoc_url=None,
-        lifespan=lifespan,
-        redirect_slashes=False,
-        exception_handlers={HTTPException: _refused, Exception: _failed},
-    )
+    app = Starlette(lifespan=lifespan, exception_handlers={HTTPException: _refused, Exception: _failed})
+    app.router.redirect_slashes = False
     for route, path in ROUTES.items():
-        for spelling in (path + "/", path, path + "//"):
+        for spelling in (path, path.removesuffix("/"), path + "/"):
             app.add_route(spelling, StatsRoute(endpoint, route))  # type: ignore[arg-type]  # an ASGI application
     _add_health(app, reader, health)
     _add_documents(app)
@@ -135,8 +123,8 @@ def _request(scope: Scope) -> Request:
     headers = {name.decode(): value.decode("latin-1") for name, value in scope["headers"] if name in _HEADERS}
     return Request(
         method=scope["method"],
-        organization=scope["path_params"]["organization"],
-        project=scope["path_params"].get("project"),
+        organization=scope["path_params"]["organization_slug"],
+        project=scope["path_params"].get("project_slug"),
         query_string=scope["query_string"].decode("latin-1"),
         headers=headers,
     )
@@ -144,7 +132,7 @@ def _request(scope: Scope) -> Request:
 
 def _log(scope: Scope, answer: Answer, seen: AccessLogEntry, seconds: float) -> None:
     parameters = scope["query_string"].decode("latin-1").split("&")
-    shown = [parameter for parameter in parameters if parameter.partition("=")[0] in _SHOWN_PARAMETERS]
+    shown = [parameter for parameter in parameters if parameter.partition("=")[0] in PARAMETERS]
     client = scope.get("client")
     log = logger.warning if seen.error else logger.info
     log(
@@ -173,7 +161,7 @@ def _masked(text: str) -> str:
     return _ANY_TOKEN.sub(f"{TOKEN_PREFIX}…", text)
 
 
-def _add_health(app: FastAPI, reader: Reader, health: Health) -> None:
+def _add_health(app: Starlette, reader: Reader, health: Health) -> None:
     async def live(_: HttpRequest) -> Response:
         return JSONResponse({"status": "ok"})
 
@@ -208,7 +196,7 @@ def _error(status: int, detail: str, headers: dict[str, str]) -> Response:
     return JSONResponse({"detail": detail}, status, {**told, **headers})
 
 
-def _add_documents(app: FastAPI) -> None:
+def _add_documents(app: Starlette) -> None:
     described = document()
     text, html = json.dumps(described, indent=2), page(described)
     app.add_route("/openapi.json", lambda _: Response(text, media_type="application/json"))

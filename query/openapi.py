@@ -1,4 +1,8 @@
-"""The OpenAPI description of everything the process answers, with examples."""
+"""The one description of what the process answers, in OpenAPI: routes, parameters, statuses, examples.
+
+Written by hand, because the texts of the contract are exact: what typed models could derive are the few schemas at
+its end, and not the order of faults, the headers, or an answer that is no object.
+"""
 
 from typing import Any, Final
 
@@ -10,8 +14,11 @@ from orgstats.schemas.outcomes import STATS
 
 Json = dict[str, Any]
 
-ORGANIZATION_STATS: Final = "/api/0/organizations/{organization_slug}/stats/"
-PROJECT_STATS: Final = "/api/0/projects/{organization_slug}/{project_slug}/stats/"
+ROUTES: Final = {
+    "organization": "/api/0/organizations/{organization_slug}/stats/",
+    "project": "/api/0/projects/{organization_slug}/{project_slug}/stats/",
+}
+"""Paths of the stats endpoints, by their names in metrics."""
 
 _EXAMPLE: Final = [[1584824400.0, 6090], [1584828000.0, 6096], [1584831600.0, 5775]]
 
@@ -62,10 +69,10 @@ def document() -> Json:
             "description": "How many events an organization had, per 10 seconds, hour or day.",
         },
         "paths": {
-            ORGANIZATION_STATS: _stats(
+            ROUTES["organization"]: _stats(
                 "Event counts of an organization", [_path("organization_slug"), *_window(), *_selection()]
             ),
-            PROJECT_STATS: _stats(
+            ROUTES["project"]: _stats(
                 "Event counts of a project", [_path("organization_slug"), _path("project_slug"), *_window()]
             ),
             "/healthz/live": _plain("Whether the process serves", "application/json"),
@@ -186,3 +193,7 @@ def _plain(summary: str, media_type: str, *other_statuses: str) -> Json:
     responses: Json = {"200": {"description": summary, "content": {media_type: {}}}}
     responses |= {status: {"description": "not now"} for status in other_statuses}
     return {"get": {"summary": summary, "security": [], "responses": responses}}
+
+
+PARAMETERS: Final = frozenset(parameter["name"] for parameter in (*_window(), *_selection()))
+"""Names of all query parameters."""

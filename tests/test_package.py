@@ -48,7 +48,7 @@ def test_the_version_is_printed() -> None:
     [
         ("typer", ["--help"], "cli"),
         ("confluent_kafka", ["lag"], "consumer"),
-        ("fastapi", ["serve"], "api"),
+        ("starlette", ["serve"], "api"),
         ("chdb", ["up"], "local"),
     ],
 )

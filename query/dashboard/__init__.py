@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from fastapi import FastAPI
+from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -43,7 +43,7 @@ class Content(NamedTuple):
     etag: str
 
 
-def add_dashboard(app: FastAPI) -> None:
+def add_dashboard(app: Starlette) -> None:
     """Serve the page at `/` and its files under `/dashboard/`."""
     names = {path.name for path in Path(__file__).parent.iterdir() if path.suffix in _MEDIA_TYPES} | {PLOTLY}
 

@@ -16,7 +16,7 @@ def texts(command, context):
 
 command = typer.main.get_command(app)
 found = dict(texts(command, command.context_class(command, info_name="orgstats")))
-slow = sorted({"pydantic", "confluent_kafka", "clickhouse_driver", "fastapi", "msgspec", "rich"} & set(sys.modules))
+slow = sorted({"pydantic", "confluent_kafka", "clickhouse_driver", "starlette", "msgspec", "rich"} & set(sys.modules))
 print(json.dumps([found, slow]))
 """
 

@@ -25,10 +25,10 @@ UNASKED = [
 def test_nothing_is_imported_unless_it_is_asked_for() -> None:
     """Without a wish for traces the SDK and its exporter are not loaded, and spans do nothing.
 
-    Of the API alone, which FastAPI loads by itself, nothing is said.
+    Of the API alone, which other packages may load by themselves, nothing is said.
     """
     program = f"""
-import sys, query.app, consumer.daemon
+import sys, orgstats.query.app, orgstats.consumer.daemon
 from orgstats import tracing
 for env in {UNASKED!r}:
     tracing.configure("test", env)
