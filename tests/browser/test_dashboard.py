@@ -26,14 +26,14 @@ def test_the_table_is_the_chart_in_words(look: Look) -> None:
     assert [row[5] for row in rows] == ["complete"] * 4 + ["still counting"]
 
 
-def test_counts_above_what_a_number_holds(look: Look) -> None:
+def test_counts_above_two_to_the_53_keep_all_digits(look: Look) -> None:
     """Three times 2^63 - 1 is written with all its digits."""
     look.open(org="vast")
     assert look.totals()["received"] == "27,670,116,110,564,327,421"
     assert look.table()[0][1] == "27,670,116,110,564,327,421"
 
 
-def test_completeness_is_marked(look: Look) -> None:
+def test_chart_marks_complete_until(look: Look) -> None:
     """A line stands where counting has arrived, the page says so, and rates leave out what is not whole."""
     look.open()
     look.charted()
@@ -45,7 +45,7 @@ def test_completeness_is_marked(look: Look) -> None:
     expect(look.page.locator("[data-series=received] dd").last).to_have_text(f"{whole / (4 * 3_600):,.0f}/s")
 
 
-def test_zoom_with_the_mouse(look: Look) -> None:
+def test_dragging_zooms_and_all_resets(look: Look) -> None:
     """Dragging over the chart zooms in, and stays so when the numbers are read again; All goes back."""
     look.open()
     look.charted()
@@ -61,7 +61,7 @@ def test_zoom_with_the_mouse(look: Look) -> None:
     assert look.seen() == (FIRST, END)
 
 
-def test_a_part_can_be_loaded_finer(look: Look) -> None:
+def test_zoomed_range_loads_at_finer_resolution(look: Look) -> None:
     """What a zoom shows can be asked for by itself, and comes in the finest resolution that fits."""
     look.open()
     look.charted()
@@ -76,7 +76,7 @@ def test_a_part_can_be_loaded_finer(look: Look) -> None:
     assert points == [(start, fine[start]) for start, _ in points]
 
 
-def test_the_legend_hides_and_shows(look: Look) -> None:
+def test_legend_checkbox_hides_series(look: Look) -> None:
     """A series whose box is cleared leaves the chart; the totals stay."""
     look.open()
     look.charted()
@@ -86,7 +86,7 @@ def test_the_legend_hides_and_shows(look: Look) -> None:
     assert look.totals() == totals
 
 
-def test_hovering_tells_the_numbers(look: Look) -> None:
+def test_hover_shows_the_four_counts(look: Look) -> None:
     """The pointer over a bucket brings up its four counts."""
     look.open()
     look.charted()
@@ -98,7 +98,7 @@ def test_hovering_tells_the_numbers(look: Look) -> None:
         expect(look.page.locator("#chart .hoverlayer")).to_contain_text(f"{name} {series[name][2][1]:,}")
 
 
-def test_the_same_from_the_api(look: Look) -> None:
+def test_curl_command_and_link_match_the_api(look: Look) -> None:
     """The command names the address and never the token; the link opens the very bytes of the answer."""
     look.open()
     look.page.get_by_label("Stat").select_option("rejected")
@@ -110,7 +110,7 @@ def test_the_same_from_the_api(look: Look) -> None:
     assert opened.value.locator("body").inner_text().strip() == answer.text
 
 
-def test_copying_the_command(look: Look) -> None:
+def test_copy_button_copies_the_command(look: Look) -> None:
     """The button puts the command on the clipboard."""
     look.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     look.open()
@@ -119,7 +119,7 @@ def test_copying_the_command(look: Look) -> None:
     assert look.page.evaluate("navigator.clipboard.readText()") == look.page.locator("#curl").inner_text()
 
 
-def test_the_token_stays_in_the_tab(look: Look) -> None:
+def test_token_is_kept_in_the_tab_only(look: Look) -> None:
     """The token is in no address and in nothing that outlives the tab; the organization is remembered."""
     look.open()
     token = look.site.tokens["all"]
@@ -130,7 +130,7 @@ def test_the_token_stays_in_the_tab(look: Look) -> None:
     assert look.page.evaluate("sessionStorage.getItem('token')") == token
 
 
-def test_it_refreshes_by_itself(look: Look) -> None:
+def test_window_ending_now_refreshes(look: Look) -> None:
     """A window that ends now is read again; unticking the box stops that."""
     with looking(look.page.context.new_page(), look.site) as own:  # its clock stays in the test's hands
         own.page.clock.install()
@@ -146,7 +146,7 @@ def test_it_refreshes_by_itself(look: Look) -> None:
     own.page.close()
 
 
-def test_by_keyboard_alone(look: Look) -> None:
+def test_page_works_by_keyboard_alone(look: Look) -> None:
     """Somebody without a mouse signs in, changes the range, zooms, and reads the table."""
     page = look.page
     page.goto(look.site.url)
@@ -174,7 +174,7 @@ def test_by_keyboard_alone(look: Look) -> None:
     expect(page.get_by_role("row")).to_have_count(6)
 
 
-def test_everything_has_a_name(look: Look) -> None:
+def test_controls_have_accessible_names(look: Look) -> None:
     """Each control is named for those who do not see it, ids are unique, and changes are told."""
     look.open()
     look.table()
@@ -194,7 +194,7 @@ def test_everything_has_a_name(look: Look) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_light_and_dark(look: Look, scheme: str) -> None:
+def test_page_follows_light_and_dark_scheme(look: Look, scheme: str) -> None:
     """The page and the chart follow the system's scheme while open, and every text can be read."""
     other = "dark" if scheme == "light" else "light"
     look.page.emulate_media(color_scheme=other)  # type: ignore[arg-type]  # a literal
@@ -213,7 +213,7 @@ def test_light_and_dark(look: Look, scheme: str) -> None:
         assert _contrast(colors[f"--{name}"], colors["--panel"]) >= 3
 
 
-def test_a_narrow_screen(look: Look) -> None:
+def test_narrow_screen_needs_no_sideways_scrolling(look: Look) -> None:
     """At 375 pixels nothing has to be scrolled sideways."""
     look.page.set_viewport_size({"width": 375, "height": 700})
     look.open()
@@ -222,7 +222,7 @@ def test_a_narrow_screen(look: Look) -> None:
     assert look.page.evaluate("document.documentElement.scrollWidth") == 375
 
 
-def test_reduced_motion(look: Look) -> None:
+def test_reduced_motion_stops_animation(look: Look) -> None:
     """While numbers are read nothing moves for those who do not want that."""
     look.open()
     busy = "document.body.ariaBusy = 'true'; getComputedStyle(document.body, '::before').animationName"

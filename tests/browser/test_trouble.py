@@ -47,7 +47,7 @@ class Elsewhere:
             yield
 
 
-def test_the_first_visit(look: Look) -> None:
+def test_first_visit_asks_for_token_and_organization(look: Look) -> None:
     """Who comes without anything is told what to type, and nothing is asked for."""
     look.page.goto(look.site.url)
     expect(look.page.get_by_role("heading", name="Look at an organization")).to_be_visible()
@@ -64,7 +64,9 @@ def test_the_first_visit(look: Look) -> None:
         ("all", "nobody", "There is no organization “nobody”", "Check the slug", "org"),
     ],
 )
-def test_not_let_in(look: Look, token: str, org: str, title: str, help_text: str, field: str) -> None:
+def test_401_403_and_404_are_explained(
+    look: Look, token: str, org: str, title: str, help_text: str, field: str
+) -> None:
     """Each way of not being let in has words of its own, no numbers, and the focus where to mend it."""
     look.open(token=token, org=org)
     alert = look.page.get_by_role("alert")
@@ -75,7 +77,7 @@ def test_not_let_in(look: Look, token: str, org: str, title: str, help_text: str
     expect(look.page.locator("#result")).to_be_hidden()
 
 
-def test_another_token_mends_it(look: Look) -> None:
+def test_right_token_after_wrong_one_shows_counts(look: Look) -> None:
     """After a wrong token the right one is typed, and the numbers are there."""
     look.open(token="expired")
     look.page.locator("#token").fill(look.site.tokens["random"])
@@ -85,7 +87,7 @@ def test_another_token_mends_it(look: Look) -> None:
     assert look.charted() == look.site.all_series()
 
 
-def test_a_token_where_the_slug_belongs(look: Look) -> None:
+def test_token_in_slug_field_is_not_sent(look: Look) -> None:
     """A token typed into the wrong field is neither sent nor put into the address."""
     look.page.goto(look.site.url)
     look.page.get_by_label("Organization").fill(look.site.tokens["all"])
@@ -95,7 +97,7 @@ def test_a_token_where_the_slug_belongs(look: Look) -> None:
     assert look.site.tokens["all"] not in look.page.url
 
 
-def test_an_organization_without_events(look: Look) -> None:
+def test_organization_without_events_shows_zeros(look: Look) -> None:
     """Zeros are shown as zeros, with what could be the reason."""
     look.open(org="quiet")
     assert set(look.totals().values()) == {"0"}
@@ -103,7 +105,7 @@ def test_an_organization_without_events(look: Look) -> None:
     expect(look.page.locator("#chart")).to_be_hidden()
 
 
-def test_more_buckets_than_allowed(look: Look) -> None:
+def test_too_many_buckets_are_not_offered(look: Look) -> None:
     """The form does not offer what has no answer, and says what the API says when it is asked all the same."""
     look.open(since="2020-09-01T00:00:00", until="2020-09-13T00:00:00", resolution="10s", range="custom")
     expect(look.page.get_by_role("alert")).to_contain_text("the finest resolution that would fit is 1h")
@@ -113,14 +115,14 @@ def test_more_buckets_than_allowed(look: Look) -> None:
     expect(look.page.get_by_role("radio", name="Auto")).to_be_checked()
 
 
-def test_a_range_that_ends_before_it_begins(look: Look) -> None:
+def test_backward_range_is_not_requested(look: Look) -> None:
     """Such a range is not asked for."""
     look.open(since="2020-09-13T00:00:00", until="2020-09-01T00:00:00", range="custom")
     expect(look.page.get_by_role("alert")).to_contain_text("It must begin before it ends.")
     assert look.asked == []
 
 
-def test_clickhouse_is_away(look: Look, elsewhere: Elsewhere) -> None:
+def test_503_is_shown_with_next_try(look: Look, elsewhere: Elsewhere) -> None:
     """A 503 is told as what it is, with the time of the next try."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -132,7 +134,7 @@ def test_clickhouse_is_away(look: Look, elsewhere: Elsewhere) -> None:
     expect(alert.get_by_role("button", name="Try again now")).to_be_visible()
 
 
-def test_it_tries_again_by_itself(look: Look) -> None:
+def test_503_is_retried(look: Look) -> None:
     """After a 503 the numbers come without anybody's doing."""
     refused: list[str] = []
 
@@ -150,7 +152,7 @@ def test_it_tries_again_by_itself(look: Look) -> None:
     expect(look.page.get_by_role("alert")).to_be_hidden()
 
 
-def test_over_the_rate(look: Look, elsewhere: Elsewhere) -> None:
+def test_429_is_shown_with_next_try(look: Look, elsewhere: Elsewhere) -> None:
     """A 429 says when the next try is."""
     elsewhere.start(RATE_LIMIT="1", RATE_WINDOW_SECONDS="3600")
     look.open()
@@ -158,7 +160,7 @@ def test_over_the_rate(look: Look, elsewhere: Elsewhere) -> None:
     expect(look.page.get_by_role("alert")).to_contain_text("The next try is in")
 
 
-def test_the_network_is_down(look: Look, context: BrowserContext) -> None:
+def test_network_failure_keeps_last_counts(look: Look, context: BrowserContext) -> None:
     """The last numbers stay, marked with their time, until the server can be reached again."""
     look.open()
     totals = look.totals()
@@ -174,7 +176,7 @@ def test_the_network_is_down(look: Look, context: BrowserContext) -> None:
     expect(look.page.get_by_role("alert")).to_be_hidden()
 
 
-def test_without_plotly(look: Look) -> None:
+def test_table_works_without_plotly(look: Look) -> None:
     """When the chart's program does not come, the numbers are still there."""
     look.page.route("**/plotly.min.js", lambda route: route.abort())
     look.open()
@@ -182,7 +184,7 @@ def test_without_plotly(look: Look) -> None:
     assert len(look.table()) == 5
 
 
-def test_deleted_by_retention(look: Look, elsewhere: Elsewhere, store: str) -> None:
+def test_buckets_before_retention_are_marked_deleted(look: Look, elsewhere: Elsewhere, store: str) -> None:
     """Buckets from before the retention are marked as deleted, in the chart and in the table."""
     database = Database(store, size=1)
     insert_counts(database, [Cell(2, int(time.time()) // 10 * 10 - 600, 5)])
@@ -195,7 +197,7 @@ def test_deleted_by_retention(look: Look, elsewhere: Elsewhere, store: str) -> N
     assert look.table()[0][5] == "deleted"
 
 
-def test_completeness_is_unknown(look: Look) -> None:
+def test_unknown_completeness_is_not_shown(look: Look) -> None:
     """When the API does not say how far it has counted, neither does the page."""
 
     def forget(route: Route) -> None:

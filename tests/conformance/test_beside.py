@@ -5,12 +5,12 @@ import pytest
 
 
 @pytest.mark.parametrize("path", ["/healthz/live", "/healthz/ready"])
-def test_health(path: str, http: httpx.Client) -> None:
+def test_health_endpoints_return_200(path: str, http: httpx.Client) -> None:
     """A running server over a running ClickHouse is alive and ready."""
     assert http.get(path).status_code == 200
 
 
-def test_metrics(http: httpx.Client) -> None:
+def test_metrics_count_requests_by_route_and_status(http: httpx.Client) -> None:
     """Prometheus text that counts the requests of the endpoint."""
     http.get("/api/0/organizations/x/stats/")
     answer = http.get("/metrics")
@@ -38,7 +38,7 @@ def test_openapi_describes_the_endpoints(http: httpx.Client) -> None:
     assert "/api/0/projects/{organization_slug}/{project_slug}/stats/" in paths
 
 
-def test_the_documentation_page_needs_nothing_from_elsewhere(http: httpx.Client) -> None:
+def test_docs_page_loads_nothing_external(http: httpx.Client) -> None:
     """A page that shows the same, and loads neither scripts nor styles nor fonts."""
     answer = http.get("/docs")
     assert answer.status_code == 200
@@ -47,14 +47,14 @@ def test_the_documentation_page_needs_nothing_from_elsewhere(http: httpx.Client)
         assert loading not in answer.text
 
 
-def test_what_is_not_there_is_404(http: httpx.Client) -> None:
+def test_unknown_path_returns_404(http: httpx.Client) -> None:
     """Any other path, without a trace of the inside."""
     for path in ("/api/0/organizations/", "/api/0/organizations/a/b/stats/", "/nothing", "/healthz", "/.env"):
         answer = http.get(path)
         assert (answer.status_code, answer.json()) == (404, {"detail": "The requested resource does not exist"})
 
 
-def test_another_method_beside_the_endpoint(http: httpx.Client) -> None:
+def test_post_to_health_returns_405(http: httpx.Client) -> None:
     """405 in the form of every error, with the methods that would do."""
     answer = http.post("/healthz/live")
     assert (answer.status_code, answer.json()) == (405, {"detail": 'Method "POST" not allowed.'})

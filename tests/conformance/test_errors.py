@@ -34,7 +34,7 @@ UNKNOWN_TOKEN = "ost_" + "A" * 43
         *(({"stat": text}, f"Invalid stat: {text}") for text in ("x", "GENERATED", "RECEIVED", "'; --", "é💥", "a\tb")),
     ],
 )
-def test_400(params: dict[str, str], detail: str, ask: Ask) -> None:
+def test_invalid_parameter_returns_400_with_exact_text(params: dict[str, str], detail: str, ask: Ask) -> None:
     """Each wrong parameter gives the text that clients match on, and nothing else."""
     answer = ask(params)
     assert (answer.status_code, answer.json()) == (400, {"detail": detail})
@@ -49,7 +49,7 @@ def test_400(params: dict[str, str], detail: str, ask: Ask) -> None:
         ({"since": "0", "until": "4294967295"}, None),
     ],
 )
-def test_400_for_too_many_buckets(params: dict[str, str], fitting: str | None, ask: Ask) -> None:
+def test_too_many_buckets_return_400(params: dict[str, str], fitting: str | None, ask: Ask) -> None:
     """A sentence with the limit and the finest resolution that would fit, if one does."""
     answer = ask(params)
     detail = answer.json()["detail"]
@@ -61,7 +61,7 @@ def test_400_for_too_many_buckets(params: dict[str, str], fitting: str | None, a
 @pytest.mark.parametrize(
     "credentials", [None, "", "Basic eDp5", "Basic", "Basic !", "Basic Og==", "Bearer", "Token abc"]
 )
-def test_401_without_credentials(credentials: str | None, ask: Ask) -> None:
+def test_missing_credentials_return_401(credentials: str | None, ask: Ask) -> None:
     """Nothing, nothing useful, and other schemes are no credentials."""
     answer = ask(token=None, headers={} if credentials is None else {"Authorization": credentials})
     assert (answer.status_code, answer.json()) == (401, {"detail": "Authentication credentials were not provided."})
@@ -71,21 +71,21 @@ def test_401_without_credentials(credentials: str | None, ask: Ask) -> None:
 @pytest.mark.parametrize(
     "token", ["x", UNKNOWN_TOKEN, "ost_", "' OR 1=1 --", UNKNOWN_TOKEN + " x", "a.b.c", "0" * 5000]
 )
-def test_401_for_an_unknown_token(token: str, ask: Ask) -> None:
+def test_unknown_token_returns_401(token: str, ask: Ask) -> None:
     """Whatever it looks like."""
     answer = ask(token=token)
     assert (answer.status_code, answer.json()) == (401, {"detail": "Invalid token"})
     assert answer.headers["WWW-Authenticate"] == "Bearer"
 
 
-def test_401_for_tokens_that_were_valid(ask: Ask, own: Target) -> None:
+def test_expired_and_revoked_tokens_return_401(ask: Ask, own: Target) -> None:
     """Expired and revoked tokens are as good as unknown ones."""
     for token in (own.expired_token, own.revoked_token):
         answer = ask(token=token)
         assert (answer.status_code, answer.json()) == (401, {"detail": "Invalid token"})
 
 
-def test_basic_credentials(ask: Ask, target: Target) -> None:
+def test_basic_credentials_carry_the_token(ask: Ask, target: Target) -> None:
     """The token as the user with an empty password, as older clients send it, is as good as a bearer's."""
     good, unknown = (
         {"Authorization": "Basic " + base64.b64encode(f"{user}:".encode()).decode()}
@@ -97,7 +97,7 @@ def test_basic_credentials(ask: Ask, target: Target) -> None:
     assert answer.headers["WWW-Authenticate"] == "Bearer"
 
 
-def test_403_does_not_tell_what_exists(ask: Ask, target: Target) -> None:
+def test_403_is_the_same_for_foreign_and_missing_organization(ask: Ask, target: Target) -> None:
     """Another organization and one that does not exist give the same answer."""
     names = ["no-such-organization", "999999999", *([target.other_org] if target.other_org else [])]
     bodies = set()
@@ -108,12 +108,12 @@ def test_403_does_not_tell_what_exists(ask: Ask, target: Target) -> None:
     assert len(bodies) == 1
 
 
-def test_403_comes_before_400(ask: Ask) -> None:
+def test_403_is_decided_before_400(ask: Ask) -> None:
     """Who may not read learns nothing of the parameters."""
     assert ask({"stat": "x"}, path="/api/0/organizations/no-such-organization/stats/").status_code == 403
 
 
-def test_404_only_for_who_may_see_all(ask: Ask, target: Target) -> None:
+def test_404_only_for_token_of_all_organizations(ask: Ask, target: Target) -> None:
     """A token for every organization is told that one does not exist."""
     if target.every_token is None:
         pytest.skip("needs ORGSTATS_CONFORMANCE_EVERY_TOKEN")
@@ -124,13 +124,13 @@ def test_404_only_for_who_may_see_all(ask: Ask, target: Target) -> None:
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "TRACE"])
 @pytest.mark.parametrize("with_token", [True, False])
-def test_405(method: str, with_token: bool, ask: Ask, target: Target) -> None:
+def test_other_methods_return_405(method: str, with_token: bool, ask: Ask, target: Target) -> None:
     """Any method but GET, HEAD and OPTIONS, with the method's name, whoever asks."""
     answer = ask(method=method, token=target.token if with_token else None)
     assert (answer.status_code, answer.json()) == (405, {"detail": f'Method "{method}" not allowed.'})
 
 
-def test_error_bodies_show_nothing_of_the_inside(ask: Ask) -> None:
+def test_error_bodies_show_no_sql_trace_or_host(ask: Ask) -> None:
     """Neither SQL nor a trace nor a host's name, whatever was sent."""
     wrong: list[dict[str, Any]] = [{"stat": "SELEC"}, {"since": "'"}, {"resolution": "\\"}, {"group": "x"}, {"id": "'"}]
     for params in wrong:

@@ -70,7 +70,7 @@ def test_options_needs_no_token(ask: Ask) -> None:
         assert answer.headers["Access-Control-Max-Age"] == "3600"
 
 
-def test_a_long_answer_is_compressed_for_who_takes_it(ask: Ask) -> None:
+def test_long_answer_is_gzipped_if_accepted(ask: Ask) -> None:
     """The same series with a weak ETag that gives a 304; others, and short answers, are as they were."""
     params = {"since": 1_584_900_000, "until": 1_584_910_000, "resolution": "10s"}
     plain = ask(params, headers={"Accept-Encoding": "gzip;q=0, *;q=0"})
@@ -86,7 +86,7 @@ def test_a_long_answer_is_compressed_for_who_takes_it(ask: Ask) -> None:
     assert "Content-Encoding" not in ask({"until": 1_584_907_200}, headers={"Accept-Encoding": "gzip"}).headers
 
 
-def test_an_unchanged_series_is_not_sent_again(ask: Ask) -> None:
+def test_etag_match_returns_304(ask: Ask) -> None:
     """If-None-Match with the ETag, alone, weak or in a list, gives 304 without a body."""
     params = {"until": 1_584_907_200}
     etag = ask(params).headers["ETag"]
@@ -97,7 +97,7 @@ def test_an_unchanged_series_is_not_sent_again(ask: Ask) -> None:
         assert {name: answer.headers.get(name) for name in EVERY_ANSWER} == EVERY_ANSWER
 
 
-def test_another_series_is_sent(ask: Ask) -> None:
+def test_etag_mismatch_returns_200(ask: Ask) -> None:
     """The ETag of other numbers, or of other buckets, does not match."""
     params = {"until": 1_584_907_200}
     etag = ask({"until": 1_584_907_200 + 3600}).headers["ETag"]
@@ -105,24 +105,24 @@ def test_another_series_is_sent(ask: Ask) -> None:
     assert ask(params, headers={"If-None-Match": '"x"'}).status_code == 200
 
 
-def test_a_condition_does_not_replace_the_token(ask: Ask) -> None:
+def test_if_none_match_still_needs_a_token(ask: Ask) -> None:
     """Nobody learns with a 304 what they may not read."""
     etag = ask().headers["ETag"]
     assert ask(token=None, headers={"If-None-Match": etag}).status_code == 401
 
 
-def test_answers_say_how_they_may_be_kept(ask: Ask) -> None:
+def test_cache_control_by_status(ask: Ask) -> None:
     """A series may be kept by its reader, who has to ask again; errors may not be kept."""
     assert ask().headers["Cache-Control"] == "private, no-cache"
     assert ask({"stat": "x"}).headers["Cache-Control"] == "no-store"
 
 
-def test_how_far_the_counts_are_complete(ask: Ask, own: Target) -> None:
+def test_complete_until_header(ask: Ask, own: Target) -> None:
     """Whole seconds, of what the consumers have written."""
     assert ask().headers["X-Stats-Complete-Until"] == str(COMPLETE_UNTIL)
 
 
-def test_how_far_back_the_counts_reach(ask: Ask, own: Target) -> None:
+def test_retained_since_header(ask: Ask, own: Target) -> None:
     """The retention of 90 days, counted from now."""
     since = int(ask().headers["X-Stats-Retained-Since"])
     assert since == pytest.approx(time.time() - 90 * 86_400, abs=30)

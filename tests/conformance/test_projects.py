@@ -15,7 +15,7 @@ def counts(answer: httpx.Response) -> list[int]:
     return [count for _, count in answer.json()]
 
 
-def test_a_projects_series(ask: Ask, own: Target) -> None:
+def test_project_series(ask: Ask, own: Target) -> None:
     """By slugs or ids, with and without a slash, in the organization's form."""
     for path in (PROJECT, PROJECT[:-1], f"/api/0/projects/{ORG_ID}/{PUMP}/stats/"):
         answer = ask(UNTIL, path=path)
@@ -23,20 +23,20 @@ def test_a_projects_series(ask: Ask, own: Target) -> None:
     assert counts(ask(UNTIL, path=f"/api/0/projects/{SLUG}/prime-mover/stats/")) == [0] * 24
 
 
-def test_a_project_that_does_not_exist(ask: Ask, own: Target) -> None:
+def test_missing_project_returns_404(ask: Ask, own: Target) -> None:
     """404 to who may read the organization; a foreign organization's project is not found in this one."""
     for name in ("nothing", "99", "foreign", str(FOREIGN), "x" * 3000, "%27"):
         answer = ask(path=f"/api/0/projects/{SLUG}/{name}/stats/")
         assert (answer.status_code, answer.json()) == (404, {"detail": "The requested resource does not exist"})
 
 
-def test_a_foreign_project_is_forbidden(ask: Ask, own: Target) -> None:
+def test_foreign_project_returns_403(ask: Ask, own: Target) -> None:
     """Through its own organization it is another organization's."""
     assert ask(path="/api/0/projects/other-org/foreign/stats/").status_code == 403
     assert ask(path="/api/0/projects/other-org/nothing/stats/").status_code == 403
 
 
-def test_a_project_has_the_same_contract(ask: Ask, own: Target) -> None:
+def test_project_has_same_errors_and_headers(ask: Ask, own: Target) -> None:
     """Errors, methods, conditions and headers are those of the organization's endpoint."""
     assert ask({"stat": "x"}, path=PROJECT).json() == {"detail": "Invalid stat: x"}
     assert ask(path=PROJECT, token=None).status_code == 401
@@ -49,7 +49,7 @@ def test_a_project_has_the_same_contract(ask: Ask, own: Target) -> None:
     assert ask({**UNTIL, "group": "x", "id": "x"}, path=PROJECT).status_code == 200
 
 
-def test_grouping_by_project(ask: Ask, own: Target) -> None:
+def test_group_project_gives_a_series_for_each(ask: Ask, own: Target) -> None:
     """An object with a series for each project of the organization, also for one without events."""
     series = ask({**UNTIL, "group": "project"}).json()
     assert {key: [count for _, count in points] for key, points in series.items()} == {
@@ -69,7 +69,7 @@ def test_grouping_by_project(ask: Ask, own: Target) -> None:
         (f"projectID=&id=&projectID={PUMP}", {str(PUMP)}),
     ],
 )
-def test_choosing_projects(query: str, keys: set[str], ask: Ask, own: Target) -> None:
+def test_project_id_and_id_filter_projects(query: str, keys: set[str], ask: Ask, own: Target) -> None:
     """projectID and id keep what both name, among the organization's own projects."""
     assert set(ask(f"group=project&until=1584907200&{query}").json()) == keys
 
@@ -77,7 +77,7 @@ def test_choosing_projects(query: str, keys: set[str], ask: Ask, own: Target) ->
 @pytest.mark.parametrize(
     "query", [f"group=project&projectID={FOREIGN}", "group=project&id=99", f"id={ORG_ID + 1}", f"id={PUMP}"]
 )
-def test_choosing_nothing(query: str, ask: Ask, own: Target) -> None:
+def test_filter_matching_nothing_gives_empty_answer(query: str, ask: Ask, own: Target) -> None:
     """When nothing is left there is an empty array, as the original answers."""
     answer = ask(query)
     assert (answer.status_code, answer.text) == (200, "[]")
@@ -98,7 +98,7 @@ def test_the_organization_may_be_named_by_id(ask: Ask, own: Target) -> None:
         ("group=project&stat=x", "Invalid stat: x"),
     ],
 )
-def test_wrong_choices(query: str, detail: str, ask: Ask) -> None:
+def test_invalid_group_and_ids_return_400(query: str, detail: str, ask: Ask) -> None:
     """Refused with a text, where the original fails."""
     answer = ask(query)
     assert (answer.status_code, answer.json()) == (400, {"detail": detail})

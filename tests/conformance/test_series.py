@@ -86,7 +86,9 @@ def test_an_organization_without_data_gets_zeros(ask: Ask, own: Target) -> None:
         (4_294_880_895, 4_294_967_295, "1d", [4_294_857_600, 4_294_944_000]),
     ],
 )
-def test_buckets(since: float, until: float, resolution: str, expected: list[int], ask: Ask) -> None:
+def test_buckets_match_the_contract_examples(
+    since: float, until: float, resolution: str, expected: list[int], ask: Ask
+) -> None:
     """Made backwards from until while at or after since, floored to the width, ascending."""
     assert starts(ask({"since": since, "until": until, "resolution": resolution})) == expected
 
@@ -130,7 +132,7 @@ def test_spellings_of_the_resolution(spelling: str, width: int, ask: Ask) -> Non
     assert answered[-1] - answered[-2] == width
 
 
-def test_exactly_the_limit_of_buckets(ask: Ask) -> None:
+def test_ten_thousand_buckets_are_allowed(ask: Ask) -> None:
     """10,000 buckets are answered, and 10,001 refused."""
     since = UNTIL - 10 * (MAX_BUCKETS - 1)
     assert len(starts(ask({"since": since, "until": UNTIL, "resolution": "10s"}))) == MAX_BUCKETS
@@ -150,7 +152,7 @@ def test_exactly_the_limit_of_buckets(ask: Ask) -> None:
         f"until={UNTIL}&&=&x",
     ],
 )
-def test_the_last_one_counts_empty_is_absent_unknown_is_ignored(query: str, ask: Ask) -> None:
+def test_last_parameter_wins_empty_is_absent_unknown_ignored(query: str, ask: Ask) -> None:
     """Each of these spells the same request."""
     answer = ask(query)
     assert starts(answer) == [float(EXAMPLE_FIRST + 3600 * hour) for hour in range(24)]
@@ -161,7 +163,7 @@ def test_the_last_one_counts_empty_is_absent_unknown_is_ignored(query: str, ask:
     ("period", "since"),
     [("1d", UNTIL - 86_399), ("24h", UNTIL - 86_399), ("90m", UNTIL - 5_399), ("1w", UNTIL - 604_799)],
 )
-def test_a_period_instead_of_since(period: str, since: int, ask: Ask) -> None:
+def test_stats_period_replaces_since(period: str, since: int, ask: Ask) -> None:
     """The window is that long up to until; a since goes before it, and an empty one is absent."""
     asked = {"until": UNTIL, "resolution": "1h"}
     assert ask({**asked, "statsPeriod": period}).content == ask({**asked, "since": since}).content
@@ -169,7 +171,7 @@ def test_a_period_instead_of_since(period: str, since: int, ask: Ask) -> None:
     assert ask({**asked, "statsPeriod": ""}).content == ask(asked).content
 
 
-def test_slug_and_id_and_slash(ask: Ask, target: Target) -> None:
+def test_slug_id_and_trailing_slashes_answer_alike(ask: Ask, target: Target) -> None:
     """The slug, the numeric id where it is known, without a slash at the end, with one and with two."""
     names = [target.slug, *([] if target.org_id is None else [str(target.org_id)])]
     paths = [f"/api/0/organizations/{name}/stats{slash}" for name in names for slash in ("", "/", "//")]

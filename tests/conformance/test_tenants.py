@@ -73,7 +73,7 @@ def test_no_path_reaches_another_tenant(http: httpx.Client, own: Target) -> None
         assert SECRET not in answer.text
 
 
-def test_metacharacters_everywhere(ask: Ask, own: Target) -> None:
+def test_metacharacters_in_every_parameter_reach_no_other_tenant(ask: Ask, own: Target) -> None:
     """As slug, token, parameter and header each gives a plain refusal, and never another tenant's numbers."""
     for text in METACHARACTERS:
         encoded = quote(text, safe="")
@@ -104,7 +104,7 @@ values = (
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(pairs=st.lists(st.tuples(names, values), max_size=6))
-def test_any_parameters_are_answered(pairs: list[tuple[str, str]], ask: Ask) -> None:
+def test_any_parameters_get_a_documented_status(pairs: list[tuple[str, str]], ask: Ask) -> None:
     """No query whatsoever is a 500; it is a series or a 400."""
     query = "&".join(f"{quote(name, errors='replace')}={quote(value, errors='replace')}" for name, value in pairs)
     answer = ask(query)
@@ -114,7 +114,7 @@ def test_any_parameters_are_answered(pairs: list[tuple[str, str]], ask: Ask) -> 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(query=st.text(alphabet=st.characters(codec="ascii", exclude_characters="#"), max_size=80))
-def test_any_query_string_is_answered(query: str, ask: Ask) -> None:
+def test_any_query_string_gets_a_documented_status(query: str, ask: Ask) -> None:
     """Also one that is not well-formed."""
     raw = quote(query, safe="%&=+;?/:@!$'()*,~")
     assert ask(raw).status_code in (200, 400), raw

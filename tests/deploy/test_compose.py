@@ -52,7 +52,7 @@ def test_servers_are_those_that_the_tests_run_against() -> None:
 @pytest.mark.parametrize(
     "name", [name for name, service in SERVICES.items() if service["image"].startswith("orgstats:")]
 )
-def test_ours_are_locked_in(name: str) -> None:
+def test_our_containers_are_read_only_without_capabilities(name: str) -> None:
     """Our containers write nowhere, have no capability, and get none."""
     service = SERVICES[name]
     assert service["read_only"] is True
@@ -70,7 +70,7 @@ def test_no_password_is_written_down() -> None:
     assert re.findall(r"://[^/@\s{]+:[^/@\s{]+@", text) == []
 
 
-def test_what_runs_once_is_waited_for() -> None:
+def test_run_once_services_are_dependencies_until_completed() -> None:
     """`up --wait` takes the end of a one-shot service for success only if another service waits for it."""
     once = {name for name, service in SERVICES.items() if service["restart"] == "no"}
     waited_for = {
@@ -82,7 +82,7 @@ def test_what_runs_once_is_waited_for() -> None:
     assert once == waited_for
 
 
-def test_what_keeps_running_is_watched() -> None:
+def test_long_running_services_have_health_checks() -> None:
     """Servers have a health check of their own, or that of the image; only made-up traffic has none."""
     running = {name: service for name, service in SERVICES.items() if service["restart"] != "no"}
     for name, service in running.items():
@@ -91,7 +91,7 @@ def test_what_keeps_running_is_watched() -> None:
         assert name == "traffic" or not (own or {}).get("disable"), name
 
 
-def test_stopping_is_given_the_time_that_it_takes() -> None:
+def test_stop_grace_period_covers_shutdown() -> None:
     """Containers are killed only after the time that a graceful end may take."""
     leave = ConsumerSettings.model_fields["revoke_seconds"].default + LEAVE_SECONDS
     for name in ("consumer-1", "consumer-2"):
@@ -114,7 +114,7 @@ def test_files_and_volumes_exist() -> None:
     assert {source for source in sources if not source.startswith(".")} == set(COMPOSE["volumes"])
 
 
-def test_prometheus_scrapes_what_is_there() -> None:
+def test_prometheus_targets_are_services() -> None:
     """Each target is a service, on the port on which it serves its metrics."""
     config = yaml.safe_load((FILE.parent / "prometheus" / "prometheus.yml").read_text(encoding="utf-8"))
     targets = {t for job in config["scrape_configs"] for static in job["static_configs"] for t in static["targets"]}

@@ -117,7 +117,7 @@ def serving(kind: type[BaseHTTPRequestHandler]) -> Iterator[str]:
         thread.join()
 
 
-def test_the_answer_comes_through(gateway: Gateway, site: Site) -> None:
+def test_answer_and_headers_pass_through(gateway: Gateway, site: Site) -> None:
     """Over TLS the numbers, the contract's headers and the ETag are those of the API."""
     direct = httpx.get(site.url + ONE, headers={"Authorization": f"Bearer {site.tokens['one']}"})
     answer = gateway.get(ONE, site.tokens["one"])
@@ -131,7 +131,7 @@ def test_the_answer_comes_through(gateway: Gateway, site: Site) -> None:
     assert answer.headers["Strict-Transport-Security"]
 
 
-def test_whoever_has_the_answer_gets_304(gateway: Gateway, site: Site) -> None:
+def test_etag_match_returns_304(gateway: Gateway, site: Site) -> None:
     """If-None-Match with the answer's ETag comes back without a body, with the same ETag."""
     etag = gateway.get(ONE, site.tokens["one"]).headers["ETag"]
     again = gateway.get(ONE, site.tokens["one"], If_None_Match=etag)
@@ -139,7 +139,7 @@ def test_whoever_has_the_answer_gets_304(gateway: Gateway, site: Site) -> None:
     assert gateway.get(ONE, site.tokens["one"], If_None_Match='"other"').status_code == 200
 
 
-def test_errors_of_the_api_come_through(gateway: Gateway, site: Site) -> None:
+def test_api_errors_pass_through(gateway: Gateway, site: Site) -> None:
     """401, 403, 400 and 405 are the API's own, with its texts."""
     nobody = gateway.get(ONE)
     assert (nobody.status_code, nobody.json()) == (401, NO_CREDENTIALS)
@@ -152,7 +152,7 @@ def test_errors_of_the_api_come_through(gateway: Gateway, site: Site) -> None:
     assert gateway.client.options(ONE).status_code == 200
 
 
-def test_a_forged_identity_does_not_get_in(gateway: Gateway, site: Site) -> None:
+def test_forged_identity_header_is_removed(gateway: Gateway, site: Site) -> None:
     """The API believes a signed header, so none that a client sends may reach it, however it is written."""
     header = {"X-Orgstats-Gateway": signed("*")}
     assert httpx.get(site.url + ONE, headers=header).status_code == 200
@@ -162,7 +162,7 @@ def test_a_forged_identity_does_not_get_in(gateway: Gateway, site: Site) -> None
     assert gateway.get(TWO, site.tokens["one"], X_Orgstats_Gateway=signed("2")).status_code == 403
 
 
-def test_what_is_for_those_inside_stays_inside(gateway: Gateway) -> None:
+def test_metrics_and_health_are_not_exposed(gateway: Gateway) -> None:
     """Metrics and health are not there from outside; the documentation is."""
     for path in ("/metrics", "/healthz/live", "/healthz/ready", "/api/../metrics", "//metrics", "/%6detrics"):
         answer = gateway.client.get(f"{gateway.client.base_url}".rstrip("/") + path)
@@ -201,7 +201,7 @@ def test_each_request_has_an_id_and_no_token_is_logged(gateway: Gateway, site: S
         ),
     ],
 )
-def test_too_many_requests(site: Site, tmp_path: Path, kind: str, changes: dict[str, str]) -> None:
+def test_rate_limit_returns_429(site: Site, tmp_path: Path, kind: str, changes: dict[str, str]) -> None:
     """Above the limit an address gets 429 in the API's form, with a time to wait, whatever it asks."""
     with running(kind, site.address, tmp_path, changes) as gateway:
         answers = [gateway.get(ONE) for _ in range(4)]
@@ -211,7 +211,7 @@ def test_too_many_requests(site: Site, tmp_path: Path, kind: str, changes: dict[
 
 
 @pytest.mark.parametrize("kind", ["nginx", "envoy"])
-def test_the_api_is_away(tmp_path: Path, kind: str) -> None:
+def test_unreachable_api_returns_503(tmp_path: Path, kind: str) -> None:
     """Nobody behind the gateway: a 503 in the API's form, to be tried again."""
     with running(kind, f"127.0.0.1:{free_ports(1)[0]}", tmp_path) as gateway:
         answer = gateway.get(ONE)
@@ -221,7 +221,7 @@ def test_the_api_is_away(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["nginx", "envoy"])
-def test_the_api_is_slow(tmp_path: Path, kind: str) -> None:
+def test_slow_api_returns_503(tmp_path: Path, kind: str) -> None:
     """An API that is well and does not answer in time is told as one that is away."""
     over = Event()
 
@@ -239,7 +239,7 @@ def test_the_api_is_slow(tmp_path: Path, kind: str) -> None:
     assert (answer.status_code, answer.headers["Retry-After"], list(answer.json())) == (503, "5", ["detail"])
 
 
-def test_envoy_hands_on_what_its_filters_know(site: Site, tmp_path: Path) -> None:
+def test_envoy_filter_can_set_identity_header(site: Site, tmp_path: Path) -> None:
     """A filter that knows the caller can set the header that clients cannot."""
     router = "- name: envoy.filters.http.router"
     own = f"""- name: envoy.filters.http.header_mutation
@@ -266,7 +266,7 @@ def cached(gateway: Gateway, path: str, token: str) -> httpx.Response:
     return found[-1]
 
 
-def test_nginx_keeps_answers(nginx: Gateway, site: Site) -> None:
+def test_nginx_caches_answers_for_a_second(nginx: Gateway, site: Site) -> None:
     """The same caller's next request is answered by nginx, with 304 if it has the answer; after a second by the API."""
     first = nginx.get(ONE, site.tokens["one"])
     again = cached(nginx, ONE, site.tokens["one"])
@@ -280,7 +280,7 @@ def test_nginx_keeps_answers(nginx: Gateway, site: Site) -> None:
     wait_for(lambda: asked() == (200, "EXPIRED"), 20)
 
 
-def test_nginx_shows_what_is_new(nginx: Gateway, site: Site) -> None:
+def test_nginx_cache_shows_new_counts_and_completeness(nginx: Gateway, site: Site) -> None:
     """What was counted since shows through the cache, and so does how far counts are complete when nothing changed."""
     path = ONE.replace(f"{FIRST + 7_199}", f"{FIRST + 10_799}")
     assert cached(nginx, path, site.tokens["one"]).json()[-1] == [FIRST + 7_200, 0]
@@ -296,7 +296,7 @@ def test_nginx_shows_what_is_new(nginx: Gateway, site: Site) -> None:
     wait_for(lambda: complete_until() == FIRST + 7_400, 30)
 
 
-def test_nginx_gives_nobody_anothers_answer(nginx: Gateway, site: Site) -> None:
+def test_nginx_cache_is_per_caller(nginx: Gateway, site: Site) -> None:
     """While one caller's answer is kept, another's request for it goes to the API and is classified there."""
     for path, owner, other in ((ONE, "one", "two"), (TWO, "two", "one")):
         mine = cached(nginx, path, site.tokens[owner])
@@ -309,7 +309,7 @@ def test_nginx_gives_nobody_anothers_answer(nginx: Gateway, site: Site) -> None:
         assert nginx.client.get(path, headers=both).status_code == 400
 
 
-def test_nginx_answers_head_and_compresses(nginx: Gateway, site: Site) -> None:
+def test_nginx_answers_head_and_gzip(nginx: Gateway, site: Site) -> None:
     """HEAD has the headers and no body, also from the cache; a long answer is sent compressed."""
     cached(nginx, ONE, site.tokens["one"])
     head = nginx.client.head(ONE, headers={"Authorization": f"Bearer {site.tokens['one']}"})
@@ -331,7 +331,7 @@ class Identity(Quiet):
         self.end_headers()
 
 
-def test_nginx_hands_on_who_is_logged_in(site: Site, tmp_path: Path) -> None:
+def test_nginx_signs_identity_of_logged_in_user(site: Site, tmp_path: Path) -> None:
     """With identity.conf a login elsewhere is enough; it is for its organization only, and cannot be forged."""
     with serving(Identity) as identity:
         (tmp_path / "identity.conf").write_text(

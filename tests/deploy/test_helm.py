@@ -178,7 +178,7 @@ def test_every_document_is_valid(documents: list[Document], version: str) -> Non
     assert len(set(names)) == len(names)
 
 
-def test_kinds(render: Render) -> None:
+def test_options_add_their_kinds(render: Render) -> None:
     """What is off by default is made when it is asked for."""
     default = {document["kind"] for document in render({})}
     assert default == {"StatefulSet", "Deployment", "Job", "Service", "PodDisruptionBudget", "NetworkPolicy"}
@@ -187,7 +187,7 @@ def test_kinds(render: Render) -> None:
     assert {document["kind"] for document in render(FULL)} == default | asked
 
 
-def test_selectors_match(documents: list[Document]) -> None:
+def test_selectors_match_pods_of_one_component(documents: list[Document]) -> None:
     """Whatever selects pods selects those of one component, and all of them."""
     labels = {
         pod["metadata"]["labels"]["app.kubernetes.io/component"]: pod["metadata"]["labels"].items()
@@ -206,7 +206,7 @@ def test_selectors_match(documents: list[Document]) -> None:
             assert constraint["labelSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
 
 
-def test_targets_exist(documents: list[Document]) -> None:
+def test_autoscaling_targets_exist(documents: list[Document]) -> None:
     """What scales names a workload of the chart; each says how many there are, or it would fall to 1 first."""
     workloads = {(d["kind"], d["metadata"]["name"]): d for d in documents}
     scaled = {
@@ -222,7 +222,7 @@ def test_targets_exist(documents: list[Document]) -> None:
         assert ("Service", document["spec"]["serviceName"]) in workloads
 
 
-def test_ports_exist(documents: list[Document]) -> None:
+def test_named_ports_exist_and_are_listened_on(documents: list[Document]) -> None:
     """Services, probes and network policies name ports that a container has and a process listens on."""
     ports = {port["name"]: set[int]() for c in containers(documents) for port in c.get("ports", ())}
     for container in containers(documents):
@@ -249,7 +249,7 @@ def test_ports_exist(documents: list[Document]) -> None:
         assert [names.count(endpoint["port"]) for endpoint in monitor["spec"]["endpoints"]] == [2]
 
 
-def test_probes_ask_what_is_there(documents: list[Document]) -> None:
+def test_probes_use_existing_health_paths(documents: list[Document]) -> None:
     """Probes ask for health, each path at a port where it is answered."""
     paths = {getattr(route, "path", "") for route in create_app(QUERY_SETTINGS).routes}
     known = {"api": ("http", paths), "consumer": ("metrics", {path for path in paths if Health().answer(path)})}
@@ -262,7 +262,7 @@ def test_probes_ask_what_is_there(documents: list[Document]) -> None:
             assert path in answered
 
 
-def test_commands_and_settings_are_the_products(documents: list[Document], tmp_path: Path) -> None:
+def test_commands_and_environment_are_accepted(documents: list[Document], tmp_path: Path) -> None:
     """Each container runs a command that exists, and that command takes its environment as it is."""
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]  # a group
     for name, text in (
@@ -293,7 +293,7 @@ def test_commands_and_settings_are_the_products(documents: list[Document], tmp_p
         assert "s3cret" in SETTINGS[command].from_env(env).clickhouse_url  # type: ignore[attr-defined]  # all three have it
 
 
-def test_accounts_are_there_when_they_are_needed(render: Render) -> None:
+def test_service_accounts_exist_before_use(render: Render) -> None:
     """The hook runs before the release's account exists, so it has the namespace's; a given one is everybody's."""
     documents = render(FULL)
     (account,) = of_kind(documents, "ServiceAccount")
@@ -313,7 +313,7 @@ def test_pods_are_spread_as_asked(render: Render) -> None:
     assert constraint["labelSelector"]["matchLabels"]["app.kubernetes.io/component"] == "consumer"
 
 
-def test_dashboards_are_grafanas(render: Render) -> None:
+def test_dashboards_are_those_of_deploy_grafana(render: Render) -> None:
     """The ConfigMap has the files of deploy/grafana, and the label by which Grafana's sidecar finds it."""
     (found,) = [one for one in of_kind(render(FULL), "ConfigMap") if "dashboards" in one["metadata"]["name"]]
     assert found["metadata"]["labels"]["grafana_dashboard"] == "1"
@@ -321,7 +321,7 @@ def test_dashboards_are_grafanas(render: Render) -> None:
     assert found["data"] == {f"orgstats-{path.name}": path.read_text() for path in sorted(folder.glob("*.json"))}
 
 
-def test_identity_is_the_pods_name(render: Render) -> None:
+def test_instance_id_is_the_pod_name(render: Render) -> None:
     """Static membership: a pod that is made again comes back under the name that the group knows."""
     for container in containers(render({})):
         fields = {e["name"]: e["valueFrom"]["fieldRef"]["fieldPath"] for e in container["env"] if "valueFrom" in e}
@@ -348,7 +348,7 @@ def test_no_secret_is_in_a_manifest(render: Render) -> None:
         render({"kafka": {"properties": {"sasl.password": "s3cret"}}})
 
 
-def test_pods_may_do_little(documents: list[Document]) -> None:
+def test_pods_have_least_privileges(documents: list[Document]) -> None:
     """Nobody is root, writes to the image, gains rights or holds a token of the cluster; memory is bounded."""
     for pod in pods(documents):
         spec = pod["spec"]
@@ -365,7 +365,7 @@ def test_pods_may_do_little(documents: list[Document]) -> None:
             assert "memory" in container["resources"]["limits"]
 
 
-def test_pods_may_end_in_their_own_time(documents: list[Document]) -> None:
+def test_termination_grace_period_covers_shutdown(documents: list[Document]) -> None:
     """Kubernetes waits longer than the consumer's last flush and than the API's last request may take."""
     for container, pod in zip(containers(documents), pods(documents), strict=True):
         env = {entry["name"]: entry.get("value") for entry in container["env"]}
@@ -379,7 +379,7 @@ def test_pods_may_end_in_their_own_time(documents: list[Document]) -> None:
             assert grace > float(env["ORGSTATS_DRAIN_SECONDS"] or 0) + math.floor(timeout) + 1
 
 
-def test_updates_are_slow(render: Render) -> None:
+def test_rolling_update_waits_for_each_consumer(render: Render) -> None:
     """One consumer at a time, the next when the last has had time to count again; tables come first."""
     (consumer,) = of_kind(render({}), "StatefulSet")
     assert consumer["spec"]["updateStrategy"] == {"type": "RollingUpdate"}
@@ -389,7 +389,7 @@ def test_updates_are_slow(render: Render) -> None:
     assert migrate["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
 
 
-def test_changed_rules_start_consumers_anew(render: Render) -> None:
+def test_changed_rules_restart_consumers(render: Render) -> None:
     """The pods carry a sum of the rules: another file is another template."""
     first, second = (
         of_kind(render({"consumer": {"rules": text}}), "StatefulSet")[0]["spec"]["template"]["metadata"]["annotations"]
@@ -415,7 +415,7 @@ def test_changed_rules_start_consumers_anew(render: Render) -> None:
         ({"replicas": 3}, "replicas"),
     ],
 )
-def test_refused(render: Render, values: dict[str, Any], told: str) -> None:
+def test_invalid_values_are_refused(render: Render, values: dict[str, Any], told: str) -> None:
     """Values that cannot be meant are refused before anything is installed, with the value's name."""
     with pytest.raises(ValueError, match=told):
         render(values)
@@ -453,7 +453,7 @@ def test_consumers_together_insert_ten_times_a_second_at_most(
     assert {e["name"]: e.get("value") for e in container["env"]}["ORGSTATS_FLUSH_SECONDS"] == seconds
 
 
-def test_a_migration_fails_at_once_or_before_helm_gives_up(render: Render) -> None:
+def test_migration_job_fails_before_helm_timeout(render: Render) -> None:
     """What no retry mends ends the Job; one that goes on trying ends before helm's five minutes."""
     (job,) = of_kind(render({}), "Job")
     rule = job["spec"]["podFailurePolicy"]["rules"][0]
@@ -554,7 +554,7 @@ def test_alerts_are_those_of_the_project(render: Render) -> None:
     assert rule["spec"] == yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text())
 
 
-def test_the_charts_version_is_the_products() -> None:
+def test_chart_version_equals_package_version() -> None:
     """The image that the chart takes by default is the one of this version."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"] == project["version"]

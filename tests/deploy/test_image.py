@@ -60,7 +60,7 @@ def test_embedded_servers_are_left_out_and_every_other_module_is_let_through() -
     assert needs_local == {"orgstats/cli/up.py"}, "which asks for the extra `local` first"
 
 
-def test_it_is_no_root_and_its_variables_are_settings() -> None:
+def test_user_is_not_root_and_env_names_are_settings() -> None:
     """The user is a number that is not 0; what the image sets, the program knows."""
     assert all(re.fullmatch(r"[1-9]\d+:[1-9]\d+", user) for user in arguments("USER"))
     names = {word.partition("=")[0] for text in arguments("ENV") for word in text.split()}
@@ -68,7 +68,7 @@ def test_it_is_no_root_and_its_variables_are_settings() -> None:
     assert not unknown_variables({name for name in names if name.startswith("ORGSTATS_")})
 
 
-def test_it_says_which_version_it_is() -> None:
+def test_version_label_equals_package_version() -> None:
     """The label has the version of the package."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert f"ARG VERSION={project['version']}" in DOCKERFILE
@@ -76,7 +76,7 @@ def test_it_says_which_version_it_is() -> None:
     assert f'org.opencontainers.image.licenses="{project["license"]}"' in DOCKERFILE
 
 
-def test_the_health_check_is_a_program() -> None:
+def test_health_check_command_compiles() -> None:
     """Its one line compiles; the test that runs the image sees it succeed."""
     (text,) = arguments("HEALTHCHECK")
     python, flag, program = json.loads(text.partition("CMD ")[2])
@@ -144,7 +144,7 @@ def test_the_image_counts_and_answers(start: Callable[..., str], kafka: Kafka, t
 
 
 @pytest.mark.timeout(600)
-def test_the_image_holds_what_production_needs_only(image: str) -> None:
+def test_image_holds_only_production_packages(image: str) -> None:
     """The extra for traces is in it; the embedded engine, the tests and what they need are not."""
     program = "import importlib.metadata as m; print(*(d.name.lower() for d in m.distributions()))"
     installed = set(docker("run", "--rm", "--entrypoint=python", image, "-c", program).split())

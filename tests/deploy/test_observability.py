@@ -55,17 +55,17 @@ def shown() -> set[str]:
     return set().union(*map(named, expressions))
 
 
-def test_the_page_shows_the_declarations() -> None:
+def test_metrics_page_matches_declarations() -> None:
     """docs/metrics.md is what `python -m orgstats.deploy.metrics_page` prints."""
     assert (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8") == metrics_page.page()
 
 
-def test_what_is_shown_is_measured_and_the_other_way_round() -> None:
+def test_dashboards_use_declared_metrics_and_every_one() -> None:
     """Dashboards and alerts use declared metrics only, and each declared one is used."""
     assert shown() - STANDARD == set(DECLARED)
 
 
-def test_each_metric_says_what_to_do() -> None:
+def test_each_metric_has_a_remedy() -> None:
     """A declaration has a meaning and, as a second sentence, a remedy."""
     assert [one.name for one in DECLARED.values() if not one.remedy.endswith(".")] == []
 
@@ -82,7 +82,7 @@ def test_each_metric_is_set_somewhere(module: Any) -> None:
 
 
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: str(rule["alert"]))
-def test_each_alert_leads_to_the_runbook(rule: dict[str, Any]) -> None:
+def test_each_alert_links_to_the_runbook(rule: dict[str, Any]) -> None:
     """It says how bad it is, what is the case, and which section of the runbook helps; the section is there."""
     assert rule["labels"]["severity"] in ("critical", "warning")
     assert set(rule["annotations"]) == {"summary", "description", "runbook"}

@@ -50,7 +50,7 @@ def test_each_command_and_variable_is_one_of_ours(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", DAEMONS)
-def test_only_what_time_can_mend_is_started_again(name: str) -> None:
+def test_restart_only_for_retryable_exit_codes(name: str) -> None:
     """A wrong setting and a refusal stay down for a person to read; an outage and a bug are tried again, for ever."""
     stay_down = {int(code) for code in unit(name)["RestartPreventExitStatus"][0].split()}
     assert stay_down == {2, ConfigurationError.exit_code, Refused.exit_code}
@@ -59,7 +59,7 @@ def test_only_what_time_can_mend_is_started_again(name: str) -> None:
     assert unit(name)["StartLimitIntervalSec"] == ["0"]
 
 
-def test_stopping_is_given_the_time_that_it_takes() -> None:
+def test_stop_timeout_covers_shutdown() -> None:
     """systemd kills only after the time that a graceful end may take."""
     leave = ConsumerSettings.model_fields["revoke_seconds"].default + LEAVE_SECONDS
     assert int(unit("orgstats-consume@.service")["TimeoutStopSec"][0]) > leave
@@ -75,7 +75,7 @@ def test_no_password_stands_in_a_unit() -> None:
         assert not re.search("PASSWORD|CLICKHOUSE_URL", (FOLDER / name).read_text(encoding="utf-8"))
 
 
-def test_all_units_are_locked_in_alike() -> None:
+def test_all_units_have_the_same_sandbox() -> None:
     """No unit has fewer fences than the others."""
     fences = [(FOLDER / name).read_text(encoding="utf-8").partition("\nDynamicUser")[2] for name in UNITS]
     assert all(fences)
@@ -83,7 +83,7 @@ def test_all_units_are_locked_in_alike() -> None:
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze (Debian's systemd)")
-def test_systemd_takes_the_units(tmp_path: Path) -> None:
+def test_systemd_analyze_accepts_the_units(tmp_path: Path) -> None:
     """`systemd-analyze verify` has nothing to say, and `security` finds little that a unit may do."""
     program = tmp_path / "orgstats"
     program.symlink_to(shutil.which("true") or "/bin/true")

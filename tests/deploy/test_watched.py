@@ -183,7 +183,7 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def test_every_panel_shows_something(stack: Stack) -> None:
+def test_every_panel_has_data(stack: Stack) -> None:
     """Both processes are scraped, and no query of a dashboard comes back empty while they work."""
 
     left = [panel for panel in panels() if stack.kafka.real or not named(panel[1]) & ONLY_REAL]
@@ -203,7 +203,7 @@ def test_every_panel_shows_something(stack: Stack) -> None:
     ]
 
 
-def test_rules_are_evaluated_and_one_fires(stack: Stack) -> None:
+def test_alert_rules_are_evaluated_and_fire(stack: Stack) -> None:
     """Every rule is evaluated without an error; one record in ten is bad, and the alert names the topic."""
 
     def firing() -> list[dict[str, Any]]:
@@ -217,7 +217,7 @@ def test_rules_are_evaluated_and_one_fires(stack: Stack) -> None:
     assert [rule["name"] for rule in rules if rule["health"] != "ok" or rule.get("lastError")] == []
 
 
-def test_a_trace_goes_on_from_the_gateway_to_the_statements(stack: Stack) -> None:
+def test_trace_spans_gateway_request_and_statements(stack: Stack) -> None:
     """A request with a `traceparent` and a statement asked for it are spans of that trace."""
     route = "/api/0/organizations/{organization}/stats"
 
@@ -236,7 +236,7 @@ def test_a_trace_goes_on_from_the_gateway_to_the_statements(stack: Stack) -> Non
     }
 
 
-def test_traces_of_both_processes_hold_no_values(stack: Stack) -> None:
+def test_traces_hold_no_parameter_values(stack: Stack) -> None:
     """The consumer tells of checkpoints; no span has a token, a slug or SQL in it."""
 
     def told() -> bool:

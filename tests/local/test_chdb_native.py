@@ -62,13 +62,13 @@ def test_any_bytes_are_walked_or_refused(name: str, rows: int, data: bytes) -> N
 
 
 @given(st.binary(max_size=200))
-def test_noise_is_refused(data: bytes) -> None:
+def test_garbage_bytes_are_refused(data: bytes) -> None:
     """Noise is never taken for more blocks than it has bytes, and raises the two errors only."""
     with suppress(Malformed, UnsupportedType):
         assert len(list(native.wire_blocks(data))) <= len(data)
 
 
 @given(st.integers(0, 2**64 - 1))
-def test_numbers_come_back(number: int) -> None:
+def test_integers_round_trip(number: int) -> None:
     """A variable-length number is read as it was written."""
     assert native.BytesSource(native.encode_varint(number)).varint() == number

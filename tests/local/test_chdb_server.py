@@ -85,7 +85,7 @@ def executed(schema: Path, client: Client) -> None:
             client.execute(statement)
 
 
-def test_says_what_it_is(server: chdb_server.Running, dial: Connect) -> None:
+def test_server_reports_name_and_version(server: chdb_server.Running, dial: Connect) -> None:
     """The hello names the engine's version and a display name that says it is not for production."""
     client = dial(server.port)
     version = client.execute("SELECT version()")[0][0]
@@ -96,7 +96,7 @@ def test_says_what_it_is(server: chdb_server.Running, dial: Connect) -> None:
     assert client.connection.ping()
 
 
-def test_the_projects_own_connection_works(server: chdb_server.Running) -> None:
+def test_own_connection_settings_are_accepted(server: chdb_server.Running) -> None:
     """`orgstats.clickhouse.connect.connect` with the URL of the running server gets answers."""
     client = connect(server.url, client_name="tests")
     assert client.execute("SELECT currentDatabase(), timezone()") == [("default", "UTC")]
@@ -165,7 +165,7 @@ TYPES: dict[str, list[Any]] = {
 
 @pytest.mark.parametrize("kind", TYPES)
 @pytest.mark.parametrize("columnar", [False, True], ids=["rows", "columns"])
-def test_every_type_comes_back_as_it_went(client: Client, kind: str, columnar: bool) -> None:
+def test_every_type_round_trips(client: Client, kind: str, columnar: bool) -> None:
     """Values of each type are the same after an insert and a select."""
     values = TYPES[kind]
     client.execute(f"CREATE TABLE t (n UInt8, v {kind}) ENGINE = MergeTree ORDER BY n")
@@ -175,7 +175,7 @@ def test_every_type_comes_back_as_it_went(client: Client, kind: str, columnar: b
     assert [in_utc(value) for (value,) in back] == values
 
 
-def test_bytes_that_are_no_text_survive(client: Client) -> None:
+def test_binary_strings_round_trip(client: Client) -> None:
     """A String and a FixedString hold any bytes."""
     everything = bytes(range(256)) * 300
     binary = {"strings_as_bytes": True}
@@ -205,7 +205,7 @@ def test_columns_of_empty_results_follow_the_table(client: Client, server: chdb_
     assert client.execute("SELECT * FROM t ORDER BY a") == [(300, ""), (301, "b")]
 
 
-def test_large_results_come_in_blocks(client: Client) -> None:
+def test_large_results_are_sent_in_blocks(client: Client) -> None:
     """A large result arrives whole, in order and in more than one block."""
     blocks = list(client.execute_iter("SELECT number, toString(number) FROM numbers(300000)", chunk_size=65_409))
     assert len(blocks) > 1
@@ -228,7 +228,7 @@ def test_a_large_result_does_not_fill_the_memory(server: chdb_server.Running, di
     assert peak_bytes(server.pid) - before < 400_000_000
 
 
-def test_statements_of_every_sort(client: Client) -> None:
+def test_ddl_insert_select_and_show_work(client: Client) -> None:
     """DDL, INSERT with values in the text, INSERT … SELECT, and tables of other databases work."""
     client.execute("CREATE TABLE t (a UInt8, `odd name` String) ENGINE = MergeTree ORDER BY a")
     client.execute("INSERT INTO t VALUES (1, 'one'), (2, 'two')")
@@ -304,7 +304,7 @@ def test_a_settings_limit_does_not_reach_the_servers_own_questions(client: Clien
         assert code_of(lambda: client.execute("SELECT number FROM numbers(2)", settings=limit)) == 396
 
 
-def test_read_only_is_left_again(client: Client) -> None:
+def test_readonly_setting_ends_with_the_query(client: Client) -> None:
     """readonly holds for its query alone: the next statement of the connection may write."""
     client.execute("CREATE TABLE t (a UInt8) ENGINE = Memory")
     for level in (1, 2, 1):
@@ -317,7 +317,7 @@ def test_read_only_is_left_again(client: Client) -> None:
     assert client.execute("SELECT count() FROM t") == [(3,)]
 
 
-def test_final_is_a_setting_too(client: Client) -> None:
+def test_final_setting_applies(client: Client) -> None:
     """`final` as a setting merges versions while reading."""
     client.execute("CREATE TABLE t (k UInt8, v UInt8) ENGINE = ReplacingMergeTree(v) ORDER BY k")
     client.execute("SYSTEM STOP MERGES t")
@@ -327,7 +327,7 @@ def test_final_is_a_setting_too(client: Client) -> None:
     assert client.execute("SELECT count() FROM t") == [(3,)]
 
 
-def test_unknown_settings(server: chdb_server.Running, dial: Connect) -> None:
+def test_unknown_settings_are_refused(server: chdb_server.Running, dial: Connect) -> None:
     """An unknown setting is ignored, unless the client says that it matters: then it is exception 115."""
     relaxed, strict = dial(server.port), dial(server.port, settings_is_important=True)
     assert relaxed.execute("SELECT 1", settings={"no_such_setting": 1}) == [(1,)]
@@ -357,7 +357,7 @@ def test_unknown_settings(server: chdb_server.Running, dial: Connect) -> None:
         (452, "SELECT 1", {"enable_analyzer": 0}),
     ],
 )
-def test_errors_keep_their_number(client: Client, code: int, sql: str, settings: dict[str, Any]) -> None:
+def test_errors_keep_their_code(client: Client, code: int, sql: str, settings: dict[str, Any]) -> None:
     """Errors come with ClickHouse's number and text, also in the middle of a result; the session goes on."""
     with pytest.raises(ServerException) as caught:
         client.execute(sql, [(1,)] if sql.endswith("VALUES") else None, settings=settings)
@@ -423,7 +423,7 @@ def running_queries(client: Client, text: str) -> int:
     return int(client.execute(sql, {"text": f"%{text}%"})[0][0])
 
 
-def test_a_client_that_leaves_takes_its_query_along(server: chdb_server.Running, dial: Connect) -> None:
+def test_disconnect_cancels_the_query(server: chdb_server.Running, dial: Connect) -> None:
     """A query whose client has gone is stopped; others are not disturbed."""
     leaver, other = dial(server.port), dial(server.port)
     leaver.execute("SELECT 1")
@@ -453,7 +453,9 @@ def test_a_long_query_outlives_the_clients_socket_timeout(server: chdb_server.Ru
 
 
 @pytest.mark.parametrize("sent", [0, 1, 2], ids=["nothing", "a block", "half a block"])
-def test_half_an_insert_is_none(client: Client, server: chdb_server.Running, sent: int, dial: Connect) -> None:
+def test_incomplete_insert_stores_nothing(
+    client: Client, server: chdb_server.Running, sent: int, dial: Connect
+) -> None:
     """An insert whose end never came stores nothing, whatever of its data has arrived."""
     from clickhouse_driver.block import ColumnOrientedBlock
 
@@ -484,7 +486,7 @@ def test_half_an_insert_is_none(client: Client, server: chdb_server.Running, sen
     ],
     ids=["http", "long", "no packet", "a password without end"],
 )
-def test_noise_is_sent_away(server: chdb_server.Running, noise: bytes, dial: Connect) -> None:
+def test_garbage_bytes_close_the_connection(server: chdb_server.Running, noise: bytes, dial: Connect) -> None:
     """What is no client gets its connection closed, and the server goes on."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
         connection.sendall(noise)

@@ -83,7 +83,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Demo]]:
         demo.process.wait()
 
 
-def test_it_answers_and_leaves_no_process(start: Callable[..., Demo], tmp_path: Path) -> None:
+def test_up_answers_and_leaves_no_process(start: Callable[..., Demo], tmp_path: Path) -> None:
     """The printed curl line gives events; Ctrl-C ends with 0 and nothing runs on; a second start keeps the token."""
     demo = start().ready()
     assert demo.received() > 0
@@ -110,7 +110,7 @@ def test_a_part_that_dies_ends_all_and_is_named(start: Callable[..., Demo]) -> N
     assert all(gone(pid) for pid in children.values())
 
 
-def test_two_do_not_share_a_directory(start: Callable[..., Demo]) -> None:
+def test_second_up_in_one_directory_is_refused(start: Callable[..., Demo]) -> None:
     """The second one is told that another is running; killing the first kills all of it."""
     demo = start().ready()
     out = demo.out.read_text()

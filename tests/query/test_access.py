@@ -33,14 +33,14 @@ def test_tokens_are_long_and_differ() -> None:
 
 
 @pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer ", "Basic eDp5", "bearerx", "ost_abc"])
-def test_no_credentials(header: str | None) -> None:
+def test_missing_or_malformed_credentials_are_unauthenticated(header: str | None) -> None:
     """No header, another scheme and a scheme without a token are no credentials."""
     with pytest.raises(Unauthenticated, match=r"Authentication credentials were not provided\."):
         bearer(header)
 
 
 @pytest.mark.parametrize("header", ["Bearer x", "bearer x", "BEARER  x ", " Bearer x"])
-def test_spellings_of_the_header(header: str) -> None:
+def test_bearer_and_basic_headers_give_the_token(header: str) -> None:
     """The scheme is found in any case, blanks around are left out."""
     assert bearer(header) == "x"
 
@@ -59,7 +59,7 @@ def test_a_stored_token_is_a_caller() -> None:
     assert caller_of(stored(token, expires_at=10.0), digest, 9.9) == Caller("abc", 7, READ)
 
 
-def test_invalid_tokens() -> None:
+def test_unknown_expired_and_revoked_tokens_are_refused() -> None:
     """Unknown, expired, revoked and somebody else's tokens all give the same answer."""
     token = new_token()
     digest = digest_of(token)
@@ -73,7 +73,7 @@ def test_invalid_tokens() -> None:
             caller_of(found, digest, now)
 
 
-def test_what_a_caller_may_read() -> None:
+def test_caller_may_read_its_organization() -> None:
     """Its own organization, or every one."""
     assert permit(Caller("a", 7, READ), ACME) == ACME
     assert permit(Caller("a", None, READ), ACME) == ACME
@@ -89,13 +89,13 @@ def test_what_a_caller_may_read() -> None:
         (Caller("a", 0, READ), ACME),
     ],
 )
-def test_what_a_caller_may_not_read(caller: Caller, organization: Organization | None) -> None:
+def test_caller_may_not_read_other_organizations(caller: Caller, organization: Organization | None) -> None:
     """Another organization, any without the scope; and it is not told which organizations exist."""
     with pytest.raises(Forbidden, match=r"You do not have permission to perform this action\."):
         permit(caller, organization)
 
 
-def test_who_may_see_all_is_told_what_is_missing() -> None:
+def test_caller_of_all_organizations_is_told_of_a_missing_one() -> None:
     """Only a caller for every organization learns that one does not exist."""
     with pytest.raises(NotFound, match="The requested resource does not exist"):
         permit(Caller("a", None, READ), None)

@@ -41,7 +41,7 @@ def test_a_batch_costs_no_more_than_one_request(asked: list[tuple[int, int, int]
     assert length * len({one.org_id for one in joined}) <= MAX_BUCKETS
 
 
-def test_many_join() -> None:
+def test_many_queries_join_one_batch() -> None:
     """The same day of 400 organizations is one batch; one more day of theirs is another."""
     batch = WindowBatch(of(0, 0, 24, 3_600))
     assert all(batch.join(of(org_id, 0, 24, 3_600)) for org_id in range(400))
@@ -53,7 +53,7 @@ queries = st.lists(st.tuples(st.integers(1, 6), st.integers(0, 20), st.integers(
 
 
 @pytest.mark.parametrize("width", sorted(RESOLUTIONS.values()))
-def test_each_gets_its_own(width: int, database: Database) -> None:
+def test_rows_are_dealt_to_their_queries(width: int, database: Database) -> None:
     """For any organizations and windows one statement gives each what a statement of its own gives."""
     insert_counts(database, [Cell(org_id, n * width, 1_000 * org_id + n) for org_id in range(1, 6) for n in range(41)])
 
@@ -84,7 +84,7 @@ def statements() -> float:
     return metrics.REGISTRY.get_sample_value("orgstats_clickhouse_read_seconds_count") or 0.0
 
 
-def test_what_waits_is_read_together(database: Database) -> None:
+def test_waiting_queries_share_a_statement(database: Database) -> None:
     """Forty organizations asked for at once need a few statements, and each gets its own numbers."""
     insert_counts(database, [Cell(org_id, 10 * org_id, 1_000 + org_id) for org_id in range(40)])
     asked = [of(org_id, 0, 45) for org_id in range(40)]
@@ -95,7 +95,7 @@ def test_what_waits_is_read_together(database: Database) -> None:
     assert b"[390.0, 1039]" in answers[asked[39]].content
 
 
-def test_projects_are_read_alone(database: Database) -> None:
+def test_project_queries_are_not_batched(database: Database) -> None:
     """A query for projects is answered beside those of organizations, with the projects' numbers."""
     alone = StatsQuery(1, "received", Buckets(0, 10, 2), (5,))
     assert asked_at_once(database, [of(1, 0, 2), alone])[alone].content == b"[[0.0, 0], [10.0, 0]]"

@@ -97,7 +97,7 @@ def test_a_failed_load_fails_for_all_and_is_not_kept() -> None:
     asyncio.run(scenario())
 
 
-def test_one_who_leaves_does_not_end_the_load_of_others() -> None:
+def test_cancelled_waiter_does_not_cancel_the_load() -> None:
     """A cancelled waiter is only one waiter less."""
 
     async def scenario() -> None:
@@ -115,7 +115,7 @@ def test_one_who_leaves_does_not_end_the_load_of_others() -> None:
     asyncio.run(scenario())
 
 
-def test_the_oldest_values_make_room() -> None:
+def test_oldest_values_are_evicted() -> None:
     """No more values than the size are kept, however many keys are asked for."""
 
     async def scenario() -> None:
@@ -159,7 +159,7 @@ def test_keys_are_loaded_together() -> None:
     asyncio.run(scenario())
 
 
-def test_a_call_that_fails_fails_for_all_of_it() -> None:
+def test_failed_batch_load_fails_for_all_its_keys() -> None:
     """The next is tried again."""
 
     async def scenario() -> None:

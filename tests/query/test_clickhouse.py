@@ -24,7 +24,7 @@ def test_a_connection_serves_one_at_a_time(database: Database) -> None:
     assert database.in_use == 0
 
 
-def test_when_all_connections_are_busy(clickhouse_url: str) -> None:
+def test_busy_pool_is_unavailable_after_the_timeout(clickhouse_url: str) -> None:
     """Who gets none within the time is told that asking again may help."""
     with Database(clickhouse_url, size=1, timeout_seconds=0.5) as database, ThreadPoolExecutor(1) as threads:
         started = threading.Event()
@@ -45,7 +45,7 @@ def test_when_all_connections_are_busy(clickhouse_url: str) -> None:
         assert database.read(Statement("SELECT 1")) == [(1,)]
 
 
-def test_a_slow_statement_is_ended(clickhouse_url: str) -> None:
+def test_slow_statement_is_cancelled(clickhouse_url: str) -> None:
     """The time that is set ends it, and the connection after it works."""
     with Database(clickhouse_url, size=1, timeout_seconds=1) as database:
         with pytest.raises(Unavailable):

@@ -47,7 +47,7 @@ def scripted(answers: list[Answer]) -> Iterator[tuple[str, list[str]]]:
         server.shutdown()
 
 
-def test_against_the_real_server(database: Database, clickhouse_url: str, tmp_path: Path) -> None:
+def test_client_reads_a_running_server(database: Database, clickhouse_url: str, tmp_path: Path) -> None:
     """Series of an organization, a project and all projects, and what the headers say."""
     directory = Directory(database)
     directory.add_organization(Wanted("acme", key=1), 1.0)
@@ -74,7 +74,7 @@ def test_against_the_real_server(database: Database, clickhouse_url: str, tmp_pa
             client.organization_stats("../acme?x=")
 
 
-def test_a_busy_server_is_asked_again_when_it_says() -> None:
+def test_retry_after_is_waited_for() -> None:
     """429 and 503 are tried again after the seconds of Retry-After."""
     waited: list[float] = []
     answers: list[Answer] = [BUSY, (429, {"Retry-After": "2"}, b"{}"), FINE]
@@ -84,7 +84,7 @@ def test_a_busy_server_is_asked_again_when_it_says() -> None:
     assert len(asked) == 3
 
 
-def test_the_longest_wait_is_the_callers() -> None:
+def test_retry_after_is_capped_by_patience() -> None:
     """A Retry-After of an hour, also as a date, is not slept through."""
     waited: list[float] = []
     answers: list[Answer] = [
@@ -102,7 +102,7 @@ def test_the_longest_wait_is_the_callers() -> None:
     assert 1 <= waited[2] <= 2
 
 
-def test_giving_up() -> None:
+def test_retries_exhausted_is_unavailable() -> None:
     """After so many tries it is Unavailable, also when nobody listens."""
     with scripted([BUSY]) as (url, asked), StatsClient(url, "t", patience=Patience(2), sleep=lambda _: None) as client:
         with pytest.raises(Unavailable, match="status 503"):
@@ -115,7 +115,7 @@ def test_giving_up() -> None:
         client.organization_stats("acme")
 
 
-def test_what_is_refused_is_not_asked_again() -> None:
+def test_4xx_is_not_retried() -> None:
     """One try, and the server's own words, or the status when it has none."""
     answers: list[Answer] = [(401, {}, b'{"detail": "Invalid token"}'), (400, {}, b"<html>")]
     with scripted(answers) as (url, asked), StatsClient(url, "secret") as client:

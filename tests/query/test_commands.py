@@ -44,7 +44,7 @@ def orgstats(clickhouse_url: str) -> Command:
 ORGS = "id\tslug\tname\n"
 
 
-def test_organizations(orgstats: Command) -> None:
+def test_orgs_add_and_ls(orgstats: Command) -> None:
     """Added with or without an id, and listed; what was done is on stderr."""
     assert orgstats("orgs", "add", "acme", "--id", "7", "--name", "Acme") == "7\n"
     assert orgstats.stderr == "Organization 7, acme (Acme): added.\n"
@@ -52,7 +52,7 @@ def test_organizations(orgstats: Command) -> None:
     assert orgstats("orgs", "ls") == ORGS + "7\tacme\tAcme\n8\tsecond\tsecond\n"
 
 
-def test_an_organization_that_is_there_changes_only_when_told(orgstats: Command) -> None:
+def test_existing_organization_changes_only_with_rename(orgstats: Command) -> None:
     """Added again it stays as it is; another slug or name is refused without --rename, which resets nothing else."""
     orgstats("orgs", "add", "acme", "--id", "7", "--name", "Acme")
     for words in (("acme",), ("acme", "--id", "7"), ("acme", "--name", "Acme", "--rename")):
@@ -68,7 +68,7 @@ def test_an_organization_that_is_there_changes_only_when_told(orgstats: Command)
     assert orgstats("orgs", "ls") == ORGS + "7\temca\tEmca\n"
 
 
-def test_an_id_that_has_events_is_not_free(orgstats: Command, database: Database) -> None:
+def test_id_with_events_is_refused(orgstats: Command, database: Database) -> None:
     """Whoever sent them, a new organization or project must not show them."""
     insert_counts(database, [Cell(1, 0, 5), Cell(2, 0, 5)])
     assert orgstats("orgs", "add", "acme") == "3\n"
@@ -76,7 +76,7 @@ def test_an_id_that_has_events_is_not_free(orgstats: Command, database: Database
     assert orgstats("projects", "add", "acme", "pump") == "2\n"
 
 
-def test_an_organization_is_removed(orgstats: Command) -> None:
+def test_orgs_rm_revokes_tokens(orgstats: Command) -> None:
     """It is nobody's slug or id any more, its tokens are revoked and stay so; added again it has its projects."""
     orgstats("orgs", "add", "acme", "--id", "7")
     orgstats("projects", "add", "acme", "pump")
@@ -96,13 +96,13 @@ def test_an_organization_is_removed(orgstats: Command) -> None:
 
 
 @pytest.mark.parametrize("slug", ["Acme", "1", "a b", "", "é", "-x", "a" * 101, "a/b", "a\n"])
-def test_no_slugs(slug: str, orgstats: Command) -> None:
+def test_invalid_slugs_are_refused(slug: str, orgstats: Command) -> None:
     """What could be an id, or not stand in a URL, is refused."""
     orgstats("orgs", "add", "--", slug, exit_code=2)
     assert "is not a slug" in orgstats.stderr
 
 
-def test_slugs_are_taken_once(orgstats: Command) -> None:
+def test_taken_slug_is_refused(orgstats: Command) -> None:
     """Another organization's slug is refused, and so is an id that no event can carry."""
     orgstats("orgs", "add", "acme", "--id", "7")
     orgstats("orgs", "add", "acme", "--id", "8", exit_code=2)
@@ -110,7 +110,7 @@ def test_slugs_are_taken_once(orgstats: Command) -> None:
     orgstats("orgs", "add", "huge", "--id", str(2**63), exit_code=2)
 
 
-def test_projects(orgstats: Command) -> None:
+def test_projects_add_and_ls(orgstats: Command) -> None:
     """Projects live in an organization, which must be there."""
     orgstats("projects", "add", "acme", "pump", exit_code=2)
     orgstats("orgs", "add", "acme")
@@ -118,7 +118,7 @@ def test_projects(orgstats: Command) -> None:
     assert orgstats("projects", "ls", "acme") == ORGS + "11\tpump\tpump\n"
 
 
-def test_tokens(orgstats: Command, database: Database) -> None:
+def test_tokens_create_ls_and_revoke(orgstats: Command, database: Database) -> None:
     """The token is printed alone and once; ls and the tables hold only its hash; revoking shows."""
     orgstats("orgs", "add", "acme")
     token = orgstats("tokens", "create", "--org", "acme", "--name", "grafana", "--expires", "+90d").strip()
@@ -133,7 +133,7 @@ def test_tokens(orgstats: Command, database: Database) -> None:
     assert orgstats("tokens", "ls").splitlines()[1].split("\t")[4] == "revoked"
 
 
-def test_tokens_that_make_no_sense(orgstats: Command) -> None:
+def test_contradictory_token_options_are_usage_errors(orgstats: Command) -> None:
     """For nobody, for one and all, for an organization that is not there, or over already: usage errors."""
     for words in (
         ("create",),
@@ -146,7 +146,7 @@ def test_tokens_that_make_no_sense(orgstats: Command) -> None:
         assert orgstats("tokens", *words, exit_code=2) == ""
 
 
-def test_querying(orgstats: Command, database: Database) -> None:
+def test_query_prints_table_json_csv_and_plot(orgstats: Command, database: Database) -> None:
     """The same numbers as a table, JSON, CSV and a picture."""
     orgstats("orgs", "add", "acme", "--id", "1")
     insert_counts(database, [Cell(1, EXAMPLE_FIRST + 3600 * hour, n) for hour, n in enumerate(EXAMPLE)])
@@ -163,7 +163,7 @@ def test_querying(orgstats: Command, database: Database) -> None:
     assert "rejected" not in orgstats("query", "1", "--stat", "rejected", "--since", "-2h", "--resolution", "1h")
 
 
-def test_querying_a_server(
+def test_query_url_asks_a_server(
     orgstats: Command, clickhouse_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With --url a server is asked, with the token of the environment, and its refusals are told."""
@@ -180,7 +180,7 @@ def test_querying_a_server(
         assert "Invalid token" in orgstats.stderr
 
 
-def test_questions_without_an_answer(orgstats: Command) -> None:
+def test_unknown_names_and_times_are_usage_errors(orgstats: Command) -> None:
     """Unknown organizations, stats, times and resolutions are usage errors with a text."""
     orgstats("orgs", "add", "acme")
     for words in (("nope",), ("acme", "--stat", "x"), ("acme", "--since", "x"), ("acme", "--resolution", "5m")):
@@ -188,7 +188,7 @@ def test_questions_without_an_answer(orgstats: Command) -> None:
     orgstats("query", "acme", "--json", "--csv", exit_code=2)
 
 
-def test_without_an_address_nothing_runs() -> None:
+def test_missing_clickhouse_url_exits_78() -> None:
     """The setting that is missing is named, with exit code 78."""
     command = Command("")
     os.environ.pop("ORGSTATS_CLICKHOUSE_URL", None)
@@ -196,6 +196,6 @@ def test_without_an_address_nothing_runs() -> None:
     assert "ORGSTATS_CLICKHOUSE_URL" in command.stderr
 
 
-def test_without_clickhouse_it_is_unavailable() -> None:
+def test_unreachable_clickhouse_exits_69() -> None:
     """Nobody listens there: exit code 69."""
     Command("clickhouse://127.0.0.1:1/default")("orgs", "ls", exit_code=69)

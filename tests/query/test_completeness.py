@@ -59,13 +59,13 @@ def test_only_the_newest_topic_id_of_a_topic_counts() -> None:
     assert complete_until([*old, new]) == 200
 
 
-def test_before_the_first_end_is_reached_nothing_is_known() -> None:
+def test_complete_until_is_unknown_before_the_first_end() -> None:
     """A partition that is still being caught up for the first time has not been complete at any time."""
     assert complete_until([source(1, complete_until_ms=0)]) is None
     assert complete_until([source(1, partitions=2), source(2, partition=1, complete_until_ms=0)]) is None
 
 
-def test_a_retired_topic_holds_nothing_back() -> None:
+def test_retired_topic_does_not_hold_complete_until_back() -> None:
     """Taken out it no longer counts, unless something of it was registered afterwards."""
     old = [source(1, topic="old", complete_until_ms=5_000, retired=True)]
     assert complete_until([source(2), *old]) == 100
@@ -73,7 +73,7 @@ def test_a_retired_topic_holds_nothing_back() -> None:
     assert complete_until(old) is None
 
 
-def test_a_time_that_is_still_to_come_is_not_told(database: Database) -> None:
+def test_complete_until_is_never_in_the_future(database: Database) -> None:
     """A consumer whose clock was an hour ahead has written what is not yet; ClickHouse's clock is the limit."""
     ahead = time.time() + 3_600
     insert_sources(database, [Counted(1, complete_until=ahead)])

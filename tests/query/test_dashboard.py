@@ -25,7 +25,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
 
 
 @pytest.mark.parametrize("path", [*FILES, PLOTLY])
-def test_a_file_that_has_not_changed_is_not_sent_again(client: httpx.Client, path: str) -> None:
+def test_etag_match_returns_304(client: httpx.Client, path: str) -> None:
     """Each file has an ETag, and a 304 for who has it already."""
     first = client.get(f"/{path}")
     assert first.status_code == 200
@@ -36,7 +36,7 @@ def test_a_file_that_has_not_changed_is_not_sent_again(client: httpx.Client, pat
 
 
 @pytest.mark.parametrize("path", [*FILES, PLOTLY])
-def test_a_file_is_compressed_for_who_can_read_it(client: httpx.Client, path: str) -> None:
+def test_file_is_gzipped_if_accepted(client: httpx.Client, path: str) -> None:
     """The two encodings hold the same bytes and have ETags of their own."""
     plain = client.get(f"/{path}", headers={"Accept-Encoding": "identity"})
     packed = client.get(f"/{path}", headers={"Accept-Encoding": "gzip"})
@@ -49,7 +49,7 @@ def test_a_file_is_compressed_for_who_can_read_it(client: httpx.Client, path: st
 
 
 @pytest.mark.parametrize("path", [*FILES, PLOTLY])
-def test_every_file_is_guarded(client: httpx.Client, path: str) -> None:
+def test_every_file_has_security_headers(client: httpx.Client, path: str) -> None:
     """Nothing inline, nothing evaluated, nothing from elsewhere, in no frame."""
     headers = client.head(f"/{path}").headers
     policy = headers["content-security-policy"]
@@ -61,7 +61,7 @@ def test_every_file_is_guarded(client: httpx.Client, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", FILES)
-def test_nothing_comes_from_elsewhere(client: httpx.Client, path: str) -> None:
+def test_files_load_nothing_external(client: httpx.Client, path: str) -> None:
     """No file of ours names another host, so the page works without a network."""
     assert re.findall(r"(?:https?:)?//\w[^\s\"']*\.[a-z]{2,}", client.get(f"/{path}").text) in (
         [],

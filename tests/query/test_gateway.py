@@ -34,7 +34,7 @@ def test_a_signed_token_is_a_caller() -> None:
     assert Gateway([KEY]).caller(signed({"org": "*"}), NOW).org_id is None
 
 
-def test_any_of_the_keys_will_do() -> None:
+def test_any_configured_key_is_accepted() -> None:
     """While a key is being changed the old and the new one are good."""
     assert Gateway([OTHER_KEY, KEY]).caller(signed(), NOW).org_id == 7
 
@@ -65,13 +65,13 @@ def test_every_claim_is_required(name: str) -> None:
         {"sub": 5},
     ],
 )
-def test_wrong_claims(changes: dict[str, Any]) -> None:
+def test_wrong_claims_are_refused(changes: dict[str, Any]) -> None:
     """Expired, too long, from the future, for others, or of a wrong type: refused."""
     with pytest.raises(Unauthenticated, match="Invalid token"):
         Gateway([KEY]).caller(signed(changes), NOW)
 
 
-def test_forged_tokens() -> None:
+def test_forged_tokens_are_refused() -> None:
     """Another key, no signature, another algorithm and rubbish are refused."""
     unsigned = jwt.encode(CLAIMS, "", "none")
     deep = "eyJhIjo" + "W1tb" * 900

@@ -56,7 +56,7 @@ def refused(api: Api, reason: str) -> float:
     return float(text.split(name)[1].split("\n")[0]) if name in text else 0.0
 
 
-def test_a_header_that_never_ends(api: Api, connect: Callable[[], socket.socket]) -> None:
+def test_endless_header_times_out(api: Api, connect: Callable[[], socket.socket]) -> None:
     """Is cut off at some ten thousand bytes, whatever else would come, and the others are answered."""
     before = refused(api, "head_large")
     endless = connect()
@@ -82,7 +82,7 @@ def test_a_header_that_never_ends(api: Api, connect: Callable[[], socket.socket]
         (START + b"Content-Length: x\r\n\r\n", 400, "Invalid HTTP"),
     ],
 )
-def test_requests_that_are_too_much(
+def test_oversized_requests_are_refused(
     request_bytes: bytes, status: int, words: str, connect: Callable[[], socket.socket]
 ) -> None:
     """Each limit is answered in JSON with a text that names it, and the connection is closed."""
@@ -92,7 +92,7 @@ def test_requests_that_are_too_much(
     assert (found, words in detail) == (status, True)
 
 
-def test_a_body_that_never_ends(connect: Callable[[], socket.socket]) -> None:
+def test_endless_body_is_cut_off(connect: Callable[[], socket.socket]) -> None:
     """Sent in chunks it is cut off too, although the request was answered before."""
     connection = connect()
     connection.sendall(START + b"Transfer-Encoding: chunked\r\n\r\n")
@@ -102,7 +102,7 @@ def test_a_body_that_never_ends(connect: Callable[[], socket.socket]) -> None:
         pytest.fail("it takes any body")
 
 
-def test_clients_that_take_their_time(connect: Callable[[], socket.socket]) -> None:
+def test_slow_clients_are_answered(connect: Callable[[], socket.socket]) -> None:
     """Silence, half a head, a head by drops and half a body: each is closed, and told why if not yet answered."""
     silent, half, dropping, body = (connect() for _ in range(4))
     half.sendall(START)
@@ -123,7 +123,7 @@ def test_clients_that_take_their_time(connect: Callable[[], socket.socket]) -> N
     assert body.recv(65_536) == b""
 
 
-def test_half_requests_do_not_shut_others_out(api: Api, connect: Callable[[], socket.socket]) -> None:
+def test_half_requests_do_not_block_others(api: Api, connect: Callable[[], socket.socket]) -> None:
     """More half requests than files can be open: the longest waiting gives its place up, and the log says so."""
     for _ in range(300):
         connect().sendall(START)
@@ -137,7 +137,7 @@ def test_half_requests_do_not_shut_others_out(api: Api, connect: Callable[[], so
     assert {line["limit"] for line in told} == {128 - 64 - 8}
 
 
-def test_a_kept_connection_is_answered_again(api: Api) -> None:
+def test_keep_alive_connection_is_reused(api: Api) -> None:
     """The limits are for each request, not for the connection."""
     with httpx.Client() as client:
         for _ in range(200):

@@ -12,7 +12,7 @@ def test_a_caller_has_so_many_requests_in_a_window() -> None:
     assert limit.take("a", 110.0) == Quota(2, 1, 120, allowed=True)
 
 
-def test_callers_do_not_share() -> None:
+def test_each_caller_has_its_own_quota() -> None:
     """What one caller uses is not taken from another."""
     limit = RateLimit(1, 10)
     assert limit.take("a", 100.0).allowed
@@ -20,7 +20,7 @@ def test_callers_do_not_share() -> None:
     assert not limit.take("a", 100.0).allowed
 
 
-def test_no_limit() -> None:
+def test_limit_zero_allows_everything() -> None:
     """0 lets everything through."""
     limit = RateLimit(0, 1)
     assert all(limit.take("a", 5.0).allowed for _ in range(1000))

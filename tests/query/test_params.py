@@ -127,7 +127,7 @@ def test_spellings_of_a_number(text: str) -> None:
         "--1",
     ],
 )
-def test_what_is_no_timestamp(text: str) -> None:
+def test_invalid_timestamps_are_refused(text: str) -> None:
     """No number, NaN, infinity and numbers out of DateTime's range each give the original's text."""
     assert fault(("until", text)) == "until must be a numeric timestamp."
     assert fault(("since", text)) == "since must be a numeric timestamp"
@@ -139,7 +139,7 @@ def test_the_ends_of_the_range_are_timestamps() -> None:
     assert parsed(("since", "4294967295"), ("until", "4294967295")).buckets.last == LAST_SECOND // 10 * 10
 
 
-def test_a_window_that_runs_backwards() -> None:
+def test_since_after_until_is_refused() -> None:
     """since after until is a fault, since equal to until is not."""
     assert fault(("since", "101"), ("until", "100.5")) == "start must be before or equal to end"
     assert parsed(("since", "100.5"), ("until", "100.5")).buckets == Buckets(100, 10, 1)
@@ -178,7 +178,7 @@ def test_the_limit_of_buckets_names_what_would_fit() -> None:
     assert "1h" in text
 
 
-def test_a_range_that_no_resolution_fits() -> None:
+def test_range_too_long_for_every_resolution_is_refused() -> None:
     """The whole range of time is too long for days, and the text says so."""
     assert "no resolution would fit" in fault(("since", "0"), ("until", "4294967295"))
 
@@ -195,7 +195,7 @@ def test_ids_are_collected() -> None:
     assert parse_selection(pairs) == Selection("project", frozenset({3}), frozenset({1, 2}))
 
 
-def test_nothing_selects_the_organization() -> None:
+def test_without_selection_the_organization_is_read() -> None:
     """Absent and empty parameters select the organization's own series."""
     assert parse_selection([]) == parse_selection([("group", "project"), ("group", ""), ("id", "")]) == Selection()
 

@@ -3,7 +3,7 @@
 from orgstats.query.picture import picture
 
 
-def test_a_picture() -> None:
+def test_picture_draws_columns() -> None:
     """Columns stand on the last row, the highest fills all rows, and a single event is still seen."""
     points = [(1584824400 + 10 * n, count) for n, count in enumerate([0, 1, 500, 1000])]
     assert picture(points, columns=20, rows=2) == (

@@ -34,7 +34,7 @@ def test_secrets_are_not_shown() -> None:
     assert settings.gateway() is not None
 
 
-def test_keys_from_a_file(tmp_path: Path) -> None:
+def test_gateway_keys_are_read_from_a_file(tmp_path: Path) -> None:
     """The gateway's keys may stand in a file, which must be there and hold good ones."""
     good, short = tmp_path / "good", tmp_path / "short"
     good.write_text("# of today\n" + "k" * 32 + "\n")
@@ -50,13 +50,13 @@ def test_keys_from_a_file(tmp_path: Path) -> None:
     ("text", "parts"),
     [("127.0.0.1:80", ("127.0.0.1", 80)), ("[::1]:0", ("::1", 0)), ("localhost:65535", ("localhost", 65535))],
 )
-def test_addresses(text: str, parts: tuple[str, int]) -> None:
+def test_listen_addresses_are_parsed(text: str, parts: tuple[str, int]) -> None:
     """A host, also an IPv6 one in brackets, and a port."""
     assert split_address(text) == parts
 
 
 @pytest.mark.parametrize("text", ["", "80", ":80", "host:", "host:http", "host:65536", "host:-1"])
-def test_no_addresses(text: str) -> None:
+def test_invalid_listen_addresses_are_refused(text: str) -> None:
     """Anything else is refused."""
     with pytest.raises(ValueError, match="host:port"):
         split_address(text)

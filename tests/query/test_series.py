@@ -35,7 +35,7 @@ def test_buckets_are_those_of_the_model(until: float, back: float, width: int) -
     assert list(buckets_of(since, until, width)) == model(since, until, width)
 
 
-def test_a_bucket_is_not_lost_to_rounding() -> None:
+def test_fractional_until_keeps_its_bucket() -> None:
     """The difference 3600 - 1e-20 rounds to 3600, yet 0 lies before the window."""
     assert buckets_of(1e-20, 3600.0, 3600) == Buckets(3600, 3600, 1)
     assert buckets_of(0.0, 3600.0, 3600) == Buckets(0, 3600, 2)

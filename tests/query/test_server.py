@@ -43,7 +43,7 @@ def log_lines(api: Api) -> list[dict[str, object]]:
     return [json.loads(line) for line in api.child.log.read_text().splitlines()]
 
 
-def test_a_caller_over_its_rate(acme: str, clickhouse_url: str, tmp_path: Path) -> None:
+def test_rate_limit_returns_429_until_the_window_ends(acme: str, clickhouse_url: str, tmp_path: Path) -> None:
     """The limit is told with every answer; over it there is 429 until the window ends."""
     with running_api(clickhouse_url, tmp_path, RATE_LIMIT="2", RATE_WINDOW_SECONDS="3600") as api:
         answers = [httpx.get(api.url + STATS, headers=bearer(acme)) for _ in range(3)]
@@ -78,7 +78,9 @@ def test_a_new_token_works_at_once(acme: str, database: Database, clickhouse_url
         assert httpx.get(api.url + STATS, headers=bearer(fresh)).status_code == 200
 
 
-def test_a_renamed_organization(acme: str, database: Database, clickhouse_url: str, tmp_path: Path) -> None:
+def test_renamed_organization_answers_to_new_slug(
+    acme: str, database: Database, clickhouse_url: str, tmp_path: Path
+) -> None:
     """It answers to its new slug at once, and within 10 s no longer to the old one."""
     with running_api(clickhouse_url, tmp_path) as api:
         assert httpx.get(api.url + STATS, headers=bearer(acme)).status_code == 200
@@ -124,13 +126,15 @@ def test_unknown_tokens_cost_few_statements(acme: str, clickhouse_url: str, tmp_
         assert reads(api) - before < 300
 
 
-def test_timestamps_as_integers(acme: str, clickhouse_url: str, tmp_path: Path) -> None:
+def test_integer_timestamps_setting(acme: str, clickhouse_url: str, tmp_path: Path) -> None:
     """Where it is set, nothing else of the answer changes."""
     with running_api(clickhouse_url, tmp_path, INTEGER_TIMESTAMPS="true") as api:
         assert httpx.get(api.url + STATS, params=WINDOW, headers=bearer(acme)).text == "[[100, 5]]"
 
 
-def test_a_gateways_word(database: Database, acme: str, clickhouse_url: str, tmp_path: Path) -> None:
+def test_signed_gateway_header_identifies_caller(
+    database: Database, acme: str, clickhouse_url: str, tmp_path: Path
+) -> None:
     """A signed header is believed for what it says; a wrong one is not, even beside a good token."""
     key = "k" * 32
     Directory(database).add_organization(Wanted("other", key=2), 1.0)
@@ -153,7 +157,7 @@ def test_a_gateways_word(database: Database, acme: str, clickhouse_url: str, tmp
         assert httpx.get(api.url + STATS, headers=signed(1)).status_code == 401
 
 
-def test_changed_counts_have_another_etag(acme: str, database: Database, clickhouse_url: str, tmp_path: Path) -> None:
+def test_new_counts_change_the_etag(acme: str, database: Database, clickhouse_url: str, tmp_path: Path) -> None:
     """When a flush is finished, the old ETag no longer matches and the new numbers come."""
     insert_sources(database, [Counted(next_offset=1)])
     with running_api(clickhouse_url, tmp_path) as api:
@@ -173,7 +177,9 @@ def test_changed_counts_have_another_etag(acme: str, database: Database, clickho
     assert changed.headers["X-Stats-Complete-Until"] == "1700000000"
 
 
-def test_a_304_does_not_read_counts(acme: str, database: Database, clickhouse_url: str, tmp_path: Path) -> None:
+def test_304_is_answered_without_reading_counts(
+    acme: str, database: Database, clickhouse_url: str, tmp_path: Path
+) -> None:
     """While no flush was finished, a conditional request is answered although the counts are gone."""
     insert_sources(database, [Counted(next_offset=1)])
     with running_api(clickhouse_url, tmp_path) as api:
@@ -186,7 +192,7 @@ def test_a_304_does_not_read_counts(acme: str, database: Database, clickhouse_ur
     assert again.status_code == 304
 
 
-def test_a_fault_of_ours_shows_nothing(acme: str, clickhouse_url: str, tmp_path: Path) -> None:
+def test_internal_error_returns_500_without_details(acme: str, clickhouse_url: str, tmp_path: Path) -> None:
     """A statement that the server does not understand is a 500 that tells nothing, with all the headers."""
     with running_api(clickhouse_url, tmp_path) as api:
         with connect(clickhouse_url, client_name="tests") as client:
@@ -196,7 +202,7 @@ def test_a_fault_of_ours_shows_nothing(acme: str, clickhouse_url: str, tmp_path:
     assert answer.headers["X-Frame-Options"] == "deny"
 
 
-def test_a_clickhouse_without_tables(empty_clickhouse_url: str, tmp_path: Path) -> None:
+def test_clickhouse_without_tables_returns_503_and_logs_remedy(empty_clickhouse_url: str, tmp_path: Path) -> None:
     """Until somebody has migrated it the server is not ready, answers 503, and its log says what to do."""
     with running_api(empty_clickhouse_url, tmp_path) as api:
         assert httpx.get(api.url + "/healthz/ready").status_code == 503
@@ -206,7 +212,7 @@ def test_a_clickhouse_without_tables(empty_clickhouse_url: str, tmp_path: Path) 
         assert httpx.get(api.url + "/healthz/ready").status_code == 200
 
 
-def test_a_range_that_reads_too_many_rows(acme: str, clickhouse_url: str, tmp_path: Path) -> None:
+def test_row_limit_returns_400(acme: str, clickhouse_url: str, tmp_path: Path) -> None:
     """The operator's limit of rows gives a 400 that says so, and never a part of the series."""
     with running_api(clickhouse_url, tmp_path, QUERY_MAX_ROWS="1") as api:
         with connect(clickhouse_url, client_name="tests") as client:
@@ -227,7 +233,7 @@ def own_clickhouse(tmp_path: Path) -> Iterator[chdb_server.Running]:
     server.kill()
 
 
-def test_an_outage(own_clickhouse: chdb_server.Running, tmp_path: Path) -> None:
+def test_clickhouse_outage_returns_503_and_recovers(own_clickhouse: chdb_server.Running, tmp_path: Path) -> None:
     """Without ClickHouse there are 503s that say when to come back; with it again, answers, without a restart."""
     with Database(own_clickhouse.url, size=1) as database:
         Directory(database).add_organization(Wanted("acme", key=1), 1.0)
@@ -259,7 +265,7 @@ def test_an_outage(own_clickhouse: chdb_server.Running, tmp_path: Path) -> None:
     assert all("ClickHouse" in str(line["error"]) for line in refused)
 
 
-def test_a_clickhouse_that_never_answers(tmp_path: Path) -> None:
+def test_silent_clickhouse_times_out(tmp_path: Path) -> None:
     """A server that accepts and stays silent costs the time that is set, not more."""
     tokens = ["ost_" + letter * 43 for letter in "abcd"]
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -297,7 +303,7 @@ def reads(api: Api) -> float:
     return float(text.split("orgstats_clickhouse_read_seconds_count ")[1].split("\n")[0])
 
 
-def test_leaving(acme: str, clickhouse_url: str, tmp_path: Path) -> None:
+def test_sigterm_drains_and_exits_0(acme: str, clickhouse_url: str, tmp_path: Path) -> None:
     """After SIGTERM it is not ready but answers, then it ends with exit code 0."""
     with running_api(clickhouse_url, tmp_path, DRAIN_SECONDS="2") as api:
         api.child.popen.send_signal(signal.SIGTERM)
@@ -307,7 +313,7 @@ def test_leaving(acme: str, clickhouse_url: str, tmp_path: Path) -> None:
     assert log_lines(api)[-1]["event"] == "stopped"
 
 
-def test_leaving_at_once(clickhouse_url: str, tmp_path: Path) -> None:
+def test_second_sigterm_exits_at_once(clickhouse_url: str, tmp_path: Path) -> None:
     """A second signal does not wait."""
     with running_api(clickhouse_url, tmp_path, DRAIN_SECONDS="300") as api:
         api.child.popen.send_signal(signal.SIGTERM)
@@ -316,7 +322,7 @@ def test_leaving_at_once(clickhouse_url: str, tmp_path: Path) -> None:
         assert api.child.popen.wait(10) == 130
 
 
-def test_metrics_on_a_port_of_their_own(clickhouse_url: str, tmp_path: Path) -> None:
+def test_metrics_listen_moves_metrics_to_another_port(clickhouse_url: str, tmp_path: Path) -> None:
     """Then the API's port does not have them."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -325,7 +331,7 @@ def test_metrics_on_a_port_of_their_own(clickhouse_url: str, tmp_path: Path) -> 
         assert "orgstats_requests_total" in httpx.get(f"http://127.0.0.1:{port}/metrics").text
 
 
-def test_a_port_that_is_taken(clickhouse_url: str, tmp_path: Path) -> None:
+def test_taken_port_names_the_setting(clickhouse_url: str, tmp_path: Path) -> None:
     """The process does not start, and says which setting is to be changed."""
     with running_api(clickhouse_url, tmp_path) as first:
         second = running_api(clickhouse_url, tmp_path / "second", LISTEN=first.url.removeprefix("http://"))
@@ -333,7 +339,7 @@ def test_a_port_that_is_taken(clickhouse_url: str, tmp_path: Path) -> None:
             pass
 
 
-def test_the_access_log(acme: str, clickhouse_url: str, tmp_path: Path) -> None:
+def test_access_log_line_without_tokens(acme: str, clickhouse_url: str, tmp_path: Path) -> None:
     """One JSON line per request with what an operator needs, and no token wherever it was put."""
     with running_api(clickhouse_url, tmp_path) as api:
         httpx.get(api.url + STATS, params={**WINDOW, "token": acme, "stat": acme}, headers=bearer(acme))

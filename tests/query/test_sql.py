@@ -57,7 +57,7 @@ def test_projects_are_bound() -> None:
     assert statement.parameters["projects"] == [3, 4]
 
 
-def test_a_range_is_cut_to_what_can_be_stored() -> None:
+def test_range_is_clamped_to_datetime() -> None:
     """Buckets before 1970 and after the last second of DateTime are not sent to the server."""
     early = sql.series(StatsQuery(7, "received", Buckets(-7_200, 3_600, 3)))
     late = sql.series(StatsQuery(7, "received", Buckets(4_294_944_000, 86_400, 1)))
@@ -66,13 +66,13 @@ def test_a_range_is_cut_to_what_can_be_stored() -> None:
 
 
 @pytest.mark.parametrize("name", ["12", "007", str(2**64 - 1)])
-def test_digits_are_an_id(name: str) -> None:
+def test_numeric_name_is_an_id(name: str) -> None:
     """A name of digits only that is a possible id is looked up as one."""
     assert sql.organization(name).parameters == {"org": int(name)}
 
 
 @pytest.mark.parametrize("name", ["acme", "1a", str(2**64), "\u0661", "-1", "1' OR 1=1 --", "9" * 5000])
-def test_anything_else_is_a_slug(name: str) -> None:
+def test_other_name_is_a_slug(name: str) -> None:
     """Whatever is no id is bound as text."""
     assert sql.organization(name).parameters == {"slug": name}
 
@@ -93,6 +93,6 @@ def test_the_engine_takes_every_statement(database: Database) -> None:
 @pytest.mark.parametrize(
     "text", ["'", "\\", "\\'", "a\nb\t\0\r", "{slug:String}", "%(x)s", "'; DROP TABLE counts; --", "é💥"]
 )
-def test_text_arrives_as_it_was(text: str, database: Database) -> None:
+def test_text_parameters_arrive_unchanged(text: str, database: Database) -> None:
     """Whatever a bound text holds, the server sees the same text."""
     assert database.read(Statement("SELECT {slug:String}", {"slug": text})) == [(text,)]

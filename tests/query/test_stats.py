@@ -52,7 +52,7 @@ def test_only_the_newest_version_of_a_cell_counts(order: tuple[int, int], databa
     assert read_series(database, query) == {5: [(100, 20)]}
 
 
-def test_counts_do_not_wrap_around(database: Database) -> None:
+def test_sums_above_64_bits_do_not_wrap(database: Database) -> None:
     """The sum of the largest quantities is exact beyond 64 bits."""
     cells = [Cell(1, 100, 2**64 - 1, chunk=chunk) for chunk in range(3)]
     insert_counts(database, cells)
@@ -80,7 +80,7 @@ def test_the_last_bucket_of_time(database: Database) -> None:
         {"since": 0.0, "until": 1e6, "resolution": "10s"},
     ],
 )
-def test_arguments_without_an_answer(wrong: dict[str, object], database: Database) -> None:
+def test_invalid_arguments_are_refused(wrong: dict[str, object], database: Database) -> None:
     """What the endpoint would refuse, the function refuses too."""
     with pytest.raises(InvalidQuery):
         organization_stats(database, 1, **wrong)  # type: ignore[arg-type]

@@ -103,7 +103,7 @@ def test_a_changed_file_is_refused(clickhouse_url: str, tmp_path: Path, monkeypa
         assert retained_days(client)["counts"] == 0
 
 
-def test_a_newer_database_is_left_alone(clickhouse_url: str) -> None:
+def test_migrations_of_a_newer_program_are_kept(clickhouse_url: str) -> None:
     """The way back to an older version: its migrator changes nothing, says so, and does not fail."""
     ask(clickhouse_url, "INSERT INTO migrations SELECT 99, 'later', repeat('0', 64), now64(3)")
     with connect(clickhouse_url, client_name="tests") as client:
@@ -157,7 +157,7 @@ def test_a_retention_that_is_not_said_stays(clickhouse_url: str) -> None:
             assert retained_days(client) == dict.fromkeys(RETAINED, days)
 
 
-def test_the_first_retention(missing_url: str) -> None:
+def test_first_migration_sets_the_given_retention(missing_url: str) -> None:
     """Tables that are made while nobody says a retention keep 90 days; one that is added later, what counts have."""
     migrate(missing_url, retention_days=None)
     with connect(missing_url, client_name="tests") as client:
@@ -206,7 +206,7 @@ def test_a_retention_that_would_overflow_is_refused(days: int) -> None:
         migrate("clickhouse://localhost:1/x", retention_days=days)
 
 
-def test_no_server_is_unavailable() -> None:
+def test_unreachable_server_is_unavailable() -> None:
     """Without an answer the migrator says so and may be run again."""
     with pytest.raises(Unavailable, match="does not answer"):
         migrate("clickhouse://127.0.0.1:1/x", retention_days=0)

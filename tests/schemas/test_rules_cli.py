@@ -65,7 +65,7 @@ def test_check_tells_faults_with_file_and_line(offline: Orgstats, rules_file: Pa
     assert re.findall(rf"{re.escape(str(rules_file))}:(\d+): rule 1: ", done.err) == ["1", "3", "4"]
 
 
-def test_publish_show_ls_and_diff_tell_one_story(orgstats: Orgstats, rules_file: Path) -> None:
+def test_publish_show_ls_and_diff_agree(orgstats: Orgstats, rules_file: Path) -> None:
     """What was published is listed, shown byte for byte, and differs from nothing until the file does."""
     assert orgstats("rules", "publish", rules_file, "--dry-run").out == "new\n"
     published = orgstats("rules", "publish", rules_file, "--note", "crawlers")
@@ -105,7 +105,7 @@ def test_a_start_in_the_past_is_refused(orgstats: Orgstats, rules_file: Path) ->
         ('{"timestamp":1,"outcome":2}', "the record has outcome 2 already: rules are not asked"),
     ],
 )
-def test_test_says_which_rule_and_why(
+def test_rules_test_names_rule_and_condition(
     offline: Orgstats, rules_file: Path, tmp_path: Path, record: str, last: str
 ) -> None:
     """A sample record is classified by a file without any server, each condition explained."""
@@ -121,7 +121,7 @@ def test_test_says_which_rule_and_why(
         ]
 
 
-def test_test_classifies_by_what_is_published_at_a_time(orgstats: Orgstats, rules_file: Path, tmp_path: Path) -> None:
+def test_rules_test_uses_rules_in_force_at_a_time(orgstats: Orgstats, rules_file: Path, tmp_path: Path) -> None:
     """Without a file the history decides, at the record's Kafka timestamp."""
     sample = tmp_path / "record.json"
     sample.write_text('{"timestamp":1,"user_agent":"Googlebot","org_id":5}')
@@ -131,7 +131,7 @@ def test_test_classifies_by_what_is_published_at_a_time(orgstats: Orgstats, rule
     assert (later.err, later.out.splitlines()[-1]) == ("classified by version 1\n", "classification: filtered, 'bots'")
 
 
-def test_test_names_a_dead_letter(offline: Orgstats, rules_file: Path, tmp_path: Path) -> None:
+def test_rules_test_names_a_dead_letter(offline: Orgstats, rules_file: Path, tmp_path: Path) -> None:
     """A sample that cannot be decoded ends with 1 and its reason code."""
     sample = tmp_path / "record.json"
     sample.write_text("{")

@@ -26,7 +26,7 @@ NOW = 1_584_907_200.0
         (" -1w ", NOW - 604_800),
     ],
 )
-def test_times(text: str, seconds: float) -> None:
+def test_parse_time_forms(text: str, seconds: float) -> None:
     """Epoch seconds, RFC 3339 with UTC as the default offset, and distances from now."""
     assert parse_time(text, NOW) == seconds
 
@@ -35,19 +35,19 @@ def test_times(text: str, seconds: float) -> None:
     "text",
     ["", "soon", "2h", "-2", "-h", "--2h", "nan", "1e9", "1_0", "2020-13-01", "2020-03-21T25:00", "\u0661", "-2y"],
 )
-def test_no_times(text: str) -> None:
+def test_invalid_times_are_refused(text: str) -> None:
     """Anything else is refused with a text for people."""
     with pytest.raises(ValueError, match=r"is not a"):
         parse_time(text, NOW)
 
 
-def test_lengths() -> None:
+def test_parse_length_forms() -> None:
     """A number and a unit."""
     assert [parse_length(text) for text in ("30s", "2m", "1h", "1d", "2w")] == [30, 120, 3_600, 86_400, 1_209_600]
     with pytest.raises(ValueError, match="not a length of time"):
         parse_length("-1h")
 
 
-def test_writing_a_time() -> None:
+def test_format_time_is_rfc_3339() -> None:
     """UTC, to the second."""
     assert format_time(1_584_824_400.9) == "2020-03-21T21:00:00Z"
