@@ -3,13 +3,18 @@
 import json
 import resource
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+import threading
+from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import ExitStack, closing, suppress
+from typing import Any
 
 import httpx
 import pytest
+import uvicorn
 
+from orgstats.query import guard
 from tests.query.serving import Api, running_api
+from tests.support.wait import wait_for
 
 START = b"GET /healthz/live HTTP/1.1\r\nHost: x\r\n"
 
@@ -142,3 +147,53 @@ def test_keep_alive_connection_is_reused(api: Api) -> None:
     with httpx.Client() as client:
         for _ in range(200):
             assert client.get(api.url + "/healthz/live", headers={"X": "x" * 1_000}).status_code == 200
+
+
+LARGE_BYTES = 16 << 20
+"""More than the sockets between a server and its client hold."""
+
+
+async def large(scope: MutableMapping[str, Any], _: Any, send: Any) -> None:
+    """An application that answers everything with LARGE_BYTES."""
+    assert scope["type"] == "http"
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % LARGE_BYTES)]})
+    await send({"type": "http.response.body", "body": bytes(LARGE_BYTES)})
+
+
+@pytest.fixture
+def large_answers(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[uvicorn.Server, int]]:
+    """A server whose answers are large, in a thread of its own, and its port; half a second to take the rest of one."""
+    monkeypatch.setattr(guard, "LEAVE_SECONDS", 0.5)
+    protocol = guard.guarded(guard.Gate(16))
+    server = uvicorn.Server(uvicorn.Config(large, http=protocol, lifespan="off", log_config=None, timeout_keep_alive=1))
+    listener = socket.create_server(("127.0.0.1", 0))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    yield server, listener.getsockname()[1]
+    server.force_exit = server.should_exit = True
+    thread.join(30)
+    assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("header", [b"Connection: close\r\n", b""], ids=["close", "keep-alive"])
+def test_a_client_that_does_not_read_its_answer(header: bytes, large_answers: tuple[uvicorn.Server, int]) -> None:
+    """Loses its place and what is left of the answer, whether or not it wanted to keep the connection."""
+    server, port = large_answers
+    with closing(socket.socket()) as idle:
+        idle.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        idle.settimeout(30)
+        idle.connect(("127.0.0.1", port))
+        idle.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n" + header + b"\r\n")
+        assert idle.recv(1) == b"H"
+        wait_for(lambda: not server.server_state.connections, 20)
+        received = 1
+        with suppress(ConnectionResetError):
+            while part := idle.recv(1 << 20):
+                received += len(part)
+        assert received < LARGE_BYTES
+
+
+def test_a_client_that_reads_gets_all_of_its_answer(large_answers: tuple[uvicorn.Server, int]) -> None:
+    """The same answer arrives whole where somebody takes it."""
+    _, port = large_answers
+    assert len(httpx.get(f"http://127.0.0.1:{port}/", headers={"Connection": "close"}).content) == LARGE_BYTES
