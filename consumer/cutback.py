@@ -44,14 +44,14 @@ def mark_before(at: int, low: int, read: Read) -> Mark:
     return Mark(-1 if epoch is None else epoch, chain.value, chain.chain_from)
 
 
-class Changed(NamedTuple):
+class LogChange(NamedTuple):
     """The first offset whose record may be another, and the Kafka timestamp of what is there now, if it is known."""
 
     at: int
     timestamp_ms: int
 
 
-def find_cut(found: SourceFacts, read: Read, chunks: Mapping[int, Mark]) -> Changed | None:
+def find_cut(found: SourceFacts, read: Read, chunks: Mapping[int, Mark]) -> LogChange | None:
     """Where the log begins to differ from what was counted; None when it does not.
 
     Looks back chunk by chunk for the last one that still agrees: its chain where the log still has all of it, else
@@ -60,7 +60,7 @@ def find_cut(found: SourceFacts, read: Read, chunks: Mapping[int, Mark]) -> Chan
     progress = found.progress
     if progress is None or not progress.next_offset:
         return None
-    changed = Changed(found.end, _NEVER_MS) if found.end < progress.next_offset else None
+    changed = LogChange(found.end, _NEVER_MS) if found.end < progress.next_offset else None
     until, mark = progress.next_offset, progress.mark
     chunk = chunk_of(until - 1)
     if mark.chain_from >= until:  # nothing was read of the open chunk
@@ -72,11 +72,11 @@ def find_cut(found: SourceFacts, read: Read, chunks: Mapping[int, Mark]) -> Chan
         if whole and mark.chain and look.chain == mark.chain:
             return changed
         if look.newer is not None:
-            changed = Changed(look.newer, look.newer_ms)
+            changed = LogChange(look.newer, look.newer_ms)
         elif where > mark.chain_from:
             return changed  # without its head only epochs can tell, and they tell nothing
         elif mark.chain and where < end and (whole or mark.leader_epoch < 0):
-            changed = Changed(where, look.first_ms)  # epochs do not tell from where on
+            changed = LogChange(where, look.first_ms)  # epochs do not tell from where on
         until, chunk = chunk, chunk - CHUNK_LENGTH
         if chunk not in chunks or until <= found.low:
             return changed

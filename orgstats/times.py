@@ -4,7 +4,7 @@ import re
 from datetime import UTC, datetime
 from typing import Final
 
-_UNIT_SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+UNIT_SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _NUMBER: Final = re.compile(r"[0-9]{1,15}(\.[0-9]{1,9})?")
 _LENGTH: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)([smhdw])")
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([Tt ].+)?")
@@ -37,7 +37,7 @@ def parse_length(text: str) -> float:
     match = _LENGTH.fullmatch(text.strip())
     if not match:
         raise ValueError(f"{text!r} is not a length of time; give a number and one of s, m, h, d, w, as 2h")
-    return float(match[1]) * _UNIT_SECONDS[match[2]]
+    return float(match[1]) * UNIT_SECONDS[match[2]]
 
 
 def format_time(seconds: float) -> str:

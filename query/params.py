@@ -8,6 +8,7 @@ from typing import Final, Literal, NamedTuple, cast, get_args
 from orgstats.errors import OrgstatsError
 from orgstats.query.series import LAST_SECOND, RESOLUTIONS, Buckets, buckets_of, default_width
 from orgstats.schemas.outcomes import STATS, Stat
+from orgstats.times import UNIT_SECONDS
 
 MAX_BUCKETS: Final = 10_000
 """Most buckets in one series; more is an error, never a cut series."""
@@ -17,7 +18,6 @@ MAX_POINTS: Final = 100_000
 
 Group = Literal["organization", "project"]
 
-_UNIT_SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _RESOLUTION: Final = re.compile(r"([0-9]{1,20})([smhd])")
 _PERIOD: Final = re.compile(r"([0-9]{1,10})([smhdw])")
 _NUMBER: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
@@ -162,7 +162,7 @@ def parse_timestamp(text: str, fault: str) -> float:
 def _resolution(text: str) -> int:
     """Seconds of `<integer><s|m|h|d>`, when that is the width of a kind of bucket."""
     match = _RESOLUTION.fullmatch(text)
-    seconds = int(match[1]) * _UNIT_SECONDS[match[2]] if match else 0
+    seconds = int(match[1]) * UNIT_SECONDS[match[2]] if match else 0
     if seconds not in RESOLUTIONS.values():
         raise InvalidQuery("Invalid resolution")
     return seconds
@@ -171,7 +171,7 @@ def _resolution(text: str) -> int:
 def _period(text: str) -> int:
     """Seconds of `<integer><s|m|h|d|w>`, at least 1."""
     match = _PERIOD.fullmatch(text)
-    seconds = int(match[1]) * _UNIT_SECONDS[match[2]] if match else 0
+    seconds = int(match[1]) * UNIT_SECONDS[match[2]] if match else 0
     if not seconds:
         raise InvalidQuery("Invalid statsPeriod; a whole number and one of s, m, h, d, w, as in 24h")
     return seconds

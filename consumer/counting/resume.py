@@ -39,7 +39,7 @@ class Cut(NamedTuple):
 NO_CUT: Final = Cut()
 
 
-class Chunk(NamedTuple):
+class ChunkMark(NamedTuple):
     """What `chunks` holds of a closed chunk: the log it was counted of, at how many rewinds of the source."""
 
     mark: Mark
@@ -103,7 +103,7 @@ class SourceFacts:
     repairs: Mapping[int, Repair] = field(default_factory=dict)
     highest_chunk: int = -1
     gaps: Collection[tuple[int, int]] = ()
-    chunks: Mapping[int, Chunk] = field(default_factory=dict)
+    chunks: Mapping[int, ChunkMark] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,14 @@ from orgstats.clickhouse.connect import INSERT_SETTINGS, translate
 from orgstats.consumer.counting.chain import Mark
 from orgstats.consumer.counting.chunk import CellKey, ProjectKey, Stored
 from orgstats.consumer.counting.partition import StoredChunk
-from orgstats.consumer.counting.resume import FINGERPRINT_CHANGED, LOG_CUT_BACK, Chunk, Progress, Registration, Repair
+from orgstats.consumer.counting.resume import (
+    FINGERPRINT_CHANGED,
+    LOG_CUT_BACK,
+    ChunkMark,
+    Progress,
+    Registration,
+    Repair,
+)
 from orgstats.consumer.counting.rule_history import RuleHistory
 from orgstats.consumer.counting.source import CHUNK_LENGTH, Source, chunk_end, revision_of
 from orgstats.consumer.store import rows, taking_back
@@ -132,7 +139,7 @@ class Store:
             gaps.setdefault(source_id, []).append((gap[0], gap[1]))
         return gaps
 
-    def chunks(self, firsts: Mapping[Source, int]) -> dict[int, dict[int, Chunk]]:
+    def chunks(self, firsts: Mapping[Source, int]) -> dict[int, dict[int, ChunkMark]]:
         """Closed chunks from a first offset of each source on, by source id and first offset."""
         found = self._ask(
             "SELECT source_id, chunk, leader_epoch, chain, chain_from, rewinds FROM chunks FINAL"
@@ -140,9 +147,9 @@ class Store:
             firsts,
             firsts=list(firsts.values()),
         )
-        chunks: dict[int, dict[int, Chunk]] = {}
+        chunks: dict[int, dict[int, ChunkMark]] = {}
         for source_id, first, *mark, rewinds in found:
-            chunks.setdefault(source_id, {})[first] = Chunk(Mark(*mark), rewinds)
+            chunks.setdefault(source_id, {})[first] = ChunkMark(Mark(*mark), rewinds)
         return chunks
 
     def sum_hours(self, source: Source, first: int, end: int) -> None:

@@ -12,8 +12,6 @@ from orgstats.cli import operating as ops
 if TYPE_CHECKING:
     from orgstats.consumer.ops.explain import Classification, Part
 
-SECONDS = {"10s": 10, "1h": 3_600, "1d": 86_400}
-
 
 def explain(
     organization: Annotated[str, typer.Argument(help="Slug or id.")],
@@ -36,18 +34,19 @@ def explain(
     from orgstats.query.clickhouse import Database
     from orgstats.query.directory import Directory
     from orgstats.query.params import parse_stat
+    from orgstats.query.series import RESOLUTIONS
     from orgstats.settings import ClickHouseSettings
     from orgstats.times import format_time
 
-    if resolution not in SECONDS:
-        raise typer.BadParameter(f"{resolution!r} is none of {', '.join(SECONDS)}", param_hint="--resolution")
+    if resolution not in RESOLUTIONS:
+        raise typer.BadParameter(f"{resolution!r} is none of {', '.join(RESOLUTIONS)}", param_hint="--resolution")
     url = ClickHouseSettings.from_env(os.environ).clickhouse_url
     org_id = (
         int(organization)
         if organization.isdecimal()
         else Directory(Database(url, size=1)).organization(organization).org_id
     )
-    seconds = SECONDS[resolution]
+    seconds = RESOLUTIONS[resolution]
     start = (ops.epoch_ms(bucket, "--bucket") or 0) // 1000 // seconds * seconds
     store = store_of(url)
     parts = take_apart(store, org_id, parse_stat(stat), start, seconds)

@@ -19,7 +19,7 @@ from orgstats.consumer.counting.partition import LogChanged, Partition, Partitio
 from orgstats.consumer.counting.resume import (
     FINGERPRINT_CHANGED,
     LOG_CUT_BACK,
-    Chunk,
+    ChunkMark,
     Progress,
     Registration,
     Repair,
@@ -98,7 +98,7 @@ class ModelStore:
     repairs: dict[int, Repair] = field(default_factory=dict)
     gaps: set[tuple[int, int]] = field(default_factory=set)
     vanished: set[tuple[int, int]] = field(default_factory=set)
-    chunks: dict[int, Chunk] = field(default_factory=dict)
+    chunks: dict[int, ChunkMark] = field(default_factory=dict)
 
     def copy(self) -> "ModelStore":
         return ModelStore(
@@ -203,7 +203,7 @@ def writes_of(changes: PartitionChanges, fingerprint: str) -> list[list[tuple[An
         cells,
         projects,
         hours,
-        [("chunk", one.first_offset, Chunk(one.mark, changes.cut.rewinds)) for one in changes.notes.closed],
+        [("chunk", one.first_offset, ChunkMark(one.mark, changes.cut.rewinds)) for one in changes.notes.closed],
         [("progress", _progress(changes, fingerprint))],
     ]
 

@@ -12,7 +12,7 @@ from orgstats.consumer.counting.resume import (
     FINGERPRINT_CHANGED,
     LOG_CUT_BACK,
     Attempt,
-    Chunk,
+    ChunkMark,
     Progress,
     Registration,
     Repair,
@@ -157,8 +157,8 @@ def test_after_a_cut_counting_goes_on_where_the_log_was_cut() -> None:
 
 def test_marks_of_chunks_from_before_a_cut_are_not_compared() -> None:
     """They are of a log that is gone; those below the cut, and those that were counted since, are."""
-    marks = {chunk * CHUNK: Chunk(Mark(0, chunk)) for chunk in range(4)}
-    marks[2 * CHUNK] = Chunk(Mark(1, 7), rewinds=1)
+    marks = {chunk * CHUNK: ChunkMark(Mark(0, chunk)) for chunk in range(4)}
+    marks[2 * CHUNK] = ChunkMark(Mark(1, 7), rewinds=1)
     cut = Progress(3 * CHUNK + 5, "new", rewinds=1, cut_at=CHUNK + 1, cut_to=9 * CHUNK)
     found = SourceFacts(0, 9 * CHUNK, 0, cut, REGISTERED, chunks=marks)
     assert same_log(found) == {0: Mark(0, 0), 2 * CHUNK: Mark(1, 7)}

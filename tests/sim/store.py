@@ -12,7 +12,14 @@ from typing import Any, Final, Literal, NamedTuple, NoReturn
 from orgstats.consumer.counting.chain import Mark
 from orgstats.consumer.counting.chunk import CellKey, ProjectKey, Stored, hour_sums
 from orgstats.consumer.counting.partition import StoredChunk
-from orgstats.consumer.counting.resume import FINGERPRINT_CHANGED, LOG_CUT_BACK, Chunk, Progress, Registration, Repair
+from orgstats.consumer.counting.resume import (
+    FINGERPRINT_CHANGED,
+    LOG_CUT_BACK,
+    ChunkMark,
+    Progress,
+    Registration,
+    Repair,
+)
 from orgstats.consumer.counting.rule_history import RuleHistory
 from orgstats.consumer.counting.source import Source, chunk_of, revision_of, version_of
 from orgstats.consumer.store import rows, taking_back
@@ -165,14 +172,14 @@ class SimStore(Store):
                 gaps.setdefault(row.source_id, []).append((row.from_offset, row.to_offset))
         return gaps
 
-    def chunks(self, firsts: Mapping[Source, int]) -> dict[int, dict[int, Chunk]]:
+    def chunks(self, firsts: Mapping[Source, int]) -> dict[int, dict[int, ChunkMark]]:
         """By source id and first offset."""
-        chunks: dict[int, dict[int, Chunk]] = {}
+        chunks: dict[int, dict[int, ChunkMark]] = {}
         since = {source.source_id: first for source, first in firsts.items()}
         for row in self._rows("chunks", firsts):
             if row.chunk >= since[row.source_id]:
                 mark = Mark(row.leader_epoch, row.chain, row.chain_from)
-                chunks.setdefault(row.source_id, {})[row.chunk] = Chunk(mark, row.rewinds)
+                chunks.setdefault(row.source_id, {})[row.chunk] = ChunkMark(mark, row.rewinds)
         return chunks
 
     def highest_chunks(self, sources: Iterable[Source]) -> dict[int, int]:
