@@ -29,6 +29,7 @@ CONSUMER_ONLY: Final = (
 """Beginnings of properties that mean nothing to other clients, which warn about them."""
 
 READ_COMMITTED: Final = "read_committed"
+READ_UNCOMMITTED: Final = "read_uncommitted"
 
 DEFAULTS: Final[Mapping[str, Any]] = {
     "fetch.queue.backoff.ms": 10,  # the default, 1000, cuts catch-up 4 to 20 times

@@ -13,6 +13,7 @@ from orgstats.consumer.counting.resume import Progress, Registration, Repair
 from orgstats.consumer.counting.source import CHUNK_LENGTH, Source
 from orgstats.consumer.kafka.broker import Broker
 from orgstats.consumer.kafka.group import TopicPartition
+from orgstats.consumer.kafka.properties import READ_COMMITTED, READ_UNCOMMITTED
 from orgstats.consumer.kafka.topics import Topics
 from orgstats.consumer.settings import ConsumerSettings
 from orgstats.consumer.store.store import Store
@@ -26,7 +27,11 @@ STORE_SECONDS = 120.0
 
 @dataclass(frozen=True, slots=True)
 class SourceStatus:
-    """One partition of a topic as broker and store know it. Offsets are next-to-read; `low` and `end` the log's."""
+    """One partition of a topic as broker and store know it. Offsets are next-to-read; `low` and `end` the log's.
+
+    `end` is as the isolation level shows it; at least `hidden` records behind it belong to an open transaction, or lie
+    behind it. They are 0 unless they were asked for.
+    """
 
     source: Source
     low: int
@@ -34,6 +39,7 @@ class SourceStatus:
     progress: Progress | None = None
     registration: Registration | None = None
     repairs: Mapping[int, Repair] = field(default_factory=dict)
+    hidden: int = 0
 
     @property
     def name(self) -> str:
@@ -106,7 +112,11 @@ def sources_of(site: Connections, partitions: Collection[int] | None = None) -> 
 
 
 def locate(
-    site: Connections, partitions: Collection[int] | None = None, sources: Sequence[Source] | None = None
+    site: Connections,
+    partitions: Collection[int] | None = None,
+    sources: Sequence[Source] | None = None,
+    *,
+    hidden: bool = False,
 ) -> list[SourceStatus]:
     """Every partition of the topics, or those named, in order; `sources` are these where they are known already.
 
@@ -117,7 +127,7 @@ def locate(
     lows, registered = site.topics.starts(tps), site.store.registrations(sources)
     progress, repairs = site.store.progress(sources), site.store.repairs(sources)
     # After the progress, and all of them at once: a running consumer is never ahead of an end that was asked later.
-    ends = _ends(site, sources, registered)
+    ends, true_ends = _ends(site, sources, registered, hidden=hidden)
     located = []
     for source, tp in zip(sources, tps, strict=True):
         registration = registered.get(source.source_id)
@@ -127,23 +137,27 @@ def locate(
                 f"this version uses {CHUNK_LENGTH}"
             )
         known = progress.get(source.source_id), registration, repairs.get(source.source_id, {})
-        located.append(SourceStatus(source, lows[tp], ends[tp], *known))
+        unread = max(0, true_ends.get(tp, 0) - ends[tp])
+        located.append(SourceStatus(source, lows[tp], ends[tp], *known, unread))
     return located
 
 
 def _ends(
-    site: Connections, sources: Collection[Source], registered: Mapping[int, Registration]
-) -> dict[TopicPartition, int]:
-    """Where the logs end: one question for each isolation level that sources are counted with, nearly always one."""
+    site: Connections, sources: Collection[Source], registered: Mapping[int, Registration], *, hidden: bool
+) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
+    """Where the logs end for those who count them, and if `hidden` where they truly end: a question for each of both.
+
+    The true ends come first. So what is produced between the two questions never looks as if a transaction hid it,
+    and what one hides is still hidden when the second is answered.
+    """
     by_isolation: dict[str, list[TopicPartition]] = {}
     for source in sources:
         registration = registered.get(source.source_id)
         isolation = registration.isolation if registration else site.settings.isolation
         by_isolation.setdefault(isolation, []).append((source.topic, source.partition))
-    ends: dict[TopicPartition, int] = {}
-    for isolation, tps in by_isolation.items():
-        ends |= site.topics.ends(tps, isolation)
-    return ends
+    every = [tp for tps in by_isolation.values() for tp in tps]
+    true_ends = site.topics.ends(every if hidden else by_isolation.get(READ_UNCOMMITTED, ()), READ_UNCOMMITTED)
+    return true_ends | site.topics.ends(by_isolation.get(READ_COMMITTED, ()), READ_COMMITTED), true_ends
 
 
 def _wanted(topic: str, existing: int, partitions: Collection[int] | None) -> list[int]:

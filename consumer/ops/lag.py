@@ -61,10 +61,9 @@ def lag(
     sources = sources_of(site, partitions)
     tps = [(source.topic, source.partition) for source in sources]
     commits = _or(dict[TopicPartition, int](), lambda: site.broker.committed(site.settings.group, tps))
-    located = locate(site, partitions, sources)
+    located = locate(site, partitions, sources, hidden=True)
     recent = site.broker.offsets_at(tps, round((now - RATE_SECONDS) * 1000))
     complete = _complete_until(site, located)
-    ends = site.topics.ends(tps, "read_uncommitted")
     retention = {
         topic: _or(Retention(None, None), lambda topic=topic: retention_of(site.broker.topic_settings(topic)))  # type: ignore[misc]
         for topic in site.settings.topic
@@ -73,7 +72,7 @@ def lag(
     found = []
     for one, tp in zip(located, tps, strict=True):
         since = recent[tp]
-        end = max(ends[tp], one.end)
+        end = one.end + one.hidden
         produced = 0.0 if since is None else (end - since) / RATE_SECONDS
         counted = None
         if one.progress is not None and earlier.get(tp) is not None and seconds:
@@ -126,7 +125,7 @@ def _lag(state: _PartitionState, now: float) -> Lag:
         None if state.counted_rate is None else round(state.counted_rate, 1),
         retention_deadline(state.retention, counted_until, now, counted_to - one.low, state.produced_rate),
         state.committed,
-        end - one.end,
+        one.hidden,
     )
 
 

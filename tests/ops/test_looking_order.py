@@ -1,12 +1,12 @@
 """Questions to Kafka and ClickHouse while consumers count on: no order of their steps may look like a fault."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, cast
 
 import pytest
 
-from orgstats.consumer.counting.resume import Progress
-from orgstats.consumer.counting.source import Source
+from orgstats.consumer.counting.resume import Progress, Registration
+from orgstats.consumer.counting.source import CHUNK_LENGTH, Source
 from orgstats.consumer.kafka.group import TopicPartition
 from orgstats.consumer.ops import doctor
 from orgstats.consumer.ops.connections import Connections
@@ -23,6 +23,8 @@ class Busy:
     def __init__(self, *topics: str) -> None:
         self.topics = topics
         self.end = self.stored = self.commit = 1_000
+        self.transaction = 1_000_000  # where one was begun that is not ended
+        self.isolations = ["read_committed"]
         self.asked: list[str] = []
 
     def _go_on(self, question: str) -> None:
@@ -39,9 +41,10 @@ class Busy:
     def starts(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         return dict.fromkeys(tps, 0)
 
-    def ends(self, tps: Iterable[TopicPartition], _isolation: str) -> dict[TopicPartition, int]:
-        self._go_on("ends")
-        return dict.fromkeys(tps, self.end)
+    def ends(self, tps: Collection[TopicPartition], isolation: str) -> dict[TopicPartition, int]:
+        if tps:
+            self._go_on(f"{isolation} ends")
+        return dict.fromkeys(tps, min(self.end, self.transaction) if isolation == "read_committed" else self.end)
 
     def committed(self, _group: str, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         self._go_on("commits")
@@ -51,8 +54,11 @@ class Busy:
         self._go_on("progress")
         return {source.source_id: Progress(self.stored, "", 0, 0, 0) for source in sources}
 
-    def registrations(self, _sources: Iterable[Source]) -> dict[int, Any]:
-        return {}
+    def registrations(self, sources: Iterable[Source]) -> dict[int, Any]:
+        return {
+            source.source_id: Registration(CHUNK_LENGTH, self.isolations[source.partition % len(self.isolations)], 0)
+            for source in sources
+        }
 
     def repairs(self, _sources: Iterable[Source]) -> dict[int, Any]:
         return {}
@@ -88,12 +94,31 @@ def test_a_commit_is_never_shown_ahead_of_what_healthy_consumers_store() -> None
     assert [finding for finding in doctor._lag(site) if finding.level == "act"] == []
 
 
-def test_all_ends_are_one_question_right_after_the_progress() -> None:
+@pytest.mark.parametrize(
+    ("isolations", "expected"),
+    [
+        (["read_committed"], ["read_uncommitted ends", "read_committed ends"]),
+        (["read_uncommitted"], ["read_uncommitted ends"]),
+        (["read_committed", "read_uncommitted"], ["read_uncommitted ends", "read_committed ends"]),
+    ],
+)
+def test_all_ends_are_one_question_for_each_isolation_after_the_progress(
+    isolations: list[str], expected: list[str]
+) -> None:
     """With a question for each of 500 partitions the last one would look 500 answers behind."""
     busy = Busy("busy")
+    busy.isolations = isolations
     found = lag(site_of(busy, "busy")[0], None)
-    assert busy.asked == ["commits", "progress", "ends", "ends"]  # as committed readers see them, and the true ones
+    assert busy.asked == ["commits", "progress", *expected]
     assert {one.behind for one in found} <= {100, 200}
+
+
+def test_records_that_are_produced_meanwhile_are_not_hidden_by_a_transaction() -> None:
+    """Nothing is hidden under load without an open transaction; with one all behind its first record is."""
+    busy = Busy("busy")
+    assert {one.open_transaction for one in lag(site_of(busy, "busy")[0], None)} == {0}
+    busy.transaction = busy.end
+    assert {one.open_transaction for one in lag(site_of(busy, "busy")[0], None)} == {300}
 
 
 def test_a_topic_that_is_gone_does_not_keep_an_answer_about_the_others() -> None:
