@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 from orgstats.consumer.counting.resume import LOG_CUT_BACK
 from orgstats.consumer.kafka.properties import READ_COMMITTED
 from orgstats.consumer.kafka.retention import retention_of
+from orgstats.consumer.ops import clickhouse_versions
 from orgstats.consumer.ops.connections import Connections
 from orgstats.consumer.ops.lag import lag
 from orgstats.consumer.ops.stored import ask
@@ -17,7 +18,6 @@ from orgstats.schemas import hours
 from orgstats.schemas.migrate import applied, load, newer, pending
 from orgstats.schemas.outcomes import NAMED_OUTCOMES
 
-OLDEST_CLICKHOUSE: Final = (23, 8)
 RETENTION_DEADLINE_SECONDS: Final = 6 * 3600
 STALE_SECONDS: Final = 120.0
 
@@ -134,11 +134,12 @@ def _group(site: Connections) -> Iterator[Finding]:
 
 def _clickhouse(site: Connections) -> Iterator[Finding]:
     version = str(ask(site.store, "SELECT version()", {})[0][0])
-    numbers = tuple(int(part) for part in version.split(".")[:2])
-    if numbers < OLDEST_CLICKHOUSE:
-        yield Finding("act", f"ClickHouse {version} is old", f"use {'.'.join(map(str, OLDEST_CLICKHOUSE))} or newer")
-    else:
-        yield Finding("ok", f"ClickHouse {version}")
+    replicated = ask(
+        site.store,
+        "SELECT count() FROM system.tables WHERE database = currentDatabase() AND startsWith(engine, 'Replicated')",
+        {},
+    )
+    yield from _version(version, replicated=replicated != [(0,)])
     before = time.time()
     there = site.store.run(server_now).timestamp()
     here = (before + time.time()) / 2
@@ -146,6 +147,21 @@ def _clickhouse(site: Connections) -> Iterator[Finding]:
         yield Finding("act", f"ClickHouse's clock is {there - here:+.1f} s from this one", "run NTP on both machines")
     else:
         yield Finding("ok", f"clocks: ClickHouse's is {there - here:+.1f} s from this one")
+
+
+def _version(version: str, *, replicated: bool) -> Iterator[Finding]:
+    release = clickhouse_versions.numbers(version)[:2]
+    tested = ".".join(map(str, clickhouse_versions.OLDEST_TESTED))
+    if release < clickhouse_versions.OLDEST:
+        yield Finding("act", f"ClickHouse {version} is too old", f"use {tested} or newer")
+        return
+    known = clickhouse_versions.faults(version, replicated=replicated)
+    for fault in known:
+        yield Finding("act", f"ClickHouse {version}: {fault.what} (ClickHouse #{fault.source})", fault.remedy)
+    if release < clickhouse_versions.OLDEST_TESTED:
+        yield Finding("note", f"ClickHouse {version} is older than those that orgstats is tested with", f"use {tested}")
+    elif not known:
+        yield Finding("ok", f"ClickHouse {version}")
 
 
 def _tables(site: Connections) -> Iterator[Finding]:
