@@ -11,6 +11,7 @@ from tests.faults.conftest import Place
 from tests.faults.plan import Plan
 from tests.faults.round import Round
 from tests.faults.test_daemon import ends_with, says
+from tests.ops.conftest import orgstats_runner
 from tests.support.wait import wait_for
 
 KIP_848 = {"ORGSTATS_KAFKA__GROUP_PROTOCOL": "consumer"}
@@ -101,3 +102,37 @@ def test_of_two_topics_one_goes_away_and_the_other_is_counted_on(one: Round, oth
     one.classify()
     if again:
         admin.delete_topics([other_topic])[other_topic].result(30)
+
+
+@pytest.mark.timeout(300)
+def test_commands_answer_for_the_topic_that_is_left(one: Round, other_topic: str) -> None:
+    """Two topics were counted and one is deleted: every command answers for the other one, and names the gone one."""
+    one.traffic.produce(500)
+    member = one.start("a")
+    wait_for(lambda: one.progress() == one.ends(), 60, poll_seconds=0.1)
+    wait_for(lambda: member.daemon.child.log.read_text().count('"event": "assigned"') >= 6, 60)
+    admin = AdminClient({"bootstrap.servers": one.site.bootstrap_servers, "log_level": 0})
+    admin.delete_topics([other_topic])[other_topic].result(30)
+    says(member, '"event": "topic gone"')
+    one.traffic.produce(500)
+    wait_for(lambda: one.progress() == one.ends(), 60, poll_seconds=0.1)
+    run = orgstats_runner(one.site.bootstrap_servers, one.env["ORGSTATS_TOPIC"], f"group-{one.topic}", one.url)
+    told = f"topic {other_topic} does not exist: this answer is without it"
+    for words, expected in (
+        (("lag", "--interval", "0"), f"{one.topic}/0"),
+        (("audit", "--recount"), one.topic),
+        (("replay", "plan", "--repair"), ""),  # the open chunks are the consumers'
+        (("dead-letters", "ls"), one.topic),
+        (("dead-letters", "redrive"), ""),
+    ):
+        answer = run(*words)
+        assert answer.returncode == 0, (words, answer.stdout, answer.stderr)
+        assert expected in answer.stdout, (words, answer.stdout)
+        assert answer.stderr.count(told) == (words[0] != "dead-letters"), (words, answer.stderr)
+    found = run("doctor")
+    assert found.returncode == 1, found.stderr
+    assert f"act   topic {other_topic} does not exist" in found.stdout
+    assert f"ok    {one.topic}/0: 0 records behind" in found.stdout
+    one._signal(member, signal.SIGTERM)
+    assert ends_with(one, member)[0] == 78
+    one.classify()
