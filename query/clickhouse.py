@@ -9,6 +9,7 @@ from clickhouse_driver import Client
 from clickhouse_driver import errors as driver_errors
 
 from orgstats import tracing
+from orgstats.clickhouse.cluster import catch_up
 from orgstats.clickhouse.connect import INSERT_SETTINGS, connect, translate
 from orgstats.errors import Unavailable
 from orgstats.query import metrics
@@ -70,10 +71,16 @@ class Database:
         fault of ours.
         """
         with tracing.span("read " + statement.name, _CLICKHOUSE), self._client() as client, metrics.read_seconds.time():
-            rows: list[tuple[Any, ...]] = client.execute(
-                statement.text, dict(statement.parameters), settings=dict(statement.settings)
-            )
-            return rows
+            return _rows(client, statement)
+
+    def read_caught_up(self, statement: Statement) -> list[tuple[Any, ...]]:
+        """The same for whoever goes on to change something: nothing that any server has acknowledged is missing.
+
+        On a cluster this waits for replicas, which needs the right SYSTEM SYNC REPLICA; requests take `read`.
+        """
+        with self._client() as client:
+            catch_up(client, statement.text)
+            return _rows(client, statement)
 
     def insert(self, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
         """Insert rows as `orgstats.schemas.tables` has them; when this returns they are stored.
@@ -111,3 +118,10 @@ class Database:
             raise translate(error) from error
         finally:
             self._free.put(client)
+
+
+def _rows(client: Client, statement: Statement) -> list[tuple[Any, ...]]:
+    rows: list[tuple[Any, ...]] = client.execute(
+        statement.text, dict(statement.parameters), settings=dict(statement.settings)
+    )
+    return rows

@@ -55,8 +55,9 @@ class Directory:
 
     Failure semantics: a change is one row that replaces an older one, so asking again after a failure is
     safe, except for `create_token`, whose token is lost with its answer: make another, revoke by its name.
-    ClickHouse has no unique keys: of two people who take one slug at the same moment both succeed, and the
-    organization with the lower id answers to it.
+    What a change goes by is read after replicas have caught up, or a server of a cluster that is behind would give
+    an id away twice, or not know a token that is to be revoked. ClickHouse has no unique keys: of two people who take
+    one slug at the same moment both succeed, and the organization with the lower id answers to it.
     """
 
     def __init__(self, database: Database) -> None:
@@ -68,10 +69,11 @@ class Directory:
 
     def organization(self, name: str) -> Organization:
         """The organization with this slug or numeric id; raises InvalidArgument when there is none."""
-        rows = self._database.read(sql.organization(name))
-        if not rows:
-            raise InvalidArgument(f"there is no organization {name!r}; `orgstats orgs ls` shows all")
-        return Organization(*rows[0])
+        return _only(name, self._database.read(sql.organization(name)))
+
+    def organization_to_change(self, name: str) -> Organization:
+        """The same for whoever goes on to change something of it."""
+        return _only(name, self._database.read_caught_up(sql.organization(name)))
 
     def add_organization(self, wanted: Wanted, now: float) -> tuple[Organization, Change]:
         """Add an organization, or with `rename` give the one that is there another slug or name.
@@ -79,7 +81,7 @@ class Directory:
         Raises InvalidArgument when the slug is no slug or another organization's, and when the organization is there
         and differs from what is wanted without `rename`.
         """
-        found = _entries(self._database.read(sql.organizations()))
+        found = _entries(self._database.read_caught_up(sql.organizations()))
         free = self._free_id(found, sql.ids_with_events) if wanted.key is None else wanted.key
         entry, change = _changed(wanted, found, free)
         if change != "unchanged":
@@ -92,11 +94,12 @@ class Directory:
         Its counts and the names of its projects stay, and show again once it is added again by its id. The tokens are
         revoked first: asked again after a failure it does what is left.
         """
-        removed = self.organization(name)
-        tokens = [token for token in self.tokens() if token.org_id == removed.org_id and not token.revoked]
+        removed = self.organization_to_change(name)
+        stored = [token_of(row) for row in self._database.read_caught_up(sql.tokens())]
+        tokens = [token for token in stored if token.org_id == removed.org_id and not token.revoked]
         for token in tokens:
             self.revoke(token.token_id, now)
-        found = _entries(self._database.read(sql.organizations()))
+        found = _entries(self._database.read_caught_up(sql.organizations()))
         row = OrganizationRow(removed.org_id, _REMOVED, removed.name, _later(found, removed.org_id, now))
         self._database.insert("organizations", [row])
         return removed, len(tokens)
@@ -107,7 +110,7 @@ class Directory:
 
     def add_project(self, org_id: int, wanted: Wanted, now: float) -> tuple[Project, Change]:
         """Add or rename a project, as add_organization does an organization; slugs are free in each organization."""
-        found = _entries(self._database.read(sql.projects(org_id)))
+        found = _entries(self._database.read_caught_up(sql.projects(org_id)))
         counted = partial(sql.projects_with_events, org_id)
         free = self._free_id(found, counted) if wanted.key is None else wanted.key
         entry, change = _changed(wanted, found, free)
@@ -122,7 +125,7 @@ class Directory:
             ids = range(first, min(first + _IDS_AT_ONCE, LARGEST_ID + 1))
             if not ids:
                 raise InvalidArgument("no id is left after the largest that is taken; give one with --id")
-            used = {row[0] for row in self._database.read(counted(ids))}
+            used = {row[0] for row in self._database.read_caught_up(counted(ids))}
             if free := next((key for key in ids if key not in used), None):
                 return free
             first += _IDS_AT_ONCE
@@ -144,7 +147,7 @@ class Directory:
 
         Raises InvalidArgument when there is no such token.
         """
-        for row in self._database.read(sql.tokens()):
+        for row in self._database.read_caught_up(sql.tokens()):
             token = token_of(row)
             if token.token_id == token_id:
                 revoked = replace(token, revoked=True)
@@ -166,6 +169,12 @@ class Directory:
             updated_at=updated_at,
         )
         self._database.insert("tokens", [row])
+
+
+def _only(name: str, rows: Sequence[tuple[int, str, str]]) -> Organization:
+    if not rows:
+        raise InvalidArgument(f"there is no organization {name!r}; `orgstats orgs ls` shows all")
+    return Organization(*rows[0])
 
 
 def _entries(rows: Iterable[tuple[int, str, str, int]]) -> dict[int, Entry]:

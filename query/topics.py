@@ -49,7 +49,7 @@ def take_back(database: Database, name: str) -> None:
 
 
 def _named(database: Database, name: str) -> Topic:
-    for topic in topics(database):
-        if topic.name == name:
+    for row in database.read_caught_up(sql.topics()):
+        if (topic := Topic(*row)).name == name:
             return topic
     raise InvalidArgument(f"topic {name!r} was never counted; `orgstats topics ls` shows all that were")

@@ -27,7 +27,7 @@ from typing import Any, Final, NamedTuple
 from clickhouse_driver import Client
 from clickhouse_driver import errors as driver_errors
 
-from orgstats.clickhouse.cluster import read
+from orgstats.clickhouse.cluster import read, write
 from orgstats.clickhouse.connect import INSERT_SETTINGS, TIMEOUT_SECONDS, translate
 from orgstats.consumer.counting.rule_history import RuleHistory, RulesEntry
 from orgstats.consumer.counting.rules import RulesError, parse
@@ -135,7 +135,7 @@ def publish(
     rows = history(client)
     if not is_new(rows, toml) and not (again and not _latest_is(rows, toml)):
         return None
-    entry_id = token_hex(8)
+    entry_id, version = token_hex(8), max((row.version for row in rows), default=0) + 1
     try:
         _append(client, entry_id, toml, published_by, note, effective_from)
         found = next((row for row in history(client) if row.entry_id == entry_id), None)
@@ -143,7 +143,7 @@ def publish(
     except (driver_errors.Error, OSError, EOFError) as error:
         ours = translate(error)
         if isinstance(ours, Unavailable):  # what was refused for good was not stored
-            _take_back(client, entry_id, toml, published_by)
+            _take_back(client, entry_id, version, toml, published_by)
             raise Unavailable(f"the rules were taken back, publish them again: {ours}") from error
         raise
     if found is None:
@@ -153,7 +153,7 @@ def publish(
         )
     left = (found.effective_from - now).total_seconds()
     if left < KNOWN_SECONDS:
-        _take_back(client, entry_id, toml, published_by)
+        _take_back(client, entry_id, found.version, toml, published_by)
         raise Unavailable(
             f"the rules were taken back: they could be seen only {left:.1f} s before they come into force, and workers "
             f"need {KNOWN_SECONDS:.0f} s. ClickHouse is slow; publish again"
@@ -179,7 +179,8 @@ def _append(
     soonest = f"now64(3, 'UTC') + toIntervalSecond({LEAD_SECONDS:.0f})"
     milliseconds = round(effective_from.timestamp() * 1000) if effective_from else 0
     starts = "fromUnixTimestamp64Milli(toInt64(%(milliseconds)s), 'UTC')" if effective_from else soonest
-    client.execute(
+    write(
+        client,
         f"INSERT INTO rules ({_COLUMNS}) "
         f"SELECT %(entry_id)s, (SELECT max(version) + 1 FROM rules), {starts}, "
         f"%(toml)s, %(published_by)s, now64(3, 'UTC'), %(note)s, {_NEVER} WHERE {starts} >= {soonest}",
@@ -190,20 +191,28 @@ def _append(
             "note": note,
             "milliseconds": milliseconds,
         },
-        settings=INSERT_SETTINGS,
     )
 
 
 _NEVER: Final = "toDateTime64(0, 3, 'UTC')"
 
 
-def _take_back(client: Client, entry_id: str, toml: str, published_by: str) -> None:
-    """Void an entry that may be there, may come later, or may never; raises Unavailable when that is not known."""
+def _take_back(client: Client, entry_id: str, version: int, toml: str, published_by: str) -> None:
+    """Void an entry that may be there, may come later, or may never; raises Unavailable when that is not known.
+
+    It reads nothing, so it waits for no replica: time is short, and the entry's number is known or a good guess.
+    """
     with suppress(driver_errors.Error, OSError, EOFError):
         client.execute(
-            f"INSERT INTO rules ({_COLUMNS}) SELECT %(entry_id)s, (SELECT max(version) FROM rules), now64(3, 'UTC'), "
+            f"INSERT INTO rules ({_COLUMNS}) SELECT %(entry_id)s, %(version)s, now64(3, 'UTC'), "
             "%(toml)s, %(published_by)s, now64(3, 'UTC'), %(note)s, now64(3, 'UTC')",
-            {"entry_id": entry_id, "toml": toml, "published_by": published_by, "note": _TAKEN_BACK},
+            {
+                "entry_id": entry_id,
+                "version": version,
+                "toml": toml,
+                "published_by": published_by,
+                "note": _TAKEN_BACK,
+            },
             settings=INSERT_SETTINGS,
         )
         return
@@ -235,11 +244,11 @@ def void(client: Client, which: str, *, note: str = "") -> str:
     entry = find(history(client), which)
     if not entry.voided:
         kept = "entry_id, version, effective_from, toml, published_by, published_at"
-        client.execute(
+        write(
+            client,
             f"INSERT INTO rules ({_COLUMNS}) SELECT {kept}, %(note)s, now64(3, 'UTC') FROM rules FINAL "
             "WHERE entry_id = %(entry_id)s",
             {"entry_id": entry.entry_id, "note": note},
-            settings=INSERT_SETTINGS,
         )
     return editions(history(client))[-1]
 

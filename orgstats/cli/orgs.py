@@ -115,7 +115,7 @@ def add_project(options: NamedProject) -> None:
     Example: orgstats projects add the-interstellar-jurisdiction pump-station --id 11
     """
     with directory() as where:
-        org_id = where.organization(options.organization).org_id
+        org_id = where.organization_to_change(options.organization).org_id
         added, change = where.add_project(org_id, options.wanted(), time.time())
     typer.echo(added.project_id)
     typer.echo(f"Project {added.project_id}, {added.slug} ({added.name}): {change}.", err=True)

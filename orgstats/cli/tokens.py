@@ -37,7 +37,7 @@ def create(
     if expires_at is not None and expires_at <= now:
         raise typer.BadParameter(f"{format_time(expires_at)} is over already", param_hint="--expires")
     with directory() as where:
-        org_id = None if organization is None else where.organization(organization).org_id
+        org_id = None if organization is None else where.organization_to_change(organization).org_id
         secret, token = where.create_token(org_id=org_id, name=name, expires_at=expires_at, now=now)
     typer.echo(secret)
     end = "never ends" if expires_at is None else f"ends at {format_time(expires_at)}"

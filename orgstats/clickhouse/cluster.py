@@ -28,7 +28,7 @@ SHARDED_BY: Final = {
 _WORD: Final = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _ENGINE: Final = re.compile(r"ENGINE = ReplacingMergeTree(?:\((\w+)\))?")
 _PINNED: Final = re.compile(r"Distributed\('(\w+)', '(\w+)', '(\w+)', sipHash64\(\w+\) % (\d+)\)")
-_READ: Final = re.compile(r"\b(?:FROM|JOIN)\s+(\w+)", re.IGNORECASE)
+_READ: Final = re.compile(r"\b(?:FROM|JOIN)\s+(\w+)", re.IGNORECASE | re.ASCII)
 _ON_TABLE: Final = re.compile(r"(CREATE TABLE IF NOT EXISTS|ALTER TABLE|DROP TABLE IF EXISTS) (\w+)(.*)", re.DOTALL)
 _OF_TABLE: Final = re.compile(
     r"(KILL MUTATION) WHERE database = currentDatabase\(\) AND table = '(\w+)'(.*)", re.DOTALL
@@ -156,16 +156,16 @@ def catch_up(client: Client, sql: str) -> None:
 
     An insert is acknowledged once a majority of the replicas has it; the one that is asked next may be of the
     others. So it is in ClickHouse Cloud, whose tables (`Shared…`) have the list of their parts in Keeper. A table that
-    is no replica has nothing to wait for. Raises the driver's errors: for a statement that
-    reads a split table also when any server of the cluster does not answer.
+    is no replica has nothing to wait for. Raises the driver's errors: for a statement that reads a split table also
+    when any server of the cluster does not answer.
     """
-    tables = client.execute(
-        "SELECT name, engine_full FROM system.tables WHERE database = currentDatabase() AND name IN %(names)s"
+    replicated = client.execute(
+        "SELECT name, engine_full FROM system.tables WHERE database = currentDatabase()"
         " AND (engine = 'Distributed' OR startsWith(engine, 'Replicated') OR startsWith(engine, 'Shared'))"
-        " ORDER BY name",
-        {"names": [*sorted(set(_READ.findall(sql))), ""]},
+        " ORDER BY name"
     )
-    for statement in waits(tables):
+    named = set(_READ.findall(sql))
+    for statement in waits([table for table in replicated if table[0] in named]):
         client.execute(statement)
 
 

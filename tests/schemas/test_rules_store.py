@@ -33,6 +33,8 @@ from orgstats.consumer.store.rules import (
 )
 from orgstats.errors import ConfigurationError, Refused, Unavailable
 from orgstats.schemas.event import Event
+from orgstats.schemas.tables import RulesRow
+from tests.support.replicas import Statements
 
 
 def toml(org_id: int) -> str:
@@ -173,6 +175,34 @@ def test_rules_that_could_be_seen_late_are_taken_back(client: Client, monkeypatc
     monkeypatch.undo()
     assert publish(client, toml(1), published_by="me")
     assert len(load_history(client).entries) == 1
+
+
+def test_the_history_is_written_by_what_every_replica_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbering an entry and voiding it catch up first; taking back, for which time is short, reads nothing."""
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    entry = RulesRow(
+        "aaaa", 3, now + timedelta(seconds=LEAD_SECONDS), toml(1), "me", now, "", datetime(1970, 1, 1, tzinfo=UTC)
+    )
+    clock, there = [now], list[RulesRow]()
+
+    def answer(query: str) -> list[Any]:
+        if query.startswith("INSERT"):
+            there[:] = [entry]
+            return []
+        return there if "FROM rules" in query else [(round(clock[0].timestamp() * 1000),)]
+
+    monkeypatch.setattr(rules_store, "token_hex", lambda _: entry.entry_id)
+    statements = Statements(monkeypatch, answer)
+    replica = connect("clickhouse://127.0.0.1:1/none", client_name="tests")
+    assert publish(replica, toml(1), published_by="me") == entry
+    void(replica, "3")
+    assert (statements.inserts, statements.too_early) == (2, [])
+    clock[0], there[:] = now + timedelta(hours=1), []
+    with pytest.raises(Unavailable, match="taken back"):
+        publish(replica, toml(1), published_by="me")
+    assert (statements.inserts, statements.too_early) == (4, [])
+    assert statements.sent[-1].startswith("INSERT")
+    assert not statements.sent[-2].startswith("SYSTEM")
 
 
 def test_rules_whose_insert_has_no_answer_are_taken_back_before_they_arrive(
