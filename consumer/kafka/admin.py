@@ -112,12 +112,13 @@ def metadata(client: AdminClient | Producer, heard: Heard, topic: str | None = N
             # Short looks: the call itself lets no callback run.
             found = client.list_topics(topic, timeout=1.0) if topic else client.list_topics(timeout=1.0)
         except KafkaException as error:
-            client.poll(0.1)
+            client.poll(0)
             heard.check()
             if error.args[0].code() not in _SILENT:
                 raise
             if time.monotonic() > deadline:
                 raise heard.silence("metadata") from error
+            time.sleep(0.1)
         else:
             heard.answered()
             return found

@@ -13,6 +13,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as KafkaTopicPartition
 
 from orgstats.consumer.kafka.admin import ANSWER_SECONDS, Heard
+from orgstats.consumer.kafka.consume import consume
 from orgstats.consumer.kafka.errors import NEEDS_A_PERSON, ends_the_client, translate
 from orgstats.consumer.kafka.properties import FIXED, defaults, incremental
 
@@ -104,7 +105,7 @@ class GroupConsumer:
     def read(self, most: int, seconds: float) -> ReadBatch:
         """Up to `most` records, waiting up to `seconds` for the first."""
         try:
-            messages = self._consumer.consume(most, seconds)
+            messages = consume(self._consumer, most, seconds)
         except KafkaException as error:
             raise translate(error.args[0]) from error
         if self._fatal is not None:

@@ -11,6 +11,7 @@ from confluent_kafka import TopicPartition as KafkaTopicPartition
 
 from orgstats.consumer.kafka.admin import Heard
 from orgstats.consumer.kafka.broker import closing, reading_properties
+from orgstats.consumer.kafka.consume import consume
 from orgstats.consumer.kafka.group import TopicPartition
 from orgstats.consumer.kafka.properties import DEFAULTS, FIXED
 from orgstats.errors import Refused, Unavailable
@@ -66,7 +67,7 @@ class LogReader:
 
     def _consume(self) -> list[Message]:
         try:
-            return self._consumer.consume(BATCH, 1.0)
+            return consume(self._consumer, BATCH, 1.0)
         except KafkaException as error:
             raise Unavailable(f"Kafka: {error.args[0].name()}: {error.args[0].str()}") from error
 
