@@ -1,4 +1,4 @@
-"""Sends mended dead letters to their topic again, each once, whatever is killed or run twice.
+"""Sends dead letters to their topic again, each once, whatever is killed or run twice; transformed, where asked for.
 
 For the dead letters of each topic:
 
@@ -31,10 +31,10 @@ from orgstats.consumer.ops.dead_letters import (
     pages,
     uncertain,
 )
-from orgstats.consumer.ops.mending import Mend, hops_of, mend
-from orgstats.consumer.ops.sending import Mended, Sender
+from orgstats.consumer.ops.sending import Sender, Transformed
 from orgstats.consumer.ops.settling import look
 from orgstats.consumer.ops.targets import Target, deleted_too_soon, open_target
+from orgstats.consumer.ops.transforms import Transform, hops_of, transform
 
 UNKNOWN = (
     "maybe sent by a redrive that was interrupted, and the target no longer has the place where that could be seen: "
@@ -50,7 +50,7 @@ class RedriveOptions:
     those again of which the log no longer tells whether they were sent.
     """
 
-    mends: Sequence[Mend] = ()
+    transforms: Sequence[Transform] = ()
     target: str | None = None
     max_hops: int = 3
     rate: float = 0.0
@@ -111,7 +111,7 @@ class _Redrive:
                 break
             seen += len(page)
             began = time.monotonic()
-            ready = [mended for one in page if (mended := self._mended(one)) is not None]
+            ready = [transformed for one in page if (transformed := self._transformed(one)) is not None]
             self._done.sent += len(ready)
             if self._sender is None:
                 continue
@@ -136,7 +136,7 @@ class _Redrive:
             for letter in settled.unknown:
                 self._done.leave(UNKNOWN, letter, refused=True)
 
-    def _mended(self, letter: DeadLetter) -> Mended | None:
+    def _transformed(self, letter: DeadLetter) -> Transformed | None:
         """What to send; None when the dead letter stays."""
         if hops_of(letter.headers) >= self._how.max_hops:
             self._done.leave(f"redriven {self._how.max_hops} times already", letter)
@@ -145,12 +145,12 @@ class _Redrive:
         if payload is None:
             self._done.leave("its payload is longer than what is stored, and no longer in the log", letter)
             return None
-        mended = mend(payload, letter.kafka_ms, self._how.mends)
-        if mended is None:
-            self._done.leave("not a JSON object, so it cannot be mended", letter)
+        transformed = transform(payload, letter.kafka_ms, self._how.transforms)
+        if transformed is None:
+            self._done.leave("not a JSON object, so it cannot be transformed", letter)
             return None
         try:
-            event_second(decode(mended).timestamp)
+            event_second(decode(transformed).timestamp)
         except Undecodable as still:
             self._done.leave(f"still {still.code}", letter)
             return None
@@ -160,7 +160,7 @@ class _Redrive:
         if gone is not None:
             self._done.leave(gone, letter, refused=True)
             return None
-        return letter, mended, timestamp_ms
+        return letter, transformed, timestamp_ms
 
 
 class _Whole:

@@ -9,8 +9,8 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from orgstats.consumer.kafka.properties import READ_COMMITTED, without_consumer_only
 from orgstats.consumer.ops.connections import Connections
 from orgstats.consumer.ops.dead_letters import UNCERTAIN, DeadLetter, Destination, mark
-from orgstats.consumer.ops.mending import redriven_headers
 from orgstats.consumer.ops.targets import Target
+from orgstats.consumer.ops.transforms import redriven_headers
 from orgstats.errors import OrgstatsError, Refused, Unavailable
 from orgstats.failpoints import failpoint
 
@@ -18,7 +18,7 @@ ANSWER_SECONDS: Final = 30.0
 TRANSACTION_SECONDS: Final = 10
 """A killed redrive holds up consumers of the target this long, unless it is run again before."""
 
-Mended = tuple[DeadLetter, bytes, int]
+Transformed = tuple[DeadLetter, bytes, int]
 """A dead letter, the payload to send, and the Kafka timestamp that the record gets, epoch milliseconds."""
 
 
@@ -40,14 +40,14 @@ class Sender:
             {
                 "log_level": 2,
                 **without_consumer_only(connections.settings.kafka_properties()),
-                "error_cb": lambda _error: None,  # what librdkafka cannot mend comes out of the calls
+                "error_cb": lambda _error: None,  # what librdkafka does not retry by itself comes out of the calls
                 "transactional.id": f"orgstats-redrive-{letters_topic}",
                 "transaction.timeout.ms": TRANSACTION_SECONDS * 1000,
             }
         )
         _call(lambda: self._producer.init_transactions(ANSWER_SECONDS))
 
-    def send(self, target: Target, batch: Sequence[Mended], by: str) -> None:
+    def send(self, target: Target, batch: Sequence[Transformed], by: str) -> None:
         """One transaction: produced, marked as being sent, committed, marked as sent.
 
         Producing comes before marking, since only a sender that no other has ended gets through: so the ends that are
@@ -68,7 +68,7 @@ class Sender:
         failpoint("redrive_committed")
         mark(self._connections.store, letters, "sent", by, destinations, step=2)
 
-    def _produce(self, target: Target, batch: Sequence[Mended]) -> list[tuple[int, int]]:
+    def _produce(self, target: Target, batch: Sequence[Transformed]) -> list[tuple[int, int]]:
         """Where each record was put, (partition, offset); nobody reads it before the commit."""
         put: dict[int, tuple[int, int]] = {}
         failed: list[KafkaError] = []

@@ -11,8 +11,8 @@ from orgstats.consumer.kafka.properties import READ_COMMITTED
 from orgstats.consumer.kafka.reader import LogReader
 from orgstats.consumer.ops.connections import Connections
 from orgstats.consumer.ops.dead_letters import Destination, UncertainLetter
-from orgstats.consumer.ops.mending import origin_of
 from orgstats.consumer.ops.targets import source_ids
+from orgstats.consumer.ops.transforms import origin_of
 from orgstats.errors import Unavailable
 
 OPEN_SECONDS: Final = 60.0

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from orgstats.consumer.ops.connections import Connections
     from orgstats.consumer.ops.dead_letters import Filter
-    from orgstats.consumer.ops.mending import Mend
     from orgstats.consumer.ops.redrive import RedriveOptions, RedriveResult
+    from orgstats.consumer.ops.transforms import Transform
 
 Texts = list[str] | None
 
@@ -58,15 +58,15 @@ class RedriveCommand(Selection, Servers):
         ),
     ] = False
     in_place: Annotated[
-        bool, ops.option("--in-place", help="Send nothing: count their chunks again with a mended decoder.")
+        bool, ops.option("--in-place", help="Send nothing: count their chunks again, after the decoder was corrected.")
     ] = False
     execute: ops.Execute = False
 
-    def transforms(self) -> "Sequence[Mend]":
+    def transforms(self) -> "Sequence[Transform]":
         """What to change in them; raises ConfigurationError naming what is no transform."""
-        from orgstats.consumer.ops.mending import mends
+        from orgstats.consumer.ops.transforms import transforms_of
 
-        return mends(
+        return transforms_of(
             sets=self.sets or (),
             defaults=self.defaults or (),
             renames=self.renames or (),
@@ -95,9 +95,9 @@ class RedriveCommand(Selection, Servers):
 
 
 def redrive(options: RedriveCommand) -> None:
-    """Mend dead letters and send them to their topic again, each once, however often this is run.
+    """Transform dead letters and send them to their topic again, each once, however often this is run.
 
-    Only what can be decoded after the mending is sent; the rest stays and is told. Kafka's timestamp, the key and
+    Only what can be decoded after the transforms is sent; the rest stays and is told. Kafka's timestamp, the key and
     the partition stay as they were, so that each record counts where it would have counted. What the target's
     retention would delete before it is counted is not sent. A dead letter is sent first, and redriven when its record
     was counted; ls shows which.
@@ -115,7 +115,7 @@ def redrive(options: RedriveCommand) -> None:
 
     which = options.filter(options.place)
     if options.in_place and options.transforms():
-        raise typer.BadParameter("--in-place counts records as they are in the log; mending needs sending")
+        raise typer.BadParameter("--in-place counts records as they are in the log; transforms need sending")
     connections = ops.site_of(options.bootstrap_servers, options.topic)
     if options.in_place:
         _count_in_place(options, which, connections)

@@ -1,4 +1,4 @@
-"""Dead letters on the way back: mended, sent once, counted once, whatever is killed or run twice."""
+"""Dead letters on the way back: transformed, sent once, counted once, whatever is killed or run twice."""
 
 import json
 import signal
@@ -11,7 +11,7 @@ from confluent_kafka import Producer
 
 from orgstats.consumer.ops.connections import store_of
 from orgstats.consumer.ops.dead_letters import Filter, find, groups
-from orgstats.consumer.ops.mending import hops_of, mend, mends, origin_of, redriven_headers
+from orgstats.consumer.ops.transforms import hops_of, origin_of, redriven_headers, transform, transforms_of
 from orgstats.errors import ConfigurationError
 from tests.ops.conftest import Run, orgstats_runner
 from tests.support import oracle, stored
@@ -24,7 +24,7 @@ FIX = ("--reason", "field_invalid", "--number", "org_id", "--number", "quantity"
 
 
 def produce(kafka: Kafka, topic: str) -> None:
-    """Good records, and 10,000 of a producer that sent numbers as text for a while; three that nobody can mend."""
+    """Good records, and 10,000 of a producer that sent numbers as text for a while; three that no transform helps."""
     producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
     for i in range(GOOD + BAD):
         event: dict[str, Any] = {"timestamp": 1_700_000_000 + i // 10, "org_id": i % 5, "outcome": 0, "quantity": 2}
@@ -84,7 +84,9 @@ def test_ten_thousand_dead_letters_come_back_once(
     assert stored.differences(clickhouse_url, after) == {}
 
 
-def test_what_cannot_be_mended_stays(clickhouse_url: str, counting: Daemon, run: Run, topic: str) -> None:
+def test_what_cannot_be_decoded_after_transforms_stays(
+    clickhouse_url: str, counting: Daemon, run: Run, topic: str
+) -> None:
     """Records that still do not decode are left alone and told; dropped ones are out of sight, not gone."""
     left = run("dead-letters", "redrive", "--reason", "not_json", "--set", "org_id=1", "--execute")
     assert "left alone: 2 (not a JSON object" in left.stderr
@@ -114,17 +116,17 @@ def test_what_cannot_be_mended_stays(clickhouse_url: str, counting: Daemon, run:
         ("{}", {"timestamp_from_kafka": True}, {"timestamp": 1.5}),
     ],
 )
-def test_the_usual_mistakes_are_mended(payload: str, options: Any, expected: Any) -> None:
-    """Each mend changes what it names and nothing else."""
-    mended = mend(payload.encode(), 1500, mends(**options))
-    assert mended is not None
-    assert json.loads(mended) == expected
+def test_transforms_correct_the_usual_mistakes(payload: str, options: Any, expected: Any) -> None:
+    """Each transform changes what it names and nothing else."""
+    transformed = transform(payload.encode(), 1500, transforms_of(**options))
+    assert transformed is not None
+    assert json.loads(transformed) == expected
 
 
-def test_a_mend_that_is_none_is_refused() -> None:
+def test_an_invalid_transform_is_refused() -> None:
     """A value that is not JSON is told with its remedy, before anything is read."""
     with pytest.raises(ConfigurationError, match="quotes"):
-        mends(sets=["reason=text"])
+        transforms_of(sets=["reason=text"])
 
 
 def test_the_way_of_a_record_is_in_its_headers() -> None:

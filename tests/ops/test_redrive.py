@@ -18,9 +18,9 @@ from orgstats.consumer.kafka.reader import LogReader
 from orgstats.consumer.ops import dead_letters, sending
 from orgstats.consumer.ops.connections import Connections, open_site
 from orgstats.consumer.ops.dead_letters import Filter, groups
-from orgstats.consumer.ops.mending import origin_of
 from orgstats.consumer.ops.redrive import RedriveOptions, RedriveResult, redrive
 from orgstats.consumer.ops.targets import deleted_too_soon, source_ids
+from orgstats.consumer.ops.transforms import origin_of
 from orgstats.consumer.settings import ConsumerSettings
 from orgstats.errors import OrgstatsError, Refused
 from orgstats.schemas.tables import insert

@@ -1,4 +1,4 @@
-"""Mends the usual mistakes of producers in a record's JSON; pure, and never more than was asked."""
+"""Transforms of a dead letter's JSON for the usual mistakes of producers; pure, and never more than was asked for."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -7,7 +7,7 @@ from typing import Any, Final
 from orgstats.errors import ConfigurationError
 
 Event = dict[str, Any]
-Mend = Callable[[Event, int], None]
+Transform = Callable[[Event, int], None]
 """Changes an event in place; the number is the record's Kafka timestamp, epoch milliseconds."""
 
 HOPS_HEADER: Final = "orgstats-hops"
@@ -15,7 +15,7 @@ ORIGIN_HEADER: Final = "orgstats-origin"
 Headers = Sequence[tuple[str, bytes]]
 
 
-def mends(
+def transforms_of(
     *,
     sets: Sequence[str] = (),
     defaults: Sequence[str] = (),
@@ -23,12 +23,12 @@ def mends(
     numbers: Sequence[str] = (),
     removes: Sequence[str] = (),
     timestamp_from_kafka: bool = False,
-) -> list[Mend]:
-    """Mends from command line options, in this order: renames, removes, numbers, sets, defaults, the timestamp.
+) -> list[Transform]:
+    """Transforms from command line options, in this order: renames, removes, numbers, sets, defaults, the timestamp.
 
     `sets` and `defaults` are FIELD=JSON, `renames` OLD=NEW. Raises ConfigurationError naming what is none.
     """
-    found: list[Mend] = [_rename(*_halves(text, "OLD=NEW")) for text in renames]
+    found: list[Transform] = [_rename(*_halves(text, "OLD=NEW")) for text in renames]
     found += [_remove(field) for field in removes]
     found += [_number(field) for field in numbers]
     found += [_set(*_assignment(text)) for text in sets]
@@ -38,8 +38,8 @@ def mends(
     return found
 
 
-def mend(payload: bytes, kafka_timestamp_ms: int, how: Sequence[Mend]) -> bytes | None:
-    """The payload with all mends; as it is when there are none; None when it is no JSON object."""
+def transform(payload: bytes, kafka_timestamp_ms: int, how: Sequence[Transform]) -> bytes | None:
+    """The payload after all transforms; as it is when there are none; None when it is no JSON object."""
     if not how:
         return payload
     try:
@@ -75,7 +75,7 @@ def redriven_headers(headers: Headers, source_id: int, offset: int) -> list[tupl
     return [*own, (ORIGIN_HEADER, origin), (HOPS_HEADER, str(hops_of(headers) + 1).encode())]
 
 
-def _rename(old: str, new: str) -> Mend:
+def _rename(old: str, new: str) -> Transform:
     def change(event: Event, _kafka_ms: int) -> None:
         if old in event:
             event[new] = event.pop(old)
@@ -83,11 +83,11 @@ def _rename(old: str, new: str) -> Mend:
     return change
 
 
-def _remove(field: str) -> Mend:
+def _remove(field: str) -> Transform:
     return lambda event, _kafka_ms: event.pop(field, None)
 
 
-def _number(field: str) -> Mend:
+def _number(field: str) -> Transform:
     """A number sent as text becomes a number; other text stays, and is refused by the decoder."""
 
     def change(event: Event, _kafka_ms: int) -> None:
@@ -105,14 +105,14 @@ def _number(field: str) -> Mend:
     return change
 
 
-def _set(field: str, value: Any) -> Mend:
+def _set(field: str, value: Any) -> Transform:
     def change(event: Event, _kafka_ms: int) -> None:
         event[field] = value
 
     return change
 
 
-def _default(field: str, value: Any) -> Mend:
+def _default(field: str, value: Any) -> Transform:
     def change(event: Event, _kafka_ms: int) -> None:
         if event.get(field) is None:
             event[field] = value
