@@ -25,7 +25,7 @@ PRODUCER_PROPERTIES: Final[dict[str, Any]] = {
     "delivery.report.only.error": True,
     "delivery.timeout.ms": 30_000,
 }
-CHUNK: Final = 1_000
+POLL_RECORDS: Final = 1_000
 TICK_SECONDS: Final = 0.1
 
 
@@ -96,7 +96,7 @@ def send(
     sent = value_bytes = 0  # plain names: this loop is what limits the rate
     produce = producer.produce
     for key, value, timestamp_ms in records:
-        if sent % CHUNK == 0:
+        if sent % POLL_RECORDS == 0:
             producer.poll(0)
             progress(sent)
             summary.first_timestamp_ms = timestamp_ms if sent == 0 else summary.first_timestamp_ms

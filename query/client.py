@@ -94,7 +94,7 @@ class StatsClient:
         resolution: str | None = None,
     ) -> Stats:
         """The series of an organization (slug or id); times in epoch seconds, the server's defaults for None."""
-        path = f"/api/0/organizations/{_chunk(organization)}/stats/"
+        path = f"/api/0/organizations/{_quoted(organization)}/stats/"
         response = self._get(path, _parameters(stat, since, until, resolution))
         return _stats(response, response.json())
 
@@ -109,7 +109,7 @@ class StatsClient:
         resolution: str | None = None,
     ) -> Stats:
         """The series of one project (slug or id), as organization_stats."""
-        path = f"/api/0/projects/{_chunk(organization)}/{_chunk(project)}/stats/"
+        path = f"/api/0/projects/{_quoted(organization)}/{_quoted(project)}/stats/"
         response = self._get(path, _parameters(stat, since, until, resolution))
         return _stats(response, response.json())
 
@@ -125,7 +125,7 @@ class StatsClient:
     ) -> dict[int, Stats]:
         """The series of each project of an organization, or of these ids, by the project's id."""
         parameters = _parameters(stat, since, until, resolution) | {"group": "project", "projectID": list(projects)}
-        response = self._get(f"/api/0/organizations/{_chunk(organization)}/stats/", parameters)
+        response = self._get(f"/api/0/organizations/{_quoted(organization)}/stats/", parameters)
         series = response.json() or {}  # without any project the answer is an empty array
         return {int(project): _stats(response, points) for project, points in series.items()}
 
@@ -191,7 +191,7 @@ def _described(answer: httpx.Response | httpx.TransportError) -> str:
     return f"status {answer.status_code}" if isinstance(answer, httpx.Response) else type(answer).__name__
 
 
-def _chunk(name: str | int) -> str:
+def _quoted(name: str | int) -> str:
     return quote(str(name), safe="")
 
 

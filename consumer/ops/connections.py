@@ -120,7 +120,7 @@ def locate(
 ) -> list[SourceStatus]:
     """Every partition of the topics, or those named, in order; `sources` are these where they are known already.
 
-    Raises what `sources_of` does, and Refused for a source counted in another grid.
+    Raises what `sources_of` does, and Refused for a source counted in chunks of another length.
     """
     sources = sources_of(site, partitions) if sources is None else sources
     tps = [(source.topic, source.partition) for source in sources]

@@ -84,30 +84,30 @@ class RedriveResult:
         self.examples.setdefault(why, letter.place)
 
 
-def redrive(site: Connections, which: Filter, how: RedriveOptions) -> RedriveResult:
-    """Redrive what the filter finds; without `execute` say what would be. `site` is that of the target topics."""
+def redrive(connections: Connections, which: Filter, options: RedriveOptions) -> RedriveResult:
+    """Redrive what the filter finds; without `execute` say what would be."""
     done = RedriveResult()
-    remaining = how.limit
-    for topic in sorted({group.topic for group in groups(site.store, which, ["topic"])}):
-        remaining -= _Redrive(site, topic, how, done).run(replace(which, topics=(topic,)), remaining)
+    remaining = options.limit
+    for topic in sorted({group.topic for group in groups(connections.store, which, ["topic"])}):
+        remaining -= _Redrive(connections, topic, options, done).run(replace(which, topics=(topic,)), remaining)
     return done
 
 
 class _Redrive:
     """The redrive of one topic's dead letters."""
 
-    def __init__(self, site: Connections, topic: str, how: RedriveOptions, done: RedriveResult) -> None:
-        self._site, self._how, self._done = site, how, done
-        self._target: Target = open_target(site, how.target or topic)
-        self._sender = Sender(site, topic) if how.execute else None
-        self._whole = _Whole(site)
+    def __init__(self, connections: Connections, topic: str, options: RedriveOptions, done: RedriveResult) -> None:
+        self._connections, self._options, self._done = connections, options, done
+        self._target: Target = open_target(connections, options.target or topic)
+        self._sender = Sender(connections, topic) if options.execute else None
+        self._whole = _Whole(connections)
 
     def run(self, which: Filter, limit: int) -> int:
         """Returns how many dead letters were looked at, at most `limit`."""
-        self._settle(uncertain(self._site.store, which))
+        self._settle(uncertain(self._connections.store, which))
         seen = 0
-        for page in pages(self._site.store, replace(which, actions=SENDABLE), limit):
-            if self._how.stopping():
+        for page in pages(self._connections.store, replace(which, actions=SENDABLE), limit):
+            if self._options.stopping():
                 break
             seen += len(page)
             began = time.monotonic()
@@ -116,9 +116,9 @@ class _Redrive:
             if self._sender is None:
                 continue
             if ready:
-                self._sender.send(self._target, ready, self._how.by)
-            if self._how.rate:
-                time.sleep(max(0.0, len(ready) / self._how.rate - (time.monotonic() - began)))
+                self._sender.send(self._target, ready, self._options.by)
+            if self._options.rate:
+                time.sleep(max(0.0, len(ready) / self._options.rate - (time.monotonic() - began)))
         return seen
 
     def _settle(self, letters: Sequence[UncertainLetter]) -> None:
@@ -126,26 +126,26 @@ class _Redrive:
         if self._sender is None:
             self._done.uncertain += len(letters)
             return
-        settled = look(self._site, letters)
+        settled = look(self._connections, letters)
         sent = [letter for letter, _ in settled.sent]
-        mark(self._site.store, sent, "sent", self._how.by, [to for _, to in settled.sent])
-        absent = settled.absent + (settled.unknown if self._how.send_unknown else [])
-        mark(self._site.store, absent, "aborted", self._how.by)
+        mark(self._connections.store, sent, "sent", self._options.by, [to for _, to in settled.sent])
+        absent = settled.absent + (settled.unknown if self._options.send_unknown else [])
+        mark(self._connections.store, absent, "aborted", self._options.by)
         self._done.found += len(sent)
-        if not self._how.send_unknown:
+        if not self._options.send_unknown:
             for letter in settled.unknown:
                 self._done.leave(UNKNOWN, letter, refused=True)
 
     def _transformed(self, letter: DeadLetter) -> Transformed | None:
         """What to send; None when the dead letter stays."""
-        if hops_of(letter.headers) >= self._how.max_hops:
-            self._done.leave(f"redriven {self._how.max_hops} times already", letter)
+        if hops_of(letter.headers) >= self._options.max_hops:
+            self._done.leave(f"redriven {self._options.max_hops} times already", letter)
             return None
         payload = letter.payload if letter.payload_bytes <= len(letter.payload) else self._whole.payload(letter)
         if payload is None:
             self._done.leave("its payload is longer than what is stored, and no longer in the log", letter)
             return None
-        transformed = transform(payload, letter.kafka_ms, self._how.transforms)
+        transformed = transform(payload, letter.kafka_ms, self._options.transforms)
         if transformed is None:
             self._done.leave("not a JSON object, so it cannot be transformed", letter)
             return None
@@ -155,7 +155,7 @@ class _Redrive:
             self._done.leave(f"still {still.code}", letter)
             return None
         now_ms = time.time_ns() // 1_000_000
-        timestamp_ms = now_ms if self._how.timestamp_now else letter.kafka_ms
+        timestamp_ms = now_ms if self._options.timestamp_now else letter.kafka_ms
         gone = deleted_too_soon(self._target.settings, timestamp_ms, now_ms)
         if gone is not None:
             self._done.leave(gone, letter, refused=True)
@@ -166,18 +166,18 @@ class _Redrive:
 class _Whole:
     """Payloads that are longer than what is stored, read from the log again."""
 
-    def __init__(self, site: Connections) -> None:
-        self._site = site
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
         self._located: dict[int, SourceStatus] | None = None
 
     def payload(self, letter: DeadLetter) -> bytes | None:
         """None when the record is no longer in the log."""
         if self._located is None:
-            self._located = {one.source.source_id: one for one in locate(self._site)}
+            self._located = {one.source.source_id: one for one in locate(self._connections)}
         one = self._located.get(letter.source_id)
         if one is None or letter.offset < one.low:
             return None
         tp = (letter.topic, letter.partition)
-        with LogReader(self._site.settings.kafka_properties(), one.isolation) as reader:
+        with LogReader(self._connections.settings.kafka_properties(), one.isolation) as reader:
             runs = [run for run, _ in reader.read(tp, letter.offset, letter.offset + 1)]
         return next((message.value() for run in runs for message in run), None)

@@ -29,10 +29,10 @@ def audit(
     from orgstats.consumer.ops.audit import audit as check
     from orgstats.errors import DifferenceFound
 
-    site = ops.site_of(bootstrap_servers, topic)
+    connections = ops.connections_of(bootstrap_servers, topic)
     found: list[AuditResult] = []
     with ops.stopping() as stopped:
-        for checked in check(site, recount=recount, partitions=ops.partitions_of(partitions)):
+        for checked in check(connections, recount=recount, partitions=ops.partitions_of(partitions)):
             found.append(checked)
             if stopped():
                 break

@@ -25,7 +25,7 @@ def doctor(
     from orgstats.consumer.ops.doctor import examine
     from orgstats.errors import DifferenceFound
 
-    found = [f for f in examine(ops.site_of(bootstrap_servers, topic, group)) if f.level == "act" or not quiet]
+    found = [f for f in examine(ops.connections_of(bootstrap_servers, topic, group)) if f.level == "act" or not quiet]
     if as_json:
         ops.print_json([asdict(one) for one in found])
     else:

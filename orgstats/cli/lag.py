@@ -31,9 +31,9 @@ class LagOptions:
 
 @flat
 def lag(options: LagOptions) -> None:
-    """Show for each partition the position, the end, records and seconds behind, and when retention overtakes it.
+    """Show for each partition the position, the end, records and seconds behind, and the retention deadline.
 
-    The position is what is stored. `overtaken` is the time at which retention would delete uncounted records if
+    The position is what is stored. `deadline` is the time at which retention would delete uncounted records if
     counting stood still. `hidden` of the records behind lie behind the first one of a transaction that is not ended:
     nobody may read them yet. Every option has an environment variable, as ORGSTATS_LAG_INTERVAL.
 
@@ -41,16 +41,16 @@ def lag(options: LagOptions) -> None:
     """
     from orgstats.consumer.ops.lag import lag as look
 
-    site = ops.site_of(options.bootstrap_servers, options.topic, options.group)
+    connections = ops.connections_of(options.bootstrap_servers, options.topic, options.group)
     wanted = ops.partitions_of(options.partitions)
     with ops.stopping() as stopped:
         began = time.monotonic()
-        found = look(site, wanted)
+        found = look(connections, wanted)
         while not stopped():
             if options.interval:
                 _wait(options.interval, stopped)
                 now = time.monotonic()
-                found, began = look(site, wanted, found, now - began), now
+                found, began = look(connections, wanted, found, now - began), now
             _print(found, as_json=options.as_json, clear=options.watch)
             if not options.watch:
                 return
@@ -85,7 +85,7 @@ def _print(found: "list[Lag]", *, as_json: bool, clear: bool) -> None:
         )
         for one in found
     ]
-    names = ("partition", "position", "end", "behind", "time", "chunk", "produced", "counted", "overtaken", "hidden")
+    names = ("partition", "position", "end", "behind", "time", "chunk", "produced", "counted", "deadline", "hidden")
     typer.echo(ops.table(names, rows))
     typer.echo(f"{format_time(time.time())}  {sum(one.behind for one in found):,} records behind")
 

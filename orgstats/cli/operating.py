@@ -1,4 +1,4 @@
-"""What the operators' commands share: their options, the site they work at, tables, and stopping in order."""
+"""What the operators' commands share: their options, the servers they work with, tables, and stopping in order."""
 
 import os
 import signal
@@ -32,7 +32,7 @@ Execute = Annotated[bool, option("--execute/--dry-run", help="Do it, instead of 
 AsJson = Annotated[bool, option("--json", help="As JSON.")]
 
 
-def site_of(bootstrap_servers: str | None, topics: list[str] | None, group: str | None = None) -> "Connections":
+def connections_of(bootstrap_servers: str | None, topics: list[str] | None, group: str | None = None) -> "Connections":
     """The servers and topics that flags and environment name."""
     from orgstats.consumer.ops.connections import open_site
     from orgstats.consumer.settings import ConsumerSettings

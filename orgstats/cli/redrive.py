@@ -116,7 +116,7 @@ def redrive(options: RedriveCommand) -> None:
     which = options.filter(options.place)
     if options.in_place and options.transforms():
         raise typer.BadParameter("--in-place counts records as they are in the log; transforms need sending")
-    connections = ops.site_of(options.bootstrap_servers, options.topic)
+    connections = ops.connections_of(options.bootstrap_servers, options.topic)
     if options.in_place:
         _count_in_place(options, which, connections)
         return

@@ -70,11 +70,11 @@ class Scope:
             raise typer.BadParameter("--rewind goes only with --repair")
         head = self._head_policy()
         when = TimeRange(ops.epoch_ms(self.since, "--since"), ops.epoch_ms(self.until, "--until"))
-        site = ops.site_of(self.bootstrap_servers, self.topic)
+        connections = ops.connections_of(self.bootstrap_servers, self.topic)
         offsets = (self.from_offset, self.to_offset, self.since, self.until)
         partitions = ops.partitions_of(self.partitions)
-        asked = ReplayRequest(site.settings.topic, partitions, *offsets, self.repair, head, self.rewind)
-        return prepare(site, asked, when, wait=wait)
+        asked = ReplayRequest(connections.settings.topic, partitions, *offsets, self.repair, head, self.rewind)
+        return prepare(connections, asked, when, wait=wait)
 
     def _head_policy(self) -> "HeadPolicy":
         from orgstats.consumer.ops.recount import HeadPolicy
@@ -175,7 +175,7 @@ def undo(
     from orgstats.consumer.ops.undo import undo as take_back
     from orgstats.times import format_time
 
-    found, chunks = take_back(ops.site_of(bootstrap_servers, topic), replay_id, execute=execute)
+    found, chunks = take_back(ops.connections_of(bootstrap_servers, topic), replay_id, execute=execute)
     what = f"replay {found.replay_id} of {format_time(found.at.timestamp())} by {found.by}: {chunks} chunks"
     ops.say(f"undone: {what}" if execute else f"would take back {what}; add --execute to do it")
 
@@ -189,7 +189,7 @@ def ls(bootstrap_servers: ops.BootstrapServers = None, topic: ops.Topics = None,
     from orgstats.consumer.ops import jobs
     from orgstats.times import format_time
 
-    found = jobs.ls(ops.site_of(bootstrap_servers, topic).store)
+    found = jobs.ls(ops.connections_of(bootstrap_servers, topic).store)
     rows = [(r.replay_id, format_time(r.at.timestamp()), r.action, r.step.name, r.by, r.asked) for r in found]
     names = ("replay", "at", "action", "state", "by", "asked")
     if as_json:

@@ -1,6 +1,6 @@
-"""Our own loop without the promise: the same reading, decoding and tallying into cells that are added up by the
-server, no segments, versions, positions or fingerprints. What the daemon costs more than this is what the promise
-costs.
+"""Our own loop without the guarantee: the same reading, decoding and tallying into cells that are added up by the
+server, no chunks, versions, positions or fingerprints. What the daemon costs more than this is what the
+guarantee costs.
 """
 
 import time
