@@ -149,7 +149,7 @@ class RepairRow(NamedTuple):
 
 
 class DeadLetterRow(NamedTuple):
-    """`dead_letters`: a record that could not be decoded."""
+    """`dead_letters`: a record that could not be decoded. ClickHouse makes `record_hash` of these."""
 
     source_id: UInt64
     offset: UInt64
@@ -290,6 +290,7 @@ class DeadLetterActionRow(NamedTuple):
 
     source_id: UInt64
     offset: UInt64
+    record_hash: UInt64
     version: UInt32
     action: Word
     target: Word

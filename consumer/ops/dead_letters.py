@@ -92,6 +92,8 @@ class DeadLetter:
     action: str
     version: int
     """Of the action; 0 when nothing was done yet."""
+    record_hash: int
+    """Of the record: what was done with it was not done with another one that came to its offset."""
 
     @property
     def place(self) -> str:
@@ -119,8 +121,8 @@ class DeadLetter:
 
 
 _ACTIONS: Final = """
-    SELECT a.source_id AS source_id, a.offset AS offset, a.version AS version, toString(a.target) AS target,
-        a.target_ends AS target_ends, a.target_source_id AS target_source_id,
+    SELECT a.source_id AS source_id, a.offset AS offset, a.record_hash AS record_hash, a.version AS version,
+        toString(a.target) AS target, a.target_ends AS target_ends, a.target_source_id AS target_source_id,
         multiIf(
             a.action != 'sent', toString(a.action),
             arrayExists(gap -> gap.1 <= a.target_offset AND a.target_offset < gap.2, g.ranges), 'lost',
@@ -139,7 +141,7 @@ was deleted before. Offsets of other gaps are given out again, so they tell noth
 
 _FROM: Final = (
     f" FROM dead_letters AS d FINAL LEFT JOIN ({_ACTIONS}) AS a"
-    " ON a.source_id = d.source_id AND a.offset = d.offset WHERE "
+    " ON a.source_id = d.source_id AND a.offset = d.offset AND a.record_hash = d.record_hash WHERE "
 )
 
 
@@ -175,8 +177,8 @@ def find(store: Store, which: Filter, limit: int, after: DeadLetter | None = Non
         lambda client: read(
             client,
             "SELECT d.source_id, d.offset, toString(d.topic), d.partition, d.kafka_timestamp, d.key, d.headers,"
-            " d.payload, d.payload_bytes, toString(d.reason), d.error, a.action, a.version"
-            f"{_FROM}{where}"
+            " d.payload, d.payload_bytes, toString(d.reason), d.error, a.action, a.version,"
+            f" d.record_hash{_FROM}{where}"
             " ORDER BY toString(d.topic), d.partition, d.offset, d.source_id LIMIT %(limit)s",
             {**values, "limit": limit},
             settings={"strings_as_bytes": True},
@@ -185,11 +187,11 @@ def find(store: Store, which: Filter, limit: int, after: DeadLetter | None = Non
     return [
         DeadLetter(
             source_id, offset, _text(topic), partition, at, key, [(_text(n), v) for n, v in headers], payload,
-            payload_bytes, _text(reason), _text(error), _text(action), version,
+            payload_bytes, _text(reason), _text(error), _text(action), version, record_hash,
         )
         for (
             source_id, offset, topic, partition, at, key, headers, payload, payload_bytes, reason, error, action,
-            version,
+            version, record_hash,
         ) in rows
     ]  # fmt: skip
 
@@ -205,6 +207,7 @@ class UncertainLetter(NamedTuple):
     target: str
     target_ends: list[int]
     target_source_id: int
+    record_hash: int
 
     @property
     def place(self) -> str:
@@ -218,7 +221,7 @@ def uncertain(store: Store, which: Filter) -> list[UncertainLetter]:
     rows = ask(
         store,
         "SELECT d.source_id, d.offset, toString(d.topic), d.partition, a.version, a.target, a.target_ends,"
-        f" a.target_source_id{_FROM}{where} ORDER BY toString(d.topic), d.partition, d.offset",
+        f" a.target_source_id, d.record_hash{_FROM}{where} ORDER BY toString(d.topic), d.partition, d.offset",
         values,
     )
     return [UncertainLetter(*row) for row in rows]
@@ -252,6 +255,7 @@ def mark(
         (
             one.source_id,
             one.offset,
+            one.record_hash,
             one.version + step,
             action,
             to.target,

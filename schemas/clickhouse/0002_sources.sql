@@ -94,7 +94,9 @@ CREATE TABLE dead_letters
     reason          LowCardinality(String),          -- stable code, see schemas/event.py
     error           String,
     withdrawn       Bool,                            -- a recount found that the record can be decoded after all
-    version         UInt64                           -- revision << 48 | offset
+    version         UInt64,                          -- revision << 48 | offset
+    -- Tells records apart that were at one offset, one after the other, of a log that was cut back.
+    record_hash     UInt64 MATERIALIZED sipHash64(kafka_timestamp, key, payload_bytes, payload)
 )
 ENGINE = ReplacingMergeTree(version)
 ORDER BY (source_id, offset);

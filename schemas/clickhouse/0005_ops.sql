@@ -74,7 +74,7 @@ CREATE TABLE replaced_dead_letters
 ENGINE = ReplacingMergeTree
 ORDER BY (replay_id, source_id, chunk, offset);
 
--- What an operator did with a dead letter. The highest version tells: it is one more than the version that was read,
+-- What an operator did with a dead letter, and with no other record that came to its offset later. The highest version tells: it is one more than the version that was read,
 -- so that no host's clock decides. `redriving` is written before a transaction is committed, with the ends that the
 -- target had before: beyond them the record is looked for if nobody knows how that went. `sent` is a letter whose
 -- record is in the target; it is redriven once the target's progress has passed `target_offset`.
@@ -82,6 +82,7 @@ CREATE TABLE dead_letter_actions
 (
     source_id        UInt64,
     offset           UInt64,
+    record_hash      UInt64,                             -- of the dead letter
     version          UInt32,
     action           LowCardinality(String),             -- redriving, aborted, sent, dropped
     target           LowCardinality(String),             -- topic
@@ -92,4 +93,4 @@ CREATE TABLE dead_letter_actions
     at               DateTime64(3, 'UTC')
 )
 ENGINE = ReplacingMergeTree(version)
-ORDER BY (source_id, offset);
+ORDER BY (source_id, offset, record_hash);

@@ -230,6 +230,26 @@ def test_a_letter_is_redriven_when_its_record_was_counted(letters: Letters) -> N
     assert letters.actions() == {"redriven": 5, "sent": LETTERS - 5}
 
 
+def test_what_was_done_with_a_letter_hides_no_other_record_at_its_offset(letters: Letters) -> None:
+    """The log was cut back and other records came to offsets 3 and 4: these are letters with which nothing was done.
+
+    The same record stored again, as a recount or an undone repair does it, keeps what was done with it.
+    """
+    letters.redrive()
+    letters.ask("INSERT INTO progress (source_id, next_offset, version) VALUES", [(letters.source_id, LETTERS, 5)])
+    assert letters.actions() == {"redriven": LETTERS}
+    letters.ask(
+        "INSERT INTO dead_letters SELECT * REPLACE (bitOr(version, bitShiftLeft(1, 48)) AS version,"
+        " if(offset IN (3, 4), 'another', payload) AS payload) FROM dead_letters FINAL"
+    )
+    assert letters.actions() == {"redriven": LETTERS - 2, "": 2}
+    run = letters.runner()
+    assert f"{letters.topic}/0/3" in run("dead-letters", "ls").stdout
+    dropped = run("dead-letters", "drop", "--place", f"{letters.topic}/0/3", "--execute")
+    assert dropped.returncode == 0, dropped.stderr
+    assert letters.actions() == {"redriven": LETTERS - 2, "dropped": 1, "": 1}
+
+
 @pytest.mark.parametrize("zone", ["UTC", "Asia/Kolkata", "America/St_Johns"])
 def test_hours_are_the_same_in_any_time_zone(letters: Letters, zone: str) -> None:
     """`ls --by hour` and `show` answer in UTC, whatever zone the process is in."""
