@@ -79,6 +79,23 @@ class Admin:
         self.heard = heard or Heard(properties)
         own: dict[str, Any] = {"log_level": 2, **properties, "error_cb": self.heard}
         self.client = AdminClient(own)
+        self._servers = properties.get("bootstrap.servers", "")
+        self._controlled = False
+
+    def need_controller(self) -> None:
+        """Raise Unavailable at once where there is none, whom librdkafka asks about topics and would wait for."""
+        if not self._controlled:
+            try:
+                cluster = self.metadata()
+            except KafkaException:
+                return  # the question itself tells what is refused
+            if cluster.controller_id not in cluster.brokers:
+                raise Unavailable(
+                    f"Kafka at {self._servers} names no controller, so it tells neither UUIDs nor settings of topics: "
+                    "where it never does, name an id for the topics with ORGSTATS_TOPIC_ID, and change it whenever "
+                    "they are made again"
+                )
+            self._controlled = True
 
     def result(self, future: "Future[Answer]", what: str) -> Answer:
         """A future's answer. Raises KafkaException for a broker's refusal, else what `Heard` raises."""

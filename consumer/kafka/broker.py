@@ -47,6 +47,7 @@ class Broker:
 
     def topic_settings(self, topic: str) -> dict[str, str]:
         """The topic's settings, the broker's defaults included."""
+        self._admin.need_controller()
         resource = ConfigResource(ResourceType.TOPIC, topic)
         future = self._admin.client.describe_configs([resource], request_timeout=ANSWER_SECONDS)[resource]
         return {name: str(entry.value) for name, entry in self._result(future, "describe configs").items()}

@@ -103,7 +103,7 @@ class GroupConsumer:
             self._reading.clear()
 
     def read(self, most: int, seconds: float) -> ReadBatch:
-        """Up to `most` records, waiting up to `seconds` for the first."""
+        """Up to `most` records, as many as come within `seconds`; also of partitions that were just taken away."""
         try:
             messages = consume(self._consumer, most, seconds)
         except KafkaException as error:

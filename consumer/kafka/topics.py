@@ -41,6 +41,7 @@ class Topics:
         found: dict[str, tuple[str, int]] = {}
         if not topics:
             return found
+        self._admin.need_controller()
         for name, future in self._admin.client.describe_topics(
             TopicCollection(list(topics)), request_timeout=ANSWER_SECONDS
         ).items():
@@ -63,6 +64,7 @@ class Topics:
 
     def cleanup_policy(self, topic: str) -> str:
         """The topic's cleanup.policy; empty when the broker, or the right to ask, does not say."""
+        self._admin.need_controller()
         resource = ConfigResource(ResourceType.TOPIC, topic)
         future = self._admin.client.describe_configs([resource], request_timeout=ANSWER_SECONDS)[resource]
         try:
