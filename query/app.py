@@ -1,5 +1,6 @@
 """The ASGI application: routes, health, metrics, documents, one access log line per request."""
 
+import asyncio
 import json
 import re
 import time
@@ -32,6 +33,8 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
+LOOK_SECONDS: Final = 5.0
+
 _HEADERS: Final = {name.encode() for name in ("authorization", "if-none-match", "accept-encoding", GATEWAY_HEADER)}
 _ANY_TOKEN: Final = re.compile(TOKEN_PREFIX + r"[A-Za-z0-9_-]+")
 
@@ -42,6 +45,7 @@ class Health:
     """Whether this process should get requests; `drain` once it is about to leave."""
 
     def __init__(self) -> None:
+        self.started = asyncio.Event()  # said so in the log
         self.draining = False
 
     def drain(self) -> None:
@@ -50,7 +54,7 @@ class Health:
 
 
 def create_app(settings: QuerySettings, *, health: Health | None = None) -> Starlette:
-    """The whole application over the ClickHouse of `settings`; nothing is connected before the first request."""
+    """The whole application over the ClickHouse of `settings`, which is first asked when it starts."""
     health = health or Health()
     database = Database(
         settings.clickhouse_url,
@@ -76,7 +80,9 @@ def create_app(settings: QuerySettings, *, health: Health | None = None) -> Star
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        looking = asyncio.create_task(_look(reader, health))
         yield
+        looking.cancel()
         reader.close()
 
     app = Starlette(lifespan=lifespan, exception_handlers={HTTPException: _refused, Exception: _failed})
@@ -90,6 +96,26 @@ def create_app(settings: QuerySettings, *, health: Health | None = None) -> Star
     if not settings.metrics_listen:
         app.add_route("/metrics", _metrics)
     return app
+
+
+async def _look(reader: Reader, health: Health) -> None:
+    """Say after the start what keeps ClickHouse from being read, once, and on a cluster go on looking at progress.
+
+    What was complete a while ago is known only to who looked then, and requests may be rare.
+    """
+    await health.started.wait()
+    told = False
+    while True:
+        try:
+            await reader.ping()
+            await reader.state()
+            if not await reader.is_replicated():
+                return
+        except OrgstatsError as error:
+            if not told:
+                logger.warning("ClickHouse cannot be read: requests are answered with 503", error=str(error))
+            told = True
+        await asyncio.sleep(LOOK_SECONDS)
 
 
 class StatsRoute:

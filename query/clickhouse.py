@@ -51,6 +51,7 @@ class Database:
                 result_overflow_mode="throw",
                 timeout_overflow_mode="throw",
                 max_threads=max_threads,
+                prefer_localhost_replica=0,  # or, alone of its shard, one that is behind would answer all the same
             )
             for _ in range(size)
         ]

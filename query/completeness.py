@@ -1,9 +1,16 @@
 """How far the counts can be trusted: what every current partition has been counted up to."""
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+SETTLED_SECONDS: Final = 60.0
+"""What was stored this long ago is in the answer of whichever replica is asked.
+
+A replica that is more than 10 s behind is not asked (max_replica_delay_for_distributed_queries). One that has lost
+Keeper notices after its session's 30 s only. A series may have been kept for 10 s. The rest is for clocks that differ.
+"""
 
 
 class SourceState(NamedTuple):
@@ -66,3 +73,25 @@ def _newest(sources: list[SourceState]) -> dict[int, SourceState]:
 def _complete_until_ms(current: dict[int, SourceState]) -> int:
     known = set(current) | set(range(max(source.partitions for source in current.values())))
     return min(current[partition].complete_until_ms if partition in current else 0 for partition in known)
+
+
+class SettledHistory:
+    """On a cluster, up to when the counts of every replica that may answer are complete.
+
+    Progress may be read from a replica that is ahead of the one that counts are read from: they are different tables,
+    so neither follows from the other. But what progress said SETTLED_SECONDS ago has reached both by now. Of what it
+    said since then the least counts, because a log that was cut back is counted again.
+    """
+
+    def __init__(self) -> None:
+        self._said: deque[tuple[float, int | None]] = deque()  # (when it was read, what it said), oldest first
+
+    def complete_until(self, said: int | None, now: float) -> int | None:
+        """What holds at `now`, seconds of a clock that never goes back, when progress says `said`; None: unknown."""
+        self._said.append((now, said))
+        while len(self._said) > 1 and self._said[1][0] <= now - SETTLED_SECONDS:
+            self._said.popleft()
+        if self._said[0][0] > now - SETTLED_SECONDS:
+            return None
+        known = [until for _, until in self._said if until is not None]
+        return min(known) if len(known) == len(self._said) else None

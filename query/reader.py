@@ -1,6 +1,8 @@
 """What requests need from ClickHouse, for one event loop: asked once for all who wait, kept for seconds."""
 
 import asyncio
+import math
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -15,7 +17,7 @@ from orgstats.query.access import Organization, Project, Token, token_of
 from orgstats.query.batch import WindowBatch
 from orgstats.query.cache import Cache, Together
 from orgstats.query.clickhouse import Database
-from orgstats.query.completeness import CountedState, SourceState, counted_state
+from orgstats.query.completeness import CountedState, SettledHistory, SourceState, counted_state
 from orgstats.query.http import Body, body_of_projects, body_of_series
 from orgstats.query.params import InvalidQuery, StatsQuery
 from orgstats.query.stats import read_together
@@ -61,6 +63,8 @@ class Reader:
         )
         self._pings = Cache(self._ping, lambda *_: 1.0, size=1)
         self._states = Cache(self._load_state, lambda *_: 1.0, size=1)
+        self._replicated = Cache(self._load_replicated, lambda *_: math.inf, size=1)  # a database keeps its form
+        self._settled = SettledHistory()
         self._series = Cache(self._load_series, _kept_seconds, size=512)
         self._batches = Cache(self._load_batch, lambda *_: 0.0, size=0)  # only while they are read
         self._waiting: dict[tuple[Stat, int, bool], WindowBatch] = {}
@@ -78,8 +82,16 @@ class Reader:
         return await self._tokens.get(digest)
 
     async def state(self) -> CountedState:
-        """How far everything is counted; at most 1 s old."""
+        """How far everything is counted; at most 1 s old.
+
+        On a cluster it is complete until what every replica that may answer has, see SettledHistory; unknown until
+        this reader has looked for so long.
+        """
         return await self._states.get(())
+
+    async def is_replicated(self) -> bool:
+        """Whether counts may be read from one of several replicas."""
+        return await self._replicated.get(())
 
     async def series(self, query: StatsQuery, state: CountedState) -> Body:
         """The answer to a query, with every flush that was finished when `state` was read.
@@ -149,7 +161,13 @@ class Reader:
 
     async def _load_state(self, _: tuple[()]) -> CountedState:
         rows = await self._call(self.database.read, sql.sources())
-        return counted_state(SourceState(*row) for row in rows)
+        state = counted_state(SourceState(*row) for row in rows)
+        if not await self.is_replicated():
+            return state
+        return replace(state, complete_until=self._settled.complete_until(state.complete_until, time.monotonic()))
+
+    async def _load_replicated(self, _: tuple[()]) -> bool:
+        return bool(await self._call(self.database.read, sql.is_replicated()))
 
     async def _load_series(self, key: SeriesKey) -> Body:
         batch = self._joined(key[0])

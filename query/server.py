@@ -82,6 +82,7 @@ class Server(uvicorn.Server):
         """Say that it has started once requests are answered and signals heard."""
         await super().startup(sockets)
         logger.info("started", **self._started)
+        self._health.started.set()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - as it is called
         """The first signal starts to drain, a second one ends the process at once."""

@@ -206,3 +206,13 @@ def sources() -> Statement:
         settings={"join_use_nulls": 0},
         name="progress",
     )
+
+
+def is_replicated() -> Statement:
+    """A row if counts may be read from one of several replicas: then its table is not that of a single server."""
+    return Statement(
+        "SELECT 1 FROM system.tables WHERE database = currentDatabase() AND name = 'counts'"
+        " AND engine != 'ReplacingMergeTree'",
+        settings={"max_rows_to_read": 0},
+        name="is_replicated",
+    )

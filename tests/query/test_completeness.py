@@ -1,13 +1,18 @@
 """How far counts can be trusted, from what the sources and their progress say."""
 
+import asyncio
 import time
 from typing import Any
 
 import pytest
 
-from orgstats.query import sql
+from orgstats.clickhouse.connect import connect
+from orgstats.query import completeness, sql
 from orgstats.query.clickhouse import Database
-from orgstats.query.completeness import CountedState, SourceState, complete_until, counted_state
+from orgstats.query.completeness import CountedState, SettledHistory, SourceState, complete_until, counted_state
+from orgstats.query.params import StatsQuery
+from orgstats.query.reader import Reader
+from orgstats.query.series import Buckets
 from tests.query.seeding import Counted, insert_sources
 from tests.query.test_commands import Command
 
@@ -133,3 +138,64 @@ def test_the_state_comes_out_of_the_tables(database: Database) -> None:
         SourceState(2, "outcomes", "a", 1, 1_000, 0, 0, 0),
     ]
     assert counted_state(rows) == CountedState(frozenset({(1, 9), (2, 0)}), None)
+
+
+def test_on_a_cluster_only_what_was_said_a_minute_ago_is_told() -> None:
+    """Before that some replica may lack counts that progress has; who has not looked for so long knows nothing."""
+    history = SettledHistory()
+    told = [history.complete_until(1_000 + second, float(second)) for second in range(200)]
+    assert told == [None] * 60 + [1_000 + second for second in range(140)]
+
+
+def test_on_a_cluster_looks_that_are_far_apart_tell_the_latest_that_is_old_enough() -> None:
+    """After an hour without a look the last one holds, until there is a newer one of a minute ago."""
+    history = SettledHistory()
+    looks = [(0.0, 1_000), (30.0, 1_030), (3_600.0, 4_600), (3_630.0, 4_630), (3_660.0, 4_660)]
+    assert [history.complete_until(said, now) for now, said in looks] == [None, None, 1_030, 1_030, 4_600]
+
+
+def test_on_a_cluster_what_was_taken_back_meanwhile_counts() -> None:
+    """The mark went back, or became unknown, and forward again: what made it whole may not be everywhere yet."""
+    back, unknown = SettledHistory(), SettledHistory()
+    assert [back.complete_until(said, 30.0 * n) for n, said in enumerate([900, 500, 950, 960, 970])] == [
+        *(None, None, 500, 500),
+        950,
+    ]
+    assert [unknown.complete_until(said, 30.0 * n) for n, said in enumerate([900, None, 950, 960, 970])] == [
+        *(None, None, None, None),
+        950,
+    ]
+
+
+def test_counts_of_several_replicas_are_told_apart_from_those_of_one_server(
+    database: Database, monkeypatch: pytest.MonkeyPatch, clickhouse_url: str
+) -> None:
+    """Progress is read before counts; where counts stand behind another kind of table the mark has to be old."""
+    insert_sources(database, [Counted(1, complete_until=1_500.0)])
+    asked: list[str] = []
+    read = database.read
+
+    def recorded(statement: sql.Statement) -> list[tuple[Any, ...]]:
+        asked.append(statement.name)
+        return read(statement)
+
+    monkeypatch.setattr(database, "read", recorded)
+    assert asyncio.run(_complete_until(database)) == 1_500
+    assert asked == ["progress", "is_replicated", "series"]
+    with connect(clickhouse_url, client_name="tests") as client:
+        client.execute("RENAME TABLE counts TO counts_local")
+        client.execute("CREATE TABLE counts AS counts_local ENGINE = Merge(currentDatabase(), '^counts_local$')")
+    assert asyncio.run(_complete_until(database)) is None
+    monkeypatch.setattr(completeness, "SETTLED_SECONDS", 0.0)
+    assert asyncio.run(_complete_until(database)) == 1_500
+
+
+async def _complete_until(database: Database) -> int | None:
+    """What a reader tells that has just begun, and then reads counts for."""
+    reader = Reader(database, timeout_seconds=10, token_seconds=1)
+    try:
+        state = await reader.state()
+        await reader.series(StatsQuery(1, "received", Buckets(0, 10, 1)), state)
+    finally:
+        reader.close()
+    return state.complete_until
