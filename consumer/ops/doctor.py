@@ -55,6 +55,8 @@ def examine(site: Connections) -> list[Finding]:
         except OrgstatsError as error:
             if check is _brokers:
                 raise
+            if check in _FIRST:  # the others would only say the same
+                away |= servers
             found.append(Finding("act", str(error), "see that the settings are right, then ask again"))
     return found
 
@@ -208,6 +210,12 @@ def _tables(site: Connections) -> Iterator[Finding]:
 
 def _rights(site: Connections) -> Iterator[Finding]:
     tables = ("counts", "project_counts", "hour_counts", "progress", "repairs", "dead_letters", "sources")
+    if ask(site.store, "SELECT getSetting('readonly')", {}) != [(0,)]:  # which grants do not show
+        yield Finding(
+            "act",
+            "the ClickHouse user has readonly in its profile: nothing it counts can be stored",
+            "take it out of the profile of the consumers' user; the API's own user may have readonly=2",
+        )
     lacking = []
     for right in ("SELECT", "INSERT"):
         for table in tables:

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from orgstats.consumer.ops.connections import open_site
 from orgstats.consumer.ops.doctor import examine
 from orgstats.consumer.settings import ConsumerSettings
 from orgstats.errors import ConfigurationError, Unavailable
+from tests.support.readonly import readonly_clickhouse
 from tests.support.wait import wait_for
 
 NOBODY = {"bootstrap.servers": "127.0.0.1:1"}
@@ -133,3 +135,23 @@ def test_the_doctor_asks_a_server_that_is_away_once(monkeypatch: pytest.MonkeyPa
     assert kafka.what.startswith("Kafka does not answer at 127.0.0.1:1")
     assert clickhouse.what.startswith("ClickHouse does not answer")
     assert (kafka.level, clickhouse.level) == ("act", "act")
+
+
+@pytest.mark.parametrize(
+    ("level", "told"), [(1, ["the API needs readonly=2"]), (2, ["nothing it counts can be stored"])]
+)
+def test_the_doctor_says_that_a_user_is_readonly(
+    level: int, told: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Once, with the remedy: grants say nothing of it, and with readonly=1 every further look would fail alike."""
+    monkeypatch.setattr("orgstats.consumer.kafka.admin.ANSWER_SECONDS", 1.0)
+    with readonly_clickhouse(tmp_path / "clickhouse", level) as url:
+        env = {
+            "ORGSTATS_BOOTSTRAP_SERVERS": NOBODY["bootstrap.servers"],
+            "ORGSTATS_TOPIC": "outcomes",
+            "ORGSTATS_CLICKHOUSE_URL": url,
+        }
+        _, *found = examine(open_site(ConsumerSettings.from_env(env)))
+    acts = [one for one in found if one.level == "act"]
+    assert [words in one.what for one, words in zip(acts, told, strict=True)] == [True]
+    assert "readonly" in acts[0].what
