@@ -3,21 +3,23 @@
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+from clickhouse_driver import Client
+from clickhouse_driver.errors import ServerException
 from confluent_kafka import KafkaError
 
 from orgstats.consumer.kafka.admin import Heard
 from orgstats.consumer.kafka.broker import Broker
 from orgstats.consumer.kafka.group import GroupConsumer
 from orgstats.consumer.kafka.topics import Topics
+from orgstats.consumer.ops import doctor
 from orgstats.consumer.ops.connections import open_site
 from orgstats.consumer.ops.doctor import examine
 from orgstats.consumer.settings import ConsumerSettings
 from orgstats.errors import ConfigurationError, Unavailable
-from tests.support.readonly import readonly_clickhouse
 from tests.support.wait import wait_for
 
 NOBODY = {"bootstrap.servers": "127.0.0.1:1"}
@@ -137,21 +139,27 @@ def test_the_doctor_asks_a_server_that_is_away_once(monkeypatch: pytest.MonkeyPa
     assert (kafka.level, clickhouse.level) == ("act", "act")
 
 
-@pytest.mark.parametrize(
-    ("level", "told"), [(1, ["the API needs readonly=2"]), (2, ["nothing it counts can be stored"])]
-)
-def test_the_doctor_says_that_a_user_is_readonly(
-    level: int, told: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """Once, with the remedy: grants say nothing of it, and with readonly=1 every further look would fail alike."""
+def test_the_doctor_says_once_that_a_user_is_readonly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """readonly=1 refuses every statement for its settings, so that each further look would fail alike."""
     monkeypatch.setattr("orgstats.consumer.kafka.admin.ANSWER_SECONDS", 1.0)
-    with readonly_clickhouse(tmp_path / "clickhouse", level) as url:
-        env = {
-            "ORGSTATS_BOOTSTRAP_SERVERS": NOBODY["bootstrap.servers"],
-            "ORGSTATS_TOPIC": "outcomes",
-            "ORGSTATS_CLICKHOUSE_URL": url,
-        }
-        _, *found = examine(open_site(ConsumerSettings.from_env(env)))
-    acts = [one for one in found if one.level == "act"]
-    assert [words in one.what for one, words in zip(acts, told, strict=True)] == [True]
-    assert "readonly" in acts[0].what
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise ServerException("DB::Exception: Cannot modify 'max_execution_time' setting in readonly mode.", 164)
+
+    monkeypatch.setattr(Client, "execute", refuse)
+    env = {
+        "ORGSTATS_BOOTSTRAP_SERVERS": NOBODY["bootstrap.servers"],
+        "ORGSTATS_TOPIC": "outcomes",
+        "ORGSTATS_CLICKHOUSE_URL": "clickhouse://u:S3cret@127.0.0.1:1/x",
+    }
+    _, told = examine(open_site(ConsumerSettings.from_env(env)))
+    assert told.level == "act"
+    assert "the API needs readonly=2" in told.what
+
+
+@pytest.mark.parametrize(("level", "acts"), [(0, 0), (2, 1)])
+def test_the_doctor_says_that_a_user_cannot_store(level: int, acts: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A profile with readonly=2 answers every question, and grants do not show it."""
+    monkeypatch.setattr(doctor, "ask", lambda _, query, __: [(level,)] if "getSetting" in query else [(1,)])
+    found = [one for one in doctor._rights(Mock()) if one.level == "act"]
+    assert ["readonly in its profile" in one.what for one in found] == [True] * acts

@@ -167,35 +167,51 @@ def test_on_a_cluster_what_was_taken_back_meanwhile_counts() -> None:
     ]
 
 
-def test_counts_of_several_replicas_are_told_apart_from_those_of_one_server(
-    database: Database, monkeypatch: pytest.MonkeyPatch, clickhouse_url: str
+class Recorded(Database):
+    """A database that nobody connects to: what it was asked, in order, and whether it says that there are replicas."""
+
+    def __init__(self, *, replicated: bool) -> None:
+        super().__init__("clickhouse://127.0.0.1:1/none", size=1)
+        self.asked: list[str] = []
+        self._replicated = replicated
+
+    def read(self, statement: sql.Statement) -> list[tuple[Any, ...]]:
+        """Answers of an organization without events, counted up to 1,500 s."""
+        self.asked.append(statement.name)
+        rows: dict[str, list[tuple[Any, ...]]] = {
+            "progress": [tuple(source(1, complete_until_ms=1_500_000))],
+            "is_replicated": [(1,)] * self._replicated,
+        }
+        return rows.get(statement.name, [])
+
+
+@pytest.mark.parametrize(
+    ("replicated", "seconds", "told"), [(False, 60.0, 1_500), (True, 60.0, None), (True, 0.0, 1_500)]
+)
+def test_progress_is_read_before_counts_and_has_to_be_old_where_there_are_replicas(
+    replicated: bool, seconds: float, told: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Progress is read before counts; where counts stand behind another kind of table the mark has to be old."""
-    insert_sources(database, [Counted(1, complete_until=1_500.0)])
-    asked: list[str] = []
-    read = database.read
+    """One server's progress follows its counts; of several, the counts may come from one that is behind."""
+    monkeypatch.setattr(completeness, "SETTLED_SECONDS", seconds)
+    database = Recorded(replicated=replicated)
 
-    def recorded(statement: sql.Statement) -> list[tuple[Any, ...]]:
-        asked.append(statement.name)
-        return read(statement)
+    async def ask() -> int | None:
+        reader = Reader(database, timeout_seconds=10, token_seconds=1)
+        try:
+            state = await reader.state()
+            await reader.series(StatsQuery(1, "received", Buckets(0, 10, 1)), state)
+        finally:
+            reader.close()
+        return state.complete_until
 
-    monkeypatch.setattr(database, "read", recorded)
-    assert asyncio.run(_complete_until(database)) == 1_500
-    assert asked == ["progress", "is_replicated", "series"]
+    assert asyncio.run(ask()) == told
+    assert database.asked == ["progress", "is_replicated", "series"]
+
+
+def test_counts_of_a_single_server_are_not_replicated(database: Database, clickhouse_url: str) -> None:
+    """Whatever stands in front of counts instead, the mark has to be old."""
+    assert database.read(sql.is_replicated()) == []
     with connect(clickhouse_url, client_name="tests") as client:
         client.execute("RENAME TABLE counts TO counts_local")
         client.execute("CREATE TABLE counts AS counts_local ENGINE = Merge(currentDatabase(), '^counts_local$')")
-    assert asyncio.run(_complete_until(database)) is None
-    monkeypatch.setattr(completeness, "SETTLED_SECONDS", 0.0)
-    assert asyncio.run(_complete_until(database)) == 1_500
-
-
-async def _complete_until(database: Database) -> int | None:
-    """What a reader tells that has just begun, and then reads counts for."""
-    reader = Reader(database, timeout_seconds=10, token_seconds=1)
-    try:
-        state = await reader.state()
-        await reader.series(StatsQuery(1, "received", Buckets(0, 10, 1)), state)
-    finally:
-        reader.close()
-    return state.complete_until
+    assert database.read(sql.is_replicated()) == [(1,)]

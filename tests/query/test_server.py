@@ -21,7 +21,6 @@ from orgstats.query.directory import Directory, InvalidArgument, Wanted
 from orgstats.schemas.migrate import migrate
 from tests.query.seeding import Cell, Counted, insert_counts, insert_sources, make_token
 from tests.query.serving import Api, running_api
-from tests.support.readonly import readonly_clickhouse
 from tests.support.wait import wait_for
 
 STATS = "/api/0/organizations/acme/stats/"
@@ -211,24 +210,6 @@ def test_clickhouse_without_tables_returns_503_and_logs_remedy(empty_clickhouse_
         assert all("orgstats migrate" in str(line["error"]) for line in log_lines(api)[1:])
         migrate(empty_clickhouse_url, retention_days=0)
         assert httpx.get(api.url + "/healthz/ready").status_code == 200
-
-
-def test_readonly_user_is_told_at_start_with_the_remedy(tmp_path: Path) -> None:
-    """readonly=1 refuses every statement for its settings; nobody has to ask first to learn that, and of the remedy."""
-    with readonly_clickhouse(tmp_path / "clickhouse", 1) as url, running_api(url, tmp_path) as api:
-        wait_for(lambda: len(log_lines(api)) > 1, 10)
-        assert httpx.get(api.url + STATS, headers=bearer("ost_" + "x" * 43)).status_code == 503
-        told = [line for line in log_lines(api) if "cannot be read" in str(line["event"])]
-    assert len(told) == 1
-    assert "readonly mode" in str(told[0]["error"])
-    assert "the API needs readonly=2" in str(told[0]["error"])
-
-
-def test_readonly_2_is_enough_for_the_endpoint(tmp_path: Path) -> None:
-    """readonly=2, as the chart and the remedy have it, is enough for the endpoint."""
-    with readonly_clickhouse(tmp_path / "clickhouse", 2) as url, running_api(url, tmp_path) as api:
-        assert httpx.get(api.url + "/healthz/ready").status_code == 200
-        assert httpx.get(api.url + STATS, headers=bearer("ost_" + "x" * 43)).status_code == 401
 
 
 def test_row_limit_returns_400(acme: str, clickhouse_url: str, tmp_path: Path) -> None:
