@@ -4,9 +4,16 @@ A log that was cut back and has grown again has other records under the same off
 where a chain begins arrives at another value.
 """
 
-from typing import Final, NamedTuple
+from bisect import bisect_left
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import xxhash
+
+from orgstats.consumer.counting.packing import packed
+
+if TYPE_CHECKING:
+    from orgstats.consumer.counting.batch import Record
 
 
 class Mark(NamedTuple):
@@ -42,3 +49,32 @@ class Chain:
     def value(self) -> int:
         """UInt64; 0 as long as there is no record."""
         return 0 if self._empty else self._hash.intdigest()
+
+
+class SameLog:
+    """Whether records that are read again are those that a mark was made of, from its `chain_from` up to `until`."""
+
+    def __init__(self, mark: Mark, until: int) -> None:
+        self.mark = mark
+        self.until = until
+        self._chain = Chain(mark.chain_from)
+
+    def take(self, run: "Sequence[Record]") -> None:
+        """Records in offset order; those that the mark does not tell of are passed over."""
+        first, end = (bisect_left(run, offset, key=_offset) for offset in (self.mark.chain_from, self.until))
+        if first < end:
+            self._chain.add(packed(run[first:end]))
+
+    @property
+    def found(self) -> int:
+        """The chain of what was taken."""
+        return self._chain.value
+
+    @property
+    def differs(self) -> bool:
+        """Once all records were taken: whether they are others. Where no chain is known nothing is."""
+        return self.mark.chain not in (0, self.found)
+
+
+def _offset(record: "Record") -> int:
+    return record.offset()

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
-from orgstats.consumer.counting.chain import NO_MARK, Mark
+from orgstats.consumer.counting.chain import NO_MARK, Mark, SameLog
 from orgstats.consumer.counting.source import CHUNK_LENGTH, Source, chunk_end, chunk_of
 from orgstats.errors import Refused
 
@@ -196,6 +196,22 @@ def same_log(found: SourceFacts) -> dict[int, Mark]:
         first: chunk.mark
         for first, chunk in found.chunks.items()
         if chunk_end(first) <= counted and not (chunk_of(cut.at) <= first < cut.to and chunk.rewinds < cut.rewinds)
+    }
+
+
+def to_compare(found: SourceFacts, first: int, end: int) -> dict[int, SameLog]:
+    """What compares the log with the one that was counted, by first offset of chunks in [first, end).
+
+    Of chunks, closed or open, that are counted since the log was last cut back, and of which the log still has all
+    records that the mark was made of. `end` is also where reading ends.
+    """
+    known = {chunk: SameLog(mark, chunk_end(chunk)) for chunk, mark in same_log(found).items()}
+    if found.progress is not None and found.progress.next_offset > found.progress.mark.chain_from:
+        known[chunk_of(found.progress.next_offset - 1)] = SameLog(found.progress.mark, found.progress.next_offset)
+    return {
+        chunk: one
+        for chunk, one in known.items()
+        if first <= chunk and one.until <= end and one.mark.chain_from >= max(chunk, found.low)
     }
 
 

@@ -7,15 +7,17 @@ replay may be writing; retention in Kafka or ClickHouse, and listed gaps, only w
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import structlog
 from clickhouse_driver import Client
 
 from orgstats.clickhouse.cluster import read
 from orgstats.consumer import metrics
+from orgstats.consumer.counting.batch import Record
+from orgstats.consumer.counting.chain import SameLog
 from orgstats.consumer.counting.chunk import HourKey
 from orgstats.consumer.counting.fingerprint import fingerprint_of
 from orgstats.consumer.counting.reference import Cell, ProjectCell, ReferenceCounter, ReferenceCounts
@@ -26,7 +28,7 @@ from orgstats.consumer.kafka.group import TopicPartition
 from orgstats.consumer.kafka.reader import LogReader
 from orgstats.consumer.ops import audit_rules as judgement
 from orgstats.consumer.ops.audit_rules import ChunkExtent, Difference, StoredTotals
-from orgstats.consumer.ops.connections import Connections, SourceStatus, locate, open_site
+from orgstats.consumer.ops.connections import Connections, SourceStatus, locate, log_to_compare, open_site, with_chunks
 from orgstats.consumer.settings import ConsumerSettings
 from orgstats.consumer.store.rules import load_history
 from orgstats.errors import OrgstatsError, Refused, Unavailable
@@ -53,6 +55,7 @@ class AuditResult:
     log: str
     cells: bool = False
     note: str = ""
+    remedy: str = ""
     open: bool = False
     differences: list[Difference] = field(default_factory=list)
 
@@ -105,10 +108,13 @@ class Auditor:
             checked.differences += judgement.hours(extent, differing_hours)
         if checked.accounted == end - extent.first and extent.whole and not extent.gaps and not recount:
             return checked  # every offset is a record and counted: the log has nothing to add
-        counts = self._read(one, extent, recount=recount)
+        same_log = self._same_log(one, extent, chunk) if recount else None
+        counts = self._read(one, extent, same_log, recount=recount)
         checked.differences += judgement.conservation(extent, checked.accounted, counts[0].records, counts[1].records)
         if held is not None and log != "gone":
             self._compare(one, checked, extent, held, *counts)
+        if same_log is not None:
+            _tell_other_log(checked, same_log)
         return checked
 
     def _now(self, one: SourceStatus) -> SourceStatus:
@@ -149,7 +155,7 @@ class Auditor:
         return counted_with(chunk, one.repairs, one.progress, self.fingerprint)
 
     def _read(
-        self, one: SourceStatus, extent: ChunkExtent, *, recount: bool
+        self, one: SourceStatus, extent: ChunkExtent, same_log: SameLog | None, *, recount: bool
     ) -> tuple[ReferenceCounts, ReferenceCounts]:
         """What the log gives: without the records in listed gaps, and with them."""
         surely, at_most = (ReferenceCounter(self.site.settings.limits, self.rules) for _ in range(2))
@@ -163,10 +169,16 @@ class Auditor:
                     surely.counted.records += len(kept)
                     at_most.counted.records += len(run)
                     continue
+                if same_log is not None:
+                    same_log.take(cast("Sequence[Record]", run))
                 surely.take(kept)
                 if extent.gaps:
                     at_most.take(run)
         return surely.counted, (at_most if extent.gaps or not recount else surely).counted
+
+    def _same_log(self, one: SourceStatus, extent: ChunkExtent, chunk: int) -> SameLog | None:
+        one = with_chunks(self.site, replace(one, low=extent.low), chunk, 1)
+        return log_to_compare(self.site, one, chunk, extent.end).get(chunk)
 
     def _gaps(self, source: Source) -> tuple[judgement.Gap, ...]:
         sql = "SELECT from_offset, to_offset FROM gaps FINAL WHERE source_id = %(source)s AND why != %(cut)s"
@@ -246,6 +258,18 @@ def _report(checked: AuditResult) -> None:
         log.error("stored counts differ from the log", **difference._asdict())
     if not checked.differences:
         log.info("audited", accounted=checked.accounted, cells=checked.cells)
+
+
+def _tell_other_log(checked: AuditResult, same_log: SameLog) -> None:
+    differing = list(judgement.other_log(same_log))
+    if differing:
+        checked.differences += differing
+        checked.remedy = (
+            "the log has other records than those that were counted. Restart the consumers: where it was cut back "
+            "they take back what vanished. What is told of a closed chunk all the same is counted again by: orgstats "
+            f"replay apply --repair --topic {checked.topic} --partitions {checked.partition} "
+            f"--from-offset {checked.chunk} --to-offset {chunk_end(checked.chunk)}"
+        )
 
 
 def _accounted(source: Source, chunk: int) -> Callable[[Client], int]:

@@ -8,8 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from orgstats.consumer.counting.chain import SameLog
 from orgstats.consumer.counting.chunk import HourKey
 from orgstats.consumer.counting.reference import Cell, ProjectCell, ReferenceCounts
+from orgstats.consumer.counting.source import CHUNK_LENGTH
 from orgstats.schemas.outcomes import outcome_name
 
 Gap = tuple[int, int]
@@ -89,6 +91,15 @@ def cells(
             found = held.dead.get(offset)
             if found != at_most.dead.get(offset) and not (found is None and offset not in surely.dead):
                 yield Difference("dead_letters", f"offset={offset}", str(found), str(at_most.dead.get(offset)))
+
+
+def other_log(same_log: SameLog) -> Iterator[Difference]:
+    """Whether the log has other records than those that were counted, whatever they count as."""
+    if same_log.differs:
+        table = "progress" if same_log.until % CHUNK_LENGTH else "chunks"
+        which = f"records of offsets {same_log.mark.chain_from} to {same_log.until}"
+        chains = (f"chain {chain:016x}" for chain in (same_log.mark.chain, same_log.found))
+        yield Difference(table, which, *chains)
 
 
 def hours(

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, TypeVar
 
+from orgstats.consumer.counting.chain import Mark
 from orgstats.consumer.counting.chunk import CellKey, Count, HourKey, ProjectKey, Stored, hour_sums
 from orgstats.consumer.counting.partition import DeadRecord
 from orgstats.consumer.counting.source import Source, revision_of, version_of
@@ -49,7 +50,10 @@ class StoredCells:
 
 @dataclass(frozen=True, slots=True)
 class RecountedChunk:
-    """What one pass over the log gives for one chunk up to `next_offset`. `project_cells` None: not counted."""
+    """What one pass over the log gives for one chunk up to `next_offset`. `project_cells` None: not counted.
+
+    `other_log` is the mark of the log as it is, if its records are not those that were counted.
+    """
 
     source: Source
     chunk: int
@@ -57,6 +61,7 @@ class RecountedChunk:
     cells: Mapping[CellKey, Count]
     project_cells: Mapping[ProjectKey, Count] | None
     dead: Mapping[int, DeadRecord]
+    other_log: Mark | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +83,9 @@ class ChunkDifference:
 
     @property
     def count(self) -> int:
-        """Cells and dead letters that change, and sums by hour that do so on their own."""
-        return len(self.cells) + len(self.project_cells) + len(self.dead) + len(self.withdrawn) + len(self.hours)
+        """Cells and dead letters that change, sums by hour that do so on their own, and the log they are made of."""
+        cells = len(self.cells) + len(self.project_cells) + len(self.hours)
+        return cells + len(self.dead) + len(self.withdrawn) + (self.counted.other_log is not None)
 
     @property
     def version(self) -> int:
@@ -124,6 +130,8 @@ def compare(counted: RecountedChunk, stored: StoredCells, revision: int) -> Chun
     withdrawn = {o: one for o, one in stored.dead.items() if not one.withdrawn and o not in counted.dead}
     if withdrawn:
         conflicts["dead letters that can be decoded"] = len(withdrawn)
+    if counted.other_log is not None:
+        conflicts["log with other records than those that were counted"] = 1
     return ChunkDifference(
         counted, revision, cells, projects, dead, withdrawn, _compare_hours(counted, stored, cells), conflicts
     )

@@ -2,14 +2,15 @@
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import structlog
 
 from orgstats.clickhouse.connect import connect
 from orgstats.consumer.assignment import topic_uuids
-from orgstats.consumer.counting.resume import Progress, Registration, Repair
+from orgstats.consumer.counting.chain import SameLog
+from orgstats.consumer.counting.resume import ChunkMark, Progress, Registration, Repair, SourceFacts, to_compare
 from orgstats.consumer.counting.source import CHUNK_LENGTH, Source
 from orgstats.consumer.kafka.broker import Broker
 from orgstats.consumer.kafka.group import TopicPartition
@@ -31,6 +32,7 @@ class SourceStatus:
 
     `end` is as the isolation level shows it; at least `hidden` records behind it belong to an open transaction, or lie
     behind it. They are 0 unless they were asked for.
+    `chunks` are closed ones, as far as they were asked for.
     """
 
     source: Source
@@ -40,6 +42,7 @@ class SourceStatus:
     registration: Registration | None = None
     repairs: Mapping[int, Repair] = field(default_factory=dict)
     hidden: int = 0
+    chunks: Mapping[int, ChunkMark] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -140,6 +143,18 @@ def locate(
         unread = max(0, true_ends.get(tp, 0) - ends[tp])
         located.append(SourceStatus(source, lows[tp], ends[tp], *known, unread))
     return located
+
+
+def with_chunks(site: Connections, one: SourceStatus, first: int, most: int = 1 << 32) -> SourceStatus:
+    """The source with its closed chunks from an offset on; at most so many."""
+    return replace(one, chunks=site.store.chunks({one.source: first}, most).get(one.source.source_id, {}))
+
+
+def log_to_compare(site: Connections, one: SourceStatus, first: int, end: int) -> dict[int, SameLog]:
+    """What tells by chunk in [first, end) whether the log is the one that was counted; nothing of a compacted one."""
+    if site.settings.allow_compaction:
+        return {}
+    return to_compare(SourceFacts(one.low, one.end, progress=one.progress, chunks=one.chunks), first, end)
 
 
 def _ends(

@@ -1,20 +1,21 @@
 """Counts ranges of the log again, with the counting code of the daemon, and compares chunk by chunk."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final, cast
 
 from orgstats.consumer.counting.batch import BatchCounter, Record
+from orgstats.consumer.counting.chain import SameLog
 from orgstats.consumer.counting.chunk import Chunk
 from orgstats.consumer.counting.partition import DeadRecord, Partition
 from orgstats.consumer.counting.resume import Attempt, Resume
-from orgstats.consumer.counting.source import CHUNK_LENGTH, Source, chunk_end, chunk_of
+from orgstats.consumer.counting.source import CHUNK_LENGTH, chunk_end, chunk_of
 from orgstats.consumer.kafka.reader import LogReader
 from orgstats.consumer.ops import stored
 from orgstats.consumer.ops.compare import ChunkDifference, RecountedChunk, StoredCells, compare
-from orgstats.consumer.ops.connections import Connections, SourceStatus
+from orgstats.consumer.ops.connections import Connections, SourceStatus, log_to_compare, with_chunks
 
 CHUNKS_AT_ONCE: Final = 4
 """Chunks that are counted, compared and stored together: what is held in memory, and what a kill costs."""
@@ -82,7 +83,8 @@ class Recount:
 
         `begun` holds the revision of chunks that an interrupted run has begun.
         """
-        located = span.located
+        located = with_chunks(self.site, span.located, span.first)
+        span = replace(span, located=located)
         with LogReader(self.site.settings.kafka_properties(), located.isolation) as reader:
             first = span.first
             while first < span.end:
@@ -139,15 +141,21 @@ class Recount:
             partition.chunk.load(held[first].cells, held[first].project_cells)
             partition.chunk.revision = revisions[first]
         kept = partition.chunk if keep else None
-        self._read(reader, located, partition, start, end)
-        yield from _counted(located.source, partition, (first, end), self.site.settings.projects, kept)
+        same_log = log_to_compare(self.site, located, first, end)
+        self._read(reader, partition, start, end, same_log.values())
+        others = [chunk for chunk, one in same_log.items() if one.differs]
+        yield from _counted(partition, (first, end), self.site.settings.projects, kept, others)
 
-    def _read(self, reader: LogReader, located: SourceStatus, partition: Partition, start: int, end: int) -> None:
+    def _read(
+        self, reader: LogReader, partition: Partition, start: int, end: int, same_log: Collection[SameLog]
+    ) -> None:
         began = time.monotonic()
         records, position = 0, start
-        tp = (located.source.topic, located.source.partition)
+        tp = (partition.source.topic, partition.source.partition)
         for run, reached in reader.read(tp, start, end):
             partition.count(cast("Sequence[Record]", run))
+            for one in same_log:
+                one.take(cast("Sequence[Record]", run))
             records += len(run)
             self.tally.bytes += sum(len(one) for one in run)
             self.pace.on_records(min(reached, end) - position)
@@ -173,10 +181,14 @@ class Recount:
 
 
 def _counted(
-    source: Source, partition: Partition, offsets: tuple[int, int], projects: bool, kept: Chunk | None
+    partition: Partition, offsets: tuple[int, int], projects: bool, kept: Chunk | None, others: Collection[int]
 ) -> Iterator[RecountedChunk]:
-    """What a partition counted, by chunk; `kept` began with stored cells, and may not have changed."""
+    """What a partition counted, by chunk; `kept` began with stored cells, and may not have changed.
+
+    Of `others` the log has other records than those that were counted before.
+    """
     taken = partition.take()
+    marks = {one.first_offset: one.mark for one in taken.notes.closed} | {partition.chunk.first_offset: taken.mark}
     chunks = {part.chunk.first_offset: part.chunk for part in taken.chunks}
     if kept is not None:
         chunks[kept.first_offset] = kept
@@ -187,4 +199,5 @@ def _counted(
     for chunk in range(first, end, CHUNK_LENGTH):
         found = chunks.get(chunk) or Chunk(chunk, projects=projects)
         next_offset = min(chunk + CHUNK_LENGTH, end)
-        yield RecountedChunk(source, chunk, next_offset, found.cells, found.project_cells, dead.get(chunk, {}))
+        cells, other_log = (found.cells, found.project_cells, dead.get(chunk, {})), chunk in others
+        yield RecountedChunk(partition.source, chunk, next_offset, *cells, marks[chunk] if other_log else None)

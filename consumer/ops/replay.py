@@ -181,8 +181,8 @@ def apply(prepared: PreparedReplay, by: str, stopping: Callable[[], bool], pace:
     """Do it, or go on doing it; ends early, resumably, when `stopping`.
 
     Rows of a few chunks at a time, in this order: what is replaced, the chunks as begun, their revision,
-    dead letters, counts, project counts, sums by hour, the chunks as done. Raises Refused before rows of which
-    it is not sure any more that they are the newest, see `_refuse_outdated`.
+    dead letters, counts, project counts, sums by hour, the log they are of, the chunks as done. Raises Refused
+    before rows of which it is not sure any more that they are the newest, see `_refuse_outdated`.
     """
     site, asked = prepared.site, prepared.asked
     seen = _seen(prepared)
@@ -291,6 +291,8 @@ def _write(
     lost = [c for c in writing if replay.action == "repair" and _head_is_dropped(span, c)]
     stored.insert_rows(store, "gaps", [(*_gap(span, c), "dropped by a repair", at) for c in lost])
     stored.write_changes(store, writing)
+    closed = [c for c in writing if c.counted.next_offset == chunk_end(c.counted.chunk)]
+    stored.write_logs(store, closed, span.located.progress.rewinds if span.located.progress else 0, at)
     failpoint("replay_written")
     jobs.record(store, replay, changes, jobs.ChunkStep.done)
 

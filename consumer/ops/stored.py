@@ -8,8 +8,9 @@ from clickhouse_driver import Client
 
 from orgstats.clickhouse.cluster import read, write
 from orgstats.clickhouse.connect import INSERT_SETTINGS
+from orgstats.consumer.counting.chain import Mark
 from orgstats.consumer.counting.chunk import CellKey, HourKey, ProjectKey, Stored
-from orgstats.consumer.counting.source import Source, chunk_of
+from orgstats.consumer.counting.source import Source, chunk_of, version_of
 from orgstats.consumer.ops.compare import ChunkDifference, StoredCells, StoredDead, Value
 from orgstats.consumer.store.rows import dead_letter
 from orgstats.consumer.store.store import Store
@@ -114,6 +115,19 @@ def write_changes(store: Store, changes: Sequence[ChunkDifference]) -> None:
     if changes:
         found = [c.counted.chunk for c in changes]
         store.sum_hours(changes[0].counted.source, min(found), max(found) + 1)
+
+
+def write_logs(store: Store, changes: Sequence[ChunkDifference], rewinds: int, at: Any) -> None:
+    """Record the log of which chunks are counted now, where it is another than before."""
+    insert_rows(store, "chunks", [_log(c, c.counted.other_log, rewinds, at) for c in changes if c.counted.other_log])
+
+
+def _log(c: ChunkDifference, mark: Mark, rewinds: int, at: Any) -> tuple[Any, ...]:
+    buckets = [key.bucket for key in c.counted.cells]
+    return (
+        *(c.counted.source.source_id, c.counted.chunk, c.revision, rewinds, *mark),
+        *(min(buckets, default=0), max(buckets, default=0), at, version_of(rewinds, c.revision)),
+    )
 
 
 def _cell(c: ChunkDifference, key: CellKey, after: Value) -> tuple[Any, ...]:

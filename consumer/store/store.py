@@ -139,13 +139,15 @@ class Store:
             gaps.setdefault(source_id, []).append((gap[0], gap[1]))
         return gaps
 
-    def chunks(self, firsts: Mapping[Source, int]) -> dict[int, dict[int, ChunkMark]]:
-        """Closed chunks from a first offset of each source on, by source id and first offset."""
+    def chunks(self, firsts: Mapping[Source, int], most: int = 1 << 32) -> dict[int, dict[int, ChunkMark]]:
+        """Closed chunks from a first offset of each source on, by source id and first offset; `most` of each."""
         found = self._ask(
             "SELECT source_id, chunk, leader_epoch, chain, chain_from, rewinds FROM chunks FINAL"
-            " WHERE source_id IN %(ids)s AND chunk >= transform(source_id, %(ids)s, %(firsts)s, toUInt64(0))",
+            " WHERE source_id IN %(ids)s AND chunk >= transform(source_id, %(ids)s, %(firsts)s, toUInt64(0))"
+            " ORDER BY source_id, chunk LIMIT %(most)s BY source_id",
             firsts,
             firsts=list(firsts.values()),
+            most=most,
         )
         chunks: dict[int, dict[int, ChunkMark]] = {}
         for source_id, first, *mark, rewinds in found:

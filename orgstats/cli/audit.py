@@ -40,6 +40,8 @@ def audit(
         ops.print_json([checked.shown() for checked in found])
     else:
         _print(found)
+    for checked in filter(lambda one: one.remedy, found):
+        ops.say(f"{checked.topic}/{checked.partition} chunk {checked.chunk}: {checked.remedy}")
     wrong = sum(len(checked.differences) for checked in found)
     still_open, compared = sum(c.open for c in found), sum(c.cells for c in found)
     ops.say(f"{len(found)} chunks checked, {still_open} of them open, {compared} cell by cell: {wrong} wrong")

@@ -281,8 +281,8 @@ def _difference(summary: "Summary", *, would: bool) -> None:
     why = ", ".join(f"{count:,} {what}" for what, count in summary.conflicts.items())
     if summary.left:
         raise DifferenceFound(
-            f"{summary.left:,} changes in chunks with {why}: the rules, the settings or the program have changed "
-            "since they were counted. Look at it with: orgstats replay plan --repair"
+            f"{summary.left:,} changes in chunks with {why}: the rules, the settings, the program or the log have "
+            "changed since they were counted. Look at it with: orgstats replay plan --repair"
         )
     if would and summary.changes:
         raise DifferenceFound(f"{summary.changes:,} cells, dead letters and sums by hour would change")

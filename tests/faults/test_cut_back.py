@@ -1,14 +1,18 @@
 """A log that was cut back and has grown again is noticed, and its counts are made good, by the daemon itself."""
 
+import json
 import shutil
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from confluent_kafka import Producer
 
+from orgstats.consumer.counting.source import CHUNK_LENGTH
 from orgstats.deploy.local import apache_kafka
+from tests.ops.conftest import orgstats_runner
 from tests.support import oracle, stored
 from tests.support.daemon import Daemon
 from tests.support.servers import Kafka
@@ -73,6 +77,52 @@ def mended(log: CutLog, url: str, consumer: Daemon, vanished: tuple[int, int], e
     assert LOST_ORG not in {cell.org_id for cell in stored.counts(url)}
     assert "the log was cut back" in consumer.child.log.read_text()
     assert consumer.child.stop(grace_seconds=60) == 0
+
+
+def alike(log: CutLog, records: int, second: int, spaces: int = 0) -> None:
+    """Events of one second that count alike, whatever the number of spaces in each."""
+    producer = Producer({"bootstrap.servers": log.bootstrap_servers, "linger.ms": 20, "log_level": 0})
+    event = b'{"timestamp":%d,%s"org_id":1,"outcome":0}' % (second, b" " * spaces)
+    for at in range(records):
+        producer.produce(log.topic, event, partition=0, timestamp=second * 1000)
+        if at % 10_000 == 0:
+            producer.poll(0)
+    assert producer.flush(60) == 0
+
+
+@pytest.mark.timeout(600)
+def test_other_records_that_count_alike_are_told_and_taken_up(log: CutLog, tmp_path: Path, clickhouse_url: str) -> None:
+    """A recount tells chunks of another log though no cell differs; a repair or the consumers take up the new one."""
+    kept, end, second = 100_000, 140_000, int(time.time())
+    alike(log, kept, second)
+    log.keep()
+    alike(log, end - kept, second)
+    consumer = Daemon("consumer", tmp_path, log.bootstrap_servers, log.topic, clickhouse_url)
+    run = orgstats_runner(log.bootstrap_servers, log.topic, f"group-{log.topic}", clickhouse_url)
+
+    def told() -> list[tuple[int, str]]:
+        found = json.loads(run("audit", "--recount", "--json").stdout)
+        return [(one["chunk"], d["table"]) for one in found for d in one["differences"]]
+
+    try:
+        counted(clickhouse_url, end)
+        assert consumer.child.stop(grace_seconds=60) == 0
+        assert told() == []
+        log.cut_back()
+        alike(log, end - kept, second, spaces=1)
+        assert told() == [(0, "chunks"), (CHUNK_LENGTH, "progress")]
+        assert "Restart the consumers" in run("audit", "--recount").stderr
+        done = run("replay", "apply")
+        assert (done.returncode, "other records than those that were counted" in done.stderr) == (1, True)
+        assert run("replay", "apply", "--repair").returncode == 0
+        assert told() == [(CHUNK_LENGTH, "progress")]
+        consumer.start()
+        counted(clickhouse_url, end)
+        wait_for(lambda: told() == [], 60, poll_seconds=1.0)
+        assert consumer.child.stop(grace_seconds=60) == 0
+    finally:
+        consumer.child.kill()
+    assert stored.differences(clickhouse_url, oracle.count(oracle.read(log.bootstrap_servers, log.topic))) == {}
 
 
 @pytest.mark.timeout(600)

@@ -145,6 +145,22 @@ def _cell(table: str, changes: ChunkDifference, key: tuple[Any, ...], after: Any
     return {(table, changes.counted.chunk, org_id, project_id, moment, *rest): tuple(after)}
 
 
+def test_another_log_with_the_same_counts_needs_a_repair(site: Connections, ask: Ask) -> None:
+    """A chunk of which the log has other records is not filled; a repair counts it again and notes the log it is of."""
+    ask(
+        "INSERT INTO chunks SELECT * REPLACE (chain + 1 AS chain, version + 1 AS version) FROM chunks FINAL"
+        " WHERE chunk = 0"
+    )
+    before = rows(ask)
+    for summary in (look(site)[0], act(site)):
+        assert (summary.changes, summary.left) == (0, 1)
+        assert dict(summary.conflicts) == {"log with other records than those that were counted": 1}
+    assert rows(ask) == {**before, "replays": before["replays"] + 2}
+    assert look(site, repair=True)[0].chunks[0]["why"]["log with other records than those that were counted"] == 1
+    act(site, repair=True)
+    assert look(site, repair=True)[0].changes == 0
+
+
 def test_another_value_needs_a_repair(site: Connections, url: str, world: World, ask: Ask) -> None:
     """Without --repair a chunk that holds other counts is left whole, and said; with it every cell is right."""
     ask(
