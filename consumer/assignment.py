@@ -79,7 +79,7 @@ def open_partitions(
     found = _found(sources, log, topics, store, counting.fingerprint)
     _register(sources, found, store, counting)
     for tp, source in sources.items():
-        if tp in suspects or _is_suspect(found[tp], chains=not counting.allow_compaction):
+        if tp in suspects or cutback.is_suspect(found[tp], chains=not counting.allow_compaction):
             found[tp] = _compare(source, found[tp], store, counting)
         found[tp] = cutback.with_cut(found[tp])
     opened = {}
@@ -93,17 +93,6 @@ def open_partitions(
             None if tp in suspects else _epoch(progress, partition),
         )
     return opened
-
-
-def _is_suspect(found: SourceFacts, *, chains: bool) -> bool:
-    """Whether the log ends before what was counted, or has to be compared now because nothing of it is read again."""
-    progress = found.progress
-    if progress is None:
-        return False
-    unread = progress.next_offset == chunk_of(progress.next_offset) or found.low > chunk_of(progress.next_offset)
-    return found.end < progress.next_offset or (
-        chains and unread and progress.mark.leader_epoch < 0 < progress.mark.chain
-    )
 
 
 def _epoch(progress: Progress | None, partition: Partition) -> int | None:
@@ -181,6 +170,7 @@ def _found(
         s for s in sources.values() if s.source_id not in progress or progress[s.source_id].fingerprint != fingerprint
     ]
     chunks = store.chunks({s: _first_read(s, progress, commits.get(tp)) for tp, s in sources.items()})
+    begun = store.begun(sources.values())
     highest, gaps = store.highest_chunks(other_fingerprint), store.recent_gaps(sources.values())
     return {
         tp: SourceFacts(
@@ -193,9 +183,17 @@ def _found(
             highest.get(source.source_id, -1),
             gaps.get(source.source_id, ()),
             chunks.get(source.source_id, {}),
+            _begun(source, begun, progress),
         )
         for tp, source in sources.items()
     }
+
+
+def _begun(source: Source, begun: Mapping[int, tuple[int, int]], progress: Mapping[int, Progress]) -> int:
+    """Where the last flush that was begun ends; 0 when that was before the log was last cut back."""
+    known = progress.get(source.source_id)
+    rewinds, to_offset = begun.get(source.source_id, (0, 0))
+    return to_offset if rewinds >= (known.rewinds if known else 0) else 0
 
 
 def _first_read(source: Source, progress: Mapping[int, Progress], commit: Committed | None) -> int:

@@ -13,7 +13,7 @@ import structlog
 
 from orgstats.consumer import metrics
 from orgstats.consumer.counting.batch import Record
-from orgstats.consumer.counting.chain import Chain, Mark
+from orgstats.consumer.counting.chain import NO_MARK, Chain, Mark
 from orgstats.consumer.counting.packing import packed
 from orgstats.consumer.counting.resume import LOG_CUT_BACK, Progress, SourceFacts, same_log
 from orgstats.consumer.counting.source import CHUNK_LENGTH, Source, chunk_end, chunk_of
@@ -44,6 +44,26 @@ def mark_before(at: int, low: int, read: Read) -> Mark:
     return Mark(-1 if epoch is None else epoch, chain.value, chain.chain_from)
 
 
+def ends_early(found: SourceFacts) -> bool:
+    """Whether the log ends before what was counted, or what a torn flush has read."""
+    return found.progress is not None and found.end < max(found.progress.next_offset, found.begun)
+
+
+def is_suspect(found: SourceFacts, *, chains: bool) -> bool:
+    """Whether the log ends early, or has to be compared now because nothing of it is read again.
+
+    Then only leader epochs, which the broker checks, tell that it is the same; without them the last chain does.
+    """
+    progress = found.progress
+    if progress is None or ends_early(found):
+        return progress is not None
+    head = chunk_of(progress.next_offset)
+    if not chains or found.low <= head < progress.next_offset:
+        return False
+    mark = progress.mark if head < progress.next_offset else same_log(found).get(head - CHUNK_LENGTH, NO_MARK)
+    return mark.leader_epoch < 0 < mark.chain
+
+
 class LogChange(NamedTuple):
     """The first offset whose record may be another, and the Kafka timestamp of what is there now, if it is known."""
 
@@ -58,9 +78,11 @@ def find_cut(found: SourceFacts, read: Read, chunks: Mapping[int, Mark]) -> LogC
     by the leader epochs of its records alone. Where only a chain tells that a chunk differs, all of it does.
     """
     progress = found.progress
-    if progress is None or not progress.next_offset:
+    if progress is None:
         return None
-    changed = LogChange(found.end, _NEVER_MS) if found.end < progress.next_offset else None
+    changed = LogChange(min(found.end, progress.next_offset), _NEVER_MS) if ends_early(found) else None
+    if not progress.next_offset:
+        return changed
     until, mark = progress.next_offset, progress.mark
     chunk = chunk_of(until - 1)
     if mark.chain_from >= until:  # nothing was read of the open chunk
@@ -106,12 +128,12 @@ class Mended:
     vanished: tuple[int, int]
 
 
-def cut_back(progress: Progress, mark: Mark, at: int, highest_chunk: int) -> Mended:
+def cut_back(progress: Progress, mark: Mark, at: int, begun: int) -> Mended:
     """`progress` of a source whose log was cut back at an offset, of which it now has a mark.
 
-    `highest_chunk` is the last with stored cells.
+    `begun` is where the last flush that was begun ends.
     """
-    stale_to = chunk_end(max(progress.next_offset - 1, highest_chunk, 0))
+    stale_to = chunk_end(max(progress.next_offset, begun, 1) - 1)
     return Mended(
         replace(
             progress,
@@ -143,8 +165,7 @@ def look_for_cut(source: Source, found: SourceFacts, read: Read, store: Store, *
     if progress is None or changed is None:
         return found
     progress = replace(progress, complete_until_ms=min(progress.complete_until_ms, changed.timestamp_ms))
-    highest = store.highest_chunks([source]).get(source.source_id, -1)
-    mended = cut_back(progress, mark_before(changed.at, found.low, read), changed.at, highest)
+    mended = cut_back(progress, mark_before(changed.at, found.low, read), changed.at, found.begun)
     store.record_cut(source, mended.progress, mended.vanished[1])
     metrics.log_cuts.labels(source.topic, source.partition).inc()
     logger.error(
@@ -156,7 +177,7 @@ def look_for_cut(source: Source, found: SourceFacts, read: Read, store: Store, *
         log_end=found.end,
         why=LOG_CUT_BACK,
     )
-    return replace(found, progress=mended.progress)
+    return replace(found, progress=mended.progress, begun=0)
 
 
 def _unchained(found: SourceFacts) -> SourceFacts:

@@ -95,6 +95,14 @@ class ProgressRow(NamedTuple):
     summed_from: UInt64
 
 
+class FlushRow(NamedTuple):
+    """`flushes`: how far a flush of a source was begun."""
+
+    source_id: UInt64
+    to_offset: UInt64
+    version: UInt64
+
+
 class RetiredTopicRow(NamedTuple):
     """`retired_topics`: topics that hold back nothing any more."""
 
@@ -316,6 +324,7 @@ TABLES: dict[str, type[tuple[Any, ...]]] = {
     "hour_counts": HourCountRow,
     "sources": SourceRow,
     "progress": ProgressRow,
+    "flushes": FlushRow,
     "retired_topics": RetiredTopicRow,
     "chunks": ChunkRow,
     "summed": SummedRow,

@@ -271,6 +271,7 @@ class Partition:
             if cut:
                 self._refuse_newer(run[cut - 1])
                 self._count_part(run[:cut])
+                self._verify(self.next_offset)  # before anything can be stored from here on
             if cut < len(run) and not self.halted:
                 self._verify(run[cut].offset())
                 self._count_part(run[cut:])

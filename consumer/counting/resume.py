@@ -11,6 +11,7 @@ from orgstats.errors import Refused
 FINGERPRINT_CHANGED: Final = "the fingerprint changed"
 """Why of a repair with which a fingerprint came into force: chunks after it were counted with it, until the next."""
 COUNTED_AGAIN: Final = "counted again after the fingerprint had changed"
+TORN: Final = "a flush was torn"
 LOG_CUT_BACK: Final = "log cut back"
 """Why of a repair of a chunk, and of a gap, whose records are no longer those that were counted."""
 
@@ -92,7 +93,8 @@ class SourceFacts:
     `low` and `end` are the log's; `committed` is None when the group has no commit for this very topic.
     `highest_chunk` is the last one with stored cells, -1 for none; only known where `progress` is not of the
     fingerprint that counts now: a torn flush may have stored more than `progress` tells of. `gaps` are listed lately.
-    `chunks` are the closed ones that may be read again.
+    `chunks` are the closed ones that may be read again. `begun` is where the last flush ends that was begun since the
+    log was last cut back: beyond what is counted it was torn, and any part of it may be stored.
     """
 
     low: int
@@ -104,6 +106,7 @@ class SourceFacts:
     highest_chunk: int = -1
     gaps: Collection[tuple[int, int]] = ()
     chunks: Mapping[int, ChunkMark] = field(default_factory=dict)
+    begun: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +169,8 @@ def resume(
     head = chunk_of(target)
     load_stored = found.low > head
     stored_until = min(found.end, chunk_end(found.highest_chunk)) if found.highest_chunk >= 0 else 0
-    catching_up_until = max(target, position if skips else 0, 0 if found.progress else stored_until)
+    begun = 0 if load_stored else min(found.end, found.begun)  # an owner before this one may still tell that progress
+    catching_up_until = max(target, begun, position if skips else 0, 0 if found.progress else stored_until)
     return Resume(
         target if load_stored else head,
         catching_up_until,
@@ -293,10 +297,25 @@ def after_cut(first_offset: int, found: SourceFacts) -> Attempt | None:
     return Attempt(repair.revision + 1 if repair else 1, begins=True, reconcile=True, why=LOG_CUT_BACK)
 
 
+def after_tear(first_offset: int, found: SourceFacts) -> Attempt | None:
+    """The revision in which to count a chunk again that a torn flush reached; None for other chunks.
+
+    The log may have been cut back since to where that flush began, or further on. Then cells that it stored are of
+    records that vanished, and have a position that what came instead reaches only later; nothing else tells of that.
+    """
+    repair = found.repairs.get(first_offset)
+    if not chunk_of(counted_below(found)) <= first_offset < found.begun or found.begun <= counted_below(found):
+        return None
+    return Attempt(repair.revision + 1 if repair else 1, begins=True, reconcile=True, why=TORN)
+
+
 def attempt(first_offset: int, found: SourceFacts, fingerprint: str) -> Attempt:
-    """How to count a chunk: in the next revision if the log was cut back, or if the fingerprint changed."""
-    again, changed = after_cut(first_offset, found), _after_change(first_offset, found, fingerprint)
-    return again if again is not None and again.begins and not changed.begins else changed
+    """How to count a chunk: in the next revision if the log was cut back, a flush torn, or the fingerprint changed."""
+    changed = _after_change(first_offset, found, fingerprint)
+    for again in (after_cut(first_offset, found), after_tear(first_offset, found)):
+        if again is not None and again.begins and not changed.begins:
+            return again
+    return changed
 
 
 def _after_change(first_offset: int, found: SourceFacts, fingerprint: str) -> Attempt:

@@ -89,6 +89,15 @@ def _columns(rows: Iterable[tuple[Any, ...]]) -> Columns:
     return list(zip(*rows, strict=True))
 
 
+def flushes(flush: Flush) -> Columns:
+    """Columns of `flushes`: where cells and dead letters may be stored up to, of sources that have any to store."""
+    return _columns(
+        (c.source.source_id, c.next_offset, version_of(c.cut.rewinds, c.next_offset))
+        for c in flush.changes
+        if c.chunks or c.notes.dead_letters or c.notes.withdrawn
+    )
+
+
 def gaps(flush: Flush) -> Columns:
     """Columns of `gaps`."""
     now = instant(flush.now_ms)

@@ -42,7 +42,7 @@ class Store:
         self._client: Client | None = None
 
     def write(self, flush: rows.Flush) -> dict[str, int]:
-        """Store a flush: 1. begun repairs and gaps, 2. dead letters, 3. counts, 4. project counts,
+        """Store a flush: 1. how far it goes, begun repairs and gaps, 2. dead letters, 3. counts, 4. project counts,
         5. sums by hour, 6. closed chunks, 7. progress.
 
         In this order, because each is the ground of the next: a row of a new revision must never be there
@@ -52,6 +52,7 @@ class Store:
         return {
             table: self.insert(table, columns)
             for table, columns in (
+                ("flushes", rows.flushes(flush)),
                 ("repairs", rows.repairs(flush)),
                 ("gaps", rows.gaps(flush)),
                 ("dead_letters", rows.dead_letters(changes)),
@@ -108,6 +109,11 @@ class Store:
             )
             for source_id, next_offset, fingerprint, version, counted_ms, summed, until, *mark, cut_at, cut_to in found
         }
+
+    def begun(self, sources: Iterable[Source]) -> dict[int, tuple[int, int]]:
+        """The last flush that was begun of these sources, as (rewinds, next offset), by source id."""
+        found = self._ask("SELECT source_id, version, to_offset FROM flushes FINAL WHERE source_id IN %(ids)s", sources)
+        return {source_id: (revision_of(version), to_offset) for source_id, version, to_offset in found}
 
     def clock_ms(self) -> int:
         """ClickHouse's clock, epoch milliseconds."""

@@ -64,7 +64,8 @@ def cut(source: Source, progress: Progress, vanished_to: int) -> list[Statement]
         "chain_from": progress.mark.chain_from,
         "complete_until_ms": min(max(progress.complete_until_ms, 0), rows.LAST_MS),
     }
-    return [(_GAP, values), (_PROGRESS, values)]
+    progress_row = (_PROGRESS, values)
+    return [(_GAP, values), progress_row] if progress.cut_at < vanished_to else [progress_row]
 
 
 def revisions(

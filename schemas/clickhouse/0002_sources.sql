@@ -33,6 +33,17 @@ CREATE TABLE progress
 ENGINE = ReplacingMergeTree(version)
 ORDER BY source_id;
 
+-- How far a flush of each source was begun; written before its first row. Beyond the progress it was torn: cells and
+-- dead letters may be stored up to there that no progress tells of.
+CREATE TABLE flushes
+(
+    source_id UInt64,
+    to_offset UInt64,
+    version   UInt64                       -- rewinds << 48 | to_offset
+)
+ENGINE = ReplacingMergeTree(version)
+ORDER BY source_id;
+
 -- Closed chunks: what ties the counts of each to the log that they were made of, and the buckets of its cells.
 CREATE TABLE chunks
 (

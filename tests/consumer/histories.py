@@ -34,7 +34,7 @@ from orgstats.consumer.counting.resume import (
 )
 from orgstats.consumer.counting.rule_history import RuleHistory
 from orgstats.consumer.counting.source import CHUNK_LENGTH, Source, chunk_of, next_offset_of, version_of
-from orgstats.consumer.cutback import chunks_without_log, cut_back, find_cut, mark_before, with_cut
+from orgstats.consumer.cutback import chunks_without_log, cut_back, find_cut, is_suspect, mark_before, with_cut
 from orgstats.consumer.store.rows import withdrawn_version
 
 SOURCE = Source("events", "topic_id", 0)
@@ -99,6 +99,8 @@ class ModelStore:
     gaps: set[tuple[int, int]] = field(default_factory=set)
     vanished: set[tuple[int, int]] = field(default_factory=set)
     chunks: dict[int, ChunkMark] = field(default_factory=dict)
+    begun: tuple[int, int] = (0, 0)
+    """(rewinds, next offset) of the last flush that was begun."""
 
     def copy(self) -> "ModelStore":
         return ModelStore(
@@ -112,7 +114,13 @@ class ModelStore:
             set(self.gaps),
             set(self.vanished),
             dict(self.chunks),
+            self.begun,
         )
+
+    def begin(self, changes: PartitionChanges) -> None:
+        """The first insert of a flush: how far it goes."""
+        if changes.chunks or changes.notes.dead_letters or changes.notes.withdrawn:
+            self.begun = max(self.begun, (changes.cut.rewinds, changes.next_offset))
 
     def apply(self, write: tuple[Any, ...]) -> None:
         match write:
@@ -318,7 +326,7 @@ class World:
         self.log = [record for record in self.log if record.at < self.end]
         self.cut_at = min(self.end, self.end if self.cut_at is None else self.cut_at)
         self.cuts += 1
-        self.undecidable |= self._cells_beyond_the_progress()
+        self.undecidable |= self._cells_beyond_the_progress() and self._nobody_can_count_that_again()
         self.undecidable |= self._cut_behind_a_lost_head()
         if self.epoch is not None:
             self.epoch += 1
@@ -330,12 +338,11 @@ class World:
     def open(self, *, suspect: bool = False) -> None:
         found = self._found()
         progress = found.progress
-        if progress is not None and (suspect or found.end < progress.next_offset):
+        if progress is not None and (suspect or is_suspect(found, chains=True)):
             changed = find_cut(found, self._records, same_log(found))
             if changed is not None:
                 mark = mark_before(changed.at, self.low, self._records)
-                highest = max((chunk for chunk, _ in self.store.cells), default=-1)
-                mended = cut_back(progress, mark, changed.at, highest)
+                mended = cut_back(progress, mark, changed.at, found.begun)
                 self.store.vanished.add(mended.vanished)
                 self.store.apply(("progress", mended.progress))
                 found = self._found()
@@ -345,6 +352,8 @@ class World:
         return [[record] for record in self.log if first <= record.at < end]
 
     def _found(self) -> SourceFacts:
+        rewinds, begun = self.store.begun
+        progress = self.store.progress
         return SourceFacts(
             self.low,
             self.end,
@@ -355,6 +364,7 @@ class World:
             self._highest_chunk(),
             set(self.store.gaps),
             dict(self.store.chunks),
+            begun if rewinds >= (progress.rewinds if progress else 0) else 0,
         )
 
     def _open(self, found: SourceFacts) -> None:
@@ -437,6 +447,7 @@ class World:
             return
         self._reconcile(owner.partition)
         changes = owner.partition.take()
+        self.store.begin(changes)
         for insert in writes_of(changes, owner.fingerprint):
             for write in insert:
                 self.store.apply(write)
@@ -476,6 +487,7 @@ class World:
         self.undecidable |= self.fingerprint_changed and owner.changes_a_headless_chunk
         changes = owner.partition.take()
         inserts = writes_of(changes, owner.fingerprint)
+        self.store.begin(changes)
         whole = self.random.randint(0, len(inserts) - 1)
         for insert in inserts[:whole]:
             for write in insert:
@@ -521,6 +533,11 @@ class World:
         counted = self.store.progress.next_offset if self.store.progress else 0
         versions = [stored.version for stored in (*self.store.cells.values(), *self.store.project_cells.values())]
         return max(map(next_offset_of, versions), default=0) > counted or max(self.store.dead, default=-1) >= counted
+
+    def _nobody_can_count_that_again(self) -> bool:
+        """Retention took the head of the chunk in which the progress is, or there is no progress to mark a cut in."""
+        progress = self.store.progress
+        return progress is None or max(self.low, self.before_start) > chunk_of(progress.next_offset)
 
     def _cut_behind_a_lost_head(self) -> bool:
         """What was counted of the vanished records cannot be told from what was counted of deleted ones."""

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import pytest
 
 from orgstats.consumer.counting.batch import BatchCounter
+from orgstats.consumer.counting.chain import Mark
 from orgstats.consumer.counting.decode import AgeLimits
 from orgstats.consumer.counting.limits import DeadLetterLimits
-from orgstats.consumer.counting.partition import Partition
+from orgstats.consumer.counting.partition import LogChanged, Partition
 from orgstats.consumer.counting.resume import Attempt, Resume
 from orgstats.consumer.counting.rule_history import RuleHistory
 from orgstats.consumer.counting.source import Source
@@ -63,6 +64,15 @@ def test_outcomes_without_a_name_are_counted_by_number() -> None:
     ]
     hours = changes.chunks[0].hours
     assert [(hour.accepted, hour.filtered, hour.rate_limited) for hour in hours] == [(1, 0, 0)]
+
+
+def test_another_log_is_found_before_it_can_be_stored() -> None:
+    """The last record below the position that was counted decides, not the next one or the log's end."""
+    counted = Resume(0, 2, counted=2, mark=Mark(-1, 1, 0))
+    counting = Partition(Source("t", "u", 0), counted, BatchCounter(AgeLimits(), RuleHistory()), lambda _: Attempt(0))
+    counting.count([event(0)])
+    with pytest.raises(LogChanged):
+        counting.count([event(1)])
 
 
 def test_a_limit_halts_with_everything_so_far_to_be_stored() -> None:

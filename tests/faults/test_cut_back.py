@@ -79,6 +79,36 @@ def mended(log: CutLog, url: str, consumer: Daemon, vanished: tuple[int, int], e
     assert consumer.child.stop(grace_seconds=60) == 0
 
 
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("others", [160, 30])
+def test_what_a_torn_flush_stored_of_vanished_records_is_taken_back(
+    log: CutLog, tmp_path: Path, clickhouse_url: str, others: int
+) -> None:
+    """The log is cut back to where the last whole flush ended, so that all that progress tells of is still there."""
+    kept, tail = 940, 60
+    log.produce(kept, org_id=1)
+    consumer = Daemon("consumer", tmp_path, log.bootstrap_servers, log.topic, clickhouse_url)
+    try:
+        counted(clickhouse_url, kept)
+        assert consumer.child.stop(grace_seconds=60) == 0
+        log.keep()
+        log.produce(tail, org_id=LOST_ORG)
+        while LOST_ORG not in {cell.org_id for cell in stored.counts(clickhouse_url)}:
+            killed = consumer.start(ORGSTATS_FAILPOINTS="answer_lost=kill@3")  # flushes, dead_letters, counts
+            wait_for(lambda child=killed: not child.running, 120)  # type: ignore[misc]
+        assert stored.progress(clickhouse_url) == {0: kept}
+        log.cut_back()
+        log.produce(others, org_id=2)
+        consumer.start()
+        counted(clickhouse_url, kept + others)
+        truth = oracle.count(oracle.read(log.bootstrap_servers, log.topic))
+        wait_for(lambda: stored.differences(clickhouse_url, truth) == {}, 30, poll_seconds=0.5)
+        assert LOST_ORG not in {cell.org_id for cell in stored.counts(clickhouse_url)}
+        assert consumer.child.stop(grace_seconds=60) == 0
+    finally:
+        consumer.child.kill()
+
+
 def alike(log: CutLog, records: int, second: int, spaces: int = 0) -> None:
     """Events of one second that count alike, whatever the number of spaces in each."""
     producer = Producer({"bootstrap.servers": log.bootstrap_servers, "linger.ms": 20, "log_level": 0})
@@ -117,8 +147,9 @@ def test_other_records_that_count_alike_are_told_and_taken_up(log: CutLog, tmp_p
         assert run("replay", "apply", "--repair").returncode == 0
         assert told() == [(CHUNK_LENGTH, "progress")]
         consumer.start()
+        wait_for(lambda: stored.gaps(clickhouse_url) == [(0, CHUNK_LENGTH, end)], 120, poll_seconds=0.2)
         counted(clickhouse_url, end)
-        wait_for(lambda: told() == [], 60, poll_seconds=1.0)
+        assert told() == []
         assert consumer.child.stop(grace_seconds=60) == 0
     finally:
         consumer.child.kill()

@@ -37,6 +37,7 @@ KEYS: Final = {
     "project_counts": ("org_id", "project_id", "bucket", "category", "outcome", "source_id", "chunk"),
     "hour_counts": ("org_id", "bucket", "source_id", "chunk"),
     "progress": ("source_id",),
+    "flushes": ("source_id",),
     "sources": ("source_id",),
     "dead_letters": ("source_id", "offset"),
     "repairs": ("source_id", "chunk", "revision"),
@@ -153,6 +154,10 @@ class SimStore(Store):
             for row in self._rows("progress", sources)
         }
 
+    def begun(self, sources: Iterable[Source]) -> dict[int, tuple[int, int]]:
+        """By source id."""
+        return {row.source_id: (revision_of(row.version), row.to_offset) for row in self._rows("flushes", sources)}
+
     def repairs(self, sources: Iterable[Source]) -> dict[int, dict[int, Repair]]:
         """By source id and chunk."""
         repairs: dict[int, dict[int, Repair]] = {}
@@ -172,12 +177,12 @@ class SimStore(Store):
                 gaps.setdefault(row.source_id, []).append((row.from_offset, row.to_offset))
         return gaps
 
-    def chunks(self, firsts: Mapping[Source, int]) -> dict[int, dict[int, ChunkMark]]:
+    def chunks(self, firsts: Mapping[Source, int], most: int = 1 << 32) -> dict[int, dict[int, ChunkMark]]:
         """By source id and first offset."""
         chunks: dict[int, dict[int, ChunkMark]] = {}
         since = {source.source_id: first for source, first in firsts.items()}
         for row in self._rows("chunks", firsts):
-            if row.chunk >= since[row.source_id]:
+            if row.chunk >= since[row.source_id] and len(chunks.get(row.source_id, {})) < most:
                 mark = Mark(row.leader_epoch, row.chain, row.chain_from)
                 chunks.setdefault(row.source_id, {})[row.chunk] = ChunkMark(mark, row.rewinds)
         return chunks
@@ -213,7 +218,8 @@ class SimStore(Store):
         """The gap, then the progress."""
         now = rows.instant(self._server.clock.epoch_ms())
         (before,) = self._rows("progress", [source])
-        self._server.insert("gaps", [GapRow(source.source_id, progress.cut_at, vanished_to, LOG_CUT_BACK, now)])
+        if progress.cut_at < vanished_to:
+            self._server.insert("gaps", [GapRow(source.source_id, progress.cut_at, vanished_to, LOG_CUT_BACK, now)])
         cut = before._replace(
             next_offset=progress.cut_at,
             complete_until=rows.instant(progress.complete_until_ms),
