@@ -1,10 +1,12 @@
 """`orgstats audit`: what is stored against the log."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from orgstats.cli import operating as ops
+from orgstats.cli.options import flat
 
 if TYPE_CHECKING:
     from orgstats.consumer.ops.audit import AuditResult
@@ -12,13 +14,17 @@ if TYPE_CHECKING:
 _MOST_SHOWN = 100
 
 
-def audit(
-    bootstrap_servers: ops.BootstrapServers = None,
-    topic: ops.Topics = None,
-    partitions: ops.Partitions = None,
-    recount: Annotated[bool, ops.option("--recount", help="Count every chunk again and compare each cell.")] = False,
-    as_json: ops.AsJson = False,
-) -> None:
+@dataclass(frozen=True)
+class AuditOptions(ops.OnTopics):
+    """What to check, and how."""
+
+    partitions: ops.Partitions = None
+    recount: Annotated[bool, ops.option("--recount", help="Count every chunk again and compare each cell.")] = False
+    as_json: ops.AsJson = False
+
+
+@flat
+def audit(options: AuditOptions) -> None:
     """Check every chunk as far as it is stored: events + dead letters + offsets without a record must be its length.
 
     With --recount the log is read again, record by record, by code that shares nothing with the daemon's counting,
@@ -29,14 +35,14 @@ def audit(
     from orgstats.consumer.ops.audit import audit as check
     from orgstats.errors import DifferenceFound
 
-    connections = ops.connections_of(bootstrap_servers, topic)
+    connections, partitions = options.connections(), ops.partitions_of(options.partitions)
     found: list[AuditResult] = []
     with ops.stopping() as stopped:
-        for checked in check(connections, recount=recount, partitions=ops.partitions_of(partitions)):
+        for checked in check(connections, recount=options.recount, partitions=partitions):
             found.append(checked)
             if stopped():
                 break
-    if as_json:
+    if options.as_json:
         ops.print_json([checked.shown() for checked in found])
     else:
         _print(found)

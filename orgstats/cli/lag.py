@@ -17,11 +17,9 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class LagOptions:
+class LagOptions(ops.OnTopics):
     """What to look at, and how often."""
 
-    bootstrap_servers: ops.BootstrapServers = None
-    topic: ops.Topics = None
     group: ops.Group = None
     partitions: ops.Partitions = None
     watch: Annotated[bool, ops.option("--watch", help="Again and again, until Ctrl-C.")] = False
@@ -41,7 +39,7 @@ def lag(options: LagOptions) -> None:
     """
     from orgstats.consumer.ops.lag import lag as look
 
-    connections = ops.connections_of(options.bootstrap_servers, options.topic, options.group)
+    connections = options.connections(options.group)
     wanted = ops.partitions_of(options.partitions)
     with ops.stopping() as stopped:
         began = time.monotonic()

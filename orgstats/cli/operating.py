@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache, partial
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -32,20 +33,27 @@ Execute = Annotated[bool, option("--execute/--dry-run", help="Do it, instead of 
 AsJson = Annotated[bool, option("--json", help="As JSON.")]
 
 
-def connections_of(bootstrap_servers: str | None, topics: list[str] | None, group: str | None = None) -> "Connections":
-    """The servers and topics that flags and environment name."""
-    from orgstats.consumer.ops.connections import open_site
-    from orgstats.consumer.settings import ConsumerSettings
+@dataclass(frozen=True)
+class OnTopics:
+    """Which servers and topics a command works with; what flags do not say comes from the environment."""
 
-    return open_site(
-        ConsumerSettings.from_env(
-            os.environ,
-            bootstrap_servers=bootstrap_servers,
-            topic=tuple(topics) if topics else None,
-            group=group,
-        ),
-        cache(say),  # once, however often a command looks
-    )
+    bootstrap_servers: BootstrapServers = None
+    topic: Topics = None
+
+    def connections(self, group: str | None = None) -> "Connections":
+        """Connections to them; nothing is asked yet."""
+        from orgstats.consumer.ops.connections import open_site
+        from orgstats.consumer.settings import ConsumerSettings
+
+        return open_site(
+            ConsumerSettings.from_env(
+                os.environ,
+                bootstrap_servers=self.bootstrap_servers,
+                topic=tuple(self.topic) if self.topic else None,
+                group=group,
+            ),
+            cache(say),  # once, however often a command looks
+        )
 
 
 def partitions_of(text: str | None) -> tuple[int, ...] | None:

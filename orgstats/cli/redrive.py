@@ -24,14 +24,7 @@ Texts = list[str] | None
 
 
 @dataclass(frozen=True)
-class Servers:
-    """Where Kafka is."""
-
-    bootstrap_servers: ops.BootstrapServers = None
-
-
-@dataclass(frozen=True)
-class RedriveCommand(Selection, Servers):
+class RedriveCommand(Selection, ops.OnTopics):
     """Which dead letters to send again, how to transform them before, and where to."""
 
     place: ops.AtPlace = None
@@ -116,7 +109,7 @@ def redrive(options: RedriveCommand) -> None:
     which = options.filter(options.place)
     if options.in_place and options.transforms():
         raise typer.BadParameter("--in-place counts records as they are in the log; transforms need sending")
-    connections = ops.connections_of(options.bootstrap_servers, options.topic)
+    connections = options.connections()
     if options.in_place:
         _count_in_place(options, which, connections)
         return

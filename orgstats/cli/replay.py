@@ -36,11 +36,9 @@ AtOnce = Annotated[int, ops.option(min=1, help="Chunks held in memory and stored
 
 
 @dataclass(frozen=True)
-class Scope:
+class Scope(ops.OnTopics):
     """What is counted again; the options that `plan` and `apply` share."""
 
-    bootstrap_servers: ops.BootstrapServers = None
-    topic: ops.Topics = None
     partitions: ops.Partitions = None
     from_offset: FromOffset = None
     to_offset: ToOffset = None
@@ -70,7 +68,7 @@ class Scope:
             raise typer.BadParameter("--rewind goes only with --repair")
         head = self._head_policy()
         when = TimeRange(ops.epoch_ms(self.since, "--since"), ops.epoch_ms(self.until, "--until"))
-        connections = ops.connections_of(self.bootstrap_servers, self.topic)
+        connections = self.connections()
         offsets = (self.from_offset, self.to_offset, self.since, self.until)
         partitions = ops.partitions_of(self.partitions)
         asked = ReplayRequest(connections.settings.topic, partitions, *offsets, self.repair, head, self.rewind)
@@ -159,15 +157,19 @@ for _name, _command in (("plan", plan), ("apply", apply)):  # redrive --in-place
     replay.command(_name)(flat(_command))
 
 
-@replay.command("undo")
-def undo(
-    bootstrap_servers: ops.BootstrapServers = None,
-    topic: ops.Topics = None,
+@dataclass(frozen=True)
+class UndoOptions(ops.OnTopics):
+    """Which repair to take back."""
+
     replay_id: Annotated[
         str | None, ops.option("--replay", help="Which one; default: the last repair.", show_default=False)
-    ] = None,
-    execute: Annotated[bool, ops.option("--execute", help="Do it, instead of saying what it would do.")] = False,
-) -> None:
+    ] = None
+    execute: Annotated[bool, ops.option("--execute", help="Do it, instead of saying what it would do.")] = False
+
+
+@replay.command("undo")
+@flat
+def undo(options: UndoOptions) -> None:
     """Take back the last repair: the counts that it replaced are written again.
 
     Example: orgstats replay undo --execute
@@ -175,13 +177,21 @@ def undo(
     from orgstats.consumer.ops.undo import undo as take_back
     from orgstats.times import format_time
 
-    found, chunks = take_back(ops.connections_of(bootstrap_servers, topic), replay_id, execute=execute)
+    found, chunks = take_back(options.connections(), options.replay_id, execute=options.execute)
     what = f"replay {found.replay_id} of {format_time(found.at.timestamp())} by {found.by}: {chunks} chunks"
-    ops.say(f"undone: {what}" if execute else f"would take back {what}; add --execute to do it")
+    ops.say(f"undone: {what}" if options.execute else f"would take back {what}; add --execute to do it")
+
+
+@dataclass(frozen=True)
+class ListOptions(ops.OnTopics):
+    """How to list replays."""
+
+    as_json: ops.AsJson = False
 
 
 @replay.command("ls")
-def ls(bootstrap_servers: ops.BootstrapServers = None, topic: ops.Topics = None, as_json: ops.AsJson = False) -> None:
+@flat
+def ls(options: ListOptions) -> None:
     """List replays, the latest first.
 
     Example: orgstats replay ls --json
@@ -189,10 +199,10 @@ def ls(bootstrap_servers: ops.BootstrapServers = None, topic: ops.Topics = None,
     from orgstats.consumer.ops import jobs
     from orgstats.times import format_time
 
-    found = jobs.ls(ops.connections_of(bootstrap_servers, topic).store)
+    found = jobs.ls(options.connections().store)
     rows = [(r.replay_id, format_time(r.at.timestamp()), r.action, r.step.name, r.by, r.asked) for r in found]
     names = ("replay", "at", "action", "state", "by", "asked")
-    if as_json:
+    if options.as_json:
         ops.print_json([dict(zip(names, row, strict=True)) for row in rows])
     else:
         typer.echo(ops.table(names, rows))
