@@ -12,11 +12,14 @@ from orgstats.consumer.checkpoint import Assigned, committed_topic_id, earliest_
 from orgstats.consumer.counting import resume
 from orgstats.consumer.counting.batch import BatchCounter, Record
 from orgstats.consumer.counting.completeness import SeenEnds
+from orgstats.consumer.counting.fingerprint import fingerprint_of
 from orgstats.consumer.counting.limits import DeadLetterLimits
 from orgstats.consumer.counting.partition import Partition
 from orgstats.consumer.counting.resume import Progress, SourceFacts
+from orgstats.consumer.counting.rule_history import RuleHistory
 from orgstats.consumer.counting.source import CHUNK_LENGTH, Source, chunk_of
 from orgstats.consumer.kafka.group import Committed, TopicPartition
+from orgstats.consumer.settings import ConsumerSettings
 from orgstats.errors import ConfigurationError, Refused, Unavailable
 
 logger = structlog.get_logger("orgstats.consumer")
@@ -52,6 +55,22 @@ class CountingOptions:
     dead_letter_limits: DeadLetterLimits
     reader: Callable[[], AbstractContextManager[ports.LogReader]]
     clock: ports.Clock
+
+
+def counting_by(settings: ConsumerSettings, history: RuleHistory, clients: ports.Clients) -> CountingOptions:
+    """How partitions are counted with these settings and rules."""
+    return CountingOptions(
+        BatchCounter(settings.limits, history),
+        fingerprint_of(settings.limits, history.edition, projects=settings.projects),
+        settings.isolation,
+        settings.projects,
+        settings.topic_id,
+        settings.accept_skip,
+        settings.allow_compaction,
+        settings.dead_letter_limits,
+        clients.reader,
+        clients.clock,
+    )
 
 
 def open_partitions(

@@ -58,6 +58,16 @@ class CheckpointTurns:
             return CheckpointState.IN_FLIGHT
         return CheckpointState.BACKING_OFF if self._failures else CheckpointState.IDLE
 
+    @property
+    def in_flight(self) -> bool:
+        """Whether one is under way, or has ended and is not taken yet."""
+        return self.state is CheckpointState.IN_FLIGHT
+
+    @property
+    def backing_off(self) -> bool:
+        """Whether the last one failed."""
+        return self.state is CheckpointState.BACKING_OFF
+
     def due(self, now: float) -> bool:
         """Whether one is to begin."""
         return self._flight is None and now >= self._next

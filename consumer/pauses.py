@@ -38,5 +38,6 @@ class Pauses:
         if bool(self._reasons) == before:
             return False
         metrics.paused.set(bool(self._reasons))
-        logger.info("paused" if self._reasons else "resumed", why=sorted(self._reasons) or why)
+        reasons = sorted(reason.value for reason in self._reasons)
+        logger.info("paused" if reasons else "resumed", why=reasons or why.value)
         return True

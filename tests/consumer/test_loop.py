@@ -147,6 +147,41 @@ def test_a_rebalance_waits_for_the_checkpoint_under_way(incremental: bool) -> No
     assert world.all_is_counted()
 
 
+def test_partitions_are_not_kept_back_while_the_store_refuses(world: SimWorld) -> None:
+    """The others wait for them; what is not stored the next owner counts."""
+    first = world.process()
+    counted(first)
+    world.store.faults = [Planned("counts", "refused")] * 100
+    world.produce(A, 5)
+    first.until(lambda: bool(first.member.paused))
+    second = world.process()
+    before = world.clock.monotonic()
+    first.turn()
+    assert world.clock.monotonic() < before + 1
+    world.store.faults.clear()
+    for _ in range(40):
+        first.turn()
+        second.turn()
+    assert world.all_is_counted()
+    assert world.store.counts() == world.expected()
+
+
+def test_nothing_is_opened_while_a_checkpoint_is_under_way(world: SimWorld) -> None:
+    """It may hold counts of the very partitions that are to be looked at anew."""
+    process = world.process()
+    counted(process)
+    process.executor.hold = True
+    world.produce(A, 5)
+    process.until(lambda: process.executor.begun)
+    world.store.rules = RuleHistory((), ("0", "1-voided"))
+    process.until(lambda: not process.loop.assigned_tps())
+    process.turn(30)
+    assert not process.loop.assigned_tps()
+    process.executor.hold = False
+    process.executor.run()
+    counted(process)
+
+
 def test_a_zombie_changes_no_count(world: SimWorld) -> None:
     """It learns late that it lost its partitions, and what it stores meanwhile has older versions."""
     zombie = world.process()
@@ -268,14 +303,49 @@ def test_a_lost_position_is_looked_at_anew_after_storing_what_is_counted(increme
     process.until(world.all_is_counted)
 
 
-def test_a_log_that_was_cut_back_is_counted_as_it_is_now(world: SimWorld) -> None:
-    """What vanished is taken back, and what came instead is counted."""
+def test_a_lost_position_stops_no_other_partition(world: SimWorld) -> None:
+    """While what is counted of the one cannot be stored, the other is read on."""
+    process = world.process()
+    counted(process)
+    process.executor.hold = True
+    world.produce(A, 5)
+    process.until(lambda: process.executor.begun)
+    world.kafka.retain(A, 20)
+    world.kafka.log(A).end = 30
+    world.produce(B, 5)
+    process.until(lambda: process.member.positions == {B: 15})
+    process.executor.hold = False
+    process.executor.run()
+    process.until(lambda: world.store.progress() == {A: 30, B: 15})
+
+
+@pytest.mark.parametrize("incremental", [False, True])
+def test_a_log_that_was_cut_back_is_counted_as_it_is_now(incremental: bool) -> None:
+    """What vanished is taken back, what came instead is counted, and another partition with it."""
+    world = SimWorld(incremental=incremental)
+    world.produce(A)
     process = world.process()
     counted(process)
     world.kafka.cut_back(A, 6)
     process.until(lambda: world.store.progress()[A] == 6)
     world.produce(A, 3)
+    world.produce(B, 3)
     counted(process)
+
+
+@pytest.mark.parametrize("incremental", [False, True])
+def test_a_log_that_was_cut_back_and_has_grown_is_noticed_when_it_is_read_again(incremental: bool) -> None:
+    """Records of a later epoch than was counted; what was read of the other partition in the same batch is counted."""
+    world = SimWorld(incremental=incremental)
+    world.produce(A)
+    world.produce(B)
+    process = world.process()
+    counted(process)
+    process.stop()
+    world.kafka.cut_back(A, 6)
+    world.produce(A, 10)
+    world.produce(B, 5)
+    counted(world.process())
 
 
 def test_a_partition_that_comes_while_others_drain_is_read(world: SimWorld) -> None:
@@ -319,6 +389,32 @@ def test_of_two_topics_one_goes_and_the_other_is_counted_on(again: bool, increme
     assert world.store.counts() == world.expected("events") + counted_before
     with pytest.raises(Refused, match="other"):
         process.stop()
+
+
+def test_what_is_read_on_after_a_topic_has_gone_stays_paused() -> None:
+    """Reading begins anew with the topics that are left, but not before a checkpoint is stored."""
+    world = SimWorld("events", "other", partitions=1)
+    world.produce(A)
+    world.produce(OTHER)
+    process = world.process()
+    counted(process)
+    process.executor.hold = True
+    world.kafka.away = Unavailable("Kafka: no answer")
+    world.produce(A, 5)
+    world.produce(OTHER, 5)
+    process.until(lambda: process.executor.begun)
+    process.executor.run()
+    process.until(lambda: process.member.paused == {A, OTHER})
+    world.kafka.away = None
+    world.kafka.delete("other")
+    process.until(lambda: process.executor.begun)
+    process.executor.run()
+    process.turn()
+    assert process.member.positions == {A: 15}
+    assert process.member.paused == {A}
+    process.executor.hold = False
+    process.executor.run()
+    process.until(lambda: not process.member.paused and world.store.progress()[A] == 15)
 
 
 def test_the_only_topic_gone_ends_the_loop(world: SimWorld) -> None:

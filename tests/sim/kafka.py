@@ -323,10 +323,10 @@ class SimConsumer:
         return {tp: self._kafka.commits[tp] for tp in tps if tp in self._kafka.commits}
 
     def close(self) -> None:
-        """Leave the group; who was fenced has lost what it had."""
+        """Leave the group; who was fenced is told nothing any more."""
         owned, self.owned = self.owned, []
-        if owned:
-            (self._events.on_lost if self.fenced else self._events.on_revoke)(owned)
+        if owned and not self.fenced:
+            self._events.on_revoke(owned)
         self.closed = True
         if self in self._group.members:
             self._group.expel(self)
