@@ -47,11 +47,11 @@ clean:
 	$(BIN)/pip install --quiet --disable-pip-version-check $$(grep '^uv==' requirements.lock)
 	touch $@
 
-.venv/.local: .venv/.uv pyproject.toml requirements.lock consumer/counting/fast_path.pyx
+.venv/.local: .venv/.uv pyproject.toml requirements.lock consumer/counting/fast_path.pyx consumer/kafka/batches.pyx
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -c requirements.lock -e '.[local]'
 	touch $@
 
-.venv/.dev: .venv/.uv pyproject.toml requirements.lock consumer/counting/fast_path.pyx
+.venv/.dev: .venv/.uv pyproject.toml requirements.lock consumer/counting/fast_path.pyx consumer/kafka/batches.pyx
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -c requirements.lock -e '.[local,otel,test,dev]'
 	touch $@ .venv/.local
 

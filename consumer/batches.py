@@ -1,7 +1,7 @@
 """From a batch that was read to counts: each run goes to its partition, and what that shows becomes an event of it."""
 
 from collections.abc import Sequence
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import structlog
 
@@ -27,7 +27,7 @@ def count_batch(batch: ReadBatch, partitions: Partitions) -> ReadNext:
     after = ReadNext([], [])
     for tp, run in batch.runs:
         if partition := partitions.read(tp):
-            _count_run(tp, partition, cast("Sequence[Record]", run), partitions, after)
+            _count_run(tp, partition, run, partitions, after)
     if batch.runs:
         failpoint("after_decode")
     for tp, next_offset in batch.ends:

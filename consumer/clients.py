@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 
 from orgstats.clickhouse.connect import connect
 from orgstats.consumer import ports
-from orgstats.consumer.kafka.group import GroupConsumer
+from orgstats.consumer.kafka.group import Callbacks, GroupConsumer
 from orgstats.consumer.kafka.reader import LogReader
 from orgstats.consumer.kafka.topics import Topics
 from orgstats.consumer.settings import ConsumerSettings
@@ -74,10 +74,8 @@ def clients_of(settings: ConsumerSettings) -> ports.Clients:
         return GroupConsumer(
             properties,
             settings.topic,
-            on_assign=events.on_assign,
-            on_revoke=events.on_revoke,
-            on_lost=events.on_lost,
-            on_error=events.on_error,
+            Callbacks(events.on_assign, events.on_revoke, events.on_lost, events.on_error),
+            batches=settings.reading == "batches",
         )
 
     return ports.Clients(

@@ -23,6 +23,12 @@ def packed_in_python(run: "Sequence[Record]") -> bytes:
 try:
     from orgstats.consumer.counting import fast_path
 except ImportError:  # there was no C compiler
-    packed: "Callable[[Sequence[Record]], bytes]" = packed_in_python
+    _packed: "Callable[[Sequence[Record]], bytes]" = packed_in_python
 else:
-    packed = fast_path.packed
+    _packed = fast_path.packed
+
+
+def packed(run: "Sequence[Record]") -> bytes:
+    """The same as `packed_in_python`; a run that was read so has it already, as its `row`."""
+    row: bytes | None = getattr(run, "row", None)
+    return _packed(run) if row is None else row

@@ -6,19 +6,18 @@ reconnects by itself. What it will never answer otherwise (fenced, no rights) is
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message
+from confluent_kafka import Consumer, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as KafkaTopicPartition
 
+from orgstats.consumer.kafka import reading
 from orgstats.consumer.kafka.admin import ANSWER_SECONDS, Heard
-from orgstats.consumer.kafka.consume import consume
 from orgstats.consumer.kafka.errors import NEEDS_A_PERSON, ends_the_client, translate
 from orgstats.consumer.kafka.properties import FIXED, defaults, incremental
+from orgstats.consumer.kafka.reading import Runs, Told
 
-TopicPartition = tuple[str, int]
-"""(topic, partition)."""
+TopicPartition = reading.TopicPartition
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +26,7 @@ class ReadBatch:
     troubles that librdkafka mends by itself.
     """
 
-    runs: list[tuple[TopicPartition, Sequence[Message]]]
+    runs: Runs
     ends: list[tuple[TopicPartition, int]]
     lost_position: list[TopicPartition]
     troubles: list[KafkaError]
@@ -41,31 +40,38 @@ class Committed:
     metadata: str
 
 
+@dataclass(frozen=True, slots=True)
+class Callbacks:
+    """What a group tells its member."""
+
+    on_assign: Callable[[list[TopicPartition]], None]
+    on_revoke: Callable[[list[TopicPartition]], None]
+    on_lost: Callable[[list[TopicPartition]], None]
+    on_error: Callable[[KafkaError], None]
+
+
 class GroupConsumer:
-    """A consumer of topics in a group. Callbacks come out of `read` and `close`, on the caller's thread."""
+    """A consumer of topics in a group. Callbacks come out of `read` and `close`, on the caller's thread.
+
+    `batches` asks for reading by compiled code, where that works.
+    """
 
     def __init__(
         self,
         properties: Mapping[str, Any],
         topics: Sequence[str],
+        callbacks: Callbacks,
         *,
-        on_assign: Callable[[list[TopicPartition]], None],
-        on_revoke: Callable[[list[TopicPartition]], None],
-        on_lost: Callable[[list[TopicPartition]], None],
-        on_error: Callable[[KafkaError], None],
+        batches: bool = False,
     ) -> None:
-        self._several_topics = len(topics) > 1
-        self._topic = topics[0]
-        # Of one topic the partition is enough, and takes no Python per record.
-        self._tp_of: Callable[[Message], Any] = _tp_of if self._several_topics else Message.partition
         self._fatal: KafkaError | None = None
         self._heard = Heard(properties)
-        self._on_assign, self._on_revoke, self._on_lost, self._on_error = on_assign, on_revoke, on_lost, on_error
+        self._tell = callbacks
         self._incremental = incremental(properties)
         self._reading: set[TopicPartition] = set()
         # What librdkafka would write to stderr comes to `_hear` as well, and is logged as everything else is.
-        self._consumer = Consumer(
-            {"log_level": 2, **defaults(properties), **properties, **FIXED, "error_cb": self._hear}
+        self._consumer, self._records = reading.make(
+            {"log_level": 2, **defaults(properties), **properties, **FIXED, "error_cb": self._hear}, batches=batches
         )
         self._consumer.subscribe(
             list(topics), on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._were_lost
@@ -76,81 +82,46 @@ class GroupConsumer:
         if ends_the_client(error):
             self._fatal = error  # `read` says so
         else:
-            self._on_error(error)
+            self._tell.on_error(error)
 
     def _assigned(self, consumer: Consumer, partitions: list[KafkaTopicPartition]) -> None:
         self._heard.answered()
         # Nothing is read before it is known where to go on; see `start`.
         (consumer.incremental_assign if self._incremental else consumer.assign)([])
-        self._on_assign(_tps(partitions))
+        self._tell.on_assign(_tps(partitions))
 
     def _revoked(self, _consumer: Consumer, partitions: list[KafkaTopicPartition]) -> None:
-        self._on_revoke(_tps(partitions))
+        self._tell.on_revoke(_tps(partitions))
         self._unassign(partitions)
 
     def _were_lost(self, _consumer: Consumer, partitions: list[KafkaTopicPartition]) -> None:
-        self._on_lost(_tps(partitions))
+        self._tell.on_lost(_tps(partitions))
         self._unassign(partitions)
 
     def _unassign(self, partitions: list[KafkaTopicPartition]) -> None:
         if self._incremental:
             # Only what is being read can be taken out; but it has to be called, which tells the group.
-            read = self._reading & set(_tps(partitions))
-            self._consumer.incremental_unassign([KafkaTopicPartition(*tp) for tp in read])
-            self._reading -= read
+            read = [KafkaTopicPartition(*tp) for tp in self._reading & set(_tps(partitions))]
+            self._reading -= set(_tps(read))
+            self._records.start(self._reading, anew=False, assign=lambda: self._consumer.incremental_unassign(read))
         else:
-            self._consumer.unassign()
             self._reading.clear()
+            self._records.start((), anew=True, assign=self._consumer.unassign)
 
     def read(self, most: int, seconds: float) -> ReadBatch:
         """Up to `most` records, as many as come within `seconds`; also of partitions that were just taken away."""
         try:
-            messages = consume(self._consumer, most, seconds)
+            runs, told = self._records.read(most, seconds)
         except KafkaException as error:
             raise translate(error.args[0]) from error
         if self._fatal is not None:
             raise translate(self._fatal)
-        if not messages:
+        if not runs and not told:
             self._heard.check(patient=True)
-        ends: list[tuple[TopicPartition, int]] = []
-        lost: list[TopicPartition] = []
-        troubles: list[KafkaError] = []
-        if any(map(Message.error, messages)):
-            messages = self._without_errors(messages, ends, lost, troubles)
-        return ReadBatch(self._runs(messages), ends, lost, troubles)
-
-    def _runs(self, messages: Sequence[Message]) -> list[tuple[TopicPartition, Sequence[Message]]]:
-        """Records by place."""
-        by_tp: dict[Any, list[Message]] = {}
-        for tp, run in groupby(messages, self._tp_of):
-            by_tp.setdefault(tp, []).extend(run)
-        if self._several_topics:
-            return list(by_tp.items())
-        return [((self._topic, partition), run) for partition, run in by_tp.items()]
-
-    def _without_errors(
-        self,
-        messages: Iterable[Message],
-        ends: list[tuple[TopicPartition, int]],
-        lost: list[TopicPartition],
-        troubles: list[KafkaError],
-    ) -> list[Message]:
-        records = []
-        for message in messages:
-            error = message.error()
-            if error is None:
-                records.append(message)
-                continue
-            tp = (message.topic() or "", message.partition() or 0)
-            if error.code() == KafkaError._PARTITION_EOF:
-                ends.append((tp, message.offset() or 0))
-            elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
-                lost.append(tp)
-            elif ends_the_client(error) or error.code() in NEEDS_A_PERSON:
-                raise translate(error)
-            else:
-                troubles.append(error)
-        return records
+        batch = ReadBatch(runs, [], [], [])
+        for one in told:
+            _sort(one, batch)
+        return batch
 
     def start(self, offsets: Mapping[TopicPartition, int], epochs: Mapping[TopicPartition, int] | None = None) -> None:
         """Read these partitions and no others, from these offsets; what is being read already is at them, and goes on.
@@ -163,18 +134,22 @@ class GroupConsumer:
             tp: KafkaTopicPartition(*tp, offset, "", known[tp]) if tp in known else KafkaTopicPartition(*tp, offset)
             for tp, offset in offsets.items()
         }
-        try:
+
+        def assign() -> None:
             if not self._incremental:
                 self._consumer.assign(list(tps.values()))
-            else:
-                if gone := self._reading - tps.keys():
-                    self._consumer.incremental_unassign([KafkaTopicPartition(*tp) for tp in gone])
-                self._reading -= gone
-                if new := tps.keys() - self._reading:
-                    self._consumer.incremental_assign([tps[tp] for tp in new])
-            self._reading = set(tps)
+                return
+            if gone := self._reading - tps.keys():
+                self._consumer.incremental_unassign([KafkaTopicPartition(*tp) for tp in gone])
+            self._reading -= gone
+            if new := tps.keys() - self._reading:
+                self._consumer.incremental_assign([tps[tp] for tp in new])
+
+        try:
+            self._records.start(tps, anew=not self._incremental, assign=assign)
         except KafkaException as error:
             raise translate(error.args[0]) from error
+        self._reading = set(tps)
 
     def pause(self, tps: Iterable[TopicPartition]) -> None:
         """Stop fetching; membership in the group goes on as long as `read` is called."""
@@ -215,11 +190,21 @@ class GroupConsumer:
 
     def close(self) -> None:
         """Leave the group; `on_revoke` comes first."""
+        self._records.close()
         self._consumer.close()
 
 
-def _tp_of(message: Message) -> tuple[str | None, int | None]:
-    return message.topic(), message.partition()
+def _sort(told: Told, batch: ReadBatch) -> None:
+    """Say in the batch what came instead of a record; raises what an operator must decide."""
+    tp, error, offset = told
+    if error.code() == KafkaError._PARTITION_EOF:
+        batch.ends.append((tp, offset))
+    elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+        batch.lost_position.append(tp)
+    elif ends_the_client(error) or error.code() in NEEDS_A_PERSON:
+        raise translate(error)
+    else:
+        batch.troubles.append(error)
 
 
 def _tps(partitions: Iterable[KafkaTopicPartition]) -> list[TopicPartition]:

@@ -5,8 +5,10 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from orgstats.consumer.counting.batch import COMPILED
 from orgstats.consumer.counting.resume import LOG_CUT_BACK
 from orgstats.consumer.kafka.properties import READ_COMMITTED
+from orgstats.consumer.kafka.reading import why_not_batches
 from orgstats.consumer.kafka.retention import retention_of
 from orgstats.consumer.ops import clickhouse_versions
 from orgstats.consumer.ops.connections import Connections
@@ -20,6 +22,8 @@ from orgstats.schemas.outcomes import NAMED_OUTCOMES
 
 RETENTION_DEADLINE_SECONDS: Final = 6 * 3600
 STALE_SECONDS: Final = 120.0
+
+_COMPILER: Final = "install with a C compiler at hand, and confluent-kafka from its wheel"
 
 Level = Literal["ok", "note", "act"]
 
@@ -59,6 +63,18 @@ def examine(site: Connections) -> list[Finding]:
                 away |= servers
             found.append(Finding("act", str(error), "see that the settings are right, then ask again"))
     return found
+
+
+def _speed(site: Connections) -> Iterator[Finding]:
+    """Counts are the same whichever way; this says which it is on this machine."""
+    if not COMPILED:
+        yield Finding("note", "records are counted without compiled code, at half the speed", _COMPILER)
+    if site.settings.reading == "messages":
+        yield Finding("ok", "records are read one by one (ORGSTATS_READING=messages)")
+    elif why := why_not_batches():
+        yield Finding("note", f"records are read one by one: {why}", _COMPILER)
+    else:
+        yield Finding("ok", "records are read in batches, by compiled code")
 
 
 def _brokers(site: Connections) -> Iterator[Finding]:
@@ -303,6 +319,7 @@ def _lag(site: Connections) -> Iterator[Finding]:
 _KAFKA: Final = frozenset({"Kafka"})
 _CLICKHOUSE: Final = frozenset({"ClickHouse"})
 _CHECKS: Final[tuple[tuple[Callable[[Connections], Iterator[Finding]], frozenset[str]], ...]] = (
+    (_speed, frozenset()),
     (_brokers, _KAFKA),
     (_topics, _KAFKA),
     (_neighbours, _KAFKA),

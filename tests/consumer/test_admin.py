@@ -13,7 +13,7 @@ from confluent_kafka import KafkaError
 
 from orgstats.consumer.kafka.admin import Heard
 from orgstats.consumer.kafka.broker import Broker
-from orgstats.consumer.kafka.group import GroupConsumer
+from orgstats.consumer.kafka.group import Callbacks, GroupConsumer
 from orgstats.consumer.kafka.topics import Topics
 from orgstats.consumer.ops import doctor
 from orgstats.consumer.ops.connections import open_site
@@ -27,8 +27,8 @@ SECRET = "S3cret"
 
 
 def _read(properties: dict[str, Any]) -> None:
-    quiet: dict[str, Any] = dict.fromkeys(("on_assign", "on_revoke", "on_lost", "on_error"), lambda _: None)
-    log = GroupConsumer({**properties, "group.id": "orgstats"}, ["outcomes"], **quiet)
+    quiet = Callbacks(*[lambda _: None] * 4)
+    log = GroupConsumer({**properties, "group.id": "orgstats"}, ["outcomes"], quiet)
     wait_for(lambda: log.read(10, 0.2).troubles, 10)
 
 
@@ -133,7 +133,7 @@ def test_the_doctor_asks_a_server_that_is_away_once(monkeypatch: pytest.MonkeyPa
         "ORGSTATS_TOPIC": "outcomes",
         "ORGSTATS_CLICKHOUSE_URL": "clickhouse://u:S3cret@127.0.0.1:1/x",
     }
-    kafka, clickhouse = examine(open_site(ConsumerSettings.from_env(env)))
+    _speed, kafka, clickhouse = examine(open_site(ConsumerSettings.from_env(env)))
     assert kafka.what.startswith("Kafka does not answer at 127.0.0.1:1")
     assert clickhouse.what.startswith("ClickHouse does not answer")
     assert (kafka.level, clickhouse.level) == ("act", "act")

@@ -72,6 +72,25 @@ def test_doctor_speaks_of_servers_that_do_not_answer(site: Connections) -> None:
 
 
 @pytest.mark.parametrize(
+    ("way", "why", "told"),
+    [
+        ("messages", "", "one by one"),
+        ("batches", "", "in batches"),
+        ("batches", "no compiler", "one by one: no compiler"),
+    ],
+)
+def test_doctor_says_how_records_are_read(
+    site: Connections, monkeypatch: pytest.MonkeyPatch, way: str, why: str, told: str
+) -> None:
+    """Compiled code that is wanted and does not work here is named with its cause."""
+    monkeypatch.setattr(doctor, "why_not_batches", lambda: why)
+    found = doctor.examine(replace(site, settings=site.settings.model_copy(update={"reading": way})))
+    (speed,) = [one for one in found if "records are read" in one.what]
+    assert told in speed.what
+    assert speed.level == ("note" if why else "ok")
+
+
+@pytest.mark.parametrize(
     ("settings", "expected"),
     [
         ({"cleanup.policy": "delete", "retention.ms": "60000", "retention.bytes": "-1"}, Retention(60_000, None)),

@@ -10,6 +10,7 @@ from typing import Self, cast
 
 from confluent_kafka import Message
 
+from orgstats.consumer.counting.batch import Record
 from orgstats.consumer.kafka.group import Committed, ReadBatch, TopicPartition
 from orgstats.consumer.ports import GroupEvents
 from orgstats.errors import OrgstatsError, Refused, Unavailable
@@ -250,7 +251,7 @@ class SimConsumer:
             return
         run = log.within(at, log.end)[:most]
         if run:
-            batch.runs.append((tp, cast("Sequence[Message]", run)))
+            batch.runs.append((tp, cast("Sequence[Record]", run)))
             self.positions[tp] = run[-1].at + 1
             self._at_end.discard(tp)
         elif tp not in self._at_end or at < log.end:
