@@ -13,7 +13,7 @@ MOST_LINES = 50
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 EXCEPTIONS = {"schemas/migrate.py", "orgstats/cli/migrate.py"}
-"""Files that are being rewritten and will be mended there."""
+"""Files that are being rewritten elsewhere; take a file out once it has no fault."""
 
 
 def functions(tree: ast.AST) -> Iterator[Function]:
@@ -52,7 +52,7 @@ def faults(tree: ast.AST) -> list[str]:
 def test_functions_have_at_most_six_parameters_and_fifty_lines(file: Path) -> None:
     """A command's options are one dataclass; what belongs together is one argument."""
     found = faults(ast.parse(file.read_text()))
-    assert bool(found) == (str(file.relative_to(ROOT)) in EXCEPTIONS), found
+    assert not found or str(file.relative_to(ROOT)) in EXCEPTIONS, found
 
 
 @pytest.mark.parametrize(
