@@ -91,8 +91,10 @@ def open_partitions(
     """
     names = sorted({topic for topic, _ in tps})
     uuids = topic_uuids(names, topics, counting.topic_id)
-    if not counting.allow_compaction and not counting.topic_id:  # who has no UUIDs need not tell its settings
-        _refuse_compacted([name for name in names if name in uuids], topics)
+    if not counting.allow_compaction:
+        refuse_compacted(
+            [name for name in names if name in uuids], topics, "so that chunks counted again would become smaller"
+        )
     sources = {tp: Source(tp[0], counting.topic_id or uuids[tp[0]] or "", tp[1]) for tp in tps if tp[0] in uuids}
     now_ms = earliest_clock_ms(store, counting.clock.epoch_ms())
     found = _found(sources, log, topics, store, counting.fingerprint)
@@ -141,13 +143,16 @@ def _seen(found: SourceFacts, now_ms: int) -> SeenEnds:
     return seen
 
 
-def _refuse_compacted(names: Sequence[str], topics: ports.Topics) -> None:
-    """Who may not read a topic's settings may count it all the same; the doctor tells what could not be asked."""
+def refuse_compacted(names: Sequence[str], topics: ports.Topics, harm: str) -> None:
+    """Raise Refused for a compacted topic, saying what harm that would do.
+
+    Who may not read a topic's settings may count it all the same; the doctor tells what could not be asked.
+    """
     for name in names:
         if "compact" in topics.cleanup_policy(name):
             raise Refused(
-                f"topic {name} is compacted (cleanup.policy): records vanish from its log, so that chunks counted "
-                "again would become smaller. Set it to delete: kafka-configs --alter --entity-type topics "
+                f"topic {name} is compacted (cleanup.policy): records vanish from its log, {harm}. "
+                "Set it to delete: kafka-configs --alter --entity-type topics "
                 f"--entity-name {name} --add-config cleanup.policy=delete; or set ORGSTATS_ALLOW_COMPACTION=true, "
                 "after reading what is promised then (docs/reliability.md)"
             )

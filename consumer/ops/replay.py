@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Final
 
+from orgstats.consumer.assignment import refuse_compacted
 from orgstats.consumer.checkpoint import earliest_clock_ms
 from orgstats.consumer.counting.batch import BatchCounter
 from orgstats.consumer.counting.completeness import SeenEnds
@@ -185,6 +186,9 @@ def apply(prepared: PreparedReplay, by: str, stopping: Callable[[], bool], pace:
     before rows of which it is not sure any more that they are the newest, see `_refuse_outdated`.
     """
     site, asked = prepared.site, prepared.asked
+    if not site.settings.allow_compaction:
+        topics = sorted({span.located.source.topic for span in prepared.spans})
+        refuse_compacted(topics, site.topics, "and a replay would take back what was counted of them")
     seen = _seen(prepared)
     replay, prepared = _begin(prepared, by)
     known = jobs.chunks(site.store, replay)

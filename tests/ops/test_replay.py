@@ -12,6 +12,7 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from orgstats.clickhouse.connect import connect
+from orgstats.consumer.kafka.topics import Topics
 from orgstats.consumer.ops.compare import ChunkDifference
 from orgstats.consumer.ops.connections import Connections
 from orgstats.consumer.ops.recount import Pace
@@ -159,6 +160,19 @@ def test_another_log_with_the_same_counts_needs_a_repair(site: Connections, ask:
     assert look(site, repair=True)[0].chunks[0]["why"]["log with other records than those that were counted"] == 1
     act(site, repair=True)
     assert look(site, repair=True)[0].changes == 0
+
+
+@pytest.mark.parametrize("repair", [False, True])
+def test_a_compacted_topic_is_not_replayed(
+    site: Connections, ask: Ask, monkeypatch: pytest.MonkeyPatch, repair: bool
+) -> None:
+    """What the log does not give any more may have been compacted: a plan shows it, and nothing is written."""
+    monkeypatch.setattr(Topics, "cleanup_policy", lambda *_: "compact")
+    before = rows(ask)
+    with pytest.raises(Refused, match=r"is compacted.*would take back what was counted"):
+        act(site, repair=repair)
+    assert rows(ask) == before
+    assert look(site, repair=repair)[0].changes == 0
 
 
 def test_another_value_needs_a_repair(site: Connections, url: str, world: World, ask: Ask) -> None:
