@@ -12,7 +12,7 @@ checkpoint, here or in another process, does not make right. Before step 3 nothi
 part of the counts may be stored: the next ones have higher versions. After it, only Kafka's lag tools are late.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -49,6 +49,14 @@ class StoreWentBack(Exception):
     """The store holds less than it has confirmed to this process: it was restored from an older copy."""
 
 
+class LogsCutBack(Exception):
+    """Logs that end below what was read of them; nothing of this checkpoint is stored."""
+
+    def __init__(self, tps: Collection[TopicPartition]) -> None:
+        super().__init__(", ".join("{}/{}".format(*tp) for tp in tps))
+        self.tps = tps
+
+
 class TopicsGone(Exception):
     """Topics that were deleted while they were counted, perhaps made again; nothing of this checkpoint is stored."""
 
@@ -81,7 +89,8 @@ class Checkpoints:
     def run(self, work: list[CheckpointItem], fingerprint: str) -> Mapping[TopicPartition, Position]:
         """Store; returns what is stored now.
 
-        Raises Unavailable (again later), StoreWentBack (open the partitions again) or TopicsGone (go on with others).
+        Raises Unavailable (again later), StoreWentBack or LogsCutBack (open the partitions again), or TopicsGone (go on
+        with others).
         """
         with tracing.span("checkpoint", {"orgstats.partitions": len(work)}):
             return self._run(work, fingerprint)
@@ -147,6 +156,8 @@ class Checkpoints:
         """
         now_ms = earliest_clock_ms(self._store, self._clock.epoch_ms())
         ends = self._topics.ends([one.tp for one in work], "read_uncommitted")
+        if shorter := [one.tp for one in work if ends[one.tp] < one.changes.next_offset]:
+            raise LogsCutBack(shorter)
         for one in work:
             one.seen.saw(now_ms, ends[one.tp])
 

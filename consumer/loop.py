@@ -15,7 +15,15 @@ from confluent_kafka import KafkaError
 from orgstats.consumer import metrics, ports
 from orgstats.consumer.assignment import counting_by
 from orgstats.consumer.batches import count_batch
-from orgstats.consumer.checkpoint import CheckpointItem, Checkpoints, Position, StoreWentBack, TopicsGone, commit
+from orgstats.consumer.checkpoint import (
+    CheckpointItem,
+    Checkpoints,
+    LogsCutBack,
+    Position,
+    StoreWentBack,
+    TopicsGone,
+    commit,
+)
 from orgstats.consumer.health import HEALTH
 from orgstats.consumer.in_flight import CheckpointTurns
 from orgstats.consumer.kafka.errors import Fenced
@@ -162,6 +170,11 @@ class Loop:
         except StoreWentBack as error:
             logger.error("ClickHouse holds less than it did: counting that again", error=str(error))  # noqa: TRY400
             self._unsaved = self._unsaved or self._member.is_leaving  # then nobody here counts it again
+            self._look_anew()
+        except LogsCutBack as error:
+            logger.warning("logs end below what was read: comparing them", partitions=str(error))
+            self._partitions.suspects.update(error.tps)
+            self._unsaved = self._unsaved or self._member.is_leaving
             self._look_anew()
         else:
             self._checkpoints.answered()

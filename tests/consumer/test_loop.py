@@ -7,6 +7,7 @@ import pytest
 from orgstats.consumer.counting.rule_history import RuleHistory
 from orgstats.consumer.kafka.errors import Fenced, Unreleased
 from orgstats.errors import Refused, Unavailable
+from tests.sim.kafka import SimConsumer, SimTopics
 from tests.sim.store import Fault, Planned
 from tests.sim.world import SimProcess, SimWorld
 
@@ -346,6 +347,28 @@ def test_a_log_that_was_cut_back_and_has_grown_is_noticed_when_it_is_read_again(
     world.produce(A, 10)
     world.produce(B, 5)
     counted(world.process())
+
+
+def test_a_log_that_ends_below_what_was_read_is_noticed_at_a_checkpoint(
+    world: SimWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nobody who reads is told of it, as without leader epochs, the next look at the ends does."""
+    process = world.process()
+    counted(process)
+    with monkeypatch.context() as patch:
+        patch.setattr(SimConsumer, "_fetch", lambda *_: None)
+        world.kafka.cut_back(A, 6)
+        process.until(lambda: world.store.progress()[A] == 6)
+    world.produce(A, 3)
+    counted(process)
+
+
+def test_a_compacted_topic_is_refused_by_a_named_id_too(world: SimWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To ask for a topic's settings no UUID is needed."""
+    monkeypatch.setattr(SimTopics, "cleanup_policy", lambda *_: "compact,delete")
+    process = world.process(topic_id="mine")
+    with pytest.raises(Refused, match="is compacted"):
+        process.until(world.all_is_counted)
 
 
 def test_a_partition_that_comes_while_others_drain_is_read(world: SimWorld) -> None:
