@@ -142,13 +142,19 @@ _REPEATABLE: Final = (
 def pending(known: Sequence[Migration], applied: Iterable[Applied]) -> list[Migration]:
     """The files still to be applied, in order; what a newer program has applied beside them is `newer`'s.
 
-    Raises Refused when an applied file has changed since.
+    Raises Refused when an applied file has changed since, or is of another edition of the tables.
     """
     by_version = {migration.version: migration for migration in known}
     done = set()
     for version, name, digest in applied:
         if version not in by_version:
             continue
+        if name != by_version[version].name:
+            raise Refused(
+                f"the tables are of another edition: their migration {version} is {name}, this program's is "
+                f"{by_version[version].name}. They cannot be carried over: name a new database and count the log "
+                "again, as docs/upgrading.md says"
+            )
         if digest != by_version[version].sha256:
             raise Refused(
                 f"migration {version} ({name}) was applied with other contents than this program has: an applied "

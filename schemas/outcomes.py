@@ -50,4 +50,7 @@ STAT_CATEGORIES: Final = (0, 1, 3)
 """The error categories, the only ones the endpoint shows: default, error, security."""
 
 BUCKET_SECONDS: Final = 10
-"""Width of a stored bucket of event time, aligned to the epoch, UTC."""
+"""Width of the finest stored bucket of event time, aligned to the epoch, UTC."""
+
+HOUR_SECONDS: Final = 3_600
+"""Width of the other one."""

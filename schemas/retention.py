@@ -15,10 +15,11 @@ from orgstats.errors import ConfigurationError, Refused
 
 RETAINED: Final = {
     "counts": "bucket",
-    "project_counts": "bucket",
-    "hour_counts": "bucket",
+    "hourly": "bucket",
+    "totals": "bucket",
     "replaced_counts": "bucket",
-    "replaced_project_counts": "bucket",
+    "replaced_hourly": "bucket",
+    "replaced_totals": "bucket",
     "replaced_dead_letters": "replaced_at",
 }
 """Tables whose rows live as long as the retention says, and since when a row lives."""

@@ -11,7 +11,6 @@ UInt16 = Annotated[int, "UInt16"]
 UInt32 = Annotated[int, "UInt32"]
 UInt64 = Annotated[int, "UInt64"]
 Int32 = Annotated[int, "Int32"]
-UInt128 = Annotated[int, "UInt128"]
 Boolean = Annotated[bool, "Bool"]
 Text = Annotated[str, "String"]
 Bytes = Annotated[bytes | str, "String"]
@@ -22,10 +21,11 @@ Moment = Annotated[datetime, "DateTime64(3, 'UTC')"]
 
 
 class CountRow(NamedTuple):
-    """`counts`: one cell."""
+    """`counts` and `hourly`: one cell; the bucket starts 10 s or an hour."""
 
     org_id: UInt64
     bucket: Bucket
+    project_id: UInt64
     category: UInt8
     outcome: UInt8
     reason: Word
@@ -36,30 +36,17 @@ class CountRow(NamedTuple):
     version: UInt64
 
 
-class ProjectCountRow(NamedTuple):
-    """`project_counts`: one cell by project."""
+class TotalRow(NamedTuple):
+    """`totals`: quantities of one organization in a bucket of `width` seconds, 10 or 3600."""
 
     org_id: UInt64
-    project_id: UInt64
-    bucket: Bucket
-    category: UInt8
-    outcome: UInt8
-    source_id: UInt64
-    chunk: UInt64
-    quantity: UInt64
-    version: UInt64
-
-
-class HourCountRow(NamedTuple):
-    """`hour_counts`: sums of one organization and hour."""
-
-    org_id: UInt64
+    width: UInt16
     bucket: Bucket
     source_id: UInt64
     chunk: UInt64
-    accepted: UInt128
-    filtered: UInt128
-    rate_limited: UInt128
+    accepted: UInt64
+    filtered: UInt64
+    rate_limited: UInt64
     version: UInt64
 
 
@@ -92,7 +79,6 @@ class ProgressRow(NamedTuple):
     cut_to: UInt64
     written_at: Moment
     version: UInt64
-    summed_from: UInt64
 
 
 class FlushRow(NamedTuple):
@@ -111,6 +97,14 @@ class RetiredTopicRow(NamedTuple):
     at: Moment
 
 
+class ChunkDayRow(NamedTuple):
+    """`chunk_days`: a day of which a chunk has cells."""
+
+    source_id: UInt64
+    chunk: UInt64
+    day: Bucket
+
+
 class ChunkRow(NamedTuple):
     """`chunks`: a closed chunk and the log that it was counted of."""
 
@@ -121,17 +115,8 @@ class ChunkRow(NamedTuple):
     leader_epoch: Int32
     chain: UInt64
     chain_from: UInt64
-    earliest: Bucket
-    latest: Bucket
     written_at: Moment
     version: UInt64
-
-
-class SummedRow(NamedTuple):
-    """`summed`: below which offset of a source sums by hour were made afterwards."""
-
-    source_id: UInt64
-    below: UInt64
 
 
 class GapRow(NamedTuple):
@@ -252,13 +237,14 @@ class ReplayChunkRow(NamedTuple):
 
 
 class ReplacedCountRow(NamedTuple):
-    """`replaced_counts`: a cell as it was before a repair."""
+    """`replaced_counts` and `replaced_hourly`: a cell as it was before a repair."""
 
     replay_id: Text
     source_id: UInt64
     chunk: UInt64
     org_id: UInt64
     bucket: Bucket
+    project_id: UInt64
     category: UInt8
     outcome: UInt8
     reason: Word
@@ -266,18 +252,18 @@ class ReplacedCountRow(NamedTuple):
     events: UInt64
 
 
-class ReplacedProjectCountRow(NamedTuple):
-    """`replaced_project_counts`: the same by project."""
+class ReplacedTotalRow(NamedTuple):
+    """`replaced_totals`: the same of `totals`."""
 
     replay_id: Text
     source_id: UInt64
     chunk: UInt64
     org_id: UInt64
-    project_id: UInt64
+    width: UInt16
     bucket: Bucket
-    category: UInt8
-    outcome: UInt8
-    quantity: UInt64
+    accepted: UInt64
+    filtered: UInt64
+    rate_limited: UInt64
 
 
 class ReplacedDeadLetterRow(NamedTuple):
@@ -320,14 +306,14 @@ class MigrationRow(NamedTuple):
 
 TABLES: dict[str, type[tuple[Any, ...]]] = {
     "counts": CountRow,
-    "project_counts": ProjectCountRow,
-    "hour_counts": HourCountRow,
+    "hourly": CountRow,
+    "totals": TotalRow,
     "sources": SourceRow,
     "progress": ProgressRow,
     "flushes": FlushRow,
     "retired_topics": RetiredTopicRow,
+    "chunk_days": ChunkDayRow,
     "chunks": ChunkRow,
-    "summed": SummedRow,
     "gaps": GapRow,
     "repairs": RepairRow,
     "dead_letters": DeadLetterRow,
@@ -338,7 +324,8 @@ TABLES: dict[str, type[tuple[Any, ...]]] = {
     "replays": ReplayRow,
     "replay_chunks": ReplayChunkRow,
     "replaced_counts": ReplacedCountRow,
-    "replaced_project_counts": ReplacedProjectCountRow,
+    "replaced_hourly": ReplacedCountRow,
+    "replaced_totals": ReplacedTotalRow,
     "replaced_dead_letters": ReplacedDeadLetterRow,
     "dead_letter_actions": DeadLetterActionRow,
     "migrations": MigrationRow,

@@ -1,7 +1,6 @@
 """`orgstats migrate`: the tables."""
 
 import os
-from itertools import chain
 from typing import Annotated
 
 import typer
@@ -25,9 +24,6 @@ def migrate(
     again: Annotated[
         bool, typer.Option("--again", help="Also what was done before: for servers that joined the cluster since.")
     ] = False,
-    sums: Annotated[
-        bool, typer.Option("--sums", help="Also sums by hour of counts without; with --again of all, were they lost.")
-    ] = False,
 ) -> None:
     """Make or bring up to date ClickHouse's tables and how long counts are kept.
 
@@ -37,7 +33,6 @@ def migrate(
 
     Example: orgstats migrate --plan
     """
-    from orgstats.schemas.backfill import sum_by_hour
     from orgstats.schemas.migrate import MigrateSettings
     from orgstats.schemas.migrate import migrate as bring_up_to_date
 
@@ -51,18 +46,14 @@ def migrate(
         shorten=shorten,
         announce=lambda text: typer.echo(text, err=True),
     )
-    titles = [step.title for step in steps]
-    if plan:
-        for step in steps:
+    for step in steps:
+        if plan:
             deletes = (f"-- deletes, with --shorten-retention: {step.deletes}",) if step.deletes else ()
             statements = (f"{statement};" for statement in step.statements)
             print(f"-- {step.title}", *deletes, *statements, sep="\n", end="\n\n")
-    else:
-        made = sum_by_hour(settings.clickhouse_url, again=again) if sums else ()
-        for title in chain(tuple(titles), made):
-            print(f"done: {title}")
-            titles.append(title)
-    if not titles:
+        else:
+            print(f"done: {step.title}")
+    if not steps:
         typer.echo("nothing to do: the tables have all that this version needs", err=True)
 
 

@@ -17,10 +17,11 @@ from orgstats.errors import ConfigurationError
 LOCAL: Final = "_local"
 SHARDED_BY: Final = {
     "counts": "org_id",
-    "project_counts": "org_id",
-    "hour_counts": "org_id",
+    "hourly": "org_id",
+    "totals": "org_id",
     "replaced_counts": "org_id",
-    "replaced_project_counts": "org_id",
+    "replaced_hourly": "org_id",
+    "replaced_totals": "org_id",
     "dead_letters": "source_id",
 }
 """The column that decides the shard of a row."""

@@ -86,7 +86,7 @@ def test_two_shards_hold_what_one_server_holds(shards: Shards, made: list[Flush]
     """Flushes, repeated and in another order, give the same cells and series, each organization on one shard."""
     write(clickhouse_url, made)
     write(shards.url, [*made, *reversed(made), *made[::3]])
-    for table in ("counts", "project_counts", "hour_counts"):
+    for table in ("counts", "hourly", "totals"):
         assert shards_hold(shards, table) == cells(table, clickhouse_url) != []
         split = [ask(one.url, f"SELECT DISTINCT org_id FROM {table}_local") for one in shards.servers]
         assert all(split)
@@ -129,7 +129,7 @@ def test_dead_letters_are_joined_on_their_shard(shards: Shards) -> None:
 def test_a_shard_that_is_added_gets_no_rows_of_others(shards: Shards, tmp_path: Path) -> None:
     """The tables know how many shards they are split over, so one more in the configuration changes nothing."""
     more = cluster.front(tmp_path, [*shards.ports, 1])
-    rows = [("r", 9, 0, org_id, START, 1, 0, "", 1, 1) for org_id in range(100)]
+    rows = [("r", 9, 0, org_id, START, 5, 1, 0, "", 1, 1) for org_id in range(100)]
     try:
         with connect(more.url, client_name="tests") as client:
             assert look_up(client, NAME, "default").shards == 3

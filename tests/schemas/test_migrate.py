@@ -68,7 +68,7 @@ def test_two_migrators_at_once_both_succeed(missing_url: str) -> None:
     assert recorded == [(number + 1,) for number in range(len(FILES))]
 
 
-@pytest.mark.parametrize("survived", range(0, 24, 2))
+@pytest.mark.parametrize("survived", range(0, 44, 4))
 def test_a_crash_halfway_is_completed_by_the_next_run(
     missing_url: str, survived: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,13 +91,29 @@ def test_a_crash_halfway_is_completed_by_the_next_run(
     assert migrate(missing_url, retention_days=90) == []
 
 
+def test_a_file_that_is_new_is_applied_to_what_is_there(
+    clickhouse_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An upgrade runs the files that the database lacks, in order, and leaves the rows of the others."""
+    for path in migrations.FOLDER.glob("*.sql"):
+        (tmp_path / path.name).write_text(path.read_text())
+    (tmp_path / "0002_note.sql").write_text("ALTER TABLE gaps ADD COLUMN note String;")
+    (tmp_path / "0003_remark.sql").write_text("ALTER TABLE gaps RENAME COLUMN note TO remark;")
+    ask(clickhouse_url, "INSERT INTO gaps SELECT 1, 2, 3, 'retention', now64(3)")
+    with monkeypatch.context() as patch:
+        patch.setattr(migrations, "load", lambda: load(tmp_path))
+        assert [step.title for step in migrate(clickhouse_url, retention_days=None)] == ["0002_note", "0003_remark"]
+        assert migrate(clickhouse_url, retention_days=None) == []
+    assert ask(clickhouse_url, "SELECT from_offset, to_offset, remark FROM gaps FINAL") == [(2, 3, "")]
+
+
 def test_a_changed_file_is_refused(clickhouse_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that was applied with other contents stops the migrator before it changes anything."""
     for path in migrations.FOLDER.glob("*.sql"):
         (tmp_path / path.name).write_text(path.read_text() + "-- a word\n")
     changed = load(tmp_path)
     monkeypatch.setattr(migrations, "load", lambda: changed)
-    with pytest.raises(Refused, match=r"migration 1 \(counts\).* must not be changed"):
+    with pytest.raises(Refused, match=r"migration 1 \(first\).* must not be changed"):
         migrate(clickhouse_url, retention_days=5)
     with connect(clickhouse_url, client_name="tests") as client:
         assert retained_days(client)["counts"] == 0
@@ -128,7 +144,7 @@ def test_retention_deletes_old_rows(clickhouse_url: str) -> None:
     """Once the retention is shorter than a row's age, the row goes; younger rows stay."""
     ask(
         clickhouse_url,
-        "INSERT INTO counts SELECT 1, now() - INTERVAL n DAY, 1, 0, '', 1, 0, n, 1, 1 "
+        "INSERT INTO counts SELECT 1, now() - INTERVAL n DAY, 5, 1, 0, '', 1, 0, n, 1, 1 "
         "FROM (SELECT arrayJoin([1, 20]) AS n)",
     )
     migrate(clickhouse_url, retention_days=10, shorten=True)
@@ -181,10 +197,10 @@ def test_a_shorter_retention_is_refused_until_it_is_asked_for(clickhouse_url: st
         migrate(clickhouse_url, retention_days=kept)
         ask(
             clickhouse_url,
-            "INSERT INTO counts SELECT 1, toDateTime('2020-01-01', 'UTC') + n * 10, 1, 0, '', 1, 0, n, 1, 1 "
+            "INSERT INTO counts SELECT 1, toDateTime('2020-01-01', 'UTC') + n * 10, 5, 1, 0, '', 1, 0, n, 1, 1 "
             "FROM (SELECT arrayJoin([1, 2]) AS n)"
             if not kept
-            else "INSERT INTO counts SELECT 1, now() - INTERVAL 1 DAY, 1, 0, '', 1, 0, 1, 1, 1",
+            else "INSERT INTO counts SELECT 1, now() - INTERVAL 1 DAY, 5, 1, 0, '', 1, 0, 1, 1, 1",
         )
         with pytest.raises(Refused, match=r"counts.*--shorten-retention"):
             migrate(clickhouse_url, retention_days=90)
@@ -259,6 +275,12 @@ def test_only_what_is_not_applied_is_pending() -> None:
     """The files that the database lacks come in order, also one between others."""
     known = [Migration(number, "x", str(number), ()) for number in (1, 2, 3)]
     assert pending(known, [Applied(1, "x", "1"), Applied(3, "x", "3")]) == [known[1]]
+
+
+def test_tables_of_another_edition_are_refused() -> None:
+    """Files that were numbered anew are not those that a database had: it says what to do instead."""
+    with pytest.raises(Refused, match=r"their migration 1 is counts, this program's is first.*new database"):
+        pending(load(), [Applied(1, "counts", "0" * 64)])
 
 
 def test_the_command_tells_what_it_does(missing_url: str) -> None:

@@ -23,9 +23,9 @@ def test_every_table_is_declared(clickhouse_url: str) -> None:
 @pytest.mark.parametrize(
     ("table", "engine", "key"),
     [
-        ("counts", "version", "org_id, bucket, category, outcome, reason, source_id, chunk"),
-        ("project_counts", "version", "org_id, project_id, bucket, category, outcome, source_id, chunk"),
-        ("hour_counts", "version", "org_id, bucket, source_id, chunk"),
+        ("counts", "version", "org_id, bucket, project_id, category, outcome, reason, source_id, chunk"),
+        ("hourly", "version", "org_id, bucket, project_id, category, outcome, reason, source_id, chunk"),
+        ("totals", "version", "org_id, width, bucket, source_id, chunk"),
         ("progress", "version", "source_id"),
         ("dead_letters", "version", "source_id, offset"),
         ("repairs", "at", "source_id, chunk, revision"),
@@ -47,7 +47,7 @@ def test_every_column_of_counts_is_compressed_as_declared(clickhouse_url: str) -
     with connect(clickhouse_url, client_name="tests") as client:
         bare = client.execute(
             "SELECT table, name FROM system.columns WHERE database = currentDatabase() "
-            "AND table IN ('counts', 'project_counts', 'hour_counts') AND compression_codec = ''"
+            "AND table IN ('counts', 'hourly', 'totals') AND compression_codec = ''"
         )
     assert bare == []
 

@@ -1,17 +1,18 @@
 """The real counting code over made-up traffic, without Kafka and ClickHouse: how many cells, how many rows."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 from zlib import crc32
 
 from orgstats.consumer.counting.batch import BatchCounter
-from orgstats.consumer.counting.chunk import CellKey, ProjectKey
+from orgstats.consumer.counting.cells import FAMILIES, Key
 from orgstats.consumer.counting.decode import AgeLimits
 from orgstats.consumer.counting.partition import Partition, PartitionChanges
 from orgstats.consumer.counting.resume import Attempt, Resume
 from orgstats.consumer.counting.rule_history import RuleHistory
-from orgstats.consumer.counting.source import Source
+from orgstats.consumer.counting.source import CHUNK_LENGTH, Source
 from orgstats.deploy.traffic import Mix, Slot, records
 
 START_SECONDS = 1_700_000_000
@@ -63,18 +64,25 @@ class Traffic(NamedTuple):
 
 @dataclass(slots=True)
 class Flushed:
-    """What came of it: records and their bytes, rows that flushes wrote, cells that are there in the end.
+    """What came of it: records and their bytes, rows that flushes wrote, cells that are there in the end, by table.
 
     Run as a module it prints the rows of `deploy/capacity.toml`.
     """
 
     records: int = 0
     record_bytes: int = 0
-    rows: int = 0
-    project_rows: int = 0
-    hour_rows: int = 0
-    cells: set[tuple[int, int, CellKey]] = field(default_factory=set)
-    project_cells: set[tuple[int, int, ProjectKey]] = field(default_factory=set)
+    rows: Counter[str] = field(default_factory=Counter)
+    cells: dict[str, set[tuple[int, int, Key]]] = field(default_factory=lambda: {one.table: set() for one in FAMILIES})
+
+    @property
+    def written(self) -> float:
+        """Rows written a record, all tables together."""
+        return self.rows.total() / self.records
+
+    @property
+    def kept(self) -> float:
+        """Rows a record that are left once all is merged."""
+        return sum(map(len, self.cells.values())) / self.records
 
 
 def simulate(traffic: Traffic, seed: int = 1) -> Flushed:
@@ -82,11 +90,9 @@ def simulate(traffic: Traffic, seed: int = 1) -> Flushed:
     flushed = Flushed()
     for number, changes in flushes(traffic, flushed, seed):
         for part in changes.chunks:
-            flushed.rows += len(part.cells)
-            flushed.project_rows += len(part.project_cells)
-            flushed.hour_rows += len(part.hours)
-            flushed.cells.update((number, part.chunk.first_offset, key) for key in part.keys)
-            flushed.project_cells.update((number, part.chunk.first_offset, key) for key in part.project_keys)
+            for family, rows in part.rows.items():
+                flushed.rows[family.table] += len(rows)
+                flushed.cells[family.table].update((number, part.chunk.first_offset, key) for key, _ in rows)
     return flushed
 
 
@@ -123,15 +129,23 @@ def _partition(number: int, batch: BatchCounter) -> Partition:
     return Partition(source, Resume(start=0, catching_up_until=0), batch, lambda _: Attempt())
 
 
+def whole_chunks(events_per_second: int, *, keyed: bool) -> Traffic:
+    """Traffic for at least 20 s, and until a chunk of each partition is full: what is kept of hours is by the chunk."""
+    return Traffic(events_per_second, max(20, 4 * CHUNK_LENGTH // events_per_second), 1_000, 4, keyed=keyed)
+
+
 def main() -> None:
     """Rows written and kept for each event, as TOML."""
     for keyed in (True, False):
         for events_per_second in (1_000, 10_000, 100_000):
-            flushed = simulate(Traffic(events_per_second, 20, 1_000, 4, keyed=keyed))
-            written = flushed.rows + flushed.project_rows + flushed.hour_rows
-            kept = len(flushed.cells) + len(flushed.project_cells)
-            print(f"[[rows]]\nkeyed = {str(keyed).lower()}\nevents_per_second = {events_per_second}")
-            print(f"written = {written / flushed.records:.3f}\nkept = {kept / flushed.records:.3f}\n")
+            flushed = simulate(whole_chunks(events_per_second, keyed=keyed))
+            of = ", ".join(
+                f"{table} {rows / flushed.records:.3f} {len(flushed.cells[table]) / flushed.records:.3f}"
+                for table, rows in flushed.rows.items()
+            )
+            print(f"[[rows]]  # written and kept: {of}")
+            print(f"keyed = {str(keyed).lower()}\nevents_per_second = {events_per_second}")
+            print(f"written = {flushed.written:.3f}\nkept = {flushed.kept:.3f}\n", flush=True)
 
 
 if __name__ == "__main__":

@@ -41,19 +41,18 @@ class Cell(NamedTuple):
 
     org_id: int
     bucket: int
+    project_id: int
     category: int
     outcome: int
     reason: str
 
 
-class ProjectCell(NamedTuple):
-    """What is counted together for one project."""
+class Total(NamedTuple):
+    """What the endpoint shows together; a width of 10 or 3600 seconds."""
 
     org_id: int
-    project_id: int
+    width: int
     bucket: int
-    category: int
-    outcome: int
 
 
 Classify = Callable[[dict[str, Any], int], tuple[int, str]]
@@ -75,13 +74,35 @@ class Truth:
 
     quantity: Counter[Cell] = field(default_factory=Counter)
     events: Counter[Cell] = field(default_factory=Counter)
-    project_quantity: Counter[ProjectCell] = field(default_factory=Counter)
     dead_letters: set[tuple[int, int, str]] = field(default_factory=set)
     """(partition, offset, reason code)."""
     at_kafka_time: int = 0
     """Events whose own time was out of bounds."""
     end: dict[int, int] = field(default_factory=dict)
     """Of each partition the offset after the last record."""
+
+    def counts(self) -> dict[Cell, tuple[int, int]]:
+        """(quantity, events) of each cell of `counts`."""
+        return {cell: (self.quantity[cell], events) for cell, events in self.events.items()}
+
+    def hourly(self) -> dict[Cell, tuple[int, int]]:
+        """The same of each cell of `hourly`."""
+        quantity: Counter[Cell] = Counter()
+        events: Counter[Cell] = Counter()
+        for cell in self.events:
+            hour = cell._replace(bucket=cell.bucket // 3600 * 3600)
+            quantity[hour] += self.quantity[cell]
+            events[hour] += self.events[cell]
+        return {hour: (quantity[hour], events[hour]) for hour in events}
+
+    def totals(self) -> dict[Total, tuple[int, int, int]]:
+        """(accepted, filtered, rate limited) of each cell of `totals` that is not zero."""
+        sums: defaultdict[Total, list[int]] = defaultdict(lambda: [0, 0, 0])
+        for cell, quantity in self.quantity.items():
+            if cell.category in SHOWN_CATEGORIES and cell.outcome in SUMMED_OUTCOMES["received"]:
+                for width in (10, 3600):
+                    sums[Total(cell.org_id, width, cell.bucket // width * width)][cell.outcome] += quantity
+        return {total: (found[0], found[1], found[2]) for total, found in sums.items() if any(found)}
 
     def series(self, org_id: int, stat: str, since: float, until: float, width: int) -> list[tuple[int, int]]:
         """The points of the stats endpoint: backwards from `until` while not before `since`."""
@@ -104,8 +125,9 @@ def count(
     *,
     max_age_seconds: int = 90 * 86_400,
     max_ahead_seconds: int = 600,
+    projects: bool = True,
 ) -> Truth:
-    """Count records, which must come in offset order within their partition."""
+    """Count records, which must come in offset order within their partition; without `projects` all are of 0."""
     truth = Truth()
     reasons: defaultdict[tuple[int, int], set[str]] = defaultdict(set)
     for record in records:
@@ -135,10 +157,10 @@ def count(
         org_id = event["org_id"] or 0
         category = 1 if event["category"] is None else event["category"]
         quantity = 1 if event["quantity"] is None else event["quantity"]
-        cell = Cell(org_id, bucket, category, outcome, reason)
+        project_id = (event["project_id"] or 0) if projects else 0
+        cell = Cell(org_id, bucket, project_id, category, outcome, reason)
         truth.quantity[cell] += quantity
         truth.events[cell] += 1
-        truth.project_quantity[ProjectCell(org_id, event["project_id"] or 0, bucket, category, outcome)] += quantity
     return truth
 
 
@@ -306,7 +328,7 @@ def _until_the_end(consumer: Consumer, partition: int) -> Iterable[Record]:
 
 
 def main() -> None:
-    """Print the truth of a topic as JSON lines: cells, project cells, dead letters, then the ends."""
+    """Print the truth of a topic as JSON lines: cells, dead letters, then the ends."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bootstrap", required=True)
     parser.add_argument("--topic", required=True)
@@ -315,9 +337,6 @@ def main() -> None:
     for cell in sorted(truth.quantity):
         line = {**cell._asdict(), "quantity": truth.quantity[cell], "events": truth.events[cell]}
         print(json.dumps({"cell": line}))
-    for project_cell in sorted(truth.project_quantity):
-        quantity = truth.project_quantity[project_cell]
-        print(json.dumps({"project_cell": {**project_cell._asdict(), "quantity": quantity}}))
     for partition, offset, code in sorted(truth.dead_letters):
         print(json.dumps({"dead_letter": {"partition": partition, "offset": offset, "code": code}}))
     print(json.dumps({"end": truth.end, "at_kafka_time": truth.at_kafka_time}))
