@@ -16,8 +16,7 @@ Keeper notices after its session's 30 s only. A series may have been kept for 10
 class SourceState(NamedTuple):
     """One row of `sql.sources`; version, partitions and complete_until_ms are 0 where no progress is.
 
-    `summed` says whether every cell that is stored is in the sums by hour, `retired` whether an operator has taken its
-    topic out since it was registered.
+    `retired` says whether an operator has taken its topic out since it was registered.
     """
 
     source_id: int
@@ -28,7 +27,6 @@ class SourceState(NamedTuple):
     version: int
     partitions: int
     complete_until_ms: int
-    summed: bool = True
     retired: bool = False
 
 
@@ -38,14 +36,13 @@ class CountedState:
 
     versions: frozenset[tuple[int, int]]  # (source id, version of its progress)
     complete_until: int | None  # epoch seconds; None when unknown
-    summed: bool = True  # whether there are sums by hour of all that is counted
 
 
 def counted_state(rows: Iterable[SourceState]) -> CountedState:
     """The state that the rows of all sources tell."""
     rows = list(rows)
     versions = frozenset((row.source_id, row.version) for row in rows)
-    return CountedState(versions, complete_until(rows), all(row.summed for row in rows))
+    return CountedState(versions, complete_until(rows))
 
 
 def complete_until(rows: Iterable[SourceState]) -> int | None:

@@ -30,9 +30,6 @@ class InvalidQuery(OrgstatsError):
     exit_code = 2
 
 
-HOUR: Final = 3_600
-
-
 @dataclass(frozen=True, slots=True)
 class StatsQuery:
     """Which series is asked for: everything the SQL needs, and equal when the answers are equal."""
@@ -42,17 +39,11 @@ class StatsQuery:
     buckets: Buckets
     projects: tuple[int, ...] | None = None  # of these projects; None: the organization's own
     grouped: bool = False  # a series for each project, by its id, instead of the one of the only project
-    summed: bool = True  # whether there are sums by hour of all that is counted
 
     @property
     def keys(self) -> tuple[int, ...]:
         """Whose series these are: ids of projects, or the organization's own."""
         return (self.org_id,) if self.projects is None else self.projects
-
-    @property
-    def by_hour(self) -> bool:
-        """Whether it is read from sums by hour."""
-        return self.summed and self.projects is None and self.buckets.width >= HOUR
 
 
 class Parameters(NamedTuple):
@@ -193,14 +184,16 @@ def _ids(name: str, pairs: Iterable[tuple[str, str]]) -> frozenset[int] | None:
 
 
 def _too_many(since: float, until: float, asked: Buckets) -> str:
-    names = {width: name for name, width in RESOLUTIONS.items()}
-    fitting = [name for width, name in names.items() if buckets_of(since, until, width).length <= MAX_BUCKETS]
-    remedy = (
-        f"the finest resolution that would fit is {fitting[0]}"
-        if fitting
-        else "no resolution would fit, ask for a shorter range"
-    )
+    fitting = [name for name, width in RESOLUTIONS.items() if buckets_of(since, until, width).length <= MAX_BUCKETS]
+    remedy = f"the finest resolution that would fit is {fitting[0]}" if fitting else "no resolution would fit"
+    name = next(name for name, width in RESOLUTIONS.items() if width == asked.width)
     return (
-        f"This range has {asked.length:,} buckets of {names[asked.width]}, "
-        f"more than the limit of {MAX_BUCKETS:,}; {remedy}."
+        f"This range has {asked.length:,} buckets of {name}, more than the limit of {MAX_BUCKETS:,}; {remedy}. "
+        f"With {name} ask for a shorter range, of at most {_longest(asked.width)}."
     )
+
+
+def _longest(width: int) -> str:
+    """The longest range of so many buckets as one series may have, in the largest unit that it has whole ones of."""
+    hours = width * (MAX_BUCKETS - 1) // 3_600
+    return f"{hours} hours" if hours < 72 else f"{hours // 24:,} days"

@@ -67,7 +67,7 @@ class Reader:
         self._settled = SettledHistory()
         self._series = Cache(self._load_series, _kept_seconds, size=512)
         self._batches = Cache(self._load_batch, lambda *_: 0.0, size=0)  # only while they are read
-        self._waiting: dict[tuple[Stat, int, bool], WindowBatch] = {}
+        self._waiting: dict[tuple[Stat, int], WindowBatch] = {}
 
     async def organization(self, name: str) -> Organization | None:
         """The organization with this slug or numeric id; at most 10 s old."""
@@ -100,15 +100,14 @@ class Reader:
         read after `state` is served again without asking. What changes counts without a progress (a flush
         that died half-way, a replay, retention) shows after at most SERIES_SECONDS.
         """
-        asked = query if state.summed else replace(query, summed=False)
-        return await self._series.get((asked, state.versions))
+        return await self._series.get((query, state.versions))
 
     async def ping(self) -> None:
         """Raises OrgstatsError when ClickHouse is away or has no tables; asked once for all, a good answer kept 1 s."""
         await self._pings.get(())
 
     async def _ping(self, _: tuple[()]) -> None:
-        await self._call(self.database.read, sql.Statement("SELECT 1 FROM counts LIMIT 0"))
+        await self._call(self.database.read, sql.Statement("SELECT 1 FROM totals LIMIT 0"))
 
     def close(self) -> None:
         """Close the connections; what still waits for ClickHouse fails."""
@@ -182,7 +181,7 @@ class Reader:
         """The batch that a query is read with: a waiting one of its kind, or one that others may join."""
         if query.projects is not None:
             return WindowBatch(query)
-        kind = query.stat, query.buckets.width, query.summed
+        kind = query.stat, query.buckets.width
         waiting = self._waiting.get(kind)
         if waiting is None or not waiting.join(query):
             waiting = self._waiting[kind] = WindowBatch(query)

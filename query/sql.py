@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from orgstats.query.params import MAX_POINTS, StatsQuery
-from orgstats.schemas import hours
-from orgstats.schemas.outcomes import BUCKET_SECONDS, STAT_CATEGORIES, STAT_OUTCOMES, Stat
+from orgstats.schemas.outcomes import BUCKET_SECONDS, HOUR_SECONDS, STAT_CATEGORIES, STAT_OUTCOMES
 
 _LAST_BUCKET: Final = 4_294_967_290
 _LARGEST_ID: Final = 2**64 - 1
@@ -29,84 +28,76 @@ class Statement:
     name: str = "statement"
 
 
-def _filter(stat: Stat) -> str:
-    categories = ", ".join(map(str, STAT_CATEGORIES))
-    outcomes = ", ".join(str(int(outcome)) for outcome in STAT_OUTCOMES[stat])
-    return f"category IN ({categories}) AND outcome IN ({outcomes})"
-
-
 # Filters stand on key columns only: others may not be applied below FINAL. PREWHERE says so to the engine, which
-# then merges only rows that pass. The sum is taken in 128 bits because one quantity may already be 2^63 - 1, and a
-# sum of UInt64 wraps around without a word.
+# then merges only rows that pass. A sum is taken in 128 bits because one count may already be 2^64 - 1, and a sum of
+# UInt64 wraps around without a word.
 _SERIES: Final = """\
-SELECT {key}, toUInt32(toStartOfInterval(bucket, INTERVAL {{width:UInt32}} SECOND)) AS start,
-       sum(toUInt128(quantity)) AS total
-FROM {table} FINAL
-PREWHERE org_id {orgs}
-  AND bucket BETWEEN toDateTime({{first:UInt32}}, 'UTC') AND toDateTime({{last:UInt32}}, 'UTC')
-  AND {filter}{projects}
-GROUP BY {key}, start"""
-_HOUR_SERIES: Final = """\
-SELECT org_id, toUInt32(toStartOfInterval(bucket, INTERVAL {{width:UInt32}} SECOND)) AS start, sum({outcomes}) AS total
-FROM hour_counts FINAL
-PREWHERE org_id {orgs}
+SELECT org_id, toUInt32(toStartOfInterval(bucket, INTERVAL {{step:UInt32}} SECOND)) AS start, {total} AS total
+FROM totals FINAL
+PREWHERE org_id {orgs} AND width = {{width:UInt16}}
   AND bucket BETWEEN toDateTime({{first:UInt32}}, 'UTC') AND toDateTime({{last:UInt32}}, 'UTC')
 GROUP BY org_id, start"""
-"""Of whole hours: a row of `hour_counts` stands for hundreds of `counts`."""
-_ONE, _SEVERAL = "= {org:UInt64}", "IN {orgs:Array(UInt64)}"
+"""Of organizations, whatever the resolution: days are made of hours."""
+_PROJECT_SERIES: Final = """\
+SELECT project_id, toUInt32(toStartOfInterval(bucket, INTERVAL {{step:UInt32}} SECOND)) AS start,
+       sum(toUInt128(quantity)) AS total
+FROM {table} FINAL
+PREWHERE org_id = {{org:UInt64}}
+  AND bucket BETWEEN toDateTime({{first:UInt32}}, 'UTC') AND toDateTime({{last:UInt32}}, 'UTC')
+  AND category IN {categories} AND outcome IN ({outcomes}) AND project_id IN {{projects:Array(UInt64)}}
+GROUP BY project_id, start"""
 
 
-def _text(query: StatsQuery, orgs: str) -> str:
+def _text(query: StatsQuery, *, several: bool) -> str:
+    outcomes = STAT_OUTCOMES[query.stat]
     if query.projects is not None:
-        projects = "\n  AND project_id IN {projects:Array(UInt64)}"
-        return _SERIES.format(
-            key="project_id", table="project_counts", orgs=orgs, filter=_filter(query.stat), projects=projects
-        )
-    if query.by_hour:
-        outcomes = " + ".join(outcome.name for outcome in STAT_OUTCOMES[query.stat])
-        return _HOUR_SERIES.format(orgs=orgs, outcomes=outcomes)
-    return _SERIES.format(key="org_id", table="counts", orgs=orgs, filter=_filter(query.stat), projects="")
+        table = "counts" if _stored_width(query.buckets.width) == BUCKET_SECONDS else "hourly"
+        numbers = ", ".join(str(int(outcome)) for outcome in outcomes)
+        return _PROJECT_SERIES.format(table=table, categories=STAT_CATEGORIES, outcomes=numbers)
+    total = " + ".join(f"sum(toUInt128({outcome.name}))" for outcome in outcomes)
+    return _SERIES.format(total=total, orgs="IN {orgs:Array(UInt64)}" if several else "= {org:UInt64}")
+
+
+def _stored_width(width: int) -> int:
+    """The width of the stored buckets that buckets of this width are made of."""
+    return BUCKET_SECONDS if width < HOUR_SECONDS else HOUR_SECONDS
 
 
 # The key begins with the bucket's month, so no cell has rows in two partitions. The same for every series: a server
 # that keeps the settings of a connection need not set any from one to the next.
-_SERIES_SETTINGS: Final = {
+_PROJECT_SERIES_SETTINGS: Final = {
     "max_result_rows": MAX_POINTS,
     "do_not_merge_across_partitions_select_final": 1,
     "enable_multiple_prewhere_read_steps": 0,  # each step opens every part once more
 }
-# Under FINAL each thread opens every part, which for a short range is most of the work.
-_SHORT_SERIES_SETTINGS: Final = {**_SERIES_SETTINGS, "max_threads": 1}
+# Under FINAL each thread opens every part, which for as few rows as an organization has here is most of the work.
+_SERIES_SETTINGS: Final = {**_PROJECT_SERIES_SETTINGS, "max_threads": 1}
 
 
 def series(query: StatsQuery, *others: StatsQuery) -> Statement:
     """Rows (organization or project id, start of bucket, count) of the buckets that have any, in no order.
 
-    Others must have the stat and width of the first, be summed as it is, and be for no projects. Then the rows are of
-    every organization of them, from the first bucket of all to the last.
+    Others must have the stat and width of the first and be for no projects. Then the rows are of every organization of
+    them, from the first bucket of all to the last.
     """
     windows = [one.buckets for one in (query, *others)]
+    stored = _stored_width(query.buckets.width)
+    last = max(window.last for window in windows) + query.buckets.width - stored
     parameters: dict[str, int | str | Sequence[int] | Sequence[str]] = {
-        "width": query.buckets.width,
+        "step": query.buckets.width,
         "first": max(0, min(window.first for window in windows)),
-        "last": max(
-            0, min(max(window.last for window in windows) + query.buckets.width - BUCKET_SECONDS, _LAST_BUCKET)
-        ),
+        "last": max(0, min(last, _LAST_BUCKET)),
     }
+    if query.projects is None:
+        parameters["width"] = stored
+    else:
+        parameters["projects"] = list(query.projects)
     if others:
         parameters["orgs"] = sorted({one.org_id for one in (query, *others)})
     else:
         parameters["org"] = query.org_id
-    if query.projects is not None:
-        parameters["projects"] = list(query.projects)
-    short = query.by_hour or query.buckets.width == BUCKET_SECONDS
-    settings = _SHORT_SERIES_SETTINGS if short else _SERIES_SETTINGS
-    return Statement(_text(query, _SEVERAL if others else _ONE), parameters, settings, "series")
-
-
-def unsummed() -> Statement:
-    """A row for each source of which cells may be stored without sums by hour."""
-    return Statement(hours.UNSUMMED, name="unsummed")
+    settings = _SERIES_SETTINGS if query.projects is None else _PROJECT_SERIES_SETTINGS
+    return Statement(_text(query, several=bool(others)), parameters, settings, "series")
 
 
 def organization(name: str) -> Statement:
@@ -142,16 +133,13 @@ def projects(org_id: int) -> Statement:
 
 def ids_with_events(ids: Sequence[int]) -> Statement:
     """Which of these organizations have counts."""
-    text = "SELECT DISTINCT org_id FROM counts WHERE org_id IN {ids:Array(UInt64)}"
+    text = "SELECT DISTINCT org_id FROM hourly WHERE org_id IN {ids:Array(UInt64)}"
     return Statement(text, {"ids": list(ids)}, name="ids_with_events")
 
 
 def projects_with_events(org_id: int, ids: Sequence[int]) -> Statement:
     """Which of these projects of an organization have counts."""
-    text = (
-        "SELECT DISTINCT project_id FROM project_counts"
-        " WHERE org_id = {org:UInt64} AND project_id IN {ids:Array(UInt64)}"
-    )
+    text = "SELECT DISTINCT project_id FROM hourly WHERE org_id = {org:UInt64} AND project_id IN {ids:Array(UInt64)}"
     return Statement(text, {"org": org_id, "ids": list(ids)}, name="projects_with_events")
 
 
@@ -197,11 +185,10 @@ def sources() -> Statement:
     """
     return Statement(
         "SELECT s.source_id, s.topic, s.topic_id, s.partition, toUnixTimestamp64Milli(s.registered_at),"
-        " p.version, p.partitions, toUnixTimestamp64Milli(least(p.complete_until, now64(3))), p.summed_from <= m.below,"
+        " p.version, p.partitions, toUnixTimestamp64Milli(least(p.complete_until, now64(3))),"
         " r.retired AND r.at >= s.registered_at"
         " FROM (SELECT * FROM sources FINAL) AS s"
         " LEFT JOIN (SELECT * FROM progress FINAL) AS p ON p.source_id = s.source_id"
-        " LEFT JOIN (SELECT * FROM summed FINAL) AS m ON m.source_id = s.source_id"
         " LEFT JOIN (SELECT * FROM retired_topics FINAL) AS r ON r.topic = s.topic",
         settings={"join_use_nulls": 0},
         name="progress",

@@ -3,7 +3,6 @@
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
 
 from orgstats.query import sql
 from orgstats.query.clickhouse import Database
@@ -34,8 +33,6 @@ def organization_stats(
         raise InvalidQuery("Invalid resolution")
     width = RESOLUTIONS[resolution] if resolution else None
     query = StatsQuery(org_id, parse_stat(stat), window(since, until, width))
-    if query.by_hour and database.read(sql.unsummed()):
-        query = replace(query, summed=False)
     return read_series(database, query)[org_id]
 
 

@@ -21,7 +21,6 @@ from tests.query.seeding import (
     Cell,
     Counted,
     insert_counts,
-    insert_project_counts,
     insert_sources,
     make_token,
 )
@@ -137,11 +136,9 @@ def _seeded(database: Database, url: str) -> Target:
         ("foreign", OTHER_ID, FOREIGN),
     ):
         directory.add_project(org_id, Wanted(slug, key=project_id), 1.0)
-    example = [Cell(ORG_ID, EXAMPLE_FIRST + 3600 * hour, n) for hour, n in enumerate(EXAMPLE)]
-    foreign = [Cell(OTHER_ID, EXAMPLE_FIRST + 3600 * hour, 999_999_999) for hour in range(24)]
+    example = [Cell(ORG_ID, EXAMPLE_FIRST + 3600 * hour, n, project_id=PUMP) for hour, n in enumerate(EXAMPLE)]
+    foreign = [Cell(OTHER_ID, EXAMPLE_FIRST + 3600 * hour, 999_999_999, project_id=FOREIGN) for hour in range(24)]
     insert_counts(database, [*example, *foreign, *matrix()])
-    insert_project_counts(database, [cell._replace(project_id=PUMP) for cell in example])
-    insert_project_counts(database, [cell._replace(project_id=FOREIGN) for cell in foreign])
     insert_sources(database, [Counted(complete_until=COMPLETE_UNTIL + 0.9)])
     token, every, revoked, expired = (make_token(database, org, end) for org, end in _TOKENS)
     revoked_id = directory.tokens()[2].token_id
@@ -153,9 +150,9 @@ _TOKENS: list[tuple[int | None, float | None]] = [(ORG_ID, None), (None, None), 
 
 
 def matrix() -> list[Cell]:
-    """One cell for every outcome and category, each with a power of two of its own."""
+    """One cell for every outcome, of which the last has no name, and category, each a power of two of its own."""
     return [
         Cell(MATRIX_ID, MATRIX_BUCKET, 2 ** (outcome * 7 + place), outcome, category)
-        for outcome in Outcome
+        for outcome in (*Outcome, len(Outcome))
         for place, category in enumerate((0, 1, 2, 3, 4, 9, 255))
     ]

@@ -8,9 +8,8 @@ from typing import NamedTuple
 from orgstats.query.clickhouse import Database
 from orgstats.query.directory import Directory
 from orgstats.query.sql import Statement
-from orgstats.schemas import hours
 from orgstats.schemas.outcomes import Outcome
-from orgstats.schemas.tables import CountRow, ProgressRow, ProjectCountRow, SourceRow
+from orgstats.schemas.tables import CountRow, ProgressRow, SourceRow
 
 EXAMPLE_FIRST = 1_584_824_400
 EXAMPLE = [
@@ -21,12 +20,12 @@ EXAMPLE = [
 
 
 class Cell(NamedTuple):
-    """A row of counts or project_counts, what most tests do not care about last."""
+    """A row of counts, what most tests do not care about last."""
 
     org_id: int
     bucket: int
     quantity: int
-    outcome: Outcome = Outcome.accepted
+    outcome: int = Outcome.accepted
     category: int = 1
     reason: str = ""
     source_id: int = 1
@@ -49,11 +48,12 @@ class Counted(NamedTuple):
 
 
 def insert_counts(database: Database, cells: Iterable[Cell]) -> None:
-    """Insert rows of counts, also those that a higher version beats."""
+    """Insert rows of counts, also those that a higher version beats, and what `hourly` and `totals` then hold."""
     rows = [
         CountRow(
             org_id=cell.org_id,
             bucket=cell.bucket,
+            project_id=cell.project_id,
             category=cell.category,
             outcome=cell.outcome,
             reason=cell.reason,
@@ -66,26 +66,23 @@ def insert_counts(database: Database, cells: Iterable[Cell]) -> None:
         for cell in cells
     ]
     database.insert("counts", rows)
-    database.read(Statement(hours.mend("1")))
+    for text in (_HOURLY, _TOTALS):
+        database.read(Statement(text))
 
 
-def insert_project_counts(database: Database, cells: Iterable[Cell]) -> None:
-    """Insert rows of project_counts."""
-    rows = [
-        ProjectCountRow(
-            org_id=cell.org_id,
-            project_id=cell.project_id,
-            bucket=cell.bucket,
-            category=cell.category,
-            outcome=cell.outcome,
-            source_id=cell.source_id,
-            chunk=cell.chunk,
-            quantity=cell.quantity,
-            version=cell.version,
-        )
-        for cell in cells
-    ]
-    database.insert("project_counts", rows)
+_HELD = "toUInt64(least(sum(toUInt128({})), 18446744073709551615))"
+_HOURLY = (
+    "INSERT INTO hourly SELECT org_id, toStartOfHour(bucket) AS hour, project_id, category, outcome, reason, source_id,"
+    f" chunk, {_HELD.format('quantity')}, {_HELD.format('events')}, max(version) FROM counts FINAL"
+    " GROUP BY org_id, hour, project_id, category, outcome, reason, source_id, chunk"
+)
+_TOTALS = (
+    "INSERT INTO totals SELECT org_id, arrayJoin([10, 3600]) AS width,"
+    " toDateTime(intDiv(toUnixTimestamp(bucket), width) * width, 'UTC') AS start, source_id, chunk, "
+    + ", ".join(_HELD.format(f"quantity * (outcome = {outcome})") for outcome in range(3))
+    + ", max(version) FROM counts FINAL WHERE category IN (0, 1, 3) AND outcome < 3"
+    " GROUP BY org_id, width, start, source_id, chunk"
+)
 
 
 def insert_sources(database: Database, sources: Iterable[Counted]) -> None:
@@ -124,7 +121,6 @@ def insert_sources(database: Database, sources: Iterable[Counted]) -> None:
                 cut_to=0,
                 written_at=moment(source.complete_until),
                 version=source.next_offset,
-                summed_from=0,
             )
             for source in sources
             if source.complete_until is not None

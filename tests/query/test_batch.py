@@ -105,7 +105,7 @@ def test_a_limit_of_rows_holds_for_each_alone(clickhouse_url: str) -> None:
     """Together they read more rows than one request may: then each is read by itself, and answered."""
     with connect(clickhouse_url, client_name="tests") as client:
         client.execute(
-            "INSERT INTO hour_counts SELECT intDiv(number, 1000), number % 1000 * 3600, 1, 0, 7, 0, 0, 1"
+            "INSERT INTO totals SELECT intDiv(number, 1000), 3600, number % 1000 * 3600, 1, 0, 7, 0, 0, 1"
             " FROM numbers(8000)"
         )
     asked = [of(org_id, 0, 24, 3_600) for org_id in range(8)]

@@ -15,7 +15,7 @@ from orgstats.errors import Unavailable
 from orgstats.query.clickhouse import Database
 from orgstats.query.client import Patience, RequestRefused, Stats, StatsClient
 from orgstats.query.directory import Directory, Wanted
-from tests.query.seeding import Cell, Counted, insert_counts, insert_project_counts, insert_sources, make_token
+from tests.query.seeding import Cell, Counted, insert_counts, insert_sources, make_token
 from tests.query.serving import running_api
 
 Answer = tuple[int, dict[str, str], bytes]
@@ -52,8 +52,7 @@ def test_client_reads_a_running_server(database: Database, clickhouse_url: str, 
     directory = Directory(database)
     directory.add_organization(Wanted("acme", key=1), 1.0)
     directory.add_project(1, Wanted("pump", key=11), 1.0)
-    insert_counts(database, [Cell(1, 100, 5)])
-    insert_project_counts(database, [Cell(1, 100, 3, project_id=11)])
+    insert_counts(database, [Cell(1, 100, 2), Cell(1, 100, 3, project_id=11)])
     insert_sources(database, [Counted(complete_until=2_000.0)])
     token = make_token(database, 1)
     window: dict[str, Any] = {"since": 100.5, "until": 105.0}

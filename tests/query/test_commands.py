@@ -13,7 +13,7 @@ from orgstats.cli.app import app
 from orgstats.errors import OrgstatsError
 from orgstats.query import sql
 from orgstats.query.clickhouse import Database
-from tests.query.seeding import EXAMPLE, EXAMPLE_FIRST, Cell, insert_counts, insert_project_counts
+from tests.query.seeding import EXAMPLE, EXAMPLE_FIRST, Cell, insert_counts
 from tests.query.serving import running_api
 
 UNTIL = "2020-03-22T20:00:00Z"
@@ -72,7 +72,7 @@ def test_id_with_events_is_refused(orgstats: Command, database: Database) -> Non
     """Whoever sent them, a new organization or project must not show them."""
     insert_counts(database, [Cell(1, 0, 5), Cell(2, 0, 5)])
     assert orgstats("orgs", "add", "acme") == "3\n"
-    insert_project_counts(database, [Cell(3, 0, 5, project_id=1), Cell(9, 0, 5, project_id=2)])
+    insert_counts(database, [Cell(3, 0, 5, project_id=1), Cell(9, 0, 5, project_id=2)])
     assert orgstats("projects", "add", "acme", "pump") == "2\n"
 
 

@@ -169,13 +169,27 @@ def test_unknown_parameters_are_ignored() -> None:
 
 
 def test_the_limit_of_buckets_names_what_would_fit() -> None:
-    """One bucket too many is a fault that names the limit and the finest resolution that fits."""
+    """One bucket too many is a fault that names the limit, the resolution that fits, and the range that would."""
     exactly = parsed(("since", "0"), ("until", str(10 * MAX_BUCKETS - 10)), ("resolution", "10s"))
     assert exactly.buckets.length == MAX_BUCKETS
     text = fault(("since", "0"), ("until", str(10 * MAX_BUCKETS)), ("resolution", "10s"))
-    assert "10,001 buckets of 10s" in text
-    assert "10,000" in text
-    assert "1h" in text
+    assert text == (
+        "This range has 10,001 buckets of 10s, more than the limit of 10,000; the finest resolution that would fit is"
+        " 1h. With 10s ask for a shorter range, of at most 27 hours."
+    )
+
+
+@pytest.mark.parametrize(
+    ("resolution", "range_text", "seconds"),
+    [("10s", "27 hours", 27 * 3_600), ("1h", "416 days", 416 * 86_400), ("1d", "9,999 days", 9_999 * 86_400)],
+)
+def test_the_range_that_fits_does_fit(resolution: str, range_text: str, seconds: int) -> None:
+    """What the fault says can be asked for of a resolution is answered."""
+    last = 4_000_000_000
+    text = fault(("since", "0"), ("until", str(last)), ("resolution", resolution))
+    assert text.endswith(f"With {resolution} ask for a shorter range, of at most {range_text}.")
+    since = str(last - seconds)
+    assert parsed(("since", since), ("until", str(last)), ("resolution", resolution)).buckets.length <= MAX_BUCKETS
 
 
 def test_range_too_long_for_every_resolution_is_refused() -> None:

@@ -185,7 +185,7 @@ def test_304_is_answered_without_reading_counts(
     with running_api(clickhouse_url, tmp_path) as api:
         first = httpx.get(api.url + STATS, params=WINDOW, headers=bearer(acme))
         with connect(clickhouse_url, client_name="tests") as client:
-            client.execute("RENAME TABLE counts TO counts_away")
+            client.execute("RENAME TABLE totals TO totals_away")
         again = httpx.get(
             api.url + STATS, params=WINDOW, headers={**bearer(acme), "If-None-Match": first.headers["ETag"]}
         )
@@ -196,7 +196,7 @@ def test_internal_error_returns_500_without_details(acme: str, clickhouse_url: s
     """A statement that the server does not understand is a 500 that tells nothing, with all the headers."""
     with running_api(clickhouse_url, tmp_path) as api:
         with connect(clickhouse_url, client_name="tests") as client:
-            client.execute("ALTER TABLE counts RENAME COLUMN quantity TO amount")
+            client.execute("ALTER TABLE totals RENAME COLUMN accepted TO taken")
         answer = httpx.get(api.url + STATS, params=WINDOW, headers=bearer(acme))
     assert (answer.status_code, answer.json()) == (500, {"detail": "Internal Error"})
     assert answer.headers["X-Frame-Options"] == "deny"
@@ -216,9 +216,7 @@ def test_row_limit_returns_400(acme: str, clickhouse_url: str, tmp_path: Path) -
     """The operator's limit of rows gives a 400 that says so, and never a part of the series."""
     with running_api(clickhouse_url, tmp_path, QUERY_MAX_ROWS="1") as api:
         with connect(clickhouse_url, client_name="tests") as client:
-            client.execute(
-                "INSERT INTO counts SELECT 1, 100 + 10 * number, 1, 0, '', 1, 0, 1, 1, 1 FROM numbers(100000)"
-            )
+            client.execute("INSERT INTO totals SELECT 1, 10, 100 + 10 * number, 1, 0, 1, 0, 0, 1 FROM numbers(100000)")
         answer = httpx.get(api.url + STATS, params={"since": "100", "until": "3000"}, headers=bearer(acme))
     assert answer.status_code == 400
     assert "rows" in answer.json()["detail"]

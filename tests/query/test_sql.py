@@ -11,12 +11,35 @@ from orgstats.schemas.outcomes import STATS, Stat
 
 HOURS = Buckets(7_200, 3_600, 3)
 TENS = Buckets(7_200, 10, 3)
+DAYS = Buckets(0, 86_400, 3)
 
 
-def test_a_series_binds_its_organization_and_range() -> None:
-    """Organization, range and width are parameters; the range ends with the last stored bucket of the window."""
-    statement = sql.series(StatsQuery(7, "received", HOURS))
-    assert statement.parameters == {"org": 7, "width": 3_600, "first": 7_200, "last": 17_990}
+def test_one_statement_text_for_every_resolution() -> None:
+    """Organization, range, width of the stored buckets and of those that are shown are parameters."""
+    asked = [sql.series(StatsQuery(7, "received", buckets)) for buckets in (TENS, HOURS, DAYS)]
+    assert len({statement.text for statement in asked}) == 1
+    assert len({tuple(statement.settings.items()) for statement in asked}) == 1
+    assert [dict(statement.parameters) for statement in asked] == [
+        {"org": 7, "width": 10, "step": 10, "first": 7_200, "last": 7_220},
+        {"org": 7, "width": 3_600, "step": 3_600, "first": 7_200, "last": 14_400},
+        {"org": 7, "width": 3_600, "step": 86_400, "first": 0, "last": 3 * 86_400 - 3_600},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("stat", "total"),
+    [
+        ("received", "sum(toUInt128(accepted)) + sum(toUInt128(filtered)) + sum(toUInt128(rate_limited))"),
+        ("rejected", "sum(toUInt128(rate_limited))"),
+        ("blacklisted", "sum(toUInt128(filtered))"),
+    ],
+)
+def test_a_stat_is_a_sum_of_totals(stat: Stat, total: str) -> None:
+    """An organization's series adds up the columns of the stat's outcomes, of rows of one width."""
+    text = sql.series(StatsQuery(7, stat, HOURS)).text
+    assert (
+        f" {total} AS total\nFROM totals FINAL\nPREWHERE org_id = {{org:UInt64}} AND width = {{width:UInt16}}" in text
+    )
 
 
 @pytest.mark.parametrize(
@@ -27,28 +50,13 @@ def test_a_series_binds_its_organization_and_range() -> None:
         ("blacklisted", "outcome IN (1)"),
     ],
 )
-@pytest.mark.parametrize("projects", [None, (1, 2)])
-def test_every_series_is_filtered(stat: Stat, outcomes: str, projects: tuple[int, ...] | None) -> None:
-    """Each kind of series names the organization, the range, the error categories and the stat's outcomes."""
-    text = sql.series(StatsQuery(7, stat, TENS, projects)).text
-    assert "WHERE org_id = {org:UInt64}\n  AND bucket BETWEEN toDateTime({first:UInt32}" in text
+@pytest.mark.parametrize(("buckets", "table"), [(TENS, "counts"), (HOURS, "hourly"), (DAYS, "hourly")])
+def test_a_series_of_projects_is_filtered(stat: Stat, outcomes: str, buckets: Buckets, table: str) -> None:
+    """It names the organization, the range, the error categories and the stat's outcomes, and reads hours as such."""
+    text = sql.series(StatsQuery(7, stat, buckets, (1, 2))).text
+    assert f"FROM {table} FINAL\nPREWHERE org_id = {{org:UInt64}}\n  AND bucket BETWEEN toDateTime({{first" in text
     assert "category IN (0, 1, 3)" in text
     assert outcomes in text
-    assert "FINAL" in text
-
-
-@pytest.mark.parametrize(
-    ("stat", "total"),
-    [
-        ("received", "sum(accepted + filtered + rate_limited)"),
-        ("rejected", "sum(rate_limited)"),
-        ("blacklisted", "sum(filtered)"),
-    ],
-)
-def test_whole_hours_are_read_from_sums(stat: Stat, total: str) -> None:
-    """From an hour on an organization's series is read from the sums of the stat's outcomes by hour."""
-    text = sql.series(StatsQuery(7, stat, HOURS)).text
-    assert f"{total} AS total\nFROM hour_counts FINAL\nPREWHERE org_id = {{org:UInt64}}\n  AND bucket BETWEEN" in text
 
 
 def test_projects_are_bound() -> None:
@@ -61,7 +69,7 @@ def test_range_is_clamped_to_datetime() -> None:
     """Buckets before 1970 and after the last second of DateTime are not sent to the server."""
     early = sql.series(StatsQuery(7, "received", Buckets(-7_200, 3_600, 3)))
     late = sql.series(StatsQuery(7, "received", Buckets(4_294_944_000, 86_400, 1)))
-    assert (early.parameters["first"], early.parameters["last"]) == (0, 3_590)
+    assert (early.parameters["first"], early.parameters["last"]) == (0, 0)
     assert late.parameters["last"] == 4_294_967_290
 
 
@@ -78,7 +86,13 @@ def test_other_name_is_a_slug(name: str) -> None:
 
 
 ALL_STATEMENTS = [
-    *(sql.series(StatsQuery(1, stat, HOURS, projects)) for stat in STATS for projects in (None, (1, 2), (2**64 - 1,))),
+    *(
+        sql.series(StatsQuery(1, stat, buckets, projects))
+        for stat in STATS
+        for buckets in (TENS, HOURS)
+        for projects in (None, (1, 2), (2**64 - 1,))
+    ),
+    *(sql.ids_with_events([1, 2]), sql.projects_with_events(1, [2])),
     *(sql.organization("acme"), sql.organization("12"), sql.organizations(), sql.projects(2**64 - 1)),
     *(sql.tokens_of(["0" * 64]), sql.tokens(), sql.sources()),
 ]
