@@ -85,9 +85,9 @@ def open_partitions(
 
     Of `suspects` something says that the log is not the one that was counted: it is compared first.
 
-    Failure semantics: nothing is stored but the registration of new sources, sums of what cannot be counted again,
-    and what follows from a log that was cut back, all of which may be repeated. Raises Unavailable (again later),
-    Refused or ConfigurationError (an operator decides).
+    Failure semantics: nothing is stored but the registration of new sources, and what follows from a log that was cut
+    back, all of which may be repeated. Raises Unavailable (again later), Refused or ConfigurationError (an operator
+    decides).
     """
     names = sorted({topic for topic, _ in tps})
     uuids = topic_uuids(names, topics, counting.topic_id)
@@ -195,7 +195,7 @@ def _found(
     ]
     chunks = store.chunks({s: _first_read(s, progress, commits.get(tp)) for tp, s in sources.items()})
     begun = store.begun(sources.values())
-    highest, gaps = store.highest_chunks(other_fingerprint), store.recent_gaps(sources.values())
+    highest = store.highest_chunks(other_fingerprint)
     return {
         tp: SourceFacts(
             lows[tp],
@@ -205,7 +205,6 @@ def _found(
             registrations.get(source.source_id),
             repairs.get(source.source_id, {}),
             highest.get(source.source_id, -1),
-            gaps.get(source.source_id, ()),
             chunks.get(source.source_id, {}),
             _begun(source, begun, progress),
         )
@@ -256,8 +255,6 @@ def _open(source: Source, found: SourceFacts, store: ports.Store, counting: Coun
         allow_compaction=counting.allow_compaction,
     )
     _report(source, found, start)
-    for first, end in resume.left_behind(found, start):
-        store.sum_hours(source, first, end)
     if gone := cutback.chunks_without_log(found):
         store.take_back(source, gone, found.repairs, cast("Progress", found.progress), counting.clock.epoch_ms())
         found = replace(found, repairs=store.repairs([source]).get(source.source_id, {}))

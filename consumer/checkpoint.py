@@ -4,7 +4,7 @@
    a re-created topic is ever stored under the old one. A topic that is not is given up; the others are counted on.
 2. ClickHouse still holds what it confirmed: restored from an older copy under running consumers, it would be left
    with a hole. Then the clocks, and after them the ends of the logs, which tell up to when the counts are complete.
-3. ClickHouse: how far this goes, repairs and gaps, dead letters, counts, progress (`Store.write`).
+3. ClickHouse: how far this goes, repairs and gaps, dead letters, cells, progress (`Store.write`).
 4. The commit, by the worker (`commit`), once it has learned that all this is stored.
 
 Failure semantics: each step may be repeated, and a failure in any of them leaves nothing that the next
@@ -110,7 +110,6 @@ class Checkpoints:
                 partitions[one.tp[0]],
                 one.assigned.rewinds,
                 one.changes.fingerprint_before,
-                one.changes.summed_from,
                 one.changes.mark,
                 one.changes.cut,
             )

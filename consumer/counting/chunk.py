@@ -1,10 +1,12 @@
 """The open chunk of a source: cells that always hold whole counts from the chunk's first offset on."""
 
 from collections.abc import Iterable, Mapping
-from typing import Final, NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import Final, NamedTuple
 
+from orgstats.consumer.counting.cells import FAMILIES, CountKey, Family, Key, Stored
 from orgstats.consumer.counting.source import CHUNK_LENGTH, next_offset_of, revision_of, version_of
-from orgstats.schemas.outcomes import DEFAULT_CATEGORY, STAT_CATEGORIES, STAT_OUTCOMES
+from orgstats.schemas.outcomes import DEFAULT_CATEGORY
 
 MAX_REASONS: Final = 1000
 """Distinct reasons that a chunk keeps, in offset order; later ones become `other`."""
@@ -12,11 +14,7 @@ MAX_REASON_LENGTH: Final = 64
 OTHER_REASON: Final = "other"
 _UINT64_MAX: Final = (1 << 64) - 1
 _BEYOND_ALL: Final = 1 << 48
-_HOUR: Final = 3600
-_SUMMED: Final = tuple(map(int, STAT_OUTCOMES["received"]))
-"""Outcomes 0, 1 and 2: the columns of `hour_counts`."""
-
-Key = TypeVar("Key")
+_DAY: Final = 86_400
 
 
 class Tally(NamedTuple):
@@ -34,86 +32,55 @@ class Tally(NamedTuple):
     quantity: int | None
 
 
-class HourKey(NamedTuple):
-    """Key of a row of `hour_counts` within one chunk of one source; `bucket` is the start of the hour."""
+class Cell:
+    """Whole count of one key; events below `counted_to` are already in it and are skipped.
 
-    org_id: int
-    bucket: int
-
-
-class CellKey(NamedTuple):
-    """Key of a row of `counts` within one chunk of one source."""
-
-    org_id: int
-    bucket: int
-    category: int
-    outcome: int
-    reason: str
-
-    @property
-    def hour(self) -> HourKey:
-        """The hour in whose sums the cell is, if it is in any."""
-        return HourKey(self.org_id, self.bucket - self.bucket % _HOUR)
-
-
-class ProjectKey(NamedTuple):
-    """Key of a row of `project_counts` within one chunk of one source."""
-
-    org_id: int
-    project_id: int
-    bucket: int
-    category: int
-    outcome: int
-
-
-class HourCount(NamedTuple):
-    """Whole sums over the cells of an hour, of the outcomes and categories that the endpoint shows."""
-
-    key: HourKey
-    accepted: int
-    filtered: int
-    rate_limited: int
-
-
-class Count:
-    """Whole count of one cell; events below `counted_to` are already in it and are skipped.
-
-    `summed` is what the sum of its hour holds of the quantity.
+    `changed` as long as it is among the cells to be stored.
     """
 
-    __slots__ = ("counted_to", "events", "quantity", "summed")
+    __slots__ = ("changed", "counted_to", "family", "key", "values")
 
-    def __init__(self, quantity: int = 0, events: int = 0, counted_to: int = 0) -> None:
-        self.quantity = quantity
-        self.events = events
+    def __init__(self, family: Family, key: Key, values: list[int], counted_to: int = 0) -> None:
+        self.family = family
+        self.key = key
+        self.values = values
         self.counted_to = counted_to
-        self.summed = 0
+        self.changed = False
 
-    def row_values(self) -> tuple[int, int]:
-        """(quantity, events), quantity held at UInt64's maximum instead of wrapping."""
-        return min(self.quantity, _UINT64_MAX), self.events
-
-    def unsummed(self) -> int:
-        """What the quantity, as it is stored, has more than it had when this was last asked."""
-        quantity = min(self.quantity, _UINT64_MAX)
-        more, self.summed = quantity - self.summed, quantity
-        return more
+    def row_values(self) -> tuple[int, ...]:
+        """The values as stored: held at UInt64's maximum instead of wrapping."""
+        if max(self.values) > _UINT64_MAX:
+            return tuple([min(value, _UINT64_MAX) for value in self.values])
+        return tuple(self.values)
 
 
-class Stored(NamedTuple):
-    """A cell as ClickHouse holds it: of its rows the one with the highest version."""
+Share = tuple[Cell, int, int]
+"""A cell that a tally counts in, the place of its quantity among the values, and that of its events, 0 for none."""
 
-    quantity: int
-    events: int
+Row = tuple[Key, tuple[int, ...]]
+"""What is stored of a cell, but for the version: key, values."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkChanges:
+    """Cells of one chunk that were touched since they were last stored, with the version to store them at.
+
+    `rows` are what they hold now; counting goes on meanwhile. `days` are the starts of the days that no earlier flush
+    told to have cells of this chunk, epoch seconds.
+    """
+
+    chunk: "Chunk"
     version: int
+    days: frozenset[int]
+    cells: list[Cell]
+    rows: Mapping[Family, list[Row]]
 
 
 class Chunk:
-    """Cells of one chunk, from its first offset to `next_offset`.
+    """Cells of one chunk, from its first offset to `next_offset`, by family and key.
 
-    Pure: what it holds at a position is a function of the log, the rules and the settings that the fingerprint
-    fingerprint covers. `changed` and `changed_projects` are the cells that were touched since they were last
-    handed out for storing.
+    Pure: what it holds at a position is a function of the log, the rules and the settings that the fingerprint covers.
+    Without `projects` every project is 0.
     """
 
     def __init__(self, first_offset: int, revision: int = 0, *, projects: bool = True) -> None:
@@ -121,12 +88,12 @@ class Chunk:
         self.revision = revision
         self.next_offset = first_offset
         self.skip_until = 0
-        self.cells: dict[CellKey, Count] = {}
-        self.project_cells: dict[ProjectKey, Count] | None = {} if projects else None
-        self.changed: set[CellKey] = set()
-        self.changed_projects: set[ProjectKey] = set()
-        self.changed_hours: set[HourKey] = set()
-        self._hours: dict[HourKey, list[int]] = {}
+        self.cells: dict[Family, dict[Key, Cell]] = {family: {} for family in FAMILIES}
+        self._projects = projects
+        self._changed: list[Cell] = []
+        self._days: set[int] = set()
+        self._days_stored: set[int] = set()
+        self._shares: dict[tuple[int | str | None, ...], tuple[Share, ...]] = {}
         self._reasons: set[str] = {""}
 
     @property
@@ -139,18 +106,16 @@ class Chunk:
         """Version of a row that is written now."""
         return version_of(self.revision, self.next_offset)
 
-    def load(
-        self,
-        cells: Mapping[CellKey, Stored],
-        project_cells: Mapping[ProjectKey, Stored],
-        revision: int = 0,
-        cut_at: int = _BEYOND_ALL,
-    ) -> None:
+    @property
+    def changed(self) -> bool:
+        """Whether there is anything to store."""
+        return bool(self._changed)
+
+    def load(self, stored: Mapping[Family, Mapping[Key, Stored]], revision: int = 0, cut_at: int = _BEYOND_ALL) -> None:
         """Start from stored cells, because retention has deleted the head of the chunk.
 
         For each cell, events below the position that its stored version holds are skipped afterwards; this is
-        exact also after a torn flush, when the cells were stored up to different positions. The hours are
-        stored again, since their sums are written after the cells.
+        exact also after a torn flush, when the cells were stored up to different positions.
 
         Cells older than `revision` were counted before the log was cut back at `cut_at`: they hold none of the
         events from there on, and are written anew.
@@ -160,78 +125,97 @@ class Chunk:
             reached = next_offset_of(version)
             return reached if revision_of(version) >= revision else min(reached, cut_at)
 
-        versions = [stored.version for stored in (*cells.values(), *project_cells.values())]
+        versions = [one.version for cells in stored.values() for one in cells.values()]
         self.revision = max([self.revision, revision, *map(revision_of, versions)])
         self.skip_until = max([0, *map(counted_to, versions)])
-        for key, stored in cells.items():
-            self.cells[key] = Count(stored.quantity, stored.events, counted_to(stored.version))
-            self._reasons.add(key.reason)
-            if revision_of(stored.version) < revision:
-                self.changed.add(key)
-        if self.project_cells is not None:
-            for project_key, stored in project_cells.items():
-                count = Count(stored.quantity, stored.events, counted_to(stored.version))
-                self.project_cells[project_key] = count
-                if revision_of(stored.version) < revision:
-                    self.changed_projects.add(project_key)
-        self._sum_hours(cells)
+        for family, cells in stored.items():
+            for key, one in cells.items():
+                cell = self._add_cell(Cell(family, key, list(one.values), counted_to(one.version)))
+                if isinstance(key, CountKey):
+                    self._reasons.add(key.reason)
+                if revision_of(one.version) < revision:
+                    self._touch(cell)
 
     def add(self, tallies: Iterable[tuple[Tally, int]]) -> None:
         """Count events: (what they have in common, how many), first seen first.
 
         Only for events at or beyond `skip_until`; see `add_one` for those before.
         """
+        known, touched = self._shares, self._changed
         for tally, events in tallies:
-            key, project_key = self._keys(tally)
-            quantity = events * (1 if tally.quantity is None else tally.quantity)
-            _bump(self.cells, self.changed, key, quantity, events)
-            if self.project_cells is not None:
-                _bump(self.project_cells, self.changed_projects, project_key, quantity, events)
+            quantity = events if tally.quantity is None else events * tally.quantity
+            for cell, at, events_at in known.get(tally[:-1]) or self._shares_of(tally):
+                cell.values[at] += quantity
+                if events_at:
+                    cell.values[events_at] += events
+                if not cell.changed:
+                    cell.changed = True
+                    touched.append(cell)
 
     def add_one(self, tally: Tally, offset: int) -> None:
         """Count one event below `skip_until`, in each cell that does not hold it yet."""
-        key, project_key = self._keys(tally)
         quantity = 1 if tally.quantity is None else tally.quantity
-        if key not in self.cells or offset >= self.cells[key].counted_to:
-            _bump(self.cells, self.changed, key, quantity, 1)
-        if self.project_cells is not None and (
-            project_key not in self.project_cells or offset >= self.project_cells[project_key].counted_to
-        ):
-            _bump(self.project_cells, self.changed_projects, project_key, quantity, 1)
+        for cell, at, events_at in self._shares_of(tally):
+            if offset >= cell.counted_to:
+                cell.values[at] += quantity
+                if events_at:
+                    cell.values[events_at] += 1
+                self._touch(cell)
 
-    def overwrite(self, cells: Iterable[CellKey], project_cells: Iterable[ProjectKey]) -> None:
+    def overwrite(self, stored: Mapping[Family, Iterable[Key]]) -> None:
         """Write each stored cell anew; a stale cell, which this count did not produce, as zero."""
-        for key in cells:
-            _bump(self.cells, self.changed, key, 0, 0)
-        if self.project_cells is not None:
-            for project_key in project_cells:
-                _bump(self.project_cells, self.changed_projects, project_key, 0, 0)
+        for family, keys in stored.items():
+            for key in keys:
+                self._touch(self._cell(family, key))
 
-    def take_hours(self, changed: Iterable[CellKey]) -> list[HourCount]:
-        """Whole sums of the hours to be stored again, now that these cells have changed.
+    def take(self) -> ChunkChanges:
+        """What to store now; it counts as stored unless `not_stored` is called with it."""
+        cells, self._changed = self._changed, []
+        rows: dict[Family, list[Row]] = {family: [] for family in FAMILIES}
+        for cell in cells:
+            cell.changed = False
+            rows[cell.family].append((cell.key, cell.row_values()))
+        days, self._days_stored = frozenset(self._days - self._days_stored), set(self._days)
+        return ChunkChanges(self, self.version, days, cells, rows)
 
-        Below `skip_until` none: a sum over cells that were stored up to different positions has no version.
-        """
-        self._sum_hours(changed)
-        if self.next_offset < self.skip_until:
-            return []
-        hours, self.changed_hours = self.changed_hours, set()
-        return [HourCount(hour, *self._hours[hour]) for hour in hours]
+    def not_stored(self, changes: ChunkChanges) -> None:
+        """Storing failed, perhaps halfway."""
+        self._days_stored -= changes.days
+        for cell in changes.cells:
+            self._touch(cell)
 
-    def _sum_hours(self, changed: Iterable[CellKey]) -> None:
-        for hour, more in hour_sums((key, self.cells[key].unsummed()) for key in changed).items():
-            sums = self._hours.setdefault(hour, [0] * len(_SUMMED))
-            sums[:] = map(int.__add__, sums, more)
-            self.changed_hours.add(hour)
+    def _touch(self, cell: Cell) -> None:
+        if not cell.changed:
+            cell.changed = True
+            self._changed.append(cell)
 
-    def _keys(self, tally: Tally) -> tuple[CellKey, ProjectKey]:
-        org_id = tally.org_id or 0
-        category = DEFAULT_CATEGORY if tally.category is None else tally.category
+    def _cell(self, family: Family, key: Key) -> Cell:
+        return self.cells[family].get(key) or self._add_cell(Cell(family, key, [0] * len(family.values)))
+
+    def _add_cell(self, cell: Cell) -> Cell:
+        self.cells[cell.family][cell.key] = cell
+        self._days.add(cell.key.bucket - cell.key.bucket % _DAY)
+        return cell
+
+    def _shares_of(self, tally: Tally) -> tuple[Share, ...]:
+        """The cells that a tally counts in, remembered unless its reason is stored as another: those have no end."""
         reason = self._admit(tally.reason)
-        return (
-            CellKey(org_id, tally.bucket, category, tally.outcome, reason),
-            ProjectKey(org_id, tally.project_id or 0, tally.bucket, category, tally.outcome),
+        key = CountKey(
+            tally.org_id or 0,
+            tally.bucket,
+            (tally.project_id or 0) if self._projects else 0,
+            DEFAULT_CATEGORY if tally.category is None else tally.category,
+            tally.outcome,
+            reason,
         )
+        found: list[Share] = []
+        for family in FAMILIES:
+            for own_key, at in family.shares(key):
+                found.append((self._cell(family, own_key), at, family.events))
+        shares = tuple(found)
+        if reason == (tally.reason or ""):
+            self._shares[tally[:-1]] = shares
+        return shares
 
     def _admit(self, reason: str | None) -> str:
         """The reason as stored: cut, and `other` once the chunk has seen its share of distinct ones."""
@@ -243,24 +227,3 @@ class Chunk:
                 return OTHER_REASON
             self._reasons.add(reason)
         return reason
-
-
-def hour_sums(cells: Iterable[tuple[CellKey, int]]) -> dict[HourKey, list[int]]:
-    """Accepted, filtered and rate limited quantities by hour, of the categories that the endpoint shows."""
-    sums: dict[HourKey, list[int]] = {}
-    for (org_id, bucket, category, outcome, _), quantity in cells:
-        if category in STAT_CATEGORIES and outcome in _SUMMED:
-            hour = HourKey(org_id, bucket - bucket % _HOUR)
-            if hour not in sums:
-                sums[hour] = [0] * len(_SUMMED)
-            sums[hour][outcome] += quantity
-    return sums
-
-
-def _bump(cells: dict[Key, Count], changed: set[Key], key: Key, quantity: int, events: int) -> None:
-    count = cells.get(key)
-    if count is None:
-        count = cells[key] = Count()
-    count.quantity += quantity
-    count.events += events
-    changed.add(key)

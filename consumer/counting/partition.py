@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from orgstats.consumer.counting.batch import BatchCounter, Pending, Record
+from orgstats.consumer.counting.cells import COUNTS, StoredChunk
 from orgstats.consumer.counting.chain import Chain, Mark
-from orgstats.consumer.counting.chunk import CellKey, Chunk, HourCount, ProjectKey, Stored
+from orgstats.consumer.counting.chunk import Chunk, ChunkChanges
 from orgstats.consumer.counting.limits import DeadLetterLimits, DeadLetterWatch
 from orgstats.consumer.counting.resume import Attempt, Cut, Resume
 from orgstats.consumer.counting.source import Source, chunk_of
@@ -24,62 +25,30 @@ class DeadRecord:
     revision: int
 
 
-@dataclass(frozen=True, slots=True)
-class StoredChunk:
-    """What ClickHouse holds of one chunk."""
-
-    cells: dict[CellKey, Stored]
-    project_cells: dict[ProjectKey, Stored]
-    dead_offsets: list[int]
-
-
-@dataclass(frozen=True, slots=True)
-class ChunkChanges:
-    """Cells of one chunk that were touched since they were last stored, with the version to store them at.
-
-    `cells` and `project_cells` are rows (key…, quantity[, events]) as they are now; counting goes on meanwhile.
-    """
-
-    chunk: Chunk
-    version: int
-    keys: frozenset[CellKey]
-    project_keys: frozenset[ProjectKey]
-    cells: list[tuple[CellKey, int, int]]
-    project_cells: list[tuple[ProjectKey, int]]
-    hours: list[HourCount]
-
-
 class LogChanged(Exception):
     """The log has other records than those that were counted: it was cut back, and has grown again."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClosedChunk:
-    """A chunk that is counted to its end, and the log that it was counted of.
-
-    `earliest` and `latest` are the buckets of its cells, both inclusive, 0 when it has none.
-    """
+    """A chunk that is counted to its end, and the log that it was counted of."""
 
     first_offset: int
     revision: int
     mark: Mark
-    earliest: int
-    latest: int
 
 
 @dataclass(frozen=True, slots=True)
 class PartitionChanges:
     """What one partition has to store so that everything below `next_offset` is stored.
 
-    `fingerprint_before` is set while not all that it stored has been counted again. Below `summed_from` there
-    are counts of older programs without sums by hour.
+    `fingerprint_before` is set while not all that it stored has been counted again.
     """
 
     source: Source
     next_offset: int
     kafka_timestamp_ms: int
     fingerprint_before: str
-    summed_from: int
     mark: Mark
     cut: Cut
     chunks: list[ChunkChanges]
@@ -153,11 +122,11 @@ class Partition:
         vanished records stays, since it cannot be told from that of deleted ones, and what came instead is added.
         """
         if again is None:
-            self.chunk.load(stored.cells, stored.project_cells)
+            self.chunk.load(stored.cells)
             return
         if again.begins:
             self._notes.begun.append((self.chunk.first_offset, again.revision, again.why))
-        self.chunk.load(stored.cells, stored.project_cells, again.revision, self._start.cut.at)
+        self.chunk.load(stored.cells, again.revision, self._start.cut.at)
 
     @property
     def next_offset(self) -> int:
@@ -171,13 +140,13 @@ class Partition:
 
     @property
     def live_cells(self) -> int:
-        """Cells held in memory, of organizations and of projects."""
-        return sum(len(chunk.cells) + len(chunk.project_cells or ()) for chunk in (*self._closed, self.chunk))
+        """Cells held in memory, of all families."""
+        return sum(len(cells) for chunk in (*self._closed, self.chunk) for cells in chunk.cells.values())
 
     @property
     def unstored_cells(self) -> int:
-        """Cells kept only because their closed chunk is not stored yet."""
-        return sum(len(chunk.cells) for chunk in self._closed)
+        """Cells of `counts` kept only because their closed chunk is not stored yet."""
+        return sum(len(chunk.cells[COUNTS]) for chunk in self._closed)
 
     @property
     def unstored_dead_letters(self) -> int:
@@ -223,9 +192,13 @@ class Partition:
 
     def reconcile(self, chunk: Chunk, stored: StoredChunk) -> None:
         """Zero the stored cells, and withdraw the stored dead letters, that this recount did not produce."""
-        chunk.overwrite(stored.cells, stored.project_cells)
+        chunk.overwrite(stored.cells)
         dead = self._reconcile.pop(chunk.first_offset)
-        self._notes.withdrawn += [(o, chunk.revision) for o in stored.dead_offsets if o not in dead]
+        self._notes.withdrawn += [
+            (offset, chunk.revision)
+            for offset, letter in stored.dead.items()
+            if offset not in dead and not letter.withdrawn
+        ]
 
     def take(self) -> PartitionChanges:
         """What to store now. Afterwards call `stored` or `not_stored` with it, before the next `take`."""
@@ -236,10 +209,9 @@ class Partition:
             self.next_offset,
             self.kafka_timestamp_ms,
             self._start.fingerprint_before if self.next_offset < self._start.fingerprint_before_until else "",
-            self._start.summed_from,
             self._mark(),
             self._start.cut,
-            [_changes(s) for s in (*self._closed, self.chunk) if s.changed or s.changed_projects or s.changed_hours],
+            [chunk.take() for chunk in (*self._closed, self.chunk) if chunk.changed],
             notes,
         )
 
@@ -251,9 +223,7 @@ class Partition:
     def not_stored(self, changes: PartitionChanges) -> None:
         """Storing failed, perhaps halfway: all of it is stored again next time, with counts as they are then."""
         for part in changes.chunks:
-            part.chunk.changed |= part.keys
-            part.chunk.changed_projects |= part.project_keys
-            part.chunk.changed_hours.update(hour.key for hour in part.hours)
+            part.chunk.not_stored(part)
         notes = self._notes
         notes.dead_letters[:0] = changes.notes.dead_letters
         notes.withdrawn[:0] = changes.notes.withdrawn
@@ -362,16 +332,7 @@ class Partition:
             raise LogChanged(f"the records of {chunk.first_offset} to {chunk.end} are not those that were counted")
         if known is not None and known.chain_from < mark.chain_from:
             mark = known  # of more records than the log still has
-        buckets = [key.bucket for key in chunk.cells]
-        self._notes.closed.append(
-            ClosedChunk(
-                chunk.first_offset,
-                chunk.revision,
-                mark,
-                min(buckets, default=0),
-                max(buckets, default=0),
-            )
-        )
+        self._notes.closed.append(ClosedChunk(chunk.first_offset, chunk.revision, mark))
         self._chain = Chain(chunk.end)
 
     def _open(self, first_offset: int) -> Chunk:
@@ -385,18 +346,3 @@ class Partition:
 
 def _offset(record: Record) -> int:
     return record.offset()
-
-
-def _changes(chunk: Chunk) -> ChunkChanges:
-    keys, chunk.changed = frozenset(chunk.changed), set()
-    project_keys, chunk.changed_projects = frozenset(chunk.changed_projects), set()
-    project_cells = chunk.project_cells or {}
-    return ChunkChanges(
-        chunk,
-        chunk.version,
-        keys,
-        project_keys,
-        [(key, *chunk.cells[key].row_values()) for key in keys],
-        [(key, project_cells[key].row_values()[0]) for key in project_keys],
-        chunk.take_hours(keys),
-    )

@@ -7,15 +7,15 @@ compare with a decoder of another make over millions of records. Pure.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, Protocol
 
 from orgstats.consumer.counting.decode import AgeLimits, Undecodable, bucket_of, decode, event_second
 from orgstats.consumer.counting.rule_history import RuleHistory
-from orgstats.schemas.outcomes import DEFAULT_CATEGORY
+from orgstats.schemas.outcomes import DEFAULT_CATEGORY, STAT_CATEGORIES
 
 _MOST_REASONS: Final = 1000
 _MOST_CHARACTERS: Final = 64
-_MOST_QUANTITY: Final = (1 << 64) - 1
+_MOST: Final = (1 << 64) - 1
 
 
 class Record(Protocol):
@@ -26,41 +26,25 @@ class Record(Protocol):
     def timestamp(self) -> tuple[int, int]: ...
 
 
-class Cell(NamedTuple):
-    """Key of a stored count within a chunk."""
-
-    org_id: int
-    bucket: int
-    category: int
-    outcome: int
-    reason: str
-
-
-class ProjectCell(NamedTuple):
-    """Key of a stored project count within a chunk."""
-
-    org_id: int
-    project_id: int
-    bucket: int
-    category: int
-    outcome: int
+Cells = dict[tuple[Any, ...], tuple[int, ...]]
+"""Values by key, both in the order of the table's columns."""
 
 
 @dataclass(slots=True)
 class ReferenceCounts:
-    """What records give: (quantity, events) by cell, quantity by project cell, reason codes by offset."""
+    """What records give: the cells of `counts`, `hourly` and `totals` by table, reason codes of the dead by offset."""
 
     records: int = 0
-    cells: dict[Cell, tuple[int, int]] = field(default_factory=dict)
-    project_cells: dict[ProjectCell, int] = field(default_factory=dict)
+    cells: dict[str, Cells] = field(default_factory=lambda: {"counts": {}, "hourly": {}, "totals": {}})
     dead: dict[int, str] = field(default_factory=dict)
 
 
 class ReferenceCounter:
     """Takes the records of one chunk in offset order."""
 
-    def __init__(self, limits: AgeLimits, rules: RuleHistory) -> None:
+    def __init__(self, limits: AgeLimits, rules: RuleHistory, *, projects: bool = True) -> None:
         self.counted = ReferenceCounts()
+        self._projects = projects
         self._limits = limits
         self._rules = rules
         self._reasons: set[str] = set()
@@ -81,16 +65,24 @@ class ReferenceCounter:
             outcome, reason = self._rules.classify(event, timestamp_ms)
         else:
             outcome, reason = event.outcome, event.reason or ""
-        org_id, project_id = event.org_id or 0, event.project_id or 0
+        org_id, project_id = event.org_id or 0, (event.project_id or 0) if self._projects else 0
         category = DEFAULT_CATEGORY if event.category is None else event.category
         quantity = 1 if event.quantity is None else event.quantity
 
-        cell = Cell(org_id, bucket, category, outcome, self._stored_reason(reason))
-        before, events = self.counted.cells.get(cell, (0, 0))
-        self.counted.cells[cell] = min(before + quantity, _MOST_QUANTITY), events + 1
-        project = ProjectCell(org_id, project_id, bucket, category, outcome)
-        so_far = self.counted.project_cells.get(project, 0)
-        self.counted.project_cells[project] = min(so_far + quantity, _MOST_QUANTITY)
+        rest = project_id, category, outcome, self._stored_reason(reason)
+        hour = bucket // 3600 * 3600
+        self._add("counts", (org_id, bucket, *rest), (quantity, 1))
+        self._add("hourly", (org_id, hour, *rest), (quantity, 1))
+        if category in STAT_CATEGORIES and outcome <= 2:  # accepted, filtered, rate limited
+            shown = tuple(quantity if outcome == one else 0 for one in range(3))
+            self._add("totals", (org_id, 10, bucket), shown)
+            self._add("totals", (org_id, 3600, hour), shown)
+
+    def _add(self, table: str, key: tuple[Any, ...], more: tuple[int, ...]) -> None:
+        before = self.counted.cells[table].get(key, (0,) * len(more))
+        self.counted.cells[table][key] = tuple(
+            min(one + another, _MOST) for one, another in zip(before, more, strict=True)
+        )
 
     def _stored_reason(self, reason: str) -> str:
         reason = reason[:_MOST_CHARACTERS]

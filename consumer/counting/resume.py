@@ -1,6 +1,6 @@
 """Where to go on after a restart or a rebalance: a pure decision from what the broker and the store say."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
@@ -51,16 +51,14 @@ class ChunkMark(NamedTuple):
 class Progress:
     """What `progress` holds of a source: every record below `next_offset` is counted, by `fingerprint`.
 
-    Chunks from `summed_from` on have sums by hour; 0 when all have. Counts are complete until `complete_until_ms`,
-    epoch milliseconds; 0 when unknown. `mark` says of which log the open chunk was counted; its chunk
-    is that of the last offset below `next_offset`.
+    Counts are complete until `complete_until_ms`, epoch milliseconds; 0 when unknown. `mark` says of which log the
+    open chunk was counted; its chunk is that of the last offset below `next_offset`.
     """
 
     next_offset: int
     fingerprint: str
     rewinds: int = 0
     kafka_timestamp_ms: int = 0
-    summed_from: int = 0
     complete_until_ms: int = 0
     mark: Mark = NO_MARK
     cut_at: int = 0
@@ -91,10 +89,10 @@ class SourceFacts:
     """What the broker and the store say of one source. Offsets are next-to-read.
 
     `low` and `end` are the log's; `committed` is None when the group has no commit for this very topic.
-    `highest_chunk` is the last one with stored cells, -1 for none; only known where `progress` is not of the
-    fingerprint that counts now: a torn flush may have stored more than `progress` tells of. `gaps` are listed lately.
-    `chunks` are the closed ones that may be read again. `begun` is where the last flush ends that was begun since the
-    log was last cut back: beyond what is counted it was torn, and any part of it may be stored.
+    `highest_chunk` is the last one that may have stored cells, -1 for none; only known where `progress` is not of the
+    fingerprint that counts now: a torn flush may have stored more than `progress` tells of. `chunks` are the closed
+    ones that may be read again. `begun` is where the last flush ends that was begun since the log was last cut back:
+    beyond what is counted it was torn, and any part of it may be stored.
     """
 
     low: int
@@ -104,7 +102,6 @@ class SourceFacts:
     registration: Registration | None = None
     repairs: Mapping[int, Repair] = field(default_factory=dict)
     highest_chunk: int = -1
-    gaps: Collection[tuple[int, int]] = ()
     chunks: Mapping[int, ChunkMark] = field(default_factory=dict)
     begun: int = 0
 
@@ -117,7 +114,6 @@ class Resume:
     than what is stored. `gap` holds offsets (from, to) that nobody counted and that are gone.
     `log_end` is where the log ended then: nothing beyond it can have been stored yet. A change of fingerprint is only
     done with, and `progress` has the new one, when all that `fingerprint_before` may have stored is counted again.
-    `summed_from` is what `progress` will say: the chunk of `start` is counted or loaded whole, and so summed.
     What is read again has to be the log that was counted: at `counted` its `mark` must be reached, and at the end of
     the `closed` chunks theirs.
     """
@@ -132,7 +128,6 @@ class Resume:
     log_end: int = 0
     fingerprint_before: str = ""
     fingerprint_before_until: int = 0
-    summed_from: int = 0
     counted: int = 0
     mark: Mark = NO_MARK
     closed: Mapping[int, Mark] = field(default_factory=dict)
@@ -182,7 +177,6 @@ def resume(
         log_end=found.end,
         fingerprint_before=found.progress.fingerprint if found.progress else "",
         fingerprint_before_until=stored_until,
-        summed_from=min(found.progress.summed_from, head) if found.progress else 0,
         counted=found.progress.next_offset if found.progress else 0,
         mark=found.progress.mark if found.progress else NO_MARK,
         closed=same_log(found),
@@ -226,21 +220,6 @@ def counted_below(found: SourceFacts) -> int:
     if found.registration is not None:
         return found.registration.first_offset
     return found.low if found.committed is None else 0  # the first start; or a store that has lost everything
-
-
-def left_behind(found: SourceFacts, start: Resume) -> list[tuple[int, int]]:
-    """Ranges of chunks that nobody can count again, and whose cells may be stored without their sums by hour.
-
-    That is what lies between what is surely stored or was counted again, and where counting goes on: a flush may
-    have been torn there.
-    And what a gap reaches into: who was cut off before the records were deleted may still have stored counts of
-    them, whole or torn, after the gap was listed.
-    """
-    stored, end = counted_below(found), chunk_of(start.start)
-    if found.committed is not None:
-        stored = min(stored, found.committed)
-    gone = [(stored, end), *((first, min(chunk_end(after - 1), end)) for first, after in found.gaps)]
-    return [(chunk_of(first), after) for first, after in gone if chunk_of(first) < after]
 
 
 def _position(found: SourceFacts, counted: int, *, accept_skip: bool) -> int:

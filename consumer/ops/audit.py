@@ -1,4 +1,4 @@
-"""Checks what is stored against the log: every offset accounted for, and on request every cell counted again.
+"""Checks what is stored: every offset accounted for, tables against each other, on request every cell counted again.
 
 Failure semantics: it only reads. What does not answer is Unavailable. A difference is looked at twice, since a
 replay may be writing; retention in Kafka or ClickHouse, and listed gaps, only widen what may be stored.
@@ -12,27 +12,25 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, cast
 
 import structlog
-from clickhouse_driver import Client
 
 from orgstats.clickhouse.cluster import read
 from orgstats.consumer import metrics
 from orgstats.consumer.counting.batch import Record
+from orgstats.consumer.counting.cells import COUNTS, CountKey, StoredChunk
 from orgstats.consumer.counting.chain import SameLog
-from orgstats.consumer.counting.chunk import HourKey
 from orgstats.consumer.counting.fingerprint import fingerprint_of
-from orgstats.consumer.counting.reference import Cell, ProjectCell, ReferenceCounter, ReferenceCounts
+from orgstats.consumer.counting.reference import ReferenceCounter, ReferenceCounts
 from orgstats.consumer.counting.resume import LOG_CUT_BACK, counted_with
 from orgstats.consumer.counting.rule_history import RuleHistory
 from orgstats.consumer.counting.source import CHUNK_LENGTH, Source, chunk_end, chunk_of
 from orgstats.consumer.kafka.group import TopicPartition
 from orgstats.consumer.kafka.reader import LogReader
 from orgstats.consumer.ops import audit_rules as judgement
-from orgstats.consumer.ops.audit_rules import ChunkExtent, Difference, StoredTotals
+from orgstats.consumer.ops.audit_rules import ChunkExtent, Difference
 from orgstats.consumer.ops.connections import Connections, SourceStatus, locate, log_to_compare, open_site, with_chunks
 from orgstats.consumer.settings import ConsumerSettings
 from orgstats.consumer.store.rules import load_history
 from orgstats.errors import OrgstatsError, Refused, Unavailable
-from orgstats.schemas import hours
 from orgstats.schemas.retention import retained_days
 
 SECOND_LOOK_SECONDS: Final = 2.0
@@ -91,10 +89,11 @@ class Auditor:
         tp = (one.source.topic, one.source.partition)
         one = self._now(one)
         before = one.progress.next_offset if one.progress else 0
-        accounted = self.site.store.run(_accounted(one.source, chunk))
-        held = self.site.store.run(_held(one.source, chunk, projects=self.site.settings.projects)) if recount else None
-        differing_hours = self.site.store.run(_differing_hours(one.source, chunk))
-        after = max(self._stored_to(one, chunk), before)
+        held = self.site.store.chunk(one.source, chunk)
+        accounted = sum(cell.values[COUNTS.events] for cell in held.cells[COUNTS].values())
+        accounted += sum(not letter.withdrawn for letter in held.dead.values())
+        progress = self._now(one).progress  # a flush under way is ahead of it
+        after = max(before, held.reached, progress.next_offset if progress else 0)
         # What was stored while this looked, or by a flush that was torn, may be seen or not: as with a listed gap.
         end, moving = min(chunk_end(chunk), after), before < min(chunk_end(chunk), after)
         gaps = (*self._gaps(one.source), *(((before, end),) if moving else ()))
@@ -102,16 +101,14 @@ class Auditor:
         extent = ChunkExtent(max(chunk, one.first_offset), end, low, gaps, self._expired_before())
         log = "whole" if extent.whole else "head gone" if extent.readable < end else "gone"
         checked = AuditResult(*tp, chunk, accounted, log, open=end < chunk_end(chunk))
-        if one.progress is not None and chunk < one.progress.summed_from:
-            checked.note = "stored before there were sums by hour: run orgstats migrate --sums"
-        elif not moving:
-            checked.differences += judgement.hours(extent, differing_hours)
+        if not moving:
+            checked.differences += judgement.roll_ups(extent, held)
         if checked.accounted == end - extent.first and extent.whole and not extent.gaps and not recount:
             return checked  # every offset is a record and counted: the log has nothing to add
         same_log = self._same_log(one, extent, chunk) if recount else None
         counts = self._read(one, extent, same_log, recount=recount)
         checked.differences += judgement.conservation(extent, checked.accounted, counts[0].records, counts[1].records)
-        if held is not None and log != "gone":
+        if recount and log != "gone":
             self._compare(one, checked, extent, held, *counts)
         if same_log is not None:
             _tell_other_log(checked, same_log)
@@ -121,17 +118,12 @@ class Auditor:
         """The source as its progress is now."""
         return replace(one, progress=self.site.store.progress([one.source]).get(one.source.source_id))
 
-    def _stored_to(self, one: SourceStatus, chunk: int) -> int:
-        """Up to where the log may be in what is stored of a chunk; a flush under way is ahead of the progress."""
-        now = self._now(one).progress
-        return max(now.next_offset if now else 0, self.site.store.run(_highest_offset(one.source, chunk)))
-
     def _compare(
         self,
         one: SourceStatus,
         checked: AuditResult,
         extent: ChunkExtent,
-        held: StoredTotals,
+        held: StoredChunk,
         surely: ReferenceCounts,
         at_most: ReferenceCounts,
     ) -> None:
@@ -139,13 +131,10 @@ class Auditor:
         if changing or self._fingerprint_of(one, checked.chunk) != self.fingerprint:
             checked.note = "counted with another fingerprint or other settings: cells are not compared"
             return
-        if not extent.whole and len({cell.reason for cell in held.cells}) >= 1_000:
+        if not extent.whole and len({key.reason for key in held.cells[COUNTS] if isinstance(key, CountKey)}) >= 1_000:
             checked.note = "the head is gone, and with it which reasons came first: cells are not compared"
             return
         checked.cells = True
-        if not self.site.settings.projects:
-            surely.project_cells.clear()
-            at_most.project_cells.clear()
         checked.differences += judgement.cells(extent, held, surely, at_most)
 
     def _fingerprint_of(self, one: SourceStatus, chunk: int) -> str:
@@ -158,11 +147,12 @@ class Auditor:
         self, one: SourceStatus, extent: ChunkExtent, same_log: SameLog | None, *, recount: bool
     ) -> tuple[ReferenceCounts, ReferenceCounts]:
         """What the log gives: without the records in listed gaps, and with them."""
-        surely, at_most = (ReferenceCounter(self.site.settings.limits, self.rules) for _ in range(2))
+        settings = self.site.settings
+        surely, at_most = (ReferenceCounter(settings.limits, self.rules, projects=settings.projects) for _ in range(2))
         if extent.readable == extent.end:
             return surely.counted, at_most.counted
         tp = (one.source.topic, one.source.partition)
-        with LogReader(self.site.settings.kafka_properties(), one.isolation) as reader:
+        with LogReader(settings.kafka_properties(), one.isolation) as reader:
             for run, _ in reader.read(tp, extent.readable, extent.end):
                 kept = [record for record in run if not extent.in_gap(record.offset() or 0)]
                 if not recount:
@@ -270,77 +260,3 @@ def _tell_other_log(checked: AuditResult, same_log: SameLog) -> None:
             f"replay apply --repair --topic {checked.topic} --partitions {checked.partition} "
             f"--from-offset {checked.chunk} --to-offset {chunk_end(checked.chunk)}"
         )
-
-
-def _accounted(source: Source, chunk: int) -> Callable[[Client], int]:
-    values = {"source": source.source_id, "chunk": chunk, "end": chunk_end(chunk)}
-
-    def ask(client: Client) -> int:
-        events = read(
-            client,
-            "SELECT sum(events) FROM counts FINAL WHERE source_id = %(source)s AND chunk = %(chunk)s",
-            values,
-        )[0][0]
-        dead = read(
-            client,
-            "SELECT count() FROM dead_letters FINAL WHERE source_id = %(source)s AND offset >= %(chunk)s"
-            " AND offset < %(end)s AND NOT withdrawn",
-            values,
-        )[0][0]
-        return int(events) + int(dead)
-
-    return ask
-
-
-def _highest_offset(source: Source, chunk: int) -> Callable[[Client], int]:
-    """The next offset of the newest cell of a chunk; 0 without any."""
-    sql = (
-        "SELECT max(bitAnd(version, bitShiftLeft(toUInt64(1), 48) - 1)) FROM counts"
-        " WHERE source_id = %(source)s AND chunk = %(chunk)s"
-    )
-    values = {"source": source.source_id, "chunk": chunk}
-    return lambda client: int(read(client, sql, values)[0][0])
-
-
-def _differing_hours(
-    source: Source, chunk: int
-) -> Callable[[Client], list[tuple[HourKey, tuple[int, ...], tuple[int, ...]]]]:
-    """(hour, stored sums, sums of the stored cells) of the hours where these are not the same."""
-    sql = hours.differing("source_id = %(source)s AND chunk = %(chunk)s")
-    values = {"source": source.source_id, "chunk": chunk}
-
-    def ask(client: Client) -> list[tuple[HourKey, tuple[int, ...], tuple[int, ...]]]:
-        return [(HourKey(row[0], int(row[1].timestamp())), row[7:10], row[4:7]) for row in read(client, sql, values)]
-
-    return ask
-
-
-def _held(source: Source, chunk: int, *, projects: bool) -> Callable[[Client], StoredTotals]:
-    values = {"source": source.source_id, "chunk": chunk, "end": chunk_end(chunk)}
-
-    def ask(client: Client) -> StoredTotals:
-        cells = read(
-            client,
-            "SELECT org_id, toUnixTimestamp(bucket), category, outcome, toString(reason), quantity, events"
-            " FROM counts FINAL WHERE source_id = %(source)s AND chunk = %(chunk)s",
-            values,
-        )
-        project_cells = read(
-            client,
-            "SELECT org_id, project_id, toUnixTimestamp(bucket), category, outcome, quantity"
-            " FROM project_counts FINAL WHERE source_id = %(source)s AND chunk = %(chunk)s",
-            values,
-        )
-        dead = read(
-            client,
-            "SELECT offset, toString(reason) FROM dead_letters FINAL WHERE source_id = %(source)s"
-            " AND offset >= %(chunk)s AND offset < %(end)s AND NOT withdrawn",
-            values,
-        )
-        return StoredTotals(
-            {Cell(*row[:5]): (row[5], row[6]) for row in cells},
-            {ProjectCell(*row[:5]): row[5] for row in project_cells} if projects else {},
-            dict(dead),
-        )
-
-    return ask

@@ -1,18 +1,21 @@
-"""Whether what is stored of a chunk can be true: the law of conservation, and cell by cell; pure.
+"""Whether what is stored of a chunk can be true: the law of conservation, roll-ups, and cell by cell; pure.
 
 Two counts bound what may be stored: `surely` of the records that must be counted, `at_most` of those that may be
 (records in a listed gap may be or not). Where the log has lost the chunk's head there is no upper bound.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
+from orgstats.consumer.counting.cells import COUNTS, FAMILIES, HOURLY, TOTALS, Family, StoredChunk
 from orgstats.consumer.counting.chain import SameLog
-from orgstats.consumer.counting.chunk import HourKey
-from orgstats.consumer.counting.reference import Cell, ProjectCell, ReferenceCounts
+from orgstats.consumer.counting.reference import ReferenceCounts
 from orgstats.consumer.counting.source import CHUNK_LENGTH
-from orgstats.schemas.outcomes import outcome_name
+from orgstats.schemas.outcomes import STAT_CATEGORIES, outcome_name
+
+_UINT64_MAX: Final = (1 << 64) - 1
 
 Gap = tuple[int, int]
 """Offsets [from, to) that are listed as never counted."""
@@ -25,15 +28,6 @@ class Difference(NamedTuple):
     key: str
     stored: str
     wanted: str
-
-
-@dataclass(frozen=True, slots=True)
-class StoredTotals:
-    """What readers see of one chunk in ClickHouse."""
-
-    cells: Mapping[Cell, tuple[int, int]]
-    project_cells: Mapping[ProjectCell, int]
-    dead: Mapping[int, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +58,11 @@ class ChunkExtent:
         """Whether an offset is listed as never counted."""
         return any(start <= offset < stop for start, stop in self.gaps)
 
+    @property
+    def listed(self) -> int:
+        """How many of its offsets are listed as never counted."""
+        return sum(max(0, min(stop, self.end) - max(start, self.first)) for start, stop in self.gaps)
+
 
 def conservation(extent: ChunkExtent, accounted: int, surely: int, at_most: int) -> Iterator[Difference]:
     """Events and dead letters against records: `accounted` stored, `surely` and `at_most` records in the log."""
@@ -74,23 +73,60 @@ def conservation(extent: ChunkExtent, accounted: int, surely: int, at_most: int)
 
 
 def cells(
-    extent: ChunkExtent, held: StoredTotals, surely: ReferenceCounts, at_most: ReferenceCounts
+    extent: ChunkExtent, held: StoredChunk, surely: ReferenceCounts, at_most: ReferenceCounts
 ) -> Iterator[Difference]:
-    """Every cell, project cell and dead letter that is not between the bounds."""
-    for cell in sorted(held.cells.keys() | at_most.cells.keys()):
-        if cell.bucket >= extent.expired_before:
-            bounds = surely.cells.get(cell, (0, 0)), at_most.cells.get(cell, (0, 0)) if extent.whole else None
-            yield from _outside("counts", cell, held.cells.get(cell, (0, 0)), *bounds)
-    for project in sorted(held.project_cells.keys() | at_most.project_cells.keys()):
-        if project.bucket >= extent.expired_before:
-            least, most = surely.project_cells.get(project, 0), at_most.project_cells.get(project, 0)
-            stored = held.project_cells.get(project, 0)
-            yield from _outside("project_counts", project, (stored,), (least,), (most,) if extent.whole else None)
-    for offset in sorted(held.dead.keys() | at_most.dead.keys()):
+    """Every cell of every family, and every dead letter, outside of the bounds."""
+    for family in FAMILIES:
+        stored, least, most = held.cells[family], surely.cells[family.table], at_most.cells[family.table]
+        nothing = (0,) * len(family.values)
+        for key in sorted({*stored, *most}):
+            found = stored[family.key(*key)].values if key in stored else nothing
+            upper = most.get(key, nothing) if extent.whole else None
+            yield from _outside(extent, family, key, found, (least.get(key, nothing), upper))
+    dead = {offset: letter.code for offset, letter in held.dead.items() if not letter.withdrawn}
+    for offset in sorted(dead.keys() | at_most.dead.keys()):
         if offset >= extent.readable:
-            found = held.dead.get(offset)
-            if found != at_most.dead.get(offset) and not (found is None and offset not in surely.dead):
-                yield Difference("dead_letters", f"offset={offset}", str(found), str(at_most.dead.get(offset)))
+            code = dead.get(offset)
+            if code != at_most.dead.get(offset) and not (code is None and offset not in surely.dead):
+                yield Difference("dead_letters", f"offset={offset}", str(code), str(at_most.dead.get(offset)))
+
+
+def roll_ups(extent: ChunkExtent, held: StoredChunk) -> Iterator[Difference]:
+    """Every cell of `hourly` and `totals` that is not the sum of the stored cells of `counts`.
+
+    A torn flush that nobody could complete, as its records were deleted, has left records in one table and not in
+    another; these offsets are listed. So where some are, `hourly` may differ by as many events, and no more; of
+    `totals`, which has no events, only a recount can tell.
+    """
+    hourly: dict[tuple[Any, ...], list[int]] = defaultdict(lambda: [0, 0])
+    totals: dict[tuple[Any, ...], list[int]] = defaultdict(lambda: [0, 0, 0])
+    for (org_id, bucket, project_id, category, outcome, reason), stored in held.cells[COUNTS].items():  # type: ignore[misc]
+        quantity, events = stored.values
+        hour = bucket // 3600 * 3600
+        sums = hourly[org_id, hour, project_id, category, outcome, reason]
+        sums[0] += quantity
+        sums[1] += events
+        if category in STAT_CATEGORIES and outcome <= 2:  # accepted, filtered, rate limited
+            totals[org_id, 10, bucket][outcome] += quantity
+            totals[org_id, 3600, hour][outcome] += quantity
+    differing = [*_not_the_sum(extent, held, HOURLY, hourly), *_not_the_sum(extent, held, TOTALS, totals)]
+    if not extent.listed:
+        yield from (difference for difference, _ in differing)
+    elif sum(events for _, events in differing) > extent.listed:
+        yield from (difference for difference, events in differing if events)
+
+
+def _not_the_sum(
+    extent: ChunkExtent, held: StoredChunk, family: Family, sums: Mapping[tuple[Any, ...], list[int]]
+) -> Iterator[tuple[Difference, int]]:
+    """Cells that differ, and by how many events."""
+    stored, nothing = held.cells[family], (0,) * len(family.values)
+    for key in sorted({*stored, *sums}):
+        wanted = tuple(min(one, _UINT64_MAX) for one in sums.get(key, nothing))
+        found = stored[family.key(*key)].values if key in stored else nothing
+        events = abs(found[family.events] - wanted[family.events]) if family.events else 0
+        for difference in _outside(extent, family, key, found, (wanted, wanted)):
+            yield difference, events
 
 
 def other_log(same_log: SameLog) -> Iterator[Difference]:
@@ -102,25 +138,25 @@ def other_log(same_log: SameLog) -> Iterator[Difference]:
         yield Difference(table, which, *chains)
 
 
-def hours(
-    extent: ChunkExtent, differing: Iterable[tuple[HourKey, tuple[int, ...], tuple[int, ...]]]
-) -> Iterator[Difference]:
-    """Every hour whose sums, as stored, are not those of its cells: (hour, stored, wanted)."""
-    for hour, stored, wanted in differing:
-        if hour.bucket >= extent.expired_before:
-            yield from _outside("hour_counts", hour, stored, wanted, wanted)
-
-
 def _outside(
-    table: str, key: Any, stored: tuple[int, ...], least: tuple[int, ...], most: tuple[int, ...] | None
+    extent: ChunkExtent,
+    family: Family,
+    key: tuple[Any, ...],
+    stored: tuple[int, ...],
+    bounds: tuple[tuple[int, ...], tuple[int, ...] | None],
 ) -> Iterator[Difference]:
+    """A cell outside of its bounds (at least, at most), unless ClickHouse may have deleted it for its age."""
+    least, most = bounds
+    told = family.key(*key)._asdict()
+    if told["bucket"] < extent.expired_before:
+        return
     too_little = any(found < bound for found, bound in zip(stored, least, strict=True))
     too_much = most is not None and any(found > bound for found, bound in zip(stored, most, strict=True))
     if too_little or too_much:
-        told = key._asdict() | ({"outcome": outcome_name(key.outcome)} if hasattr(key, "outcome") else {})
+        told |= {"outcome": outcome_name(told["outcome"])} if "outcome" in told else {}
         named = " ".join(f"{name}={value!r}" for name, value in told.items())
         wanted = [_between(*bound) for bound in zip(least, most or [None] * len(least), strict=True)]
-        yield Difference(table, named, " / ".join(map(str, stored)), " / ".join(wanted))
+        yield Difference(family.table, named, " / ".join(map(str, stored)), " / ".join(wanted))
 
 
 def _between(least: int, most: int | None) -> str:

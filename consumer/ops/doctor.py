@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from orgstats.consumer.counting.batch import COMPILED
+from orgstats.consumer.counting.cells import FAMILIES
 from orgstats.consumer.counting.resume import LOG_CUT_BACK
 from orgstats.consumer.kafka.properties import READ_COMMITTED
 from orgstats.consumer.kafka.reading import why_not_batches
@@ -16,7 +17,6 @@ from orgstats.consumer.ops.lag import lag
 from orgstats.consumer.ops.stored import ask
 from orgstats.consumer.store.rules import CLOCK_SECONDS, load_history, server_now
 from orgstats.errors import OrgstatsError, Unavailable
-from orgstats.schemas import hours
 from orgstats.schemas.migrate import applied, load, newer, pending
 from orgstats.schemas.outcomes import NAMED_OUTCOMES
 
@@ -192,13 +192,6 @@ def _tables(site: Connections) -> Iterator[Finding]:
         yield Finding("act", f"migrations are not applied: {names}", "orgstats migrate")
     else:
         yield Finding("ok", f"tables: {len(load())} migrations applied")
-    unsummed = ask(site.store, hours.UNSUMMED, {})
-    if unsummed:
-        yield Finding(
-            "note",
-            f"counts of {len(unsummed)} partitions have no sums by hour: hours and days are read from 10 s, slowly",
-            "orgstats migrate --sums, once no older consumer runs",
-        )
     gaps: Any = ask(
         site.store,
         "SELECT count(), sum(to_offset - from_offset) FROM gaps FINAL WHERE why != %(cut)s",
@@ -225,7 +218,8 @@ def _tables(site: Connections) -> Iterator[Finding]:
 
 
 def _rights(site: Connections) -> Iterator[Finding]:
-    tables = ("counts", "project_counts", "hour_counts", "progress", "repairs", "dead_letters", "sources")
+    cells = [family.table for family in FAMILIES]
+    tables = (*cells, "chunk_days", "chunks", "flushes", "progress", "repairs", "dead_letters", "sources")
     if ask(site.store, "SELECT getSetting('readonly')", {}) != [(0,)]:  # which grants do not show
         yield Finding(
             "act",
@@ -262,7 +256,7 @@ def _outcomes(site: Connections) -> Iterator[Finding]:
     named = ", ".join(map(str, sorted(NAMED_OUTCOMES)))
     found = ask(
         site.store,
-        "SELECT s.topic, groupUniqArray(c.outcome) FROM (SELECT source_id, outcome FROM counts"
+        "SELECT s.topic, groupUniqArray(c.outcome) FROM (SELECT source_id, outcome FROM hourly"
         f" PREWHERE outcome NOT IN ({named}) AND bucket > now() - INTERVAL 1 DAY) AS c"
         " INNER JOIN (SELECT * FROM sources FINAL) AS s ON s.source_id = c.source_id GROUP BY s.topic ORDER BY s.topic",
         {},

@@ -7,14 +7,14 @@ from enum import StrEnum
 from typing import Final, cast
 
 from orgstats.consumer.counting.batch import BatchCounter, Record
+from orgstats.consumer.counting.cells import StoredChunk
 from orgstats.consumer.counting.chain import SameLog
 from orgstats.consumer.counting.chunk import Chunk
 from orgstats.consumer.counting.partition import DeadRecord, Partition
 from orgstats.consumer.counting.resume import Attempt, Resume
 from orgstats.consumer.counting.source import CHUNK_LENGTH, chunk_end, chunk_of
 from orgstats.consumer.kafka.reader import LogReader
-from orgstats.consumer.ops import stored
-from orgstats.consumer.ops.compare import ChunkDifference, RecountedChunk, StoredCells, compare
+from orgstats.consumer.ops.compare import ChunkDifference, RecountedChunk, compare
 from orgstats.consumer.ops.connections import Connections, SourceStatus, log_to_compare, with_chunks
 
 CHUNKS_AT_ONCE: Final = 4
@@ -100,20 +100,20 @@ class Recount:
     def _chunk(
         self, reader: LogReader, span: OffsetRange, first: int, end: int, begun: Mapping[int, int]
     ) -> Iterator[ChunkDifference]:
-        held = stored.chunks(self.site.store, span.located.source, first, chunk_end(end - 1))
+        held = self.site.store.stored_chunks(span.located.source, first, chunk_end(end - 1))
         revisions = {
             chunk: begun[chunk] if chunk in begun else self._revision(span, chunk, held)
             for chunk in range(first, end, CHUNK_LENGTH)
         }
         for counted in self._count(reader, span.located, first, end, revisions, held):
             self.tally.chunks += 1
-            known = held.get(counted.chunk, StoredCells())
+            known = held.get(counted.chunk, StoredChunk())
             if span.located.low > counted.chunk:  # what became of deleted records is known from the store alone
                 still = {o: one for o, one in known.dead.items() if o >= span.located.low}
                 known = replace(known, dead=still)
             yield compare(counted, known, revisions[counted.chunk])
 
-    def _revision(self, span: OffsetRange, chunk: int, held: Mapping[int, StoredCells]) -> int:
+    def _revision(self, span: OffsetRange, chunk: int, held: Mapping[int, StoredChunk]) -> int:
         recorded = span.located.revision(chunk)
         before = max(recorded, held[chunk].revision if chunk in held else 0)
         return before + 1 if self.repair else before
@@ -125,7 +125,7 @@ class Recount:
         first: int,
         end: int,
         revisions: Mapping[int, int],
-        held: Mapping[int, StoredCells],
+        held: Mapping[int, StoredChunk],
     ) -> Iterator[RecountedChunk]:
         """One pass over the log; all chunks of [first, end), also those without a record."""
         start = max(first, located.low)
@@ -138,13 +138,13 @@ class Recount:
             projects=self.site.settings.projects,
         )
         if keep and first in held:
-            partition.chunk.load(held[first].cells, held[first].project_cells)
+            partition.chunk.load(held[first].cells)
             partition.chunk.revision = revisions[first]
         kept = partition.chunk if keep else None
         same_log = log_to_compare(self.site, located, first, end)
         self._read(reader, partition, start, end, same_log.values())
         others = [chunk for chunk, one in same_log.items() if one.differs]
-        yield from _counted(partition, (first, end), self.site.settings.projects, kept, others)
+        yield from _counted(partition, (first, end), kept, others)
 
     def _read(
         self, reader: LogReader, partition: Partition, start: int, end: int, same_log: Collection[SameLog]
@@ -172,16 +172,15 @@ class Recount:
         Their zeros have the lowest version of their revision, so that what is counted there later wins.
         """
         first = chunk_end(span.end - 1) if span.end else 0
-        held = stored.chunks(self.site.store, span.located.source, first, _BEYOND_ALL)
+        held = self.site.store.stored_chunks(span.located.source, first, _BEYOND_ALL)
         for chunk, cells in held.items():
             revision = begun.get(chunk, max(span.located.revision(chunk), cells.revision) + 1)
-            empty = Chunk(chunk, projects=self.site.settings.projects)
-            counted = RecountedChunk(span.located.source, chunk, chunk, empty.cells, empty.project_cells, {})
+            counted = RecountedChunk(span.located.source, chunk, chunk, Chunk(chunk).cells, {})
             yield compare(counted, cells, revision)
 
 
 def _counted(
-    partition: Partition, offsets: tuple[int, int], projects: bool, kept: Chunk | None, others: Collection[int]
+    partition: Partition, offsets: tuple[int, int], kept: Chunk | None, others: Collection[int]
 ) -> Iterator[RecountedChunk]:
     """What a partition counted, by chunk; `kept` began with stored cells, and may not have changed.
 
@@ -197,7 +196,7 @@ def _counted(
         dead.setdefault(chunk_of(one.record.offset()), {})[one.record.offset()] = one
     first, end = offsets
     for chunk in range(first, end, CHUNK_LENGTH):
-        found = chunks.get(chunk) or Chunk(chunk, projects=projects)
+        found = chunks.get(chunk) or Chunk(chunk)
         next_offset = min(chunk + CHUNK_LENGTH, end)
-        cells, other_log = (found.cells, found.project_cells, dead.get(chunk, {})), chunk in others
+        cells, other_log = (found.cells, dead.get(chunk, {})), chunk in others
         yield RecountedChunk(partition.source, chunk, next_offset, *cells, marks[chunk] if other_log else None)

@@ -182,8 +182,8 @@ def apply(prepared: PreparedReplay, by: str, stopping: Callable[[], bool], pace:
     """Do it, or go on doing it; ends early, resumably, when `stopping`.
 
     Rows of a few chunks at a time, in this order: what is replaced, the chunks as begun, their revision,
-    dead letters, counts, project counts, sums by hour, the log they are of, the chunks as done. Raises Refused
-    before rows of which it is not sure any more that they are the newest, see `_refuse_outdated`.
+    dead letters, cells table by table, the log they are of, the chunks as done. Raises Refused before rows of which
+    it is not sure any more that they are the newest, see `_refuse_outdated`.
     """
     site, asked = prepared.site, prepared.asked
     if not site.settings.allow_compaction:
@@ -341,7 +341,6 @@ def _set_back(prepared: PreparedReplay, seen: dict[TopicPartition, SeenEnds]) ->
                     seen[source.topic, source.partition].complete_until_ms(span.end),
                     partitions[source.topic],
                     known.rewinds + 1,
-                    summed_from=known.summed_from,
                 )
             )
     stored.insert_rows(prepared.site.store, "progress", list(zip(*progress(flush), strict=True)))

@@ -1,6 +1,5 @@
-"""What a replay asks of the store and tells it: whole chunks of a source, several at once."""
+"""What a replay tells the store: what it replaces and changes of whole chunks, several at once."""
 
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,72 +7,22 @@ from clickhouse_driver import Client
 
 from orgstats.clickhouse.cluster import read, write
 from orgstats.clickhouse.connect import INSERT_SETTINGS
+from orgstats.consumer.counting.cells import FAMILIES
 from orgstats.consumer.counting.chain import Mark
-from orgstats.consumer.counting.chunk import CellKey, HourKey, ProjectKey, Stored
-from orgstats.consumer.counting.source import Source, chunk_of, version_of
-from orgstats.consumer.ops.compare import ChunkDifference, StoredCells, StoredDead, Value
-from orgstats.consumer.store.rows import dead_letter
+from orgstats.consumer.counting.source import version_of
+from orgstats.consumer.ops.compare import ChunkDifference
+from orgstats.consumer.store.rows import DAY_SECONDS, dead_letter
 from orgstats.consumer.store.store import Store
 from orgstats.failpoints import failpoint
 from orgstats.schemas.tables import TABLES, columns, insert
 
 
-def chunks(store: Store, source: Source, first: int, end: int) -> dict[int, StoredCells]:
-    """What is stored of the chunks that begin in [first, end), by chunk; chunks without a row are absent.
-
-    `end` is a chunk's end, or beyond all offsets: dead letters at or above it are left out.
-    """
-    values = {"source": source.source_id, "first": first, "end": end}
-    cells: dict[int, dict[CellKey, Stored]] = defaultdict(dict)
-    project_cells: dict[int, dict[ProjectKey, Stored]] = defaultdict(dict)
-    dead: dict[int, dict[int, StoredDead]] = defaultdict(dict)
-    hours: dict[int, dict[HourKey, tuple[int, ...]]] = defaultdict(dict)
-    where = "source_id = %(source)s AND chunk >= %(first)s AND chunk < %(end)s"
-    for chunk, *row in ask(
-        store,
-        "SELECT chunk, org_id, toUnixTimestamp(bucket), category, outcome, toString(reason),"
-        f" argMax(quantity, version), argMax(events, version), max(version) FROM counts WHERE {where}"
-        " GROUP BY chunk, org_id, bucket, category, outcome, reason",
-        values,
-    ):
-        cells[chunk][CellKey(*row[:5])] = Stored(*row[5:])
-    for chunk, *row in ask(
-        store,
-        "SELECT chunk, org_id, project_id, toUnixTimestamp(bucket), category, outcome,"
-        f" argMax(quantity, version), max(version) FROM project_counts WHERE {where}"
-        " GROUP BY chunk, org_id, project_id, bucket, category, outcome",
-        values,
-    ):
-        project_cells[chunk][ProjectKey(*row[:5])] = Stored(row[5], 0, row[6])
-    for chunk, *row in ask(
-        store,
-        "SELECT chunk, org_id, toUnixTimestamp(bucket), accepted, filtered, rate_limited FROM hour_counts FINAL"
-        f" WHERE {where}",
-        values,
-    ):
-        hours[chunk][HourKey(*row[:2])] = tuple(row[2:])
-    for offset, *row in ask(
-        store,
-        "SELECT offset, toString(reason), error, withdrawn, version FROM dead_letters FINAL"
-        " WHERE source_id = %(source)s AND offset >= %(first)s AND offset < %(end)s",
-        values,
-    ):
-        dead[chunk_of(offset)][offset] = StoredDead(*row)
-    return {
-        chunk: StoredCells(cells[chunk], project_cells[chunk], dead[chunk], hours[chunk])
-        for chunk in sorted({*cells, *project_cells, *dead, *hours})
-    }
-
-
 def write_replaced(store: Store, replay_id: str, changes: Sequence[ChunkDifference], at: Any) -> None:
     """Keep what a repair is about to replace; the same rows when it is done again."""
     tps = [((replay_id, c.counted.source.source_id, c.counted.chunk), c) for c in changes]
-    insert_rows(store, "replaced_counts", [(*p, *key, *was) for p, c in tps for key, (was, _) in c.cells.items()])
-    insert_rows(
-        store,
-        "replaced_project_counts",
-        [(*p, *key, was.quantity) for p, c in tps for key, (was, _) in c.project_cells.items()],
-    )
+    for family in FAMILIES:
+        rows = [(*p, *key, *was) for p, c in tps for key, (was, _) in c.cells[family].items()]
+        insert_rows(store, family.replaced, rows)
     dead = [
         (*tp, offset, was.code if was else found.code, was.text if was else found.text, not was or was.withdrawn)
         for tp, c in tps
@@ -90,10 +39,18 @@ def write_repairs(store: Store, changes: Sequence[ChunkDifference], fingerprint:
 
 
 def write_changes(store: Store, changes: Sequence[ChunkDifference]) -> None:
-    """Write what differs of chunks of one source: dead letters, counts, project counts, sums by hour.
+    """Write what differs of chunks: the days of cells, dead letters, then the cells, family by family.
 
     Failure semantics: as a flush, it may be repeated in part or whole; a row of one version is always the same.
     """
+    at = [(c, (c.counted.source.source_id, c.counted.chunk)) for c in changes]
+    days = {
+        (*chunk, key.bucket - key.bucket % DAY_SECONDS)
+        for c, chunk in at
+        for cells in c.cells.values()
+        for key in cells
+    }
+    insert_rows(store, "chunk_days", sorted(days))
     insert_rows(
         store,
         "dead_letters",
@@ -101,20 +58,10 @@ def write_changes(store: Store, changes: Sequence[ChunkDifference]) -> None:
     )
     for c in changes:
         _withdraw(store, c)
-    insert_rows(store, "counts", [_cell(c, key, after) for c in changes for key, (_, after) in c.cells.items()])
-    failpoint("replay_torn")
-    insert_rows(
-        store,
-        "project_counts",
-        [
-            (*key, c.counted.source.source_id, c.counted.chunk, after.quantity, c.version)
-            for c in changes
-            for key, (_, after) in c.project_cells.items()
-        ],
-    )
-    if changes:
-        found = [c.counted.chunk for c in changes]
-        store.sum_hours(changes[0].counted.source, min(found), max(found) + 1)
+    for family in FAMILIES:
+        rows = [(*key, *chunk, *after, c.version) for c, chunk in at for key, (_, after) in c.cells[family].items()]
+        insert_rows(store, family.table, rows)
+        failpoint("replay_torn")
 
 
 def write_logs(store: Store, changes: Sequence[ChunkDifference], rewinds: int, at: Any) -> None:
@@ -123,15 +70,8 @@ def write_logs(store: Store, changes: Sequence[ChunkDifference], rewinds: int, a
 
 
 def _log(c: ChunkDifference, mark: Mark, rewinds: int, at: Any) -> tuple[Any, ...]:
-    buckets = [key.bucket for key in c.counted.cells]
-    return (
-        *(c.counted.source.source_id, c.counted.chunk, c.revision, rewinds, *mark),
-        *(min(buckets, default=0), max(buckets, default=0), at, version_of(rewinds, c.revision)),
-    )
-
-
-def _cell(c: ChunkDifference, key: CellKey, after: Value) -> tuple[Any, ...]:
-    return (*key, c.counted.source.source_id, c.counted.chunk, *after, c.version)
+    chunk = (c.counted.source.source_id, c.counted.chunk)
+    return (*chunk, c.revision, rewinds, *mark, at, version_of(rewinds, c.revision))
 
 
 _DEAD_LETTER_COLUMNS = [name for name in columns(TABLES["dead_letters"]) if name not in ("withdrawn", "version")]

@@ -3,15 +3,14 @@
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
-from orgstats.consumer.ops.compare import ChunkDifference
+from orgstats.consumer.counting.cells import HOUR_SECONDS, TOTALS, TotalKey
+from orgstats.consumer.ops.compare import ChunkDifference, shown
 from orgstats.consumer.ops.recount import RecountTotals
 from orgstats.consumer.ops.stored import ask
 from orgstats.consumer.store.store import Store
-from orgstats.schemas.outcomes import COMPARED_STATS, STAT_CATEGORIES, STAT_OUTCOMES, Stat
-
-HOUR: Final = 3_600
+from orgstats.schemas.outcomes import Stat
 
 Where = tuple[int, Stat, int]
 """(org_id, stat, start of the hour)."""
@@ -47,21 +46,17 @@ class Summary:
                     "why": dict(changes.conflicts),
                 }
             )
-        for key in changes.counted.cells:
-            for stat in _stats_of(key.outcome, key.category):
-                self.touched.add((key.org_id, stat, key.bucket // HOUR * HOUR))
+        for key, cell in changes.counted.cells[TOTALS].items():
+            if isinstance(key, TotalKey) and key.width == HOUR_SECONDS:
+                self.touched.update((key.org_id, stat, key.bucket) for stat, many in shown(cell.values).items() if many)
         if not allowed:
             self.left += changes.count
             self.conflicts.update(changes.conflicts)
             return False
         self.changes += changes.count
-        for org_id, stat, bucket, more in changes.by_stat():
-            self.by_hour[org_id, stat, bucket // HOUR * HOUR] += more
+        for org_id, stat, hour, more in changes.by_stat():
+            self.by_hour[org_id, stat, hour] += more
         return True
-
-
-def _stats_of(outcome: int, category: int) -> list[Stat]:
-    return [stat for stat in COMPARED_STATS if outcome in STAT_OUTCOMES[stat] and category in STAT_CATEGORIES]
 
 
 def counts_now(store: Store, touched: Collection[Where]) -> dict[Where, int]:
@@ -71,14 +66,15 @@ def counts_now(store: Store, touched: Collection[Where]) -> dict[Where, int]:
     hours = [hour for _, _, hour in touched]
     found = ask(
         store,
-        f"SELECT org_id, intDiv(toUnixTimestamp(bucket), {HOUR}) * {HOUR} AS hour, outcome AS o, sum(quantity)"
-        " FROM counts FINAL WHERE org_id IN %(orgs)s AND bucket >= toDateTime(%(first)s, 'UTC')"
-        " AND bucket <= toDateTime(%(last)s, 'UTC') AND category IN (0, 1, 3) AND outcome IN (0, 1, 2)"
-        " GROUP BY org_id, hour, o",
-        {"orgs": sorted({org for org, _, _ in touched}), "first": min(hours), "last": max(hours) + HOUR - 1},
+        f"SELECT org_id, toUnixTimestamp(bucket) AS hour, {', '.join(f'sum({name})' for name in TOTALS.values)}"
+        " FROM totals FINAL WHERE org_id IN %(orgs)s AND width = %(width)s AND bucket >= toDateTime(%(first)s, 'UTC')"
+        " AND bucket <= toDateTime(%(last)s, 'UTC') GROUP BY org_id, hour",
+        {
+            "orgs": sorted({org for org, _, _ in touched}),
+            "width": HOUR_SECONDS,
+            "first": min(hours),
+            "last": max(hours),
+        },
     )
-    sums: Counter[Where] = Counter()
-    for org_id, hour, outcome, quantity in found:
-        for stat in _stats_of(outcome, 1):
-            sums[org_id, stat, hour] += quantity
-    return {where: sums[where] for where in touched}
+    answers = {(org_id, stat, hour): many for org_id, hour, *values in found for stat, many in shown(values).items()}
+    return {where: answers.get(where, 0) for where in touched}

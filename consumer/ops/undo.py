@@ -2,12 +2,12 @@
 
 from typing import Final
 
+from orgstats.consumer.counting.cells import FAMILIES, Family
 from orgstats.consumer.counting.source import CHUNK_LENGTH
 from orgstats.consumer.ops import jobs
 from orgstats.consumer.ops.connections import Connections
 from orgstats.consumer.ops.stored import ask, run
 from orgstats.errors import ConfigurationError, Refused
-from orgstats.schemas import hours
 
 _CHUNKS: Final = (
     "(SELECT source_id, chunk, max(revision) AS revision FROM repairs FINAL WHERE why = %(name)s"
@@ -29,20 +29,15 @@ _UNDO_DEAD_LETTERS: Final = f"""
     INNER JOIN (SELECT * FROM replaced_dead_letters FINAL WHERE replay_id = %(id)s) AS r
     ON d.source_id = r.source_id AND d.offset = r.offset
     INNER JOIN {_CHUNKS} {_ON}"""
-_UNDO_COUNTS: Final = f"""
-    INSERT INTO counts (org_id, bucket, category, outcome, reason, source_id, chunk, quantity, events, version)
-    SELECT r.org_id, r.bucket, r.category, r.outcome, r.reason, r.source_id, r.chunk, r.quantity, r.events, {_VERSION}
-    FROM replaced_counts AS r FINAL INNER JOIN {_CHUNKS} {_ON}"""
-_UNDO_PROJECT_COUNTS: Final = f"""
-    INSERT INTO project_counts (org_id, project_id, bucket, category, outcome, source_id, chunk, quantity, version)
-    SELECT r.org_id, r.project_id, r.bucket, r.category, r.outcome, r.source_id, r.chunk, r.quantity, {_VERSION}
-    FROM replaced_project_counts AS r FINAL INNER JOIN {_CHUNKS} {_ON}"""
 
 
-# After the counts, of which these are the sums.
-_UNDO_HOUR_COUNTS: Final = hours.mend(
-    "(source_id, chunk) IN (SELECT source_id, chunk FROM repairs FINAL WHERE why = %(name)s)"
-)
+def _undo_cells(family: Family) -> str:
+    key, values = family.key._fields, family.values
+    names = ", ".join((*key, "source_id", "chunk", *values))
+    kept = ", ".join(f"r.{name}" for name in (*key, "source_id", "chunk", *values))
+    return f"""
+    INSERT INTO {family.table} ({names}, version)
+    SELECT {kept}, {_VERSION} FROM {family.replaced} AS r FINAL INNER JOIN {_CHUNKS} {_ON}"""
 
 
 def undo(site: Connections, replay_id: str | None, *, execute: bool) -> tuple[jobs.Replay, int]:
@@ -66,7 +61,7 @@ def undo(site: Connections, replay_id: str | None, *, execute: bool) -> tuple[jo
             "first, or see what the log gives now with orgstats replay plan --repair"
         )
     if execute:
-        for statement in (_UNDO_REPAIRS, _UNDO_DEAD_LETTERS, _UNDO_COUNTS, _UNDO_PROJECT_COUNTS, _UNDO_HOUR_COUNTS):
+        for statement in (_UNDO_REPAIRS, _UNDO_DEAD_LETTERS, *map(_undo_cells, FAMILIES)):
             run(site.store, statement, values)
         jobs.finish(site.store, replay, jobs.Step.undone)
     return replay, int(ask(site.store, f"SELECT count() FROM {_CHUNKS}", values)[0][0])

@@ -6,8 +6,10 @@ from datetime import UTC, datetime
 from itertools import chain
 from typing import Any, Final
 
+from orgstats.consumer.counting.cells import Family
 from orgstats.consumer.counting.chain import NO_MARK, Mark
-from orgstats.consumer.counting.partition import ChunkChanges, DeadRecord, PartitionChanges
+from orgstats.consumer.counting.chunk import ChunkChanges, Row
+from orgstats.consumer.counting.partition import DeadRecord, PartitionChanges
 from orgstats.consumer.counting.resume import NO_CUT, Cut
 from orgstats.consumer.counting.source import Source, chunk_of, version_of
 
@@ -16,6 +18,8 @@ PAYLOAD_BYTES: Final = 64 * 1024
 
 LAST_MS: Final = 9_000_000_000_000
 """Epoch milliseconds within what a DateTime64 holds."""
+
+DAY_SECONDS: Final = 86_400
 
 Columns = list[Sequence[Any]]
 """One sequence of values per column, all of one length."""
@@ -35,7 +39,6 @@ class ProgressUpdate:
     partitions: int
     rewinds: int
     fingerprint: str = ""
-    summed_from: int = 0
     mark: Mark = NO_MARK
     cut: Cut = NO_CUT
 
@@ -55,34 +58,35 @@ def instant(epoch_ms: int) -> datetime:
     return datetime.fromtimestamp(min(max(epoch_ms, 0), LAST_MS) / 1000, UTC)
 
 
-def counts(changes: Iterable[PartitionChanges]) -> Columns:
-    """Columns of `counts`, whole counts of the cells that changed."""
-    return _stacked(_cells(change, part, part.cells) for change in changes for part in change.chunks if part.cells)
-
-
-def project_counts(changes: Iterable[PartitionChanges]) -> Columns:
-    """Columns of `project_counts`."""
+def cells(family: Family, changes: Iterable[PartitionChanges]) -> Columns:
+    """Columns of a table of cells: whole counts of those that changed."""
     return _stacked(
-        _cells(change, part, part.project_cells) for change in changes for part in change.chunks if part.project_cells
+        _cells(change.source, part, part.rows[family])
+        for change in changes
+        for part in change.chunks
+        if part.rows[family]
     )
 
 
-def hour_counts(changes: Iterable[PartitionChanges]) -> Columns:
-    """Columns of `hour_counts`."""
-    return _stacked(_cells(change, part, part.hours) for change in changes for part in change.chunks if part.hours)
-
-
-def _cells(change: PartitionChanges, part: ChunkChanges, cells: Iterable[tuple[Any, ...]]) -> Columns:
-    """Columns of cells (key, what is counted…) of one chunk; made by the column, since there are many."""
-    keys, *counted = zip(*cells, strict=True)
-    source_id, chunk, version = (
-        [one] * len(keys) for one in (change.source.source_id, part.chunk.first_offset, part.version)
-    )
-    return [*zip(*keys, strict=True), source_id, chunk, *counted, version]
+def _cells(source: Source, part: ChunkChanges, cells: Sequence[Row]) -> Columns:
+    """Columns of cells of one chunk; made by the column, since there are many."""
+    keys, values = zip(*cells, strict=True)
+    source_id, chunk, version = ([one] * len(keys) for one in (source.source_id, part.chunk.first_offset, part.version))
+    return [*zip(*keys, strict=True), source_id, chunk, *zip(*values, strict=True), version]
 
 
 def _stacked(parts: Iterable[Columns]) -> Columns:
     return [list(chain.from_iterable(columns)) for columns in zip(*parts, strict=True)]
+
+
+def chunk_days(changes: Iterable[PartitionChanges]) -> Columns:
+    """Columns of `chunk_days`: days of which this flush is the first to write cells."""
+    return _columns(
+        (c.source.source_id, part.chunk.first_offset, day)
+        for c in changes
+        for part in c.chunks
+        for day in sorted(part.days)
+    )
 
 
 def _columns(rows: Iterable[tuple[Any, ...]]) -> Columns:
@@ -124,8 +128,6 @@ def chunks(flush: Flush) -> Columns:
             one.revision,
             c.cut.rewinds,
             *one.mark,
-            one.earliest,
-            one.latest,
             now,
             version_of(c.cut.rewinds, one.revision),
         )
@@ -187,7 +189,6 @@ def progress(flush: Flush) -> Columns:
             p.cut.to,
             now,
             version_of(p.rewinds, p.next_offset),
-            p.summed_from,
         )
         for p in flush.progress
     )

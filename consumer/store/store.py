@@ -12,23 +12,15 @@ from clickhouse_driver import Client
 
 from orgstats.clickhouse.cluster import read, write
 from orgstats.clickhouse.connect import INSERT_SETTINGS, translate
+from orgstats.consumer.counting.cells import FAMILIES, StoredChunk
 from orgstats.consumer.counting.chain import Mark
-from orgstats.consumer.counting.chunk import CellKey, ProjectKey, Stored
-from orgstats.consumer.counting.partition import StoredChunk
-from orgstats.consumer.counting.resume import (
-    FINGERPRINT_CHANGED,
-    LOG_CUT_BACK,
-    ChunkMark,
-    Progress,
-    Registration,
-    Repair,
-)
+from orgstats.consumer.counting.resume import FINGERPRINT_CHANGED, ChunkMark, Progress, Registration, Repair
 from orgstats.consumer.counting.rule_history import RuleHistory
-from orgstats.consumer.counting.source import CHUNK_LENGTH, Source, chunk_end, revision_of
+from orgstats.consumer.counting.source import CHUNK_LENGTH, Source, revision_of
 from orgstats.consumer.store import rows, taking_back
+from orgstats.consumer.store.chunks import known_chunks, read_chunks
 from orgstats.consumer.store.rules import load_history
 from orgstats.failpoints import failpoint
-from orgstats.schemas import hours
 from orgstats.schemas.tables import insert
 
 Result = TypeVar("Result")
@@ -42,23 +34,28 @@ class Store:
         self._client: Client | None = None
 
     def write(self, flush: rows.Flush) -> dict[str, int]:
-        """Store a flush: 1. how far it goes, begun repairs and gaps, 2. dead letters, 3. counts, 4. project counts,
-        5. sums by hour, 6. closed chunks, 7. progress.
+        """Store a flush, one insert a table: 1. how far it goes, gaps and begun repairs, 2. the days that chunks have
+        cells of, 3. dead letters, 4. `counts`, `hourly`, `totals`, 5. closed chunks, 6. progress.
 
         In this order, because each is the ground of the next: a row of a new revision must never be there
-        without its repair, and progress never without the counts below it. Returns rows by table.
+        without its repair, nor a cell without its day, by which it is found; and progress never without the counts
+        below it. `totals` of 10 s and of hours are one insert, so that the endpoint's resolutions are never torn
+        apart. Returns rows by table.
+
+        What a flush that was torn has left is made right by the next one: the chunk is counted again from its head,
+        or goes on in each cell from that cell's own version. Only where the records are deleted before, so that they
+        are listed as a gap, they may stay in one table and be missing in another.
         """
         changes = flush.changes
         return {
             table: self.insert(table, columns)
             for table, columns in (
                 ("flushes", rows.flushes(flush)),
-                ("repairs", rows.repairs(flush)),
                 ("gaps", rows.gaps(flush)),
+                ("repairs", rows.repairs(flush)),
+                ("chunk_days", rows.chunk_days(changes)),
                 ("dead_letters", rows.dead_letters(changes)),
-                ("counts", rows.counts(changes)),
-                ("project_counts", rows.project_counts(changes)),
-                ("hour_counts", rows.hour_counts(changes)),
+                *((family.table, rows.cells(family, changes)) for family in FAMILIES),
                 ("chunks", rows.chunks(flush)),
                 ("progress", rows.progress(flush)),
             )
@@ -89,10 +86,8 @@ class Store:
         """How far these sources are counted, by source id."""
         found = self._ask(
             "SELECT source_id, next_offset, fingerprint, version, toUnixTimestamp64Milli(kafka_timestamp),"
-            " if(summed_from > below, summed_from, 0), toUnixTimestamp64Milli(complete_until),"
-            " leader_epoch, chain, chain_from, cut_at, cut_to"
-            " FROM (SELECT * FROM progress FINAL) AS p"
-            " LEFT JOIN (SELECT * FROM summed FINAL) AS s USING (source_id) WHERE source_id IN %(ids)s",
+            " toUnixTimestamp64Milli(complete_until), leader_epoch, chain, chain_from, cut_at, cut_to"
+            " FROM progress FINAL WHERE source_id IN %(ids)s",
             sources,
         )
         return {
@@ -101,13 +96,12 @@ class Store:
                 fingerprint,
                 revision_of(version),
                 counted_ms,
-                summed,
                 until,
                 Mark(*mark),
                 cut_at,
                 cut_to,
             )
-            for source_id, next_offset, fingerprint, version, counted_ms, summed, until, *mark, cut_at, cut_to in found
+            for source_id, next_offset, fingerprint, version, counted_ms, until, *mark, cut_at, cut_to in found
         }
 
     def begun(self, sources: Iterable[Source]) -> dict[int, tuple[int, int]]:
@@ -133,18 +127,6 @@ class Store:
             repairs.setdefault(source_id, {})[chunk] = Repair(*repair)
         return repairs
 
-    def recent_gaps(self, sources: Iterable[Source]) -> dict[int, list[tuple[int, int]]]:
-        """Offsets [from, to) that were listed as never counted within the last day, by source id."""
-        gaps: dict[int, list[tuple[int, int]]] = {}
-        for source_id, *gap in self._ask(
-            "SELECT source_id, from_offset, to_offset FROM gaps FINAL WHERE source_id IN %(ids)s"
-            " AND seen_at > now64(3) - INTERVAL 1 DAY AND why != %(cut)s",
-            sources,
-            cut=LOG_CUT_BACK,
-        ):
-            gaps.setdefault(source_id, []).append((gap[0], gap[1]))
-        return gaps
-
     def chunks(self, firsts: Mapping[Source, int], most: int = 1 << 32) -> dict[int, dict[int, ChunkMark]]:
         """Closed chunks from a first offset of each source on, by source id and first offset; `most` of each."""
         found = self._ask(
@@ -160,11 +142,6 @@ class Store:
             chunks.setdefault(source_id, {})[first] = ChunkMark(Mark(*mark), rewinds)
         return chunks
 
-    def sum_hours(self, source: Source, first: int, end: int) -> None:
-        """Make the sums by hour of the chunks that begin in [first, end) those of their stored cells."""
-        sql = hours.mend("source_id = %(source)s AND chunk >= %(first)s AND chunk < %(end)s")
-        self._write(sql, {"source": source.source_id, "first": first, "end": end})
-
     def record_cut(self, source: Source, progress: Progress, vanished_to: int) -> None:
         """Record that the log was cut back: offsets [progress.cut_at, vanished_to) as a gap, then the progress."""
         for sql, values in taking_back.cut(source, progress, vanished_to):
@@ -175,43 +152,26 @@ class Store:
     ) -> None:
         """Zero what is stored of chunks that the log no longer has, and withdraw their dead letters."""
         self.insert("repairs", taking_back.revisions(source, chunks, repairs, progress, now_ms))
-        for sql, values in taking_back.zeros(source, chunks):
+        known = self.run(lambda client: known_chunks(client, source, chunks.start, chunks.stop))
+        for sql, values in taking_back.zeros(source, chunks, known):
             self._write(sql, values)
-        self.sum_hours(source, chunks.start, chunks.stop)
 
     def highest_chunks(self, sources: Iterable[Source]) -> dict[int, int]:
-        """The last chunk with stored cells, by source id; sources without any are absent."""
+        """The last chunk that may have stored cells, by source id; sources without any are absent."""
         return dict(
-            self._ask("SELECT source_id, max(chunk) FROM counts WHERE source_id IN %(ids)s GROUP BY source_id", sources)
+            self._ask(
+                "SELECT source_id, max(chunk) FROM chunk_days WHERE source_id IN %(ids)s GROUP BY source_id", sources
+            )
         )
 
+    def stored_chunks(self, source: Source, first: int, end: int) -> dict[int, StoredChunk]:
+        """What is stored of the chunks that begin in [first, end), by chunk; chunks without a row are absent."""
+        return self.run(lambda client: read_chunks(client, source, first, end))
+
     def chunk(self, source: Source, first_offset: int) -> StoredChunk:
-        """What is stored of one chunk: of each cell's rows the one with the highest version."""
-        values = {"source": source.source_id, "chunk": first_offset, "end": chunk_end(first_offset)}
-        cells = self._run(
-            "SELECT org_id, toUnixTimestamp(bucket), category, outcome, toString(reason),"
-            " argMax(quantity, version), argMax(events, version), max(version) FROM counts"
-            " WHERE source_id = %(source)s AND chunk = %(chunk)s"
-            " GROUP BY org_id, bucket, category, outcome, reason",
-            values,
-        )
-        projects = self._run(
-            "SELECT org_id, project_id, toUnixTimestamp(bucket), category, outcome,"
-            " argMax(quantity, version), max(version) FROM project_counts"
-            " WHERE source_id = %(source)s AND chunk = %(chunk)s"
-            " GROUP BY org_id, project_id, bucket, category, outcome",
-            values,
-        )
-        dead = self._run(
-            "SELECT offset FROM dead_letters FINAL WHERE source_id = %(source)s"
-            " AND offset >= %(chunk)s AND offset < %(end)s AND NOT withdrawn ORDER BY offset",
-            values,
-        )
-        return StoredChunk(
-            {CellKey(*row[:5]): Stored(*row[5:]) for row in cells},
-            {ProjectKey(*row[:5]): Stored(row[5], 0, row[6]) for row in projects},
-            [offset for (offset,) in dead],
-        )
+        """What is stored of one chunk."""
+        found = self.stored_chunks(source, first_offset, first_offset + CHUNK_LENGTH)
+        return found.get(first_offset, StoredChunk())
 
     def close(self) -> None:
         """Drop the connection; the next call makes a new one."""

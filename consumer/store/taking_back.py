@@ -7,9 +7,11 @@ same rows.
 from collections.abc import Mapping
 from typing import Any, Final
 
+from orgstats.consumer.counting.cells import FAMILIES, Family
 from orgstats.consumer.counting.resume import LOG_CUT_BACK, Progress, Repair
 from orgstats.consumer.counting.source import CHUNK_LENGTH, Source, version_of
 from orgstats.consumer.store import rows
+from orgstats.consumer.store.chunks import OF_CHUNKS
 
 Statement = tuple[str, dict[str, Any]]
 """SQL and its parameters."""
@@ -20,10 +22,10 @@ _GAP: Final = (
 )
 _PROGRESS: Final = (
     "INSERT INTO progress (source_id, next_offset, kafka_timestamp, complete_until, partitions, fingerprint,"
-    " leader_epoch, chain, chain_from, cut_at, cut_to, written_at, version, summed_from)"
+    " leader_epoch, chain, chain_from, cut_at, cut_to, written_at, version)"
     " SELECT source_id, %(at)s, kafka_timestamp,"
     " fromUnixTimestamp64Milli(toInt64(%(complete_until_ms)s), 'UTC'), partitions, fingerprint,"
-    " %(epoch)s, %(chain)s, %(chain_from)s, %(at)s, %(cut_to)s, now64(3, 'UTC'), %(version)s, summed_from"
+    " %(epoch)s, %(chain)s, %(chain_from)s, %(at)s, %(cut_to)s, now64(3, 'UTC'), %(version)s"
     " FROM progress FINAL WHERE source_id = %(source)s"
 )
 _CHUNKS: Final = "WHERE source_id = %(source)s AND chunk >= %(first)s AND chunk < %(end)s"
@@ -31,23 +33,22 @@ _REVISIONS: Final = (
     "INNER JOIN (SELECT chunk AS first, bitShiftLeft(toUInt64(max(revision) - 1), 48) AS before"
     f" FROM repairs FINAL {_CHUNKS} GROUP BY chunk) AS r ON c.chunk = r.first"
 )
-_CELL: Final = "org_id, bucket, category, outcome, reason, source_id, chunk"
-_PROJECT_CELL: Final = "org_id, project_id, bucket, category, outcome, source_id, chunk"
 _LETTER: Final = "source_id, offset, topic, partition, kafka_timestamp"
-_ZERO_COUNTS: Final = (
-    f"INSERT INTO counts ({_CELL}, quantity, events, version) SELECT {_CELL}, 0, 0, bitOr(r.before, chunk)"
-    f" FROM (SELECT DISTINCT {_CELL} FROM counts {_CHUNKS}) AS c {_REVISIONS}"
-)
-_ZERO_PROJECT_COUNTS: Final = (
-    f"INSERT INTO project_counts ({_PROJECT_CELL}, quantity, version) SELECT {_PROJECT_CELL}, 0,"
-    f" bitOr(r.before, chunk) FROM (SELECT DISTINCT {_PROJECT_CELL} FROM project_counts {_CHUNKS}) AS c"
-    f" {_REVISIONS}"
-)
 _WITHDRAW: Final = (
     f"INSERT INTO dead_letters ({_LETTER}, withdrawn, version) SELECT {_LETTER}, true, bitOr(r.before, offset)"
     f" FROM (SELECT {_LETTER}, offset - modulo(offset, {CHUNK_LENGTH}) AS chunk FROM dead_letters FINAL"
     f" {_CHUNKS} AND NOT withdrawn) AS c {_REVISIONS}"
 )
+
+
+def _zeros(family: Family) -> str:
+    """An INSERT of zeros for every stored cell of chunks."""
+    cell, values = f"{', '.join(family.key._fields)}, source_id, chunk", ", ".join(family.values)
+    zeros = ", ".join("0" for _ in family.values)
+    return (
+        f"INSERT INTO {family.table} ({cell}, {values}, version) SELECT {cell}, {zeros}, bitOr(r.before, chunk)"
+        f" FROM (SELECT DISTINCT {cell} FROM {family.table} WHERE {OF_CHUNKS}) AS c {_REVISIONS}"
+    )
 
 
 def cut(source: Source, progress: Progress, vanished_to: int) -> list[Statement]:
@@ -85,7 +86,10 @@ def revisions(
     return list(zip(*begun, strict=True))
 
 
-def zeros(source: Source, chunks: range) -> list[Statement]:
-    """Zero what is stored of these chunks and withdraw their dead letters, in the revisions that were begun."""
+def zeros(source: Source, chunks: range, known: dict[str, Any]) -> list[Statement]:
+    """Zero what is stored of these chunks and withdraw their dead letters, in the revisions that were begun.
+
+    `known` is what `known_chunks` gives of them.
+    """
     values = {"source": source.source_id, "first": chunks.start, "end": chunks.stop}
-    return [(sql, values) for sql in (_ZERO_COUNTS, _ZERO_PROJECT_COUNTS, _WITHDRAW)]
+    return [(sql, values | known) for sql in (*map(_zeros, FAMILIES if known else ()), _WITHDRAW)]

@@ -211,20 +211,13 @@ def ls(options: ListOptions) -> None:
 def _cells(changes: "ChunkDifference") -> list[dict[str, Any]]:
     source = changes.counted.source
     place = {"topic": source.topic, "partition": source.partition, "chunk": changes.counted.chunk}
-    found = [
-        {**place, **key._asdict(), "before": list(before), "after": list(after)}
-        for key, (before, after) in changes.cells.items()
-    ]
-    found += [
-        {**place, **key._asdict(), "before": [before.quantity], "after": [after.quantity]}
-        for key, (before, after) in changes.project_cells.items()
+    found: list[dict[str, Any]] = [
+        {**place, "table": family.table, **key._asdict(), "before": list(before), "after": list(after)}
+        for family, cells in changes.cells.items()
+        for key, (before, after) in cells.items()
     ]
     found += [{**place, "dead_letter": offset, "after": dead.code} for offset, (_, dead) in changes.dead.items()]
     found += [{**place, "dead_letter": offset, "after": None} for offset in changes.withdrawn]
-    found += [
-        {**place, "hour_counts": hour._asdict(), "before": list(before), "after": list(after)}
-        for hour, (before, after) in changes.hours.items()
-    ]
     return found
 
 
@@ -295,7 +288,7 @@ def _difference(summary: "Summary", *, would: bool) -> None:
             "changed since they were counted. Look at it with: orgstats replay plan --repair"
         )
     if would and summary.changes:
-        raise DifferenceFound(f"{summary.changes:,} cells, dead letters and sums by hour would change")
+        raise DifferenceFound(f"{summary.changes:,} cells and dead letters would change")
 
 
 def register(app: typer.Typer) -> None:

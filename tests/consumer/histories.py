@@ -10,12 +10,12 @@ import random
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from orgstats.consumer.counting.batch import BatchCounter
-from orgstats.consumer.counting.chunk import CellKey, HourKey, ProjectKey, Stored, hour_sums
+from orgstats.consumer.counting.cells import FAMILIES, Family, Key, Stored, StoredChunk, StoredDead
 from orgstats.consumer.counting.decode import AgeLimits
-from orgstats.consumer.counting.partition import LogChanged, Partition, PartitionChanges, StoredChunk
+from orgstats.consumer.counting.partition import LogChanged, Partition, PartitionChanges
 from orgstats.consumer.counting.resume import (
     FINGERPRINT_CHANGED,
     LOG_CUT_BACK,
@@ -28,7 +28,6 @@ from orgstats.consumer.counting.resume import (
     after_cut,
     attempt,
     counted_below,
-    left_behind,
     resume,
     same_log,
 )
@@ -40,7 +39,7 @@ from orgstats.consumer.store.rows import withdrawn_version
 SOURCE = Source("events", "topic_id", 0)
 ISOLATION = "read_committed"
 T0 = 1_700_000_000
-NONE = (0, 0, 0)
+DAY = 86_400
 FINGERPRINTS = {
     "fingerprint-1": AgeLimits(),
     "fingerprint-2": AgeLimits(max_age_seconds=20),
@@ -77,20 +76,14 @@ class Fake:
         return self.epoch
 
 
-class HourStored(NamedTuple):
-    """Sums of an hour as ClickHouse holds them."""
-
-    sums: tuple[int, ...]
-    version: int
-
-
 @dataclass
 class ModelStore:
     """ClickHouse as the guarantee sees it: of the rows of a key the one with the highest version is kept."""
 
-    cells: dict[tuple[int, CellKey], Stored] = field(default_factory=dict)
-    project_cells: dict[tuple[int, ProjectKey], Stored] = field(default_factory=dict)
-    hours: dict[tuple[int, HourKey], HourStored] = field(default_factory=dict)
+    cells: dict[tuple[Family, int, Key], Stored] = field(default_factory=dict)
+    """By family, chunk and key."""
+    days: set[tuple[int, int]] = field(default_factory=set)
+    """(chunk, day) of which there may be cells."""
     dead: dict[int, tuple[int, bool]] = field(default_factory=dict)
     """(version, withdrawn) by offset."""
     progress: Progress | None = None
@@ -105,8 +98,7 @@ class ModelStore:
     def copy(self) -> "ModelStore":
         return ModelStore(
             dict(self.cells),
-            dict(self.project_cells),
-            dict(self.hours),
+            set(self.days),
             dict(self.dead),
             self.progress,
             self.registration,
@@ -124,12 +116,11 @@ class ModelStore:
 
     def apply(self, write: tuple[Any, ...]) -> None:
         match write:
-            case "cell", chunk, key, stored:
-                _keep(self.cells, (chunk, key), stored)
-            case "project", chunk, key, stored:
-                _keep(self.project_cells, (chunk, key), stored)
-            case "hour", chunk, key, stored:
-                _keep(self.hours, (chunk, key), stored)
+            case "cell", family, chunk, key, stored:
+                before = self.cells.get((family, chunk, key), stored)
+                self.cells[family, chunk, key] = max(before, stored, key=lambda one: one.version)
+            case "day", chunk, day:
+                self.days.add((chunk, day))
             case "dead", offset, *dead:
                 self.dead[offset] = max(tuple(dead), self.dead.get(offset, (0, False)))
             case "gap", gap:
@@ -160,57 +151,50 @@ class ModelStore:
                 )
                 self.apply(again)
             revision = self.repairs[chunk].revision - 1
-            zero = Stored(0, 0, version_of(revision, chunk))
-            for key in [key for at, key in self.cells if at == chunk]:
-                self.apply(("cell", chunk, key, zero))
-            for project in [key for at, key in self.project_cells if at == chunk]:
-                self.apply(("project", chunk, project, zero))
+            for family, cells in self.chunk(chunk).cells.items():
+                zero = Stored((0,) * len(family.values), version_of(revision, chunk))
+                for key in cells:
+                    self.apply(("cell", family, chunk, key, zero))
             for offset in [at for at, (_, gone) in self.dead.items() if chunk_of(at) == chunk and not gone]:
                 self.apply(("dead", offset, version_of(revision, offset), True))
-        self.sum_hours(chunks.start, chunks.stop)
 
-    def sum_hours(self, first: int, end: int) -> None:
-        """As `Store.sum_hours`: sums of the stored cells, with the highest version of those and of what is there."""
-        for tp, (_, wanted) in wrong_hours(self).items():
-            if first <= tp[0] < end:
-                reached = [cell.version for (chunk, key), cell in self.cells.items() if (chunk, key.hour) == tp]
-                before = self.hours.get(tp, HourStored(wanted, 0))
-                self.hours[tp] = HourStored(wanted, max(*reached, before.version))
+    def chunk(self, first: int) -> StoredChunk:
+        """As `Store.chunk`: only cells of days that are known are found."""
+        days = [day for chunk, day in self.days if chunk == first]
+        cells: dict[Family, dict[Key, Stored]] = {family: {} for family in FAMILIES}
+        for (family, chunk, key), stored in self.cells.items():
+            if chunk == first and days and min(days) <= key.bucket < max(days) + DAY:
+                cells[family][key] = stored
+        dead = {at: StoredDead("", "", gone, version) for at, (version, gone) in self.dead.items()}
+        return StoredChunk(cells, {at: letter for at, letter in dead.items() if chunk_of(at) == first})
 
 
 def _version(progress: Progress) -> int:
     return version_of(progress.rewinds, progress.next_offset)
 
 
-def _keep(cells: dict[Any, Any], key: Any, stored: Stored | HourStored) -> None:
-    if key not in cells or stored.version >= cells[key].version:
-        cells[key] = stored
-
-
 def writes_of(changes: PartitionChanges, fingerprint: str) -> list[list[tuple[Any, ...]]]:
     """A checkpoint's rows in the order of `Store.write`: one list for each insert."""
-    cells: list[tuple[Any, ...]] = []
-    projects: list[tuple[Any, ...]] = []
-    hours: list[tuple[Any, ...]] = []
-    for part in changes.chunks:
-        first = part.chunk.first_offset
-        cells += [("cell", first, k, Stored(q, e, part.version)) for k, q, e in part.cells]
-        hours += [("hour", first, hour.key, HourStored(hour[1:], part.version)) for hour in part.hours]
-        projects += [("project", first, k, Stored(q, 0, part.version)) for k, q in part.project_cells]
     return [
+        [("gap", changes.notes.gap[:2])] if changes.notes.gap else [],
         [
             ("repair", chunk, revision, fingerprint, why, changes.cut.rewinds)
             for chunk, revision, why in changes.notes.begun
         ],
-        [("gap", changes.notes.gap[:2])] if changes.notes.gap else [],
+        [("day", part.chunk.first_offset, day) for part in changes.chunks for day in part.days],
         [
             ("dead", d.record.offset(), version_of(d.revision, d.record.offset()), False)
             for d in changes.notes.dead_letters
         ]
         + [("dead", offset, withdrawn_version(offset, revision), True) for offset, revision in changes.notes.withdrawn],
-        cells,
-        projects,
-        hours,
+        *(
+            [
+                ("cell", family, part.chunk.first_offset, key, Stored(values, part.version))
+                for part in changes.chunks
+                for key, values in part.rows[family]
+            ]
+            for family in FAMILIES
+        ),
         [("chunk", one.first_offset, ChunkMark(one.mark, changes.cut.rewinds)) for one in changes.notes.closed],
         [("progress", _progress(changes, fingerprint))],
     ]
@@ -362,7 +346,6 @@ class World:
             self.store.registration,
             dict(self.store.repairs),
             self._highest_chunk(),
-            set(self.store.gaps),
             dict(self.store.chunks),
             begun if rewinds >= (progress.rewinds if progress else 0) else 0,
         )
@@ -375,8 +358,6 @@ class World:
         start: Resume = resume(
             SOURCE, found, ISOLATION, accept_skip=self.accept_skip, allow_compaction=self.allow_compaction
         )
-        for first, end in left_behind(found, start):
-            self.store.sum_hours(first, end)
         if gone := chunks_without_log(found):
             self.store.take_back(gone)
             found = replace(found, repairs=dict(self.store.repairs))
@@ -390,12 +371,7 @@ class World:
         headless_change = start.load_stored and (found.progress is None or found.progress.fingerprint != fingerprint)
         if start.load_stored:
             first = chunk_of(start.start)
-            stored = StoredChunk(
-                {k: s for (chunk, k), s in self.store.cells.items() if chunk == first},
-                {k: s for (chunk, k), s in self.store.project_cells.items() if chunk == first},
-                [],
-            )
-            partition.load(stored, after_cut(first, found))
+            partition.load(self.store.chunk(first), after_cut(first, found))
             changed = (
                 chunk_of(start.start) in found.repairs
                 and found.repairs[chunk_of(start.start)].fingerprint != fingerprint
@@ -409,7 +385,7 @@ class World:
         progress = self.store.progress
         if progress is not None and progress.fingerprint == self.fingerprint:
             return -1
-        return max((chunk for chunk, _ in self.store.cells), default=-1)
+        return max((chunk for chunk, _ in self.store.days), default=-1)
 
     def read(self) -> None:
         if self.owners:
@@ -468,13 +444,7 @@ class World:
 
     def _reconcile(self, partition: Partition) -> None:
         for chunk in partition.to_reconcile():
-            first, end = chunk.first_offset, chunk.end
-            stored = StoredChunk(
-                {k: s for (at, k), s in self.store.cells.items() if at == first},
-                {k: s for (at, k), s in self.store.project_cells.items() if at == first},
-                [at for at, (_, withdrawn) in self.store.dead.items() if first <= at < end and not withdrawn],
-            )
-            partition.reconcile(chunk, stored)
+            partition.reconcile(chunk, self.store.chunk(chunk.first_offset))
 
     def tear(self) -> None:
         """A flush of which any part of the first inserts arrives, and whose end is never heard of."""
@@ -531,7 +501,7 @@ class World:
     def _cells_beyond_the_progress(self) -> bool:
         """A torn flush stored counts that no progress tells of."""
         counted = self.store.progress.next_offset if self.store.progress else 0
-        versions = [stored.version for stored in (*self.store.cells.values(), *self.store.project_cells.values())]
+        versions = [stored.version for stored in self.store.cells.values()]
         return max(map(next_offset_of, versions), default=0) > counted or max(self.store.dead, default=-1) >= counted
 
     def _nobody_can_count_that_again(self) -> bool:
@@ -557,6 +527,7 @@ class World:
         """An operator restores an older copy of the store and restarts the consumers."""
         self.owners.clear()
         self.store = self.backup.copy()
+        self.undecidable |= self.cut_at is not None and self._cells_beyond_the_progress()
 
     def _body(self) -> bytes:
         choice = self.random
@@ -567,17 +538,22 @@ class World:
                 "timestamp": T0 + self.end // 1000 - choice.choice((0, 0, 30, 100 * 86_400)),
                 "org_id": choice.randint(1, 2),
                 "project_id": choice.randint(1, 2),
-                "outcome": choice.randint(0, 2),
+                "category": choice.choice((None, 0, 2)),
+                "outcome": choice.choice((0, 0, 1, 2, 5, 9)),
                 "reason": choice.choice((None, "a", "b")),
                 "quantity": choice.choice((None, 0, 1, 5)),
             }
         ).encode()
 
 
-def expected(records: Iterable[Fake], fingerprint: str) -> tuple[Counter[tuple[int, ...]], set[int]]:
-    """One plain pass: (org, bucket, outcome, reason) → quantity, and the offsets of dead letters."""
+Values = Counter[tuple[Any, ...]]
+"""By table, key and name of the value."""
+
+
+def expected(records: Iterable[Fake], fingerprint: str) -> tuple[Values, set[int]]:
+    """One plain pass: the value of each cell of the three tables, and the offsets of dead letters."""
     oldest = FINGERPRINTS[fingerprint].max_age_seconds
-    counts: Counter[Any] = Counter()
+    values: Values = Counter()
     dead = set()
     for record in records:
         try:
@@ -589,43 +565,31 @@ def expected(records: Iterable[Fake], fingerprint: str) -> tuple[Counter[tuple[i
         kafka_second = record.when_ms // 1000
         second = event["timestamp"] if event["timestamp"] >= kafka_second - oldest else kafka_second
         quantity = 1 if event["quantity"] is None else event["quantity"]
-        counts[event["org_id"], second // 10 * 10, event["outcome"], event["reason"] or ""] += quantity
-    return counts, dead
+        category = 1 if event["category"] is None else event["category"]
+        org, outcome = event["org_id"], event["outcome"]
+        rest = event["project_id"], category, outcome, event["reason"] or ""
+        for table, width in (("counts", 10), ("hourly", 3600)):
+            values[table, org, second // width * width, *rest, "quantity"] += quantity
+            values[table, org, second // width * width, *rest, "events"] += 1
+            if category < 2 and outcome < 3:
+                name = ("accepted", "filtered", "rate_limited")[outcome]
+                values["totals", org, second // width * width, width, name] += quantity
+    return values, dead
 
 
-def stored_counts(store: ModelStore) -> Counter[Any]:
+def stored_values(store: ModelStore) -> Values:
     """What a reader of the store sees, in the keys of `expected`."""
-    counts: Counter[Any] = Counter()
-    for (_, key), stored in store.cells.items():
-        counts[key.org_id, key.bucket, key.outcome, key.reason] += stored.quantity
-    return counts
+    values: Values = Counter()
+    for (family, _, key), stored in store.cells.items():
+        rest = [value for name, value in key._asdict().items() if name not in ("org_id", "bucket")]
+        for name, value in zip(family.values, stored.values, strict=True):
+            values[family.table, key.org_id, key.bucket, *rest, name] += value
+    return values
 
 
-def project_totals(store: ModelStore) -> Counter[Any]:
-    """The project cells summed over projects, without reasons."""
-    counts: Counter[Any] = Counter()
-    for (_, key), stored in store.project_cells.items():
-        counts[key.org_id, key.bucket, key.outcome] += stored.quantity
-    return counts
-
-
-def wrong_hours(store: ModelStore) -> dict[tuple[int, HourKey], tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Hours of chunks whose stored sums are not those of the stored cells: (stored, sums of the cells)."""
-    sums: dict[tuple[int, HourKey], tuple[int, ...]] = {}
-    for chunk in {chunk for chunk, _ in store.cells}:
-        cells = [(key, stored.quantity) for (at, key), stored in store.cells.items() if at == chunk]
-        sums |= {(chunk, hour): tuple(found) for hour, found in hour_sums(cells).items()}
-    stored = {key: hour.sums for key, hour in store.hours.items()}
-    return {
-        key: (stored.get(key, NONE), sums.get(key, NONE))
-        for key in sums | stored
-        if stored.get(key, NONE) != sums.get(key, NONE)
-    }
-
-
-def without_buckets(counts: Counter[Any]) -> Counter[Any]:
+def without_buckets(values: Values) -> Values:
     """Sums over time, which no change of the fingerprints here moves."""
-    sums: Counter[Any] = Counter()
-    for (org, _, *rest), quantity in counts.items():
-        sums[org, *rest] += quantity
+    sums: Values = Counter()
+    for (table, org, _, *rest), value in values.items():
+        sums[table, org, *rest] += value
     return sums

@@ -95,9 +95,8 @@ def counted(values: Sequence[bytes | None], stamps: Sequence[int], way: str) -> 
         result = batch.count(messages(values, stamps), pending)
     chunk = Chunk(0)
     chunk.add(batch.fold(pending))
-    cells = {key: count.row_values() for key, count in chunk.cells.items()}
-    projects = {key: count.row_values() for key, count in (chunk.project_cells or {}).items()}
-    return cells, projects, result.refusals, result.out_of_bounds, result.highest_ms
+    cells = {key: cell.row_values() for cells in chunk.cells.values() for key, cell in cells.items()}
+    return cells, result.refusals, result.out_of_bounds, result.highest_ms
 
 
 def check(values: Sequence[bytes | None], stamps: Sequence[int]) -> None:

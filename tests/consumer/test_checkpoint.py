@@ -60,7 +60,7 @@ class FakeStore:
 
 def complete_until_ms(next_offset: int, *, readable: int, end: int, clickhouse_ms: int = NOW) -> int:
     """What a checkpoint at this position writes; every record counted is stamped an hour ahead."""
-    changes = PartitionChanges(Source("events", "uuid", 0), next_offset, 0, "", 0, Mark(), Cut(), [], Notes())
+    changes = PartitionChanges(Source("events", "uuid", 0), next_offset, 0, "", Mark(), Cut(), [], Notes())
     work = CheckpointItem(PLACE, Assigned("uuid", "uuid", 0), -1, changes, NOW + 3_600_000, SeenEnds(77))
     store = FakeStore(clickhouse_ms)
     Checkpoints(cast("Topics", FakeTopics(readable, end)), cast("Store", store), FakeClock()).run([work], "fingerprint")

@@ -207,7 +207,7 @@ def test_a_zombie_changes_no_count(world: SimWorld) -> None:
 # Outages
 
 
-@pytest.mark.parametrize("table", ["counts", "project_counts", "hour_counts", "progress"])
+@pytest.mark.parametrize("table", ["chunk_days", "counts", "hourly", "totals", "progress"])
 @pytest.mark.parametrize("fault", ["refused", "torn", "lost answer"])
 def test_an_insert_that_fails_is_made_good_by_the_next_checkpoint(world: SimWorld, table: str, fault: Fault) -> None:
     """Whatever part of a flush arrived."""
@@ -215,9 +215,12 @@ def test_an_insert_that_fails_is_made_good_by_the_next_checkpoint(world: SimWorl
     process = world.process()
     counted(process)
     assert not world.store.faults
-    assert sum(row.accepted for row in world.store.final("hour_counts")) == sum(
-        quantity for (_, _, outcome), quantity in world.expected().items() if outcome == 0
-    )
+    expected = world.expected()
+    assert world.store.counts() == expected
+    accepted = sum(quantity for (_, _, outcome), quantity in expected.items() if outcome == 0)
+    for width in (10, 3600):
+        assert sum(row.accepted for row in world.store.final("totals") if row.width == width) == accepted
+    assert sum(row.quantity for row in world.store.final("hourly")) == sum(expected.values())
 
 
 def test_while_the_store_is_away_nothing_is_read_and_the_tries_become_rarer(world: SimWorld) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import pytest
 
 from orgstats.consumer.counting.batch import BatchCounter
+from orgstats.consumer.counting.cells import COUNTS, HOURLY, TOTALS, CountKey
 from orgstats.consumer.counting.chain import Mark
 from orgstats.consumer.counting.decode import AgeLimits
 from orgstats.consumer.counting.limits import DeadLetterLimits
@@ -51,19 +52,20 @@ def partition(*, catching_up_until: int = 0, run: int = 0) -> Partition:
 
 
 def test_outcomes_without_a_name_are_counted_by_number() -> None:
-    """Ids 7 to 255 are events like others, in cells of their own, and told apart; beyond that are dead letters."""
+    """Ids 7 to 255 are events like others, in cells of their own, and in no total; beyond that are dead letters."""
     counting = partition()
     outcomes: list[int | str] = [0, 6, 7, 255, 7, 256, -1, '"7"', "7.0"]
     counting.count([event(at, outcome) for at, outcome in enumerate(outcomes)])
     changes = counting.take()
-    cells = {key.outcome: events for key, _, events in changes.chunks[0].cells}
-    assert cells == {0: 1, 6: 1, 7: 2, 255: 1}
+    for family in (COUNTS, HOURLY):
+        rows = changes.chunks[0].rows[family]
+        by_outcome = {key.outcome: events for key, (_, events) in rows if isinstance(key, CountKey)}
+        assert by_outcome == {0: 1, 6: 1, 7: 2, 255: 1}
     assert counting.unnamed_outcomes == {7: 2, 255: 1}
     assert [(dead.record.offset(), dead.code) for dead in changes.notes.dead_letters] == [
         (at, "outcome_invalid") for at in (5, 6, 7, 8)
     ]
-    hours = changes.chunks[0].hours
-    assert [(hour.accepted, hour.filtered, hour.rate_limited) for hour in hours] == [(1, 0, 0)]
+    assert [values for _, values in changes.chunks[0].rows[TOTALS]] == [(1, 0, 0)] * 2
 
 
 def test_another_log_is_found_before_it_can_be_stored() -> None:
@@ -87,7 +89,7 @@ def test_a_limit_halts_with_everything_so_far_to_be_stored() -> None:
     changes = counting.take()
     assert changes.next_offset == 5
     assert [dead.record.offset() for dead in changes.notes.dead_letters] == [1, 2, 3]
-    assert [events for *_, events in changes.chunks[0].cells] == [2]
+    assert [events for _, (_, events) in changes.chunks[0].rows[COUNTS]] == [2]
 
 
 @pytest.mark.parametrize(("catching_up_until", "halts"), [(0, True), (2, True), (3, False), (5, False)])

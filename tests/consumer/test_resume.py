@@ -19,7 +19,6 @@ from orgstats.consumer.counting.resume import (
     SourceFacts,
     attempt,
     counted_below,
-    left_behind,
     resume,
     same_log,
 )
@@ -60,24 +59,6 @@ def test_deleted_before_counted_is_a_gap_of_exactly_the_missing_offsets() -> Non
     """Retention past the position: go on at the log's start and list what is missing."""
     start = resume(SOURCE, SourceFacts(200, 900, 70, progress(70), REGISTERED), "read_committed")
     assert (start.start, start.load_stored, start.gap, start.gap_why) == (200, True, (70, 200), "retention")
-
-
-def test_what_older_programs_have_counted_has_no_sums() -> None:
-    """From the chunk on that is counted again there are sums; once there are, a restart changes nothing about it."""
-    found = SourceFacts(0, 3 * CHUNK, CHUNK + 70, Progress(CHUNK + 70, "new", summed_from=CHUNK + 70), REGISTERED)
-    assert resume(SOURCE, found, "read_committed").summed_from == CHUNK
-    later = replace(found, progress=Progress(2 * CHUNK, "new", summed_from=CHUNK), committed=2 * CHUNK)
-    assert resume(SOURCE, later, "read_committed").summed_from == CHUNK
-    assert resume(SOURCE, replace(found, progress=None), "read_committed").summed_from == 0
-
-
-def test_chunks_that_are_gone_are_left_behind() -> None:
-    """What lies between what is stored and where it goes on, and what gaps reach into, is for nobody to count again."""
-    found = SourceFacts(2 * CHUNK + 5, 3 * CHUNK, 70, progress(70), REGISTERED, gaps=[(CHUNK + 1, 2 * CHUNK + 5)])
-    start = resume(SOURCE, found, "read_committed")
-    assert left_behind(found, start) == [(0, 2 * CHUNK), (CHUNK, 2 * CHUNK)]
-    whole = SourceFacts(0, 3 * CHUNK, 70, progress(70), REGISTERED)
-    assert left_behind(whole, resume(SOURCE, whole, "read_committed")) == []
 
 
 def test_commit_set_back_is_read_again_without_a_gap() -> None:

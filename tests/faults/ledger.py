@@ -8,6 +8,7 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from tests.support import oracle, stored
 
+CELLS = ("counts", "hourly", "totals")
 Gap = tuple[int, int, int]
 """(partition, from offset, to offset)."""
 
@@ -74,19 +75,9 @@ class Ledger:
 def differences(url: str, truths: list[oracle.Truth]) -> dict[str, Any]:
     """Every cell and dead letter in which the store differs from the sum of the truths, by table; as `stored` does."""
     whole = oracle.Truth()
-    dead: list[tuple[int, int, str]] = []
     for truth in truths:
         whole.quantity += truth.quantity
         whole.events += truth.events
-        whole.project_quantity += truth.project_quantity
-        dead += truth.dead_letters
-    wanted = {cell: (whole.quantity[cell], events) for cell, events in whole.events.items()}
-    wanted_projects = {cell: quantity for cell, quantity in whole.project_quantity.items() if quantity}
-    found_dead = stored.dead_letters(url)
-    found: dict[str, Any] = {
-        "counts": stored._differing(stored.counts(url), wanted),
-        "project_counts": stored._differing(stored.project_counts(url), wanted_projects),
-        "hour_counts": stored._differing(stored.hour_counts(url), stored.by_hour(whole.quantity)),
-        "dead_letters": {} if found_dead == sorted(dead) else {"stored": found_dead, "wanted": sorted(dead)},
-    }
-    return {table: wrong for table, wrong in found.items() if wrong}
+    found: dict[str, Any] = {table: wrong for table, wrong in stored.differences(url, whole).items() if table in CELLS}
+    dead, wanted = stored.dead_letters(url), sorted(letter for truth in truths for letter in truth.dead_letters)
+    return found if dead == wanted else found | {"dead_letters": {"stored": dead, "wanted": wanted}}

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from orgstats.clickhouse.connect import connect
+from orgstats.consumer.counting.cells import FAMILIES
 from orgstats.consumer.counting.source import CHUNK_LENGTH
 from orgstats.deploy.local.paths import free_ports
-from orgstats.schemas import hours
 from orgstats.schemas.migrate import migrate
 from tests.faults.round import Round
 from tests.support.wait import wait_for
@@ -56,15 +56,18 @@ def execute(one: Round, sql: str) -> list[Any]:
         client.disconnect()
 
 
-def corrupt(one: Round, columns: str, *, shown: bool = True) -> None:
-    """One cell of the first chunk, of those that the endpoint shows or the others, gets a newer row that differs."""
+def corrupt(one: Round, columns: str) -> None:
+    """One cell of the first chunk, of those that the endpoint shows, gets a newer row that differs."""
     execute(
         one,
         f"INSERT INTO counts SELECT * REPLACE({columns}, version + 1 AS version) FROM counts FINAL"
-        " WHERE chunk = 0 AND events > 0"
-        f" AND (category IN (0, 1, 3) AND outcome IN (0, 1, 2)) = {shown}"
-        " ORDER BY ALL LIMIT 1",
+        " WHERE chunk = 0 AND events > 0 AND category IN (0, 1, 3) AND outcome IN (0, 1, 2) ORDER BY ALL LIMIT 1",
     )
+
+
+def tables(found: list[dict[str, Any]]) -> list[str]:
+    """Where the first chunk differs."""
+    return [difference["table"] for difference in found[0]["differences"]]
 
 
 @pytest.mark.parametrize("flags", [(), ("--recount",)])
@@ -89,14 +92,20 @@ def test_an_open_chunk_is_audited_as_far_as_it_is_stored(one: Round) -> None:
     one.traffic.produce(10)  # in the log and not stored
     code, found = audit(one, "--recount")
     assert (code, [(c["open"], c["accounted"], c["cells"]) for c in found]) == (0, [(True, 1_000, True)])
+    for table, columns in {
+        "counts": "60 AS quantity, 60 AS events, 0 AS outcome, 1 AS category",
+        "hourly": "60 AS quantity, 60 AS events, 0 AS outcome, 1 AS category, toStartOfHour(bucket) AS bucket",
+    }.items():
+        values = f"SELECT * REPLACE(42 AS org_id, {columns}) FROM counts FINAL ORDER BY ALL LIMIT 1"
+        execute(one, f"INSERT INTO {table} {values}")
     execute(
         one,
-        "INSERT INTO counts SELECT * REPLACE(42 AS org_id, 60 AS quantity, 60 AS events) FROM counts FINAL LIMIT 1",
+        "INSERT INTO totals SELECT 42, width, if(width = 10, bucket, toStartOfHour(bucket)), source_id, chunk, 60, 0,"
+        " 0, version FROM counts ARRAY JOIN [10, 3600] AS width WHERE org_id = 42",
     )
-    execute(one, hours.mend("1"))
-    assert [d["table"] for d in audit(one)[1][0]["differences"]] == ["conservation"]
+    assert tables(audit(one)[1]) == ["conservation"]
     code, found = audit(one, "--recount")
-    assert (code, [d["table"] for d in found[0]["differences"]]) == (1, ["conservation", "counts"])
+    assert (code, tables(found)) == (1, ["conservation", "counts", "hourly", "totals", "totals"])
     assert "org_id=42" in found[0]["differences"][1]["key"]
 
 
@@ -105,32 +114,32 @@ def test_a_lost_or_doubled_event_breaks_the_law(one: Round) -> None:
     close_a_chunk(one)
     corrupt(one, "events + 1 AS events")
     code, found = audit(one)
-    assert (code, found[0]["differences"][0]["table"]) == (1, "conservation")
+    assert (code, tables(found)) == (1, ["hourly", "conservation"])
 
 
 @pytest.mark.campaign
 def test_a_corrupted_cell_is_found_and_named(one: Round) -> None:
-    """A quantity that is wrong by one is not that of its hour, and the recount names the cell and both values."""
+    """A quantity that is wrong by one is not that of the roll-ups; the recount names the cell and both values."""
     close_a_chunk(one)
     assert audit(one)[0] == 0
     corrupt(one, "quantity + 1 AS quantity")
-    (difference,) = audit(one)[1][0]["differences"]
-    assert difference["table"] == "hour_counts"
+    assert tables(audit(one)[1]) == ["hourly", "totals", "totals"]
     code, found = audit(one, "--recount")
-    of_hour, difference = found[0]["differences"]
-    assert (code, of_hour["table"], difference["table"]) == (1, "hour_counts", "counts")
+    assert (code, tables(found)) == (1, ["hourly", "totals", "totals", "counts"])
+    difference = found[0]["differences"][-1]
     assert "org_id=" in difference["key"]
     stored, wanted = (int(difference[side].split(" / ")[0]) for side in ("stored", "wanted"))
     assert stored == wanted + 1
 
 
-def test_a_sum_by_hour_that_was_lost_is_found(one: Round) -> None:
-    """Where only the sums were deleted, each hour that has any is named, with and without a recount."""
+@pytest.mark.parametrize("table", ["hourly", "totals"])
+def test_a_roll_up_that_was_lost_is_found(one: Round, table: str) -> None:
+    """Where only one table was deleted, each of its cells is named, with and without a recount."""
     close_a_chunk(one)
-    execute(one, "TRUNCATE TABLE hour_counts")
+    execute(one, f"TRUNCATE TABLE {table}")
     for flags in ((), ("--recount",)):
         code, found = audit(one, *flags)
-        assert (code, {difference["table"] for difference in found[0]["differences"]}) == (1, {"hour_counts"})
+        assert (code, set(tables(found))) == (1, {table})
 
 
 @pytest.mark.campaign
@@ -145,7 +154,7 @@ def test_retention_and_gaps_are_no_differences(one: Round) -> None:
     close_a_chunk(one)
     code, found = audit(one, "--recount")
     assert (code, found[0]["log"], found[0]["cells"]) == (0, "head gone", True)
-    corrupt(one, "quantity - quantity AS quantity, events - events AS events", shown=False)
+    corrupt(one, "quantity - quantity AS quantity, events - events AS events")
     one.delete_below({0: CHUNK_LENGTH + 10})
     code, found = audit(one, "--recount")
     assert (code, found[0]["log"]) == (0, "gone")
@@ -160,8 +169,8 @@ def test_rows_that_clickhouse_has_deleted_by_age_are_no_differences(one: Round) 
         one.traffic._plain.produce(one.topic, (old % (now - days * 86_400)).encode(), partition=0)
     close_a_chunk(one)
     migrate(one.url, retention_days=2, shorten=True)
-    execute(one, "OPTIMIZE TABLE counts FINAL")
-    execute(one, "OPTIMIZE TABLE project_counts FINAL")
+    for family in FAMILIES:
+        execute(one, f"OPTIMIZE TABLE {family.table} FINAL")
     assert execute(one, "SELECT count() FROM counts WHERE bucket < now() - INTERVAL 4 DAY") == [(0,)]
     assert audit(one)[0] == 0
     assert audit(one, "--recount")[0] == 0

@@ -160,7 +160,7 @@ def test_one_of_two_with_one_instance_id_ends_with_the_remedy(one: Round) -> Non
 
 def test_a_store_restored_under_running_consumers_heals_by_itself(one: Round) -> None:
     """ClickHouse comes back as an older copy while consumers wait: they count again what it has lost."""
-    tables = ("counts", "project_counts", "dead_letters", "progress", "sources", "gaps", "repairs")
+    tables = ("chunk_days", "counts", "hourly", "totals", "dead_letters", "progress", "sources", "gaps", "repairs")
     one.traffic.produce(2_000)
     one.drain()
     for table in tables:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from orgstats.consumer.counting.decode import Undecodable, decode, event_second
-from tests.support.oracle import Cell, Dead, Record, count, parse
+from tests.support.oracle import Cell, Dead, Record, Total, count, parse
 
 DAY = 1_584_835_200  # 2020-03-22T00:00:00Z
 
@@ -19,8 +19,22 @@ def record(offset: int, partition: int = 0, kafka_second: int = DAY, **event: An
 def test_events_of_one_key_add_up() -> None:
     """Quantity sums, events count, absent fields take their defaults."""
     truth = count([record(0, org_id=7), record(1, org_id=7, quantity=5), record(2, org_id=7, outcome=2, reason="r")])
-    assert truth.quantity == {Cell(7, DAY, 1, 0, ""): 6, Cell(7, DAY, 1, 2, "r"): 1}
-    assert truth.events[Cell(7, DAY, 1, 0, "")] == 2
+    assert truth.quantity == {Cell(7, DAY, 0, 1, 0, ""): 6, Cell(7, DAY, 0, 1, 2, "r"): 1}
+    assert truth.events[Cell(7, DAY, 0, 1, 0, "")] == 2
+
+
+def test_a_cell_is_of_a_project_an_hour_and_its_totals() -> None:
+    """The three tables of one record each of two projects, of a category that is shown and one that is not."""
+    events: list[dict[str, Any]] = [{"project_id": 5}, {"project_id": 6, "outcome": 2}, {"category": 2}]
+    truth = count(record(n, kafka_second=DAY + 3690, org_id=7, **event) for n, event in enumerate(events))
+    assert truth.counts() == {
+        Cell(7, DAY + 3690, 5, 1, 0, ""): (1, 1),
+        Cell(7, DAY + 3690, 6, 1, 2, ""): (1, 1),
+        Cell(7, DAY + 3690, 0, 2, 0, ""): (1, 1),
+    }
+    assert truth.hourly() == {cell._replace(bucket=DAY + 3600): found for cell, found in truth.counts().items()}
+    assert truth.totals() == {Total(7, 10, DAY + 3690): (1, 0, 1), Total(7, 3600, DAY + 3600): (1, 0, 1)}
+    assert {cell.project_id for cell in count([record(0, project_id=5)], projects=False).quantity} == {0}
 
 
 def test_a_far_event_counts_at_its_kafka_time() -> None:

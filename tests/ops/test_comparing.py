@@ -4,67 +4,100 @@ from typing import Any, cast
 
 import pytest
 
-from orgstats.consumer.counting.chunk import CellKey, Count, Stored, hour_sums
+from orgstats.consumer.counting.cells import (
+    COUNTS,
+    FAMILIES,
+    TOTALS,
+    CountKey,
+    Family,
+    Key,
+    Stored,
+    StoredChunk,
+    StoredDead,
+    TotalKey,
+)
+from orgstats.consumer.counting.chunk import Cell
 from orgstats.consumer.counting.partition import DeadRecord
 from orgstats.consumer.counting.resume import Progress, Registration, Repair
 from orgstats.consumer.counting.source import CHUNK_LENGTH as CHUNK
 from orgstats.consumer.counting.source import Source, version_of
-from orgstats.consumer.ops.compare import ChunkDifference, RecountedChunk, StoredCells, StoredDead, Value, compare
+from orgstats.consumer.ops.compare import ChunkDifference, RecountedChunk, compare
 from orgstats.consumer.ops.connections import SourceStatus
 from orgstats.consumer.ops.recount import HeadPolicy, OffsetRange
 from orgstats.consumer.ops.spans import WantedOffsets, closed_span, whole_span, without
 from orgstats.errors import Refused
 
 SOURCE = Source("topic", "uuid", 0)
-KEY = CellKey(1, 100, 1, 0, "")
+KEY = CountKey(1, 100, 7, 1, 0, "")
+TOTAL = TotalKey(1, 3600, 0)
 
 
-def changes(count: tuple[int, int] | None, stored: Stored | None, revision: int = 0, **more: Any) -> ChunkDifference:
-    """One cell, counted and stored."""
-    cells = {} if count is None else {KEY: Count(*count)}
-    counted = RecountedChunk(SOURCE, 0, CHUNK, cells, {}, more.get("dead", {}))
-    held = {} if stored is None else {KEY: stored}
-    hours = more.get("hours", hour_sums((key, cell.quantity) for key, cell in held.items()))
-    return compare(counted, StoredCells(held, {}, more.get("held", {}), hours), revision)
+def changes(count: tuple[int, ...] | None, stored: Stored | None, revision: int = 0, **more: Any) -> ChunkDifference:
+    """One cell, counted and stored, of `counts` or of `totals` by the number of its values."""
+    cells: dict[Family, dict[Key, Cell]] = {family: {} for family in FAMILIES}
+    held: dict[Family, dict[Key, Stored]] = {family: {} for family in FAMILIES}
+    family, key = (COUNTS, KEY) if len(count or (stored and stored.values) or ()) == 2 else (TOTALS, TOTAL)
+    if count is not None:
+        cells[family][key] = Cell(family, key, list(count))
+    if stored is not None:
+        held[family][key] = stored
+    counted = RecountedChunk(SOURCE, 0, CHUNK, cells, more.get("dead", {}))
+    return compare(counted, StoredChunk(held, more.get("held", {})), revision)
 
 
 @pytest.mark.parametrize(
     ("counted", "stored", "conflict"),
     [
         ((5, 5), None, False),
-        ((5, 5), Stored(3, 3, 900), False),
-        ((5, 5), Stored(0, 0, 900), False),
-        ((5, 5), Stored(7, 7, 900), True),
-        ((5, 5), Stored(3, 5, 900), True),
-        ((5, 5), Stored(3, 3, CHUNK), True),
-        (None, Stored(3, 3, 900), True),
+        ((5, 5), Stored((3, 3), 900), False),
+        ((5, 5), Stored((0, 0), 900), False),
+        ((5, 5), Stored((7, 7), 900), True),
+        ((5, 5), Stored((3, 5), 900), True),
+        ((5, 5), Stored((3, 3), CHUNK), True),
+        (None, Stored((3, 3), 900), True),
     ],
 )
 def test_only_what_is_missing_is_written_without_a_repair(counted: Any, stored: Any, conflict: bool) -> None:
     """A cell that is absent, or an older count of itself, is missing; any other value needs a revision."""
     found = changes(counted, stored)
-    assert found.cells == {KEY: (Value(*stored[:2]) if stored else Value(0, 0), Value(*(counted or (0, 0))))}
+    assert found.cells[COUNTS] == {KEY: (stored.values if stored else (0, 0), counted or (0, 0))}
     assert bool(found.conflicts) is conflict
 
 
 @pytest.mark.parametrize(
-    ("counted", "stored"), [((5, 5), Stored(5, 5, 900)), (None, Stored(0, 0, 1 << 50)), (None, None)]
+    ("counted", "stored"), [((5, 5), Stored((5, 5), 900)), (None, Stored((0, 0), 1 << 50)), (None, None)]
 )
 def test_what_is_right_is_left_alone(counted: Any, stored: Any) -> None:
     """The same count at an older version, and a zero for what the log does not give, are no difference."""
     assert changes(counted, stored).count == 0
 
 
-@pytest.mark.parametrize(("hours", "lost"), [({}, 1), ({KEY.hour: (5, 0, 0)}, 0), ({KEY.hour: (5, 1, 0)}, 1)])
-def test_sums_that_are_not_those_of_the_cells_are_a_difference(hours: Any, lost: int) -> None:
-    """Where every cell is right and a sum by hour is not, that is what changes, without a repair."""
-    found = changes((5, 5), Stored(5, 5, 900), hours=hours)
-    assert (found.count, len(found.hours), found.conflicts) == (lost, lost, {})
+@pytest.mark.parametrize(
+    ("counted", "stored", "conflict"),
+    [
+        ((5, 1, 0), None, False),
+        ((5, 1, 0), Stored((5, 0, 0), 900), False),
+        ((5, 1, 0), Stored((4, 2, 0), 900), True),
+        ((5, 1, 0), Stored((5, 0, 0), CHUNK), True),
+        (None, Stored((0, 0, 3), 900), True),
+    ],
+)
+def test_totals_are_compared_like_any_cells(counted: Any, stored: Any, conflict: bool) -> None:
+    """They have no number of events: a count that is nowhere more than the log gives may be an older one."""
+    found = changes(counted, stored)
+    assert (found.count, bool(found.conflicts)) == (1, conflict)
+    before, after = stored.values if stored else (0, 0, 0), counted or (0, 0, 0)
+    more = {stat: much for _, stat, _, much in found.by_stat()}
+    assert more == {
+        "received": sum(after) - sum(before),
+        "rejected": after[2] - before[2],
+        "blacklisted": after[1] - before[1],
+    }
 
 
 def test_a_repair_writes_in_its_own_revision() -> None:
     """Rows of a repair win over every older one, and lose to what is counted on from there."""
-    found = changes(None, Stored(3, 3, version_of(1, CHUNK)), revision=2)
+    found = changes(None, Stored((3, 3), version_of(1, CHUNK)), revision=2)
     assert found.version == version_of(2, CHUNK)
     assert found.dead_version(5) == version_of(2, 5)
     assert version_of(1, CHUNK + 7) < found.dead_version(CHUNK + 7) < version_of(2, CHUNK + 7)

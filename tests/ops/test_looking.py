@@ -118,7 +118,7 @@ def test_doctor_names_outcomes_without_a_name(site: Connections, clickhouse_url:
     def tell(client: Client) -> None:
         client.execute("INSERT INTO sources (source_id, topic) VALUES (1, 'events'), (2, 'others')")
         rows = "(1, now(), 9, 1), (1, now(), 200, 1), (1, now(), 0, 1), (2, now() - INTERVAL 2 DAY, 9, 1)"
-        client.execute(f"INSERT INTO counts (source_id, bucket, outcome, events) VALUES {rows}")
+        client.execute(f"INSERT INTO hourly (source_id, bucket, outcome, events) VALUES {rows}")
 
     own.store.run(tell)
     (found,) = [one for one in doctor.examine(own) if "without a name" in one.what]

@@ -9,9 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple, NoReturn
 
+from orgstats.consumer.counting.cells import FAMILIES, Family, Stored, StoredChunk, StoredDead
 from orgstats.consumer.counting.chain import Mark
-from orgstats.consumer.counting.chunk import CellKey, ProjectKey, Stored, hour_sums
-from orgstats.consumer.counting.partition import StoredChunk
 from orgstats.consumer.counting.resume import (
     FINGERPRINT_CHANGED,
     LOG_CUT_BACK,
@@ -33,9 +32,8 @@ Row = Any
 """One of the row types of schemas/tables.py."""
 
 KEYS: Final = {
-    "counts": ("org_id", "bucket", "category", "outcome", "reason", "source_id", "chunk"),
-    "project_counts": ("org_id", "project_id", "bucket", "category", "outcome", "source_id", "chunk"),
-    "hour_counts": ("org_id", "bucket", "source_id", "chunk"),
+    **{family.table: (*family.key._fields, "source_id", "chunk") for family in FAMILIES},
+    "chunk_days": ("source_id", "chunk", "day"),
     "progress": ("source_id",),
     "flushes": ("source_id",),
     "sources": ("source_id",),
@@ -145,7 +143,6 @@ class SimStore(Store):
                 row.fingerprint,
                 revision_of(row.version),
                 _ms(row.kafka_timestamp),
-                row.summed_from,
                 _ms(row.complete_until),
                 Mark(row.leader_epoch, row.chain, row.chain_from),
                 row.cut_at,
@@ -169,14 +166,6 @@ class SimStore(Store):
             )
         return repairs
 
-    def recent_gaps(self, sources: Iterable[Source]) -> dict[int, list[tuple[int, int]]]:
-        """By source id."""
-        gaps: dict[int, list[tuple[int, int]]] = {}
-        for row in self._rows("gaps", sources):
-            if row.why != LOG_CUT_BACK:
-                gaps.setdefault(row.source_id, []).append((row.from_offset, row.to_offset))
-        return gaps
-
     def chunks(self, firsts: Mapping[Source, int], most: int = 1 << 32) -> dict[int, dict[int, ChunkMark]]:
         """By source id and first offset."""
         chunks: dict[int, dict[int, ChunkMark]] = {}
@@ -190,29 +179,29 @@ class SimStore(Store):
     def highest_chunks(self, sources: Iterable[Source]) -> dict[int, int]:
         """By source id."""
         highest: dict[int, int] = {}
-        for row in self._rows("counts", sources):
+        for row in self._rows("chunk_days", sources):
             highest[row.source_id] = max(row.chunk, highest.get(row.source_id, 0))
         return highest
 
     def chunk(self, source: Source, first_offset: int) -> StoredChunk:
-        """What is stored of one chunk."""
-        cells = [row for row in self._rows("counts", [source]) if row.chunk == first_offset]
-        projects = [row for row in self._rows("project_counts", [source]) if row.chunk == first_offset]
+        """What is stored of one chunk: only cells of days that are known are found."""
+        days = [row.day for row in self._rows("chunk_days", [source]) if row.chunk == first_offset]
         dead = [row for row in self._rows("dead_letters", [source]) if chunk_of(row.offset) == first_offset]
-        return StoredChunk(
-            {CellKey(*row[:5]): Stored(row.quantity, row.events, row.version) for row in cells},
-            {ProjectKey(*row[:5]): Stored(row.quantity, 0, row.version) for row in projects},
-            sorted(row.offset for row in dead if not row.withdrawn),
-        )
+        cells = {
+            family: {
+                family.key(*(getattr(row, name) for name in family.key._fields)): Stored(
+                    tuple(getattr(row, name) for name in family.values), row.version
+                )
+                for row in self._cells(family, source)
+                if row.chunk == first_offset and days and min(days) <= row.bucket < max(days) + rows.DAY_SECONDS
+            }
+            for family in FAMILIES
+        }
+        letters = {row.offset: StoredDead(row.reason, row.error, row.withdrawn, row.version) for row in dead}
+        return StoredChunk(cells, letters)
 
-    def sum_hours(self, source: Source, first: int, end: int) -> None:
-        """Make the sums of these chunks those of their cells, with the highest version of those."""
-        for chunk in {row.chunk for row in self._rows("counts", [source]) if first <= row.chunk < end}:
-            cells = self.chunk(source, chunk).cells
-            version = max(stored.version for stored in cells.values())
-            sums = hour_sums((key, stored.quantity) for key, stored in cells.items())
-            new = [(*key, source.source_id, chunk, *found, version) for key, found in sums.items()]
-            self.insert("hour_counts", list(zip(*new, strict=True)))
+    def _cells(self, family: Family, source: Source) -> list[Row]:
+        return self._rows(family.table, [source])
 
     def record_cut(self, source: Source, progress: Progress, vanished_to: int) -> None:
         """The gap, then the progress."""
@@ -238,11 +227,12 @@ class SimStore(Store):
         """Zeros of the revision before the one that is begun."""
         self.insert("repairs", taking_back.revisions(source, chunks, repairs, progress, now_ms))
         revisions = self.repairs([source]).get(source.source_id, {})
-        for table, zero in (("counts", {"quantity": 0, "events": 0}), ("project_counts", {"quantity": 0})):
-            found = [row for row in self._rows(table, [source]) if row.chunk in chunks]
+        for family in FAMILIES:
+            zero = dict.fromkeys(family.values, 0)
+            found = [row for row in self._cells(family, source) if row.chunk in chunks]
             versions = [version_of(revisions[row.chunk].revision - 1, row.chunk) for row in found]
             zeros = [row._replace(version=v, **zero) for row, v in zip(found, versions, strict=True)]
-            self._server.insert(table, zeros)
+            self._server.insert(family.table, zeros)
         dead = [row for row in self._rows("dead_letters", [source]) if chunk_of(row.offset) in chunks]
         withdrawn = [
             row._replace(withdrawn=True, version=version_of(revisions[chunk_of(row.offset)].revision - 1, row.offset))
@@ -250,7 +240,6 @@ class SimStore(Store):
             if not row.withdrawn
         ]
         self._server.insert("dead_letters", withdrawn)
-        self.sum_hours(source, chunks.start, chunks.stop)
 
 
 def _ms(moment: datetime) -> int:

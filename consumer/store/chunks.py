@@ -1,0 +1,71 @@
+"""What is stored of chunks: the one reader of their cells, for the daemon, replays and audits alike.
+
+`chunk_days` knows which chunks may have cells, and of which days: a row of it is there before the first cell that it
+tells of. With the days, and with the hash that the index `by_chunk` is over, ClickHouse looks at few granules however
+many rows the tables have, although no prefix of their key serves.
+"""
+
+from collections import defaultdict
+from typing import Any, Final
+
+from clickhouse_driver import Client
+
+from orgstats.clickhouse.cluster import read
+from orgstats.consumer.counting.cells import FAMILIES, Family, Key, Stored, StoredChunk, StoredDead
+from orgstats.consumer.counting.source import Source, chunk_of
+
+_DAY: Final = 86_400
+
+OF_CHUNKS: Final = (
+    "source_id = %(source)s AND chunk IN %(chunks)s"
+    " AND bucket >= toDateTime(%(since)s, 'UTC') AND bucket < toDateTime(%(until)s, 'UTC')"
+    " AND cityHash64(source_id, chunk) IN %(hashes)s"
+)
+"""What chooses the cells of chunks in any of the tables; its values are those that `known_chunks` gives."""
+
+
+def read_chunks(client: Client, source: Source, first: int, end: int) -> dict[int, StoredChunk]:
+    """What is stored of the chunks that begin in [first, end), by chunk; chunks without a row are absent.
+
+    Of each cell's rows the one with the highest version. `end` is a chunk's end, or beyond all offsets.
+    """
+    cells: dict[int, dict[Family, dict[Key, Stored]]] = defaultdict(lambda: {family: {} for family in FAMILIES})
+    dead: dict[int, dict[int, StoredDead]] = defaultdict(dict)
+    known = known_chunks(client, source, first, end)
+    for family in FAMILIES if known else ():
+        for chunk, values, version, *key in read(client, select(family), known):
+            cells[chunk][family][family.key(*key)] = Stored(tuple(values), version)
+    for offset, *letter in read(
+        client,
+        "SELECT offset, toString(reason), error, withdrawn, version FROM dead_letters FINAL"
+        " WHERE source_id = %(source)s AND offset >= %(first)s AND offset < %(end)s ORDER BY offset",
+        {"source": source.source_id, "first": first, "end": end},
+    ):
+        dead[chunk_of(offset)][offset] = StoredDead(*letter)
+    return {chunk: StoredChunk(cells[chunk], dead[chunk]) for chunk in sorted({*cells, *dead})}
+
+
+def known_chunks(client: Client, source: Source, first: int, end: int) -> dict[str, Any]:
+    """The values for `OF_CHUNKS` of the chunks that begin in [first, end); nothing when none of them has a cell."""
+    found = read(
+        client,
+        "SELECT groupUniqArray(chunk), groupUniqArray(cityHash64(source_id, chunk)),"
+        " toUnixTimestamp(min(day)), toUnixTimestamp(max(day)) FROM chunk_days"
+        " WHERE source_id = %(source)s AND chunk >= %(first)s AND chunk < %(end)s",
+        {"source": source.source_id, "first": first, "end": end},
+    )
+    chunks, hashes, since, last = found[0]
+    if not chunks:
+        return {}
+    return {"source": source.source_id, "chunks": chunks, "hashes": hashes, "since": since, "until": last + _DAY}
+
+
+def select(family: Family) -> str:
+    """The cells of chunks in one table: rows of (chunk, values, version, key…)."""
+    shown = {"bucket": "toUnixTimestamp(bucket)", "reason": "toString(reason)"}
+    key, values = family.key._fields, ", ".join(family.values)
+    return (
+        f"SELECT chunk, argMax(tuple({values}), version), max(version), "
+        f"{', '.join(shown.get(name, name) for name in key)}"
+        f" FROM {family.table} WHERE {OF_CHUNKS} GROUP BY chunk, {', '.join(key)}"
+    )

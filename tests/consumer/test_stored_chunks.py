@@ -1,0 +1,74 @@
+"""What is stored of a chunk is found whole, and without a look at what is stored of others."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from clickhouse_driver import Client
+
+from orgstats.clickhouse.connect import connect
+from orgstats.consumer.counting.cells import COUNTS, FAMILIES, HOURLY, TOTALS, CountKey, Family, Stored, TotalKey
+from orgstats.consumer.counting.source import CHUNK_LENGTH, Source, version_of
+from orgstats.consumer.store.chunks import known_chunks, read_chunks, select
+from orgstats.schemas.tables import insert
+
+SOURCE = Source("events", "uuid", 0)
+OTHER = Source("events", "uuid", 1)
+DAY = 1_700_006_400
+"""The start of one."""
+CHUNKS = 1_000
+
+
+@pytest.fixture
+def client(clickhouse_url: str) -> Iterator[Client]:
+    """The test's own database."""
+    with connect(clickhouse_url, client_name="tests") as client:
+        yield client
+
+
+def test_of_each_cell_the_highest_version_is_read(client: Client) -> None:
+    """Chunks are told apart, also those of other sources; a cell of every family is whole."""
+    key, total = CountKey(1, DAY + 10, 7, 1, 9, "a"), TotalKey(1, 3600, DAY)
+    late = key._replace(bucket=DAY - 40 * 86_400)
+    chunk = (SOURCE.source_id, CHUNK_LENGTH)
+    client.execute(insert("chunk_days"), [(*chunk, DAY), (*chunk, late.bucket), (OTHER.source_id, 0, DAY)])
+    rows = [(*chunk, 5, 2, version_of(0, 900)), (*chunk, 3, 1, version_of(1, 100)), (OTHER.source_id, 0, 8, 8, 9)]
+    client.execute(insert("counts"), [(*key, *row) for row in rows] + [(*late, *chunk, 1, 1, 5)])
+    client.execute(insert("hourly"), [(*key, *chunk, 2**64 - 1, 3, 7)])
+    client.execute(insert("totals"), [(*total, *chunk, 1, 2, 3, 7)])
+    found = read_chunks(client, SOURCE, 0, 1 << 48)
+    assert list(found) == [CHUNK_LENGTH]
+    assert found[CHUNK_LENGTH].cells == {
+        COUNTS: {key: Stored((3, 1), version_of(1, 100)), late: Stored((1, 1), 5)},
+        HOURLY: {key: Stored((2**64 - 1, 3), 7)},
+        TOTALS: {total: Stored((1, 2, 3), 7)},
+    }
+    assert (found[CHUNK_LENGTH].revision, found[CHUNK_LENGTH].reached) == (1, 100)
+    assert read_chunks(client, SOURCE, 0, CHUNK_LENGTH) == {}
+    assert list(read_chunks(client, OTHER, 0, CHUNK_LENGTH)) == [0]
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.table)
+def test_a_chunk_among_many_costs_few_granules(client: Client, family: Family) -> None:
+    """Cells of a thousand chunks lie by organization and time; those of one chunk are a small share of the granules."""
+    organizations, cells, step = (20, 100, 80) if family.key is CountKey else (40, 40, 80)
+    client.execute(insert("chunk_days"), [(SOURCE.source_id, one * CHUNK_LENGTH, DAY) for one in range(CHUNKS)])
+    counted = family.key is CountKey
+    more = "0" if counted else f"modulo(number, {cells}) * 2"
+    at = f"toDateTime({DAY} + intDiv(number, {organizations * cells}) * {step} + {more}, 'UTC')"
+    named, others = ("project_id", f"modulo(number, {cells})") if counted else ("width", "10")
+    client.execute(
+        f"INSERT INTO {family.table} (org_id, bucket, {named}, source_id, chunk)"
+        f" SELECT modulo(intDiv(number, {cells}), {organizations}), {at}, {others}, {SOURCE.source_id},"
+        f" intDiv(number, {organizations * cells}) * {CHUNK_LENGTH} FROM numbers({organizations * cells * CHUNKS})"
+    )
+    client.execute(f"OPTIMIZE TABLE {family.table} FINAL")
+    first = CHUNKS // 2 * CHUNK_LENGTH
+    values = known_chunks(client, SOURCE, first, first + CHUNK_LENGTH)
+    assert len(client.execute(select(family), values)) == organizations * cells
+    plan = "\n".join(line for (line,) in client.execute(f"EXPLAIN indexes = 1 {select(family)}", values))
+    *_, (read, of) = re.findall(r"Granules: (\d+)/(\d+)", plan)
+    whole = max(int(granules) for _, granules in re.findall(r"Granules: (\d+)/(\d+)", plan))
+    assert whole > 200
+    assert int(read) / whole < 0.25, plan
+    assert int(read) < int(of), "the index by_chunk leaves nothing out"

@@ -1,0 +1,47 @@
+"""What the audit takes for a difference between tables, and what a gap may have left."""
+
+import pytest
+
+from orgstats.consumer.counting.cells import COUNTS, HOURLY, TOTALS, CountKey, Key, Stored, StoredChunk, TotalKey
+from orgstats.consumer.counting.source import CHUNK_LENGTH
+from orgstats.consumer.ops.audit_rules import ChunkExtent, roll_ups
+
+BUCKET = 1_700_000_000
+HOUR = BUCKET // 3600 * 3600
+KEYS = [CountKey(1, BUCKET + 10 * at, 7, 1, 0, "") for at in range(3)]
+
+
+def chunk(hourly: tuple[int, int], totals: int) -> StoredChunk:
+    """Three cells of 5 quantity and 2 events each, and their roll-ups as given; those by 10 s are right."""
+    shown: dict[Key, Stored] = {TotalKey(1, 10, key.bucket): Stored((5, 0, 0), 9) for key in KEYS}
+    shown[TotalKey(1, 3600, HOUR)] = Stored((totals, 0, 0), 9)
+    return StoredChunk(
+        {
+            COUNTS: {key: Stored((5, 2), 9) for key in KEYS},
+            HOURLY: {KEYS[0]._replace(bucket=HOUR): Stored(hourly, 9)},
+            TOTALS: shown,
+        }
+    )
+
+
+def found(stored: StoredChunk, *gaps: tuple[int, int], expired_before: int = 0) -> list[str]:
+    """Tables of the differences."""
+    extent = ChunkExtent(0, CHUNK_LENGTH, 0, gaps, expired_before)
+    return [difference.table for difference in roll_ups(extent, stored)]
+
+
+def test_every_roll_up_is_the_sum_of_its_cells() -> None:
+    """A quantity or a number of events that is not the sum is a difference, unless its age explains it."""
+    assert found(chunk((15, 6), 15)) == []
+    assert found(chunk((14, 6), 15)) == ["hourly"]
+    assert found(chunk((15, 5), 15)) == ["hourly"]
+    assert found(chunk((15, 6), 16)) == ["totals"]
+    assert found(chunk((14, 6), 16), expired_before=BUCKET + 3600) == []
+
+
+@pytest.mark.parametrize(
+    ("gap", "tables"), [((100, 102), []), ((100, 101), ["hourly"]), ((1 << 20, 1 << 21), ["hourly", "totals"])]
+)
+def test_a_gap_leaves_no_more_than_it_lists(gap: tuple[int, int], tables: list[str]) -> None:
+    """As many events as offsets are listed in the chunk may be in one table and not in another, and no more."""
+    assert found(chunk((10, 4), 10), gap) == tables
