@@ -50,25 +50,24 @@ KINDS = [
 
 
 def fill(url: str, rows: int) -> None:
-    """Organization k gets a share that falls with 1/k; each row is a cell of its own."""
+    """Organization k gets a share that falls with 1/k; each row of 10 s is a cell of its own."""
     slices = 2 * DAYS  # each inserted by itself, so that no insert needs much memory
     with connect(url, client_name="bench", timeout_seconds=600) as client:
         for number in range(slices):
             first = END - DAYS * DAY + number * DAY // 2
             client.execute(
-                f"""INSERT INTO counts
+                f"""INSERT INTO totals
                 SELECT toUInt64(exp(cityHash64(number, {number}) / 18446744073709551616 * log({ORGANIZATIONS}))),
-                       {first} + 10 * (number % 4320), 1, CAST(number % 3 AS Int8), '', number % 4, number,
-                       1 + number % 100, 1 + number % 100, 1
+                       10, {first} + 10 * (number % 4320), number % 4, number,
+                       1 + number % 100, number % 3, number % 2, 1
                 FROM numbers({rows // slices})"""
             )
         # As if a chunk held some 50 s of the traffic.
         client.execute(
-            """INSERT INTO hour_counts
-            SELECT org_id, toStartOfHour(bucket) AS hour, source_id, chunk % 70 AS part,
-                   sumIf(quantity, outcome = 0), sumIf(quantity, outcome = 1),
-                   sumIf(quantity, outcome = 2), 1
-            FROM counts WHERE category IN (0, 1, 3) GROUP BY org_id, hour, source_id, part"""
+            """INSERT INTO totals
+            SELECT org_id, 3600, toStartOfHour(bucket) AS hour, source_id, chunk % 70 AS part,
+                   sum(accepted), sum(filtered), sum(rate_limited), 1
+            FROM totals WHERE width = 10 GROUP BY org_id, hour, source_id, part"""
         )
 
 

@@ -4,9 +4,8 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from orgstats.query import sql
 from orgstats.query.params import StatsQuery, window
 from orgstats.query.series import RESOLUTIONS
 from orgstats.query.sql import Statement
@@ -56,23 +55,19 @@ def raw_series(query: StatsQuery) -> Statement:
 
 def hourly_series(query: StatsQuery) -> Statement:
     """The same series from Snuba's sums by hour; for widths from an hour on."""
-    return _peer_series(query, "hourly")
-
-
-def cells_series(query: StatsQuery) -> Statement:
-    """The same series from the cells, also where there are sums by hour."""
-    return sql.series(replace(query, summed=False))
+    return _peer_series(query, "raw_by_hour")
 
 
 def _peer_series(query: StatsQuery, table: str) -> Statement:
-    ours = sql.series(query)
     text = f"""
         SELECT toUInt32(toStartOfInterval(timestamp, INTERVAL {{width:UInt32}} SECOND)) AS start, sum(quantity)
         FROM {table}
         WHERE org_id = {{org:UInt64}} AND category IN (0, 1, 3) AND outcome IN (0, 1, 2)
-          AND timestamp BETWEEN toDateTime({{first:UInt32}}, 'UTC') AND toDateTime({{last:UInt32}} + 9, 'UTC')
+          AND timestamp >= toDateTime({{first:UInt32}}, 'UTC') AND timestamp < toDateTime({{end:UInt32}}, 'UTC')
         GROUP BY start"""
-    return Statement(text, ours.parameters)
+    buckets = query.buckets
+    values = {"org": query.org_id, "width": buckets.width, "first": buckets.first, "end": buckets.last + buckets.width}
+    return Statement(text, values)
 
 
 async def _connection(

@@ -6,9 +6,10 @@ from typing import Final
 from clickhouse_driver import Client
 
 from orgstats.consumer.counting.source import CHUNK_LENGTH, chunk_of
-from orgstats.schemas.outcomes import BUCKET_SECONDS, STAT_CATEGORIES, STAT_OUTCOMES
+from orgstats.schemas.outcomes import BUCKET_SECONDS, HOUR_SECONDS, STAT_CATEGORIES, STAT_OUTCOMES
 from tests.bench.query.traffic import TABLES, Partition, load_templates
 
+COUNTS: Final = ("counts", "hourly", "totals")
 UNMERGED_SECONDS: Final = 10
 """So many of the last flushes stay as they were written, each a part of its own."""
 _TOGETHER_SECONDS: Final = 1_000
@@ -26,7 +27,7 @@ RAW_TABLES: Final = (
     )
     ENGINE = MergeTree PARTITION BY toMonday(timestamp) ORDER BY (org_id, project_id, timestamp)
     SETTINGS index_granularity = 16384""",
-    """CREATE TABLE hourly
+    """CREATE TABLE raw_by_hour
     (
         org_id UInt64, project_id UInt64, key_id UInt64, timestamp DateTime('UTC'), outcome UInt8,
         reason LowCardinality(String), category UInt8, quantity UInt64, times_seen UInt64, bytes_received UInt64
@@ -34,7 +35,7 @@ RAW_TABLES: Final = (
     ENGINE = SummingMergeTree PARTITION BY toMonday(timestamp)
     ORDER BY (org_id, project_id, key_id, outcome, reason, timestamp, category)
     SETTINGS index_granularity = 256""",
-    """CREATE MATERIALIZED VIEW to_hourly TO hourly AS
+    """CREATE MATERIALIZED VIEW to_raw_by_hour TO raw_by_hour AS
     SELECT org_id, project_id, ifNull(key_id, 0) AS key_id, toStartOfHour(timestamp) AS timestamp, outcome,
            ifNull(reason, 'none') AS reason, category, sum(quantity) AS quantity, count() AS times_seen,
            sum(size) AS bytes_received
@@ -55,7 +56,7 @@ def fill(client: Client, traffic: Iterable[Partition], seconds: int, *, raw: boo
         write_counts(client, traffic, first, end)
         if raw:
             write_raw(client, traffic, first, end)
-    for table in ("counts", "project_counts", "hour_counts"):
+    for table in COUNTS:
         client.execute(f"SYSTEM STOP MERGES {table}")
     for second in range(history, seconds):
         write_counts(client, traffic, second, second + 1)
@@ -72,24 +73,26 @@ def write_counts(client: Client, traffic: Iterable[Partition], first: int, end: 
     client.execute("TRUNCATE TABLE groups")
     for one in traffic:
         client.execute(f"INSERT INTO groups {_groups(one, first * one.rate, end * one.rate)}")
-    client.execute(_CELLS.format("counts", "org_id, bucket, category, outcome, reason", "sum(events),"))
-    client.execute(_CELLS.format("project_counts", "org_id, project_id, bucket, category, outcome", ""))
-    client.execute(_HOURS)
+    client.execute(_CELLS.format("counts", "bucket"))
+    client.execute(_CELLS.format("hourly", "toStartOfHour(bucket)"))
+    client.execute(_TOTALS)
 
 
-_SUMMED: Final = tuple(map(int, STAT_OUTCOMES["received"]))
-_HOURS: Final = f"""
-INSERT INTO hour_counts
-SELECT org_id, toStartOfHour(bucket) AS hour, source_id, chunk,
-       {", ".join(f"sumIf(toUInt128(events * quantity), outcome = {outcome})" for outcome in _SUMMED)}, max(version)
-FROM groups INNER JOIN templates USING (partition, number)
-WHERE category IN {STAT_CATEGORIES} AND outcome IN {_SUMMED}
-GROUP BY org_id, hour, source_id, chunk HAVING max(changed)"""
 _CELLS: Final = """
 INSERT INTO {0}
-SELECT {1}, source_id, chunk, sum(events * quantity), {2} max(version)
+SELECT org_id, {1} AS start, project_id, category, outcome, reason, source_id, chunk,
+       sum(events * quantity), sum(events), max(version)
 FROM groups INNER JOIN templates USING (partition, number)
-GROUP BY {1}, source_id, chunk HAVING max(changed)"""
+GROUP BY org_id, start, project_id, category, outcome, reason, source_id, chunk HAVING max(changed)"""
+_SHOWN: Final = tuple(map(int, STAT_OUTCOMES["received"]))
+_TOTALS: Final = f"""
+INSERT INTO totals
+SELECT org_id, arrayJoin([{BUCKET_SECONDS}, {HOUR_SECONDS}]) AS width,
+       toDateTime(intDiv(toUnixTimestamp(bucket), width) * width, 'UTC') AS start, source_id, chunk,
+       {", ".join(f"sumIf(events * quantity, outcome = {outcome})" for outcome in _SHOWN)}, max(version)
+FROM groups INNER JOIN templates USING (partition, number)
+WHERE category IN {STAT_CATEGORIES} AND outcome IN {_SHOWN}
+GROUP BY org_id, width, start, source_id, chunk HAVING max(changed)"""
 
 
 def _groups(one: Partition, first: int, end: int) -> str:

@@ -19,8 +19,8 @@ from orgstats.query.params import StatsQuery
 from orgstats.query.sql import Statement
 from orgstats.schemas.migrate import migrate
 from orgstats.schemas.tables import OrganizationRow
-from tests.bench.query.asking import Kind, cells_series, hourly_series, kinds, load, raw_series, seconds_over_http
-from tests.bench.query.fill import fill
+from tests.bench.query.asking import Kind, hourly_series, kinds, load, raw_series, seconds_over_http
+from tests.bench.query.fill import COUNTS, fill
 from tests.bench.query.traffic import BEGIN, TOPIC, Partition, shares
 from tests.bench.usage import say
 from tests.query.seeding import Counted, insert_sources, make_token
@@ -59,15 +59,13 @@ class Size:
     weights: dict[str, Weight] = field(default_factory=dict)
     http: dict[str, Times] = field(default_factory=dict)
     engine: dict[str, Times] = field(default_factory=dict)
-    cells: dict[str, Times] = field(default_factory=dict)
-    """Where there are sums by hour: without them."""
     raw: dict[str, Times] = field(default_factory=dict)
     hourly: dict[str, Times] = field(default_factory=dict)
 
     @property
     def ours(self) -> int:
         """Bytes of the tables of counts."""
-        return sum(self.weights[table].bytes for table in ("counts", "project_counts", "hour_counts"))
+        return sum(self.weights[table].bytes for table in COUNTS)
 
 
 def prepare(server_url: str, seconds: int, traffic: Sequence[Partition], *, raw: bool) -> str:
@@ -103,8 +101,6 @@ def measure(url: str, seconds: int, traffic: Sequence[Partition], scratch: Path,
         for kind in asked:
             say(f"{seconds:,} s: {kind.name}")
             size.engine[kind.name] = _in_engine(database, sql.series, kind, times // 2)
-            if kind.resolution != "10s":
-                size.cells[kind.name] = _in_engine(database, cells_series, kind, times // 10)
             if raw:
                 size.raw[kind.name] = _in_engine(database, raw_series, kind, times // 10)
             if raw and kind.resolution != "10s":

@@ -9,6 +9,7 @@ from clickhouse_driver import Client
 
 from orgstats.clickhouse.connect import connect
 from orgstats.consumer.counting.batch import BatchCounter
+from orgstats.consumer.counting.cells import FAMILIES
 from orgstats.consumer.counting.decode import AgeLimits
 from orgstats.consumer.counting.partition import Partition, PartitionChanges
 from orgstats.consumer.counting.resume import Attempt, Resume
@@ -61,9 +62,7 @@ def client(clickhouse_url: str) -> Client:
 
 def counted(client: Client, one: traffic.Partition) -> list[PartitionChanges]:
     """What the consumer stores of the partition's events when it flushes once a second."""
-    partition = Partition(
-        one.source, Resume(0, 0), BatchCounter(AgeLimits(), RuleHistory()), lambda _: Attempt(0), projects=True
-    )
+    partition = Partition(one.source, Resume(0, 0), BatchCounter(AgeLimits(), RuleHistory()), lambda _: Attempt(0))
     flushes = []
     for second in range(SECONDS):
         events = client.execute(one.events(second * one.rate, (second + 1) * one.rate) + " ORDER BY offset")
@@ -92,12 +91,8 @@ def test_the_rows_are_the_consumers(client: Client) -> None:
     (one,) = traffic.partitions(1, RATE)
     traffic.load_templates(client, [one])
     flushes = counted(client, one)
-    written = {
-        "counts": _rows(rows.counts(flushes)),
-        "project_counts": _rows(rows.project_counts(flushes)),
-        "hour_counts": _rows(rows.hour_counts(flushes)),
-    }
-    assert {row[6] for row in written["counts"]} == {0, CHUNK_LENGTH}, "two chunks"
+    written = {family.table: _rows(rows.cells(family, flushes)) for family in FAMILIES}
+    assert {row[7] for row in written["counts"]} == {0, CHUNK_LENGTH}, "two chunks"
     assert any(row[1] < traffic.BEGIN for row in written["counts"]), "late events"
 
     client.execute("SYSTEM STOP MERGES")
@@ -109,7 +104,7 @@ def test_the_rows_are_the_consumers(client: Client) -> None:
         client.execute(f"TRUNCATE TABLE {table}")
     fill.write_counts(client, [one], 0, SECONDS)
     assert {table: stored(client, table) for table in written} == {
-        table: _highest_versions(found, 4 if table == "hour_counts" else 7) for table, found in written.items()
+        table: _highest_versions(found, 5 if table == "totals" else 8) for table, found in written.items()
     }
 
 

@@ -15,10 +15,16 @@ from orgstats.consumer.counting.decode import AgeLimits
 from orgstats.consumer.counting.rule_history import RuleHistory
 from orgstats.consumer.kafka.properties import DEFAULTS
 from orgstats.consumer.settings import ConsumerSettings
+from orgstats.schemas.outcomes import STAT_CATEGORIES
 from tests.bench.ingest.programs.job import Job
 
-CELLS = "INSERT INTO bare_counts (org_id, bucket, category, outcome, reason, quantity, events) VALUES"
-PROJECTS = "INSERT INTO bare_project_counts (org_id, project_id, bucket, category, outcome, quantity) VALUES"
+_CELL = "org_id, bucket, project_id, category, outcome, reason, quantity, events"
+INSERTS = (
+    f"INSERT INTO bare_counts ({_CELL}) VALUES",
+    f"INSERT INTO bare_hourly ({_CELL}) VALUES",
+    "INSERT INTO bare_totals (org_id, width, bucket, accepted, filtered, rate_limited) VALUES",
+)
+Cells = dict[tuple[Any, ...], list[int]]
 
 
 class Bare:
@@ -29,8 +35,7 @@ class Bare:
         self._client = connect(job.clickhouse_url, client_name="bare")
         self._thread = ThreadPoolExecutor(1)
         self._pending = self._batch.pending()
-        self.cells: dict[tuple[Any, ...], list[int]] = {}
-        self.projects: dict[tuple[Any, ...], list[int]] = {}
+        self.cells: tuple[Cells, Cells, Cells] = ({}, {}, {})
         self._flight: Future[None] | None = None
 
     def count(self, messages: list[Message]) -> None:
@@ -39,20 +44,22 @@ class Bare:
 
     def begin_insert(self) -> None:
         """Hand the cells to the inserting thread."""
+        counts, hourly, totals = self.cells
         for tally, events in self._batch.fold(self._pending):
             quantity = events * (1 if tally.quantity is None else tally.quantity)
             org, category = tally.org_id or 0, 1 if tally.category is None else tally.category
-            cell = self.cells.setdefault(
-                (org, tally.bucket, category, tally.outcome, (tally.reason or "")[:64]), [0, 0]
-            )
-            cell[0] += quantity
-            cell[1] += events
-            key = (org, tally.project_id or 0, tally.bucket, category, tally.outcome)
-            self.projects.setdefault(key, [0])[0] += quantity
-        rows = [(*key, *cell) for key, cell in self.cells.items()]
-        project_rows = [(*key, *cell) for key, cell in self.projects.items()]
-        self.cells, self.projects = {}, {}
-        self._flight = self._thread.submit(self._insert, rows, project_rows)
+            hour = tally.bucket // 3600 * 3600
+            rest = (tally.project_id or 0, category, tally.outcome, (tally.reason or "")[:64])
+            for cells, bucket in ((counts, tally.bucket), (hourly, hour)):
+                cell = cells.setdefault((org, bucket, *rest), [0, 0])
+                cell[0] += quantity
+                cell[1] += events
+            if category in STAT_CATEGORIES and tally.outcome <= 2:
+                for width, bucket in ((10, tally.bucket), (3600, hour)):
+                    totals.setdefault((org, width, bucket), [0, 0, 0])[tally.outcome] += quantity
+        rows = [[(*key, *cell) for key, cell in cells.items()] for cells in self.cells]
+        self.cells = ({}, {}, {})
+        self._flight = self._thread.submit(self._insert, rows)
 
     @property
     def inserting(self) -> bool:
@@ -66,8 +73,8 @@ class Bare:
             flight.result()
         return flight is not None
 
-    def _insert(self, rows: list[tuple[Any, ...]], project_rows: list[tuple[Any, ...]]) -> None:
-        for statement, some in ((CELLS, rows), (PROJECTS, project_rows)):
+    def _insert(self, rows: list[list[tuple[Any, ...]]]) -> None:
+        for statement, some in zip(INSERTS, rows, strict=True):
             if some:
                 self._client.execute(statement, list(zip(*some, strict=True)), columnar=True)
 
