@@ -108,7 +108,12 @@ def open_partitions(
         progress, partition = found[tp].progress, _open(source, found[tp], store, counting)
         uuid = None if counting.topic_id else uuids[tp[0]]
         opened[tp] = OpenPartition(
-            Assigned(uuid, source.topic_id, progress.rewinds if progress else 0),
+            Assigned(
+                uuid,
+                source.topic_id,
+                progress.rewinds if progress else 0,
+                progress.next_offset if progress else -1,
+            ),
             partition,
             _seen(found[tp], now_ms),
             None if tp in suspects else _epoch(progress, partition),

@@ -27,11 +27,15 @@ from orgstats.failpoints import failpoint
 
 @dataclass(frozen=True, slots=True)
 class Assigned:
-    """What a partition was assigned as: its topic's UUID (None when the operator names its id)."""
+    """What a partition was assigned as: its topic's UUID (None when the operator names its id).
+
+    `counted` is the progress that was stored when it was opened, -1 for none.
+    """
 
     uuid: str | None
     topic_id: str
     rewinds: int
+    counted: int = -1
 
 
 class Position(NamedTuple):
@@ -166,10 +170,16 @@ class Checkpoints:
             found = progress.get(one.changes.source.source_id)
             if found is not None and found.rewinds > one.assigned.rewinds:
                 raise StoreWentBack("{}/{}: set back by another process".format(*one.tp))
-            if (found.next_offset if found else -1) < one.stored_offset:
+            confirmed = max(one.stored_offset, one.assigned.counted)
+            if (found.next_offset if found else -1) < confirmed:
                 topic, partition = one.tp
                 held = found.next_offset if found else 0
-                raise StoreWentBack(f"{topic}/{partition}: stored below {one.stored_offset}, now below {held}")
+                raise StoreWentBack(f"{topic}/{partition}: stored below {confirmed}, now below {held}")
+        new = [one for one in work if one.changes.source.source_id not in progress]
+        registered = self._store.registrations([one.changes.source for one in new])
+        for one in new:
+            if one.changes.source.source_id not in registered:
+                raise StoreWentBack("{}/{}: it was registered, and is not any more".format(*one.tp))
 
 
 def earliest_clock_ms(store: ports.Store, here_ms: int) -> int:

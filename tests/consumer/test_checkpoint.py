@@ -53,6 +53,9 @@ class FakeStore:
     def progress(self, _: Any) -> dict[int, Any]:
         return {}
 
+    def registrations(self, sources: Iterable[Source]) -> dict[int, Any]:
+        return {source.source_id: None for source in sources}
+
     def write(self, flush: Flush) -> dict[str, int]:
         self.flushed = flush
         return {}

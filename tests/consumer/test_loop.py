@@ -273,6 +273,35 @@ def test_a_store_that_went_back_is_counted_again(world: SimWorld) -> None:
     counted(process)
 
 
+def test_a_store_that_went_back_before_the_first_checkpoint_is_counted_again() -> None:
+    """What a partition went on from when it was opened has to be there still, or whole chunks would be missing."""
+    world = SimWorld(partitions=1)
+    world.produce(A, 3)
+    process = world.process()
+    counted(process)
+    backup = {table: list(rows) for table, rows in world.store.rows.items()}
+    world.produce(A, 10, apart=60_000)
+    counted(process)
+    process.stop()
+    process = world.process()
+    process.executor.hold = True
+    process.until(lambda: bool(process.loop.assigned_tps()))
+    world.store.rows = backup
+    process.executor.hold = False
+    world.produce(A, 3)
+    counted(process)
+
+
+def test_a_store_that_lost_the_registration_of_a_source_gets_it_again(world: SimWorld) -> None:
+    """Restored from a copy that is older than the source, before anything of it was stored."""
+    process = world.process()
+    process.executor.hold = True
+    process.until(lambda: bool(process.loop.assigned_tps()))
+    world.store.rows["sources"].clear()
+    process.executor.hold = False
+    counted(process)
+
+
 def test_a_store_that_went_back_while_stopping_is_69(world: SimWorld) -> None:
     """What was counted is not stored, which whoever stopped it has to know."""
     process = world.process()
