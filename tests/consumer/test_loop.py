@@ -403,6 +403,18 @@ def test_a_compacted_topic_is_refused_by_a_named_id_too(world: SimWorld, monkeyp
         process.until(world.all_is_counted)
 
 
+def test_a_log_that_was_cut_back_by_many_chunks_and_has_grown_is_counted_as_it_is_now() -> None:
+    """However far back the cut is: chunks are compared until one agrees."""
+    world = SimWorld(partitions=1)
+    world.produce(A, 10, apart=60_000)
+    process = world.process()
+    counted(process)
+    process.stop()
+    world.kafka.cut_back(A, 70_000)
+    world.produce(A, 12, apart=60_000)
+    counted(world.process())
+
+
 def test_a_partition_that_comes_while_others_drain_is_read(world: SimWorld) -> None:
     """Its position was lost while a new partition is being assigned: all of them are read in the end."""
     world = SimWorld(incremental=True, partitions=2)
