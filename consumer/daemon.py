@@ -80,7 +80,7 @@ def _count(
 ) -> None:
     logger.info("started", **settings.masked())
     if not batch.COMPILED:
-        logger.warning("counting without compiled code, at half the speed: install with a C compiler at hand")
+        logger.warning("counting without compiled code, several times slower: install with a C compiler at hand")
     worker = _when_clickhouse_answers(lambda: _worker(settings, stopping), stopping)
     if worker is None:
         return

@@ -1,16 +1,12 @@
 """From raw records to tallies, fast: what is alike is counted together by compiled code.
 
-There are three ways, each for what the one before it leaves, and they give the same tallies, by test: by kind, which
-decodes only the first of the records that are alike (`fast_path.pyx`; where no compiler was at hand, it is absent);
-in parts, with which the interpreter has little to do as long as nothing in them is odd; and record by record.
+There are two ways, which give the same tallies, by test: by kind, which decodes only the first of the records that are
+alike (`fast_path.pyx`; where no compiler was at hand, it is absent), and record by record, for those that have no kind.
 """
 
-import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import filterfalse
-from operator import itemgetter
 from typing import Final, NamedTuple, Protocol
 
 import msgspec
@@ -20,33 +16,19 @@ from orgstats.consumer.counting.decode import LAST_BUCKET, AgeLimits, Undecodabl
 from orgstats.consumer.counting.packing import packed
 from orgstats.consumer.counting.rule_history import RuleHistory
 from orgstats.schemas.event import Event
-from orgstats.schemas.outcomes import BUCKET_SECONDS
 
 try:
-    from orgstats.consumer.counting.fast_path import FastPath
+    from orgstats.consumer.counting.fast_path import Classifier, FastPath
 except ImportError:  # there was no C compiler
-    FastPath = None  # type: ignore[assignment,misc]
+    Classifier = FastPath = None  # type: ignore[assignment,misc]
 COMPILED: Final = FastPath is not None
-
-PLAIN_LENGTH: Final = 1000
-"""A longer value may be nested too deep, which only the careful decoder decides."""
 
 PendingKey = tuple[int | None, int | None, int, int | None, int, str | None, int | None]
 """A tally as a plain tuple, in its order, which hashes and compares faster."""
 Tallies = Counter[PendingKey]
 
-_PART: Final = 512
-"""Records counted at once: so many stay in the processor's cache from step to step."""
-_SLICE: Final = 64
-"""A part that holds something odd is counted in chunks of this size, so that only its neighbours are slow too."""
-
-_REMEMBERED: Final = 10_000
-"""Buckets of so many spellings are remembered: a day has 8,640."""
-
 _decode_event: Final[Callable[[bytes], Event]] = msgspec.json.Decoder(Event).decode
-_DIGITS_TO_ZERO: Final = bytes(ord("0") if chr(i).isdigit() and i < 128 else i for i in range(256))
-_UTC_SHAPE: Final = re.compile(rb"0000-00-00T00:00:00(\.0+)?Z\n")
-_ten_seconds: Final = itemgetter(slice(len("2020-03-22T00:00:0")))
+_TEN_SECONDS: Final = len("2020-03-22T00:00:0")
 
 
 class Record(Protocol):
@@ -100,7 +82,7 @@ class BatchCounter:
     def __init__(self, limits: AgeLimits, rules: RuleHistory) -> None:
         self.rules = rules
         self._limits = limits
-        self._buckets: dict[str, int] = {}
+        self._classifier: Classifier | None = None
 
     def pending(self) -> Pending:
         """For the tallies of a partition."""
@@ -108,11 +90,9 @@ class BatchCounter:
 
     def count(self, run: Sequence[Record], pending: Pending) -> RunResult:
         """Count a run in offset order into `pending`; nothing is raised for bad records."""
-        if len(self._buckets) > _REMEMBERED:
-            self._buckets.clear()
         counted = RunResult(packed(run))
         if pending.kinds is None:
-            self._count_odd(run, range(len(run)), pending, counted)
+            self._count_each(run, range(len(run)), pending.tallies, counted)
         else:
             self._count_kinds(run, pending.kinds, pending, counted)
         return counted
@@ -128,126 +108,45 @@ class BatchCounter:
 
     def _count_kinds(self, run: Sequence[Record], kinds: "FastPath", pending: Pending, counted: RunResult) -> None:
         odd: list[int] = []
+        if self._classifier is None or self._classifier.history.entries != self.rules.entries:
+            self._classifier = Classifier(self.rules)
 
-        def first(value: bytes) -> tuple[int, PendingKey] | None:
-            key = self._key(value)
+        def first(value: bytes, timestamp_ms: int) -> tuple[int, PendingKey] | None:
+            key = self._key(value, timestamp_ms)
             if key is None:
                 return None
             reason = key[5]
             if reason not in pending.reasons:
-                self._count_odd(run, odd, pending, counted)
+                self._count_each(run, odd, pending.tallies, counted)
                 odd.clear()
                 pending.reasons.add(reason)
             pending.tallies.setdefault(key, 0)  # its place in the order
             return key[2], key
 
-        counted.highest_ms = kinds.count(counted.row, first, odd)
-        self._count_odd(run, odd, pending, counted)
+        highest_ms = kinds.count(counted.row, self._classifier, first, odd)
+        self._count_each(run, odd, pending.tallies, counted)
+        counted.highest_ms = highest_ms
 
-    def _key(self, value: bytes) -> PendingKey | None:
+    def _key(self, value: bytes, timestamp_ms: int) -> PendingKey | None:
         """What a record with a kind counts as in its own time; None if its text does not say, or is wrong."""
         try:
             e = _decode_event(value)
-            bucket = self._bucket(_ten_seconds(e.timestamp))  # type: ignore[arg-type]  # it is a string
+            bucket = event_second(f"{e.timestamp[:_TEN_SECONDS]}0.0Z")  # type: ignore[index]  # it is a string
         except (msgspec.DecodeError, Undecodable):
             return None
-        if e.outcome is None or not 0 <= bucket <= LAST_BUCKET:
+        if not 0 <= bucket <= LAST_BUCKET:
             return None
-        return e.org_id, e.project_id, bucket, e.category, e.outcome, e.reason, e.quantity
+        outcome, reason = (e.outcome, e.reason) if e.outcome is not None else self.rules.classify(e, timestamp_ms)
+        return e.org_id, e.project_id, bucket, e.category, outcome, reason, e.quantity
 
-    def _count_odd(self, run: Sequence[Record], places: Sequence[int], pending: Pending, counted: RunResult) -> None:
-        """Count the records at these places of a run: in parts, and in smaller ones where something is odd in them."""
-        values = [run[at].value() for at in places]
-        timestamps_ms = [run[at].timestamp()[1] for at in places]
-        counted.highest_ms = max(max(timestamps_ms, default=-1), counted.highest_ms)
-        for start in range(0, len(places), _PART):
-            part = slice(start, start + _PART)
-            if not self._count_plain(values[part], timestamps_ms[part], pending.tallies):
-                self._count_mixed(values[part], timestamps_ms[part], places[part], pending.tallies, counted)
-
-    def _count_plain(self, values: Sequence[bytes | None], timestamps_ms: Sequence[int], tallies: Tallies) -> bool:
-        """Count a run in which every record is short, valid, classified, in one spelling of UTC, and in bounds.
-
-        False, and nothing counted, when anything is else: then the careful way decides record by record.
-        """
-        try:
-            if max(map(len, values)) > PLAIN_LENGTH:  # type: ignore[arg-type]
-                return False
-            for value in filterfalse(bytes.isascii, values):  # type: ignore[arg-type]
-                value.decode()  # type: ignore[union-attr]  # msgspec does not look into text that it skips
-            events = list(map(_decode_event, values))  # type: ignore[arg-type]
-            when = [event.timestamp for event in events]
-            lines = ("\n".join(when) + "\n").encode("ascii").translate(_DIGITS_TO_ZERO)  # type: ignore[arg-type]
-        except (msgspec.MsgspecError, UnicodeError, TypeError, RecursionError):
-            return False
-        shape = lines[: lines.index(b"\n") + 1]
-        if _UTC_SHAPE.fullmatch(shape) is None or lines != shape * len(events):
-            return False
-        tens: list[str] = list(map(_ten_seconds, when))  # type: ignore[arg-type]  # all are strings
-        if not self._in_bounds(set(tens), min(timestamps_ms), max(timestamps_ms)):
-            return False
-        buckets = map(self._buckets.__getitem__, tens)  # one object for all of a bucket: tuples compare faster
-        keys: list[PendingKey]
-        if None in [event.outcome for event in events]:
-            keys = self._classified_keys(events, buckets, timestamps_ms)
-        else:
-            keys = [
-                (e.org_id, e.project_id, bucket, e.category, e.outcome, e.reason, e.quantity)  # type: ignore[misc]
-                for e, bucket in zip(events, buckets, strict=True)
-            ]
-        tallies.update(keys)
-        return True
-
-    def _count_mixed(
-        self,
-        values: Sequence[bytes | None],
-        timestamps_ms: Sequence[int],
-        places: Sequence[int],
-        tallies: Tallies,
-        counted: RunResult,
-    ) -> None:
-        for start in range(0, len(values), _SLICE):
-            piece = slice(start, start + _SLICE)
-            if not self._count_plain(values[piece], timestamps_ms[piece], tallies):
-                self._count_each(values[piece], timestamps_ms[piece], places[piece], tallies, counted)
-
-    def _in_bounds(self, tens: set[str], earliest_ms: int, latest_ms: int) -> bool:
-        """Whether each of these ten seconds lies within the age limits of each of these Kafka timestamps."""
-        lowest = max(latest_ms // 1000 - self._limits.max_age_seconds + 1, 0)
-        highest = min(earliest_ms // 1000 + self._limits.max_ahead_seconds - BUCKET_SECONDS, LAST_BUCKET)
-        try:
-            return all(ten[-1] < "6" and lowest <= self._bucket(ten) <= highest for ten in tens)
-        except Undecodable:  # 31 February; leap seconds, :60, are for the careful way too
-            return False
-
-    def _bucket(self, ten_seconds: str) -> int:
-        """Bucket of a time like `2020-03-22T00:00:0`, remembered."""
-        bucket = self._buckets.get(ten_seconds)
-        if bucket is None:
-            bucket = self._buckets[ten_seconds] = event_second(f"{ten_seconds}0Z")
-        return bucket
-
-    def _classified_keys(
-        self, events: Sequence[Event], buckets: Iterable[int], timestamps_ms: Sequence[int]
-    ) -> list[PendingKey]:
-        classify = self.rules.classify
-        keys: list[PendingKey] = []
-        for e, bucket, timestamp_ms in zip(events, buckets, timestamps_ms, strict=True):
-            outcome, reason = (e.outcome, e.reason) if e.outcome is not None else classify(e, timestamp_ms)
-            keys.append((e.org_id, e.project_id, bucket, e.category, outcome, reason, e.quantity))
-        return keys
-
-    def _count_each(
-        self,
-        values: Sequence[bytes | None],
-        timestamps_ms: Sequence[int],
-        places: Sequence[int],
-        tallies: Tallies,
-        counted: RunResult,
-    ) -> None:
-        for value, timestamp_ms, at in zip(values, timestamps_ms, places, strict=True):
+    def _count_each(self, run: Sequence[Record], places: Sequence[int], tallies: Tallies, counted: RunResult) -> None:
+        """Count the records at these places of a run, one by one."""
+        for at in places:
+            record = run[at]
+            timestamp_ms = record.timestamp()[1]
+            counted.highest_ms = max(counted.highest_ms, timestamp_ms)
             try:
-                e = decode(value)
+                e = decode(record.value())
                 second = event_second(e.timestamp)
             except Undecodable as dead:
                 counted.refusals.append(Rejected(at, dead.code, dead.text))

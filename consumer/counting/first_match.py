@@ -24,7 +24,9 @@ class FirstMatch:
         self._rules = rules
         self._all = (1 << len(rules)) - 1
         used = {condition.field for rule in rules for condition in rule.conditions}
-        self._fields = [(attrgetter(field), _Possible(field, rules)) for field in CONDITION_FIELDS if field in used]
+        self.fields = tuple(field for field in CONDITION_FIELDS if field in used)
+        self._left_by = {field: _Possible(field, rules) for field in self.fields}
+        self._fields = [(attrgetter(field), left_by) for field, left_by in self._left_by.items()]
 
     def of(self, event: Event) -> Rule | None:
         """The rule, or None when none matches."""
@@ -34,6 +36,10 @@ class FirstMatch:
                 break
             possible &= left_by[value_of(event)]
         return self._rules[(possible & -possible).bit_length() - 1] if possible else None
+
+    def left_by(self, field: str, value: str | int | None) -> int:
+        """The rules that a value of one of `fields` leaves possible, one bit a rule."""
+        return self._left_by[field].of(value)
 
 
 class _Possible(dict[str | int | None, int]):
@@ -46,10 +52,14 @@ class _Possible(dict[str | int | None, int]):
         asking = sum(bit for bit, _ in self._asking)
         self._others = ((1 << len(rules)) - 1) & ~asking
 
-    def __missing__(self, value: str | int | None) -> int:
+    def of(self, value: str | int | None) -> int:
+        """The same, and not remembered."""
         event = Event(0)
         setattr(event, self._field, value)
-        possible = self._others + sum(bit for bit, condition in self._asking if condition.holds(event))
+        return self._others + sum(bit for bit, condition in self._asking if condition.holds(event))
+
+    def __missing__(self, value: str | int | None) -> int:
+        possible = self.of(value)
         if not isinstance(value, str) or len(value) <= _LONGEST:
             if len(self) >= _REMEMBERED:
                 self.clear()

@@ -31,7 +31,7 @@ class RuleHistory:
         self.editions = editions
         self.edition = editions[-1]
         self._starts = [entry.effective_from_ms for entry in self.entries]
-        self._first_match = [FirstMatch(entry.rules) for entry in self.entries]
+        self.first_matches = [FirstMatch(entry.rules) for entry in self.entries]
 
     def in_force(self, kafka_timestamp_ms: int) -> RulesEntry | None:
         """The entry with the latest `effective_from_ms` that is not after the timestamp."""
@@ -43,7 +43,7 @@ class RuleHistory:
         if event.outcome is not None:
             return event.outcome, (event.reason or "")[:REASON_CHARACTERS]
         place = self._place(kafka_timestamp_ms)
-        rule = self._first_match[place].of(event) if place >= 0 else None
+        rule = self.first_matches[place].of(event) if place >= 0 else None
         return (int(Outcome.accepted), "") if rule is None else (int(rule.outcome), rule.reason)
 
     def missed_by(self, earlier: "RuleHistory", classified_ms: int) -> list[RulesEntry]:

@@ -68,7 +68,7 @@ def examine(site: Connections) -> list[Finding]:
 def _speed(site: Connections) -> Iterator[Finding]:
     """Counts are the same whichever way; this says which it is on this machine."""
     if not COMPILED:
-        yield Finding("note", "records are counted without compiled code, at half the speed", _COMPILER)
+        yield Finding("note", "records are counted without compiled code, several times slower", _COMPILER)
     if site.settings.reading == "messages":
         yield Finding("ok", "records are read one by one (ORGSTATS_READING=messages)")
     elif why := why_not_batches():

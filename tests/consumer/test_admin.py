@@ -152,7 +152,7 @@ def test_the_doctor_says_once_that_a_user_is_readonly(monkeypatch: pytest.Monkey
         "ORGSTATS_TOPIC": "outcomes",
         "ORGSTATS_CLICKHOUSE_URL": "clickhouse://u:S3cret@127.0.0.1:1/x",
     }
-    _, told = examine(open_site(ConsumerSettings.from_env(env)))
+    _, _, told = examine(open_site(ConsumerSettings.from_env(env)))
     assert told.level == "act"
     assert "the API needs readonly=2" in told.what
 

@@ -5,6 +5,7 @@ import os
 import random
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import cast
 
 import pytest
@@ -12,11 +13,12 @@ from confluent_kafka import Message
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orgstats.consumer.counting.batch import BatchCounter, Pending, PendingKey, Record, RunResult, Tallies
+from orgstats.consumer.counting.batch import BatchCounter, Pending, PendingKey, Record, Rejected, RunResult
 from orgstats.consumer.counting.chunk import MAX_REASONS, Chunk
 from orgstats.consumer.counting.decode import AgeLimits
 from orgstats.consumer.counting.packing import packed
-from orgstats.consumer.counting.rule_history import RuleHistory
+from orgstats.consumer.counting.rule_history import RuleHistory, RulesEntry
+from orgstats.consumer.counting.rules import parse
 
 T0 = 1_700_000_000
 STAMPS = st.sampled_from([T0 * 1000, T0 * 1000 + 999, (T0 + 86_400) * 1000, (T0 + 100 * 86_400) * 1000, -1])
@@ -50,6 +52,8 @@ EVENTS = st.fixed_dictionaries(
         "category": SMALL,
         "quantity": SMALL,
         "padding": st.just("x" * 1100),
+        "remote_addr": st.sampled_from([None, "10.0.0.1", "11.0.0.1", "::ffff:10.0.0.1", "x", 7]),
+        "user_agent": st.sampled_from([None, "", "GoogleBot", 'a"b\\/\n', "b\u00f6t", "x" * 300, "\u0001", 5]),
     },
 )
 VALUES = EVENTS.map(lambda event: json.dumps(event).encode()) | st.sampled_from(
@@ -84,26 +88,32 @@ def messages(values: Sequence[bytes | None], stamps: Sequence[int]) -> Sequence[
     return cast("Sequence[Record]", run)
 
 
-def counted(values: Sequence[bytes | None], stamps: Sequence[int], way: str) -> tuple[object, ...]:
-    """Cells, dead letters, how many were out of bounds and the highest Kafka timestamp of a run."""
-    batch = BatchCounter(AgeLimits(), RuleHistory(()))
-    pending = batch.pending() if way == "by kind" else Pending()
-    if way == "each":
-        result = RunResult(highest_ms=max(stamps))
-        batch._count_each(values, stamps, range(len(values)), pending.tallies, result)
-    else:
-        result = batch.count(messages(values, stamps), pending)
+def counted(
+    run: Sequence[Record], pending: Pending, batch: BatchCounter, cuts: Sequence[int] = ()
+) -> tuple[object, ...]:
+    """Cells, dead letters, how many were out of bounds, the highest Kafka timestamp of a run, in so many batches."""
+    result = RunResult()
+    edges = [0, *sorted({min(cut, len(run)) for cut in cuts}), len(run)]
+    for first, end in pairwise(edges):
+        part = batch.count(run[first:end], pending)
+        result.refusals += [Rejected(first + at, code, text) for at, code, text in part.refusals]
+        result.out_of_bounds += part.out_of_bounds
+        result.highest_ms = max(result.highest_ms, part.highest_ms)
     chunk = Chunk(0)
     chunk.add(batch.fold(pending))
     cells = {key: cell.row_values() for cells in chunk.cells.values() for key, cell in cells.items()}
     return cells, result.refusals, result.out_of_bounds, result.highest_ms
 
 
-def check(values: Sequence[bytes | None], stamps: Sequence[int]) -> None:
-    """Each way gives the same."""
-    each = counted(values, stamps, "each")
-    assert counted(values, stamps, "by kind") == each
-    assert counted(values, stamps, "in parts") == each
+def check(
+    values: Sequence[bytes | None], stamps: Sequence[int], rules: RuleHistory | None = None, cuts: Sequence[int] = ()
+) -> None:
+    """Each way gives the same, and the same again when the fast one has met all values before."""
+    batch = BatchCounter(AgeLimits(), rules or RuleHistory(()))
+    run = messages(values, stamps)
+    each = counted(run, Pending(), batch)
+    for _ in range(2):
+        assert counted(run, batch.pending(), batch, cuts) == each
 
 
 @given(st.lists(st.tuples(VALUES, STAMPS), min_size=1, max_size=30))
@@ -111,6 +121,86 @@ def test_quick_equals_careful_on_odd_records(records: list[tuple[bytes | None, i
     """Whatever a run holds, counting it at once or record by record comes to the same."""
     values, stamps = zip(*records, strict=True)
     check(values, stamps)
+
+
+ADDRESSES = st.lists(st.sampled_from(["10.0.0.0/8", "11.0.0.1", "::/0"]), min_size=1, max_size=2)
+RULES = st.lists(
+    st.fixed_dictionaries(
+        {"outcome": st.sampled_from(["filtered", "rate_limited"]), "reason": st.sampled_from(["one", "two", "three"])},
+        optional={
+            "org_id": st.lists(st.integers(0, 2), min_size=1, max_size=2),
+            "project_id": st.lists(st.integers(0, 2), min_size=1, max_size=2),
+            "remote_addr": ADDRESSES,
+            "user_agent": st.lists(st.sampled_from(["*bot*", "", "b?t", "a*", "x*"]), min_size=1, max_size=2),
+        },
+    ).filter(lambda rule: len(rule) > 2),
+    max_size=5,
+)
+HISTORIES = st.lists(st.tuples(st.sampled_from([-1, 0, T0 * 1000, T0 * 1000 + 999]), RULES), max_size=3)
+
+
+def history_of(entries: Sequence[tuple[int, list[dict[str, object]]]]) -> RuleHistory:
+    """Rules in force from these Kafka timestamps on."""
+
+    def toml(rules: Sequence[dict[str, object]]) -> str:
+        return "\n".join("[[rule]]\n" + "\n".join(f"{k} = {json.dumps(v)}" for k, v in rule.items()) for rule in rules)
+
+    return RuleHistory(RulesEntry(ms, n, parse(toml(rules))) for n, (ms, rules) in enumerate(entries))
+
+
+@given(
+    st.lists(st.tuples(VALUES | EVENTS.map(lambda e: json.dumps(e, ensure_ascii=False).encode()), STAMPS), min_size=1),
+    HISTORIES,
+    st.lists(st.integers(0, 30), max_size=3),
+)
+def test_rules_classify_alike_whatever_they_are_and_however_batches_fall(
+    records: list[tuple[bytes | None, int]], entries: list[tuple[int, list[dict[str, object]]]], cuts: list[int]
+) -> None:
+    """Events that nobody has classified, in texts with escapes and without, by any rules from any time on."""
+    values, stamps = zip(*records, strict=True)
+    check(values, stamps, history_of(entries), cuts)
+
+
+def unclassified(number: int) -> bytes:
+    """An event with values that others have, and one that is its own."""
+    return json.dumps(
+        {"timestamp": PLAIN_TIME, "org_id": number % 3, "user_agent": f"agent/{number}", "url": f"/{number % 7}"}
+    ).encode()
+
+
+def test_more_rules_than_bits_in_a_word() -> None:
+    """The first that matches is found beyond the 64th, too, and the same events once more by other rules."""
+    values = [unclassified(number) for number in range(400)]
+    stamps = [T0 * 1000] * len(values)
+    rules: list[dict[str, object]] = [
+        {"outcome": "filtered", "reason": f"r{n}", "user_agent": [f"agent/{n}"]} for n in range(150)
+    ]
+    check(values, stamps, history_of([(0, rules)]))
+    batch = BatchCounter(AgeLimits(), history_of([(0, rules)]))
+    pending, cells = batch.pending(), []
+    for history in (batch.rules, history_of([(0, rules[69:])]), history_of([(0, rules[:10]), (1, rules[140:])])):
+        batch.rules = history
+        batch.count(messages(values, stamps), pending)
+        plain = BatchCounter(AgeLimits(), history)
+        one = Pending()
+        plain.count(messages(values, stamps), one)
+        cells += plain.fold(one)
+    expected: Counter[object] = Counter()
+    for tally, events in cells:
+        expected[tally] += events
+    assert Counter(dict(batch.fold(pending))) == expected
+
+
+def test_more_values_than_are_remembered() -> None:
+    """Then they are met anew, and nothing is counted differently."""
+    history = history_of([(0, [{"outcome": "filtered", "reason": "sevens", "user_agent": ["*7"]}])])
+    batch = BatchCounter(AgeLimits(), history)
+    pending = batch.pending()
+    numbers = [*range(70_000), *range(10)]
+    values = [unclassified(number) for number in numbers]
+    batch.count(messages(values, [T0 * 1000] * len(values)), pending)
+    filtered = sum(events for tally, events in batch.fold(pending) if tally.reason == "sevens")
+    assert filtered == sum(number % 10 == 7 for number in numbers)
 
 
 @settings(max_examples=50)
@@ -127,7 +217,9 @@ BASES = [
     spelled(org_id=1, project_id=10, key_id=100, outcome=1, reason="a", event_id="0f" * 16, category=1, quantity=1),
     spelled(org_id=12, reason=None, remote_addr="10.0.0.1", quantity=999_999_999_999_999_999, x=0, url="/?a=1"),
     b'{"outcome": 2, "org_id": 1 , "timestamp": "2023-11-14T22:13:59Z", "reason":"b"}',
+    spelled(outcome=None, org_id=1, reason="c", user_agent="a\\bot", url="/x"),
 ]
+BROKEN_BY: list[dict[str, object]] = [{"outcome": "filtered", "reason": "local", "url": ["/*"], "org_id": [1, 2]}]
 PIECES = [
     b'"',
     b"\\",
@@ -156,6 +248,10 @@ PIECES += [
     b'"category":256,',
     b'"quantity":1e3,',
     b'"x":"',
+    b'"url":"/y",',
+    b'"url":5,',
+    b'"org_id":"1",',
+    b'"outcome":null,',
 ]
 
 
@@ -172,9 +268,9 @@ def broken(rng: random.Random) -> bytes:
 @pytest.mark.parametrize("seed", range(4))
 def test_quick_equals_careful_on_broken_text(seed: int) -> None:
     """However a record is broken, it is of no kind, or all of its kind are alike."""
-    rng = random.Random(seed)
+    rng, rules = random.Random(seed), history_of([(0, BROKEN_BY)])
     for _ in range(150):
-        check([broken(rng) for _ in range(40)], rng.choices([T0 * 1000, (T0 + 595) * 1000, -1], k=40))
+        check([broken(rng) for _ in range(40)], rng.choices([T0 * 1000, (T0 + 595) * 1000, -1], k=40), rules)
 
 
 @pytest.mark.parametrize(
@@ -215,6 +311,29 @@ def test_reasons_keep_their_order() -> None:
     check(values, [T0 * 1000] * len(values))
 
 
+NOT_UTF_8 = [
+    *(b"\x80", b"\xbf", b"\xc0\x80", b"\xc1\xbf", b"\xc3", b"\xc3(", b"\xe0\x9f\xbf", b"\xed\xa0\x80", b"\xe2\x82"),
+    *(
+        b"\xf0\x8f\xbf\xbf",
+        b"\xf4\x90\x80\x80",
+        b"\xf5\x80\x80\x80",
+        b"\xf0\x9f\x98",
+        b"\xff",
+        b"\\x",
+        b"\\u00e9",
+        b"\\",
+    ),
+]
+
+
+def test_text_in_any_language_has_a_kind() -> None:
+    """Characters at the edges of each length of UTF-8, and what JSON escapes by one character."""
+    texts = [*"\x80\u07ff\u0800\ud7ff\ue000\uffff\U00010000\U0010ffff", '\\"/\b\f\n\r\t']
+    values = [spelled(org_id=1, x="?").replace(b'"?"', json.dumps(text, ensure_ascii=False).encode()) for text in texts]
+    assert by_kind(values, [T0 * 1000] * len(values)) == ([], 1)
+    check(values, [T0 * 1000] * len(values))
+
+
 @pytest.mark.parametrize(
     ("value", "ms"),
     [
@@ -222,13 +341,13 @@ def test_reasons_keep_their_order() -> None:
         (spelled(org_id=1, timestamp="2023-11-14T22:13:20.Z"), T0 * 1000),
         (spelled(org_id=1, timestamp="2023-11-14T22:13:20+00:00"), T0 * 1000),
         (spelled(org_id=1, timestamp=T0), T0 * 1000),
-        (spelled(org_id=1, outcome=None), T0 * 1000),
         (spelled(org_id=1, outcome=256), T0 * 1000),
         (spelled(org_id=1), (T0 + 90 * 86_400) * 1000),
         (spelled(org_id=1), (T0 - 600) * 1000),
         (spelled(org_id=1), -1),
         (spelled(org_id=1, x=1.5), T0 * 1000),
-        (spelled(org_id=1, x="ü"), T0 * 1000),
+        (spelled(org_id=1, x="\u0001"), T0 * 1000),
+        *((spelled(org_id=1, x="?").replace(b"?", text), T0 * 1000) for text in NOT_UTF_8),
         (spelled(org_id=1, x="y" * 1000), T0 * 1000),
         (spelled(org_id=1) + b" ", T0 * 1000),
         (spelled(org_id=1) + b"\0", T0 * 1000),
@@ -240,7 +359,7 @@ def test_reasons_keep_their_order() -> None:
 )
 def test_odd_records_are_of_no_kind(value: bytes | None, ms: int) -> None:
     """What could count differently from others of the same text, or is hard to read, is handed back."""
-    assert by_kind([value, *BASES], [ms, *[T0 * 1000] * 3]) == ([0], 3)
+    assert by_kind([value, *BASES], [ms, *[T0 * 1000] * 4]) == ([0], 4)
 
 
 def test_plain_records_have_a_kind() -> None:
@@ -249,6 +368,7 @@ def test_plain_records_have_a_kind() -> None:
         spelled(timestamp=f"2023-11-14T22:13:2{i}.{i}Z", org_id=1, key_id=i, event_id=f"{i}", x=i) for i in range(9)
     ]
     assert by_kind(alike, [T0 * 1000] * 9) == ([], 1)
+    assert by_kind([unclassified(3 * number) for number in range(9)], [T0 * 1000] * 9) == ([], 1)
 
 
 def by_kind(values: Sequence[bytes | None], stamps: Sequence[int]) -> tuple[list[int], int]:
@@ -259,19 +379,13 @@ def by_kind(values: Sequence[bytes | None], stamps: Sequence[int]) -> tuple[list
         missing = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
         missing("needs consumer.alike, which a C compiler makes at installation")
 
-    def first(value: bytes) -> tuple[int, PendingKey] | None:
-        key = batch._key(value)
+    from orgstats.consumer.counting.fast_path import Classifier
+
+    def first(value: bytes, timestamp_ms: int) -> tuple[int, PendingKey] | None:
+        key = batch._key(value, timestamp_ms)
         return key and (key[2], key)
 
-    kinds.count(packed(messages(values, stamps)), first, odd)
+    kinds.count(packed(messages(values, stamps)), Classifier(batch.rules), first, odd)
     taken = kinds.take()
     assert sum(events for _, events in taken) == len(values) - len(odd)
     return odd, len(taken)
-
-
-def test_plain_records_take_the_quick_way() -> None:
-    """A run of ordinary records is counted by the quick way, or the comparison above would prove nothing."""
-    value = '{"timestamp":"2023-11-14T22:13:20.500000Z","org_id":1,"outcome":0,"x":"ü"}'.encode()
-    tallies: Tallies = Counter()
-    assert BatchCounter(AgeLimits(), RuleHistory(()))._count_plain([value] * 3, [T0 * 1000] * 3, tallies)
-    assert list(tallies.values()) == [3]
