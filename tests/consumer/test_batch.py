@@ -191,6 +191,14 @@ def test_more_rules_than_bits_in_a_word() -> None:
     assert Counter(dict(batch.fold(pending))) == expected
 
 
+@pytest.mark.parametrize("wrong", [b'"user_agent":5', b'"org_id":"1"', b'"user_agent":"bot","user_agent":5'])
+def test_a_value_of_the_wrong_type_is_not_held_against_rules(wrong: bytes) -> None:
+    """Conditions are made for one type; the record is a dead letter, as everywhere."""
+    rules: dict[str, object] = {"outcome": "filtered", "reason": "one", "user_agent": ["*bot*"], "org_id": [1]}
+    value = b'{"timestamp":"2023-11-14T22:13:20.5Z",%b}' % wrong
+    check([value] * 2, [T0 * 1000] * 2, history_of([(0, [rules])]))
+
+
 def test_more_values_than_are_remembered() -> None:
     """Then they are met anew, and nothing is counted differently."""
     history = history_of([(0, [{"outcome": "filtered", "reason": "sevens", "user_agent": ["*7"]}])])
