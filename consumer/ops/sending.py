@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from orgstats.consumer.kafka.acls import REDRIVE_PREFIX
 from orgstats.consumer.kafka.properties import READ_COMMITTED, without_consumer_only
 from orgstats.consumer.ops.connections import Connections
 from orgstats.consumer.ops.dead_letters import UNCERTAIN, DeadLetter, Destination, mark
@@ -41,7 +42,7 @@ class Sender:
                 "log_level": 2,
                 **without_consumer_only(connections.settings.kafka_properties()),
                 "error_cb": lambda _error: None,  # what librdkafka does not retry by itself comes out of the calls
-                "transactional.id": f"orgstats-redrive-{letters_topic}",
+                "transactional.id": REDRIVE_PREFIX + letters_topic,
                 "transaction.timeout.ms": TRANSACTION_SECONDS * 1000,
             }
         )

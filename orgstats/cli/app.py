@@ -52,6 +52,7 @@ for _module in (
     "dead_letters",
     "lag",
     "doctor",
+    "acls",
 ):
     import_module(f"orgstats.cli.{_module}").register(app)
 

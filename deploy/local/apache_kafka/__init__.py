@@ -61,13 +61,15 @@ class Running:
         self._heap_mb = heap_mb
         self._client = {"bootstrap.servers": self.bootstrap_servers, **(_sasl_client(*sasl) if sasl else {})}
         addresses = {
-            **(_sasl_broker(*sasl) if sasl else {}),
             "listeners": f"{'SASL_PLAINTEXT' if sasl else 'PLAINTEXT'}://127.0.0.1:{ports[0]},"
             f"CONTROLLER://127.0.0.1:{ports[1]}",
             "controller.quorum.voters": f"1@127.0.0.1:{ports[1]}",
             "log.dirs": str(directory / "data"),
         }
-        text = "".join(f"{name}={value}\n" for name, value in {**properties, **addresses}.items())
+        text = "".join(
+            f"{name}={value}\n"
+            for name, value in {**(_sasl_broker(*sasl) if sasl else {}), **properties, **addresses}.items()
+        )
         (directory / "server.properties").write_text(text)
         self._child = self._start()
 
