@@ -1,8 +1,8 @@
 """The chain, in one place: poll → decode → classify → count → flush → commit, commit last.
 
 What it speaks with is handed in (ports.py). What it remembers has a file each: partitions and their states
-(partitions.py, states.py), the membership (membership.py), the checkpoint under way (in_flight.py), reasons to pause
-(pauses.py), the copy of the rules (rules_copy.py), how far is stored (positions.py).
+(partitions.py, states.py), the membership (membership.py), the checkpoint under way (checkpoint_turns.py), reasons to
+pause (pauses.py), the copy of the rules (rules_copy.py), how far is stored (positions.py).
 """
 
 from collections.abc import Iterable, Mapping
@@ -24,8 +24,8 @@ from orgstats.consumer.checkpoint import (
     TopicsGone,
     commit,
 )
+from orgstats.consumer.checkpoint_turns import CheckpointTurns
 from orgstats.consumer.health import HEALTH
-from orgstats.consumer.in_flight import CheckpointTurns
 from orgstats.consumer.kafka.errors import Fenced
 from orgstats.consumer.kafka.group import ReadBatch, TopicPartition
 from orgstats.consumer.membership import Membership

@@ -7,7 +7,7 @@ from typing import Final, Literal, NamedTuple, cast, get_args
 
 from orgstats.errors import OrgstatsError
 from orgstats.query.series import LAST_SECOND, RESOLUTIONS, Buckets, buckets_of, default_width
-from orgstats.schemas.outcomes import STATS, Stat
+from orgstats.schemas.outcomes import HOUR_SECONDS, STATS, Stat
 from orgstats.times import UNIT_SECONDS
 
 MAX_BUCKETS: Final = 10_000
@@ -195,5 +195,5 @@ def _too_many(since: float, until: float, asked: Buckets) -> str:
 
 def _longest(width: int) -> str:
     """The longest range of so many buckets as one series may have, in the largest unit that it has whole ones of."""
-    hours = width * (MAX_BUCKETS - 1) // 3_600
+    hours = width * (MAX_BUCKETS - 1) // HOUR_SECONDS
     return f"{hours} hours" if hours < 72 else f"{hours // 24:,} days"

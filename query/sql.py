@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from orgstats.query.params import MAX_POINTS, StatsQuery
-from orgstats.schemas.outcomes import BUCKET_SECONDS, HOUR_SECONDS, STAT_CATEGORIES, STAT_OUTCOMES
+from orgstats.schemas.outcomes import BUCKET_SECONDS, HOUR_SECONDS, LAST_BUCKET, STAT_CATEGORIES, STAT_OUTCOMES
 
-_LAST_BUCKET: Final = 4_294_967_290
 _LARGEST_ID: Final = 2**64 - 1
 QUIET_SECONDS: Final = 60
 """A topic whose progress was written within this time is being counted: even without records it is every 5 s."""
@@ -86,7 +85,7 @@ def series(query: StatsQuery, *others: StatsQuery) -> Statement:
     parameters: dict[str, int | str | Sequence[int] | Sequence[str]] = {
         "step": query.buckets.width,
         "first": max(0, min(window.first for window in windows)),
-        "last": max(0, min(last, _LAST_BUCKET)),
+        "last": max(0, min(last, LAST_BUCKET)),
     }
     if query.projects is None:
         parameters["width"] = stored

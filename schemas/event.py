@@ -1,6 +1,5 @@
-"""The wire type of one event: what a record on the topic may say, and the codes for what it may not."""
+"""The wire type of one event: what a record on the topic may say."""
 
-from enum import StrEnum
 from typing import Annotated, Final
 
 import msgspec
@@ -34,19 +33,6 @@ class Event(msgspec.Struct, gc=False):
     environment: str | None = None
     error_message: str | None = None
     url: str | None = None
-
-
-class ReasonCode(StrEnum):
-    """Why a record is a dead letter; the first that applies, in this order. Operators filter on it."""
-
-    empty = "empty"
-    too_large = "too_large"
-    not_json = "not_json"
-    not_an_object = "not_an_object"
-    timestamp_missing = "timestamp_missing"
-    timestamp_invalid = "timestamp_invalid"
-    outcome_invalid = "outcome_invalid"
-    field_invalid = "field_invalid"
 
 
 REASON_CHARACTERS: Final = 64

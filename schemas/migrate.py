@@ -95,6 +95,19 @@ class Step(NamedTuple):
     deletes: str = ""  # in words, what of the counts is gone after it
 
 
+class Servers(NamedTuple):
+    """Where the tables are made: on the server that is asked, or on all of a `cluster`.
+
+    `again` does what was done before once more, for servers that have joined since.
+    """
+
+    cluster: str = ""
+    again: bool = False
+
+
+ONE_SERVER: Final = Servers()
+
+
 class _Wish(NamedTuple):
     """What an operator says of the time that counts are kept."""
 
@@ -175,9 +188,8 @@ def migrate(
     url: str,
     *,
     retention_days: int | None,
+    servers: Servers = ONE_SERVER,
     plan_only: bool = False,
-    cluster: str = "",
-    again: bool = False,
     shorten: bool = False,
     announce: Callable[[str], None] = lambda _: None,
 ) -> list[Step]:
@@ -186,10 +198,10 @@ def migrate(
     Without `retention_days` tables keep what they have. Fewer than tables with rows keep need `shorten`, and
     `announce` is told what goes before anything is done; a plan says it and is never refused for it.
 
-    With the name of a `cluster` everything is done on all of its servers; `again` does what was done before, for
-    servers that have joined since. Raises Unavailable when ClickHouse does not answer (run it again), Refused and
-    ConfigurationError as `pending`, `look_up`, `check_days` and `refuse` do; then nothing was changed.
+    Raises Unavailable when ClickHouse does not answer (run it again), Refused and ConfigurationError as `pending`,
+    `look_up`, `check_days` and `refuse` do; then nothing was changed.
     """
+    cluster, again = servers
     if retention_days is not None:
         check_days(retention_days)
     client = connect(url, client_name="orgstats-migrate")

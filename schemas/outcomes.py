@@ -52,5 +52,8 @@ STAT_CATEGORIES: Final = (0, 1, 3)
 BUCKET_SECONDS: Final = 10
 """Width of the finest stored bucket of event time, aligned to the epoch, UTC."""
 
+LAST_BUCKET: Final = 4_294_967_290
+"""The last bucket that a ClickHouse DateTime can hold, in February 2106."""
+
 HOUR_SECONDS: Final = 3_600
 """Width of the other one."""

@@ -23,7 +23,7 @@ LEANS_ON = {
 
 PURE = [
     *(ROOT / "consumer/counting").glob("*.py"),
-    *(ROOT / f"schemas/{name}.py" for name in ("event", "outcomes", "tables")),
+    *(ROOT / f"schemas/{name}.py" for name in ("dead_letter_reasons", "event", "outcomes", "tables")),
     *(ROOT / f"query/{name}.py" for name in ("completeness", "http", "limits", "params", "picture", "series", "sql")),
 ]
 IMPURE_LIBRARIES = {

@@ -12,10 +12,11 @@ from typing import Final, NamedTuple, Protocol
 import msgspec
 
 from orgstats.consumer.counting.chunk import Tally
-from orgstats.consumer.counting.decode import LAST_BUCKET, AgeLimits, Undecodable, bucket_of, decode, event_second
+from orgstats.consumer.counting.decode import AgeLimits, Undecodable, bucket_of, decode, event_second
 from orgstats.consumer.counting.packing import packed
 from orgstats.consumer.counting.rule_history import RuleHistory
 from orgstats.schemas.event import Event
+from orgstats.schemas.outcomes import LAST_BUCKET
 
 try:
     from orgstats.consumer.counting.fast_path import Classifier, FastPath

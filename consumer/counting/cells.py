@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from orgstats.consumer.counting.source import next_offset_of, revision_of
-from orgstats.schemas.outcomes import BUCKET_SECONDS, STAT_CATEGORIES, STAT_OUTCOMES
+from orgstats.schemas.outcomes import BUCKET_SECONDS, HOUR_SECONDS, STAT_CATEGORIES, STAT_OUTCOMES
 
-HOUR_SECONDS: Final = 3600
 _SHOWN: Final = tuple(map(int, STAT_OUTCOMES["received"]))
 """Outcomes 0, 1 and 2: the values of a cell of `totals`, in this order."""
 

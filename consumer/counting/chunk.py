@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from orgstats.consumer.counting.cells import FAMILIES, CountKey, Family, Key, Stored
-from orgstats.consumer.counting.source import CHUNK_LENGTH, next_offset_of, revision_of, version_of
+from orgstats.consumer.counting.source import BEYOND_ALL, CHUNK_LENGTH, next_offset_of, revision_of, version_of
 from orgstats.schemas.outcomes import DEFAULT_CATEGORY
 
 MAX_REASONS: Final = 1000
@@ -13,7 +13,6 @@ MAX_REASONS: Final = 1000
 MAX_REASON_LENGTH: Final = 64
 OTHER_REASON: Final = "other"
 _UINT64_MAX: Final = (1 << 64) - 1
-_BEYOND_ALL: Final = 1 << 48
 _DAY: Final = 86_400
 
 
@@ -111,7 +110,7 @@ class Chunk:
         """Whether there is anything to store."""
         return bool(self._changed)
 
-    def load(self, stored: Mapping[Family, Mapping[Key, Stored]], revision: int = 0, cut_at: int = _BEYOND_ALL) -> None:
+    def load(self, stored: Mapping[Family, Mapping[Key, Stored]], revision: int = 0, cut_at: int = BEYOND_ALL) -> None:
         """Start from stored cells, because retention has deleted the head of the chunk.
 
         For each cell, events below the position that its stored version holds are skipped afterwards; this is

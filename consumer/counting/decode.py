@@ -12,13 +12,12 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from orgstats.schemas.event import Event, ReasonCode
-from orgstats.schemas.outcomes import BUCKET_SECONDS
+from orgstats.schemas.dead_letter_reasons import ReasonCode
+from orgstats.schemas.event import Event
+from orgstats.schemas.outcomes import BUCKET_SECONDS, LAST_BUCKET
 
 MAX_RECORD_BYTES: Final = 1 << 20
 MAX_DEPTH: Final = 500
-LAST_BUCKET: Final = 4_294_967_290
-"""The last bucket that a ClickHouse DateTime can hold, in February 2106."""
 
 
 class Undecodable(Exception):
@@ -42,9 +41,9 @@ _decode_anything: Final = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 def decode(value: bytes | None) -> Event:
-    """The event in a record's value; raises DeadLetter and nothing else.
+    """The event in a record's value; raises Undecodable and nothing else.
 
-    A timestamp string is not looked at yet: `event_second` does that, and raises DeadLetter too.
+    A timestamp string is not looked at yet: `event_second` does that, and raises Undecodable too.
     The whole value must be UTF-8 and JSON, also in fields that are ignored. Needs a caller that is less
     than 400 frames deep, or Python's recursion limit could be met before MAX_DEPTH is.
     """
@@ -123,7 +122,7 @@ def _check_timestamp(raw: msgspec.Raw) -> None:
 
 
 def event_second(timestamp: str | float) -> int:
-    """Seconds since the epoch, UTC, fractions cut; raises DeadLetter when it is not a time.
+    """Seconds since the epoch, UTC, fractions cut; raises Undecodable when it is not a time.
 
     A string is RFC 3339 with any number of fraction digits; without an offset it is UTC. A number is epoch
     seconds as a double holds them. A leap second counts in the second before it, so it stays in its minute.

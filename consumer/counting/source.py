@@ -9,6 +9,9 @@ CHUNK_LENGTH: Final = 1 << 17
 
 _REVISION_SHIFT: Final = 48
 
+BEYOND_ALL: Final = 1 << _REVISION_SHIFT
+"""An offset that no log reaches: a version has no room for it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -51,4 +54,4 @@ def revision_of(version: int) -> int:
 
 def next_offset_of(version: int) -> int:
     """The position up to which a version counts."""
-    return version & ((1 << _REVISION_SHIFT) - 1)
+    return version & (BEYOND_ALL - 1)

@@ -13,7 +13,7 @@ from orgstats.consumer.counting.cells import COUNTS, FAMILIES, HOURLY, TOTALS, F
 from orgstats.consumer.counting.chain import SameLog
 from orgstats.consumer.counting.reference import ReferenceCounts
 from orgstats.consumer.counting.source import CHUNK_LENGTH
-from orgstats.schemas.outcomes import STAT_CATEGORIES, outcome_name
+from orgstats.schemas.outcomes import HOUR_SECONDS, STAT_CATEGORIES, outcome_name
 
 _UINT64_MAX: Final = (1 << 64) - 1
 
@@ -102,13 +102,13 @@ def roll_ups(extent: ChunkExtent, held: StoredChunk) -> Iterator[Difference]:
     totals: dict[tuple[Any, ...], list[int]] = defaultdict(lambda: [0, 0, 0])
     for (org_id, bucket, project_id, category, outcome, reason), stored in held.cells[COUNTS].items():  # type: ignore[misc]
         quantity, events = stored.values
-        hour = bucket // 3600 * 3600
+        hour = bucket - bucket % HOUR_SECONDS
         sums = hourly[org_id, hour, project_id, category, outcome, reason]
         sums[0] += quantity
         sums[1] += events
         if category in STAT_CATEGORIES and outcome <= 2:  # accepted, filtered, rate limited
             totals[org_id, 10, bucket][outcome] += quantity
-            totals[org_id, 3600, hour][outcome] += quantity
+            totals[org_id, HOUR_SECONDS, hour][outcome] += quantity
     differing = [*_not_the_sum(extent, held, HOURLY, hourly), *_not_the_sum(extent, held, TOTALS, totals)]
     if not extent.listed:
         yield from (difference for difference, _ in differing)

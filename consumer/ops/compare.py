@@ -2,11 +2,9 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from orgstats.consumer.counting.cells import (
     FAMILIES,
-    HOUR_SECONDS,
     TOTALS,
     Family,
     Key,
@@ -18,10 +16,8 @@ from orgstats.consumer.counting.cells import (
 from orgstats.consumer.counting.chain import Mark
 from orgstats.consumer.counting.chunk import Cell
 from orgstats.consumer.counting.partition import DeadRecord
-from orgstats.consumer.counting.source import Source, version_of
-from orgstats.schemas.outcomes import COMPARED_STATS, STAT_OUTCOMES, Stat
-
-_LAST_OFFSET: Final = (1 << 48) - 1
+from orgstats.consumer.counting.source import BEYOND_ALL, Source, version_of
+from orgstats.schemas.outcomes import COMPARED_STATS, HOUR_SECONDS, STAT_OUTCOMES, Stat
 
 Change = tuple[tuple[int, ...], tuple[int, ...]]
 """The values of a cell: as stored, and as counted."""
@@ -72,7 +68,7 @@ class ChunkDifference:
         """Version of a dead letter's row; beyond what is counted it must lose to what is counted there later."""
         if offset < self.counted.next_offset:
             return version_of(self.revision, offset)
-        return version_of(self.revision - 1, _LAST_OFFSET)
+        return version_of(self.revision - 1, BEYOND_ALL - 1)
 
     def by_stat(self) -> Iterator[tuple[int, Stat, int, int]]:
         """(org_id, stat, start of the hour, how much more) of the hours that the endpoint shows."""

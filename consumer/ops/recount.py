@@ -12,14 +12,13 @@ from orgstats.consumer.counting.chain import SameLog
 from orgstats.consumer.counting.chunk import Chunk
 from orgstats.consumer.counting.partition import DeadRecord, Partition
 from orgstats.consumer.counting.resume import Attempt, Resume
-from orgstats.consumer.counting.source import CHUNK_LENGTH, chunk_end, chunk_of
+from orgstats.consumer.counting.source import BEYOND_ALL, CHUNK_LENGTH, chunk_end, chunk_of
 from orgstats.consumer.kafka.reader import LogReader
 from orgstats.consumer.ops.compare import ChunkDifference, RecountedChunk, compare
 from orgstats.consumer.ops.connections import Connections, SourceStatus, log_to_compare, with_chunks
 
 CHUNKS_AT_ONCE: Final = 4
 """Chunks that are counted, compared and stored together: what is held in memory, and what a kill costs."""
-_BEYOND_ALL: Final = 1 << 48
 
 
 class HeadPolicy(StrEnum):
@@ -172,7 +171,7 @@ class Recount:
         Their zeros have the lowest version of their revision, so that what is counted there later wins.
         """
         first = chunk_end(span.end - 1) if span.end else 0
-        held = self.site.store.stored_chunks(span.located.source, first, _BEYOND_ALL)
+        held = self.site.store.stored_chunks(span.located.source, first, BEYOND_ALL)
         for chunk, cells in held.items():
             revision = begun.get(chunk, max(span.located.revision(chunk), cells.revision) + 1)
             counted = RecountedChunk(span.located.source, chunk, chunk, Chunk(chunk).cells, {})

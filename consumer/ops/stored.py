@@ -89,7 +89,7 @@ def _withdraw(store: Store, c: ChunkDifference) -> None:
             values = {
                 "source": c.counted.source.source_id,
                 "offsets": offsets,
-                "revision": c.revision << 48,
+                "revision": version_of(c.revision, 0),
                 "lost": c.dead_version(beyond[0]) if beyond else 0,
             }
             run(

@@ -5,12 +5,12 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-from orgstats.consumer.counting.cells import HOUR_SECONDS, TOTALS, TotalKey
+from orgstats.consumer.counting.cells import TOTALS, TotalKey
 from orgstats.consumer.ops.compare import ChunkDifference, shown
 from orgstats.consumer.ops.recount import RecountTotals
 from orgstats.consumer.ops.stored import ask
 from orgstats.consumer.store.store import Store
-from orgstats.schemas.outcomes import Stat
+from orgstats.schemas.outcomes import HOUR_SECONDS, Stat
 
 Where = tuple[int, Stat, int]
 """(org_id, stat, start of the hour)."""

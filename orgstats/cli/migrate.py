@@ -33,16 +33,15 @@ def migrate(
 
     Example: orgstats migrate --plan
     """
-    from orgstats.schemas.migrate import MigrateSettings
+    from orgstats.schemas.migrate import MigrateSettings, Servers
     from orgstats.schemas.migrate import migrate as bring_up_to_date
 
     settings = MigrateSettings.from_env(os.environ, retention_days=retention_days, cluster=cluster)
     steps = bring_up_to_date(
         settings.clickhouse_url,
         retention_days=settings.retention_days,
+        servers=Servers(settings.cluster, again),
         plan_only=plan,
-        cluster=settings.cluster,
-        again=again,
         shorten=shorten,
         announce=lambda text: typer.echo(text, err=True),
     )

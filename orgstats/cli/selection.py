@@ -26,7 +26,7 @@ class Selection:
     def filter(self, place: str | None = None, *, handled: bool = False) -> "Filter":
         """As the store takes it; with a `place` only that one. Raises BadParameter."""
         from orgstats.consumer.ops.dead_letters import Filter
-        from orgstats.schemas.event import ReasonCode
+        from orgstats.schemas.dead_letter_reasons import ReasonCode
 
         for reason in self.reason or ():
             if reason not in list(ReasonCode):

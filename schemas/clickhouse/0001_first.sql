@@ -17,7 +17,7 @@ CREATE TABLE counts
     bucket     DateTime('UTC') CODEC(DoubleDelta, ZSTD),  -- start of 10 s of event time
     project_id UInt64 CODEC(Delta, ZSTD),                 -- 0 where projects are not counted
     category   UInt8 CODEC(ZSTD),
-    outcome    UInt8 CODEC(ZSTD),                         -- by number, see schemas/outcomes.py; 7 to 255 have no name yet
+    outcome    UInt8 CODEC(ZSTD),                         -- by number, see schemas/outcomes.py, also one without a name
     reason     LowCardinality(String) CODEC(ZSTD),
     source_id  UInt64 CODEC(ZSTD),
     chunk      UInt64 CODEC(Delta, ZSTD),                 -- first offset of the chunk
@@ -188,7 +188,7 @@ CREATE TABLE dead_letters
     headers         Array(Tuple(String, String)),
     payload         String CODEC(ZSTD),      -- the first 64 KiB, bytes as they came
     payload_bytes   UInt64,                  -- length before the cut
-    reason          LowCardinality(String),  -- stable code, see schemas/event.py
+    reason          LowCardinality(String),  -- stable code, see schemas/dead_letter_reasons.py
     error           String,
     withdrawn       Bool,                    -- a recount found that the record can be decoded after all
     version         UInt64,                  -- revision << 48 | offset
@@ -366,9 +366,10 @@ ENGINE = ReplacingMergeTree
 ORDER BY (replay_id, source_id, chunk, offset);
 
 -- What an operator did with a dead letter, and with no other record that came to its offset later. The highest version
--- tells: it is one more than the version that was read, so that no host's clock decides. `redriving` is written before a transaction is committed, with the ends that the
--- target had before: beyond them the record is looked for if nobody knows how that went. `sent` is a letter whose
--- record is in the target; it is redriven once the target's progress has passed `target_offset`.
+-- tells: it is one more than the version that was read, so that no host's clock decides. `redriving` is written before
+-- a transaction is committed, with the ends that the target had before: beyond them the record is looked for if nobody
+-- knows how that went. `sent` is a letter whose record is in the target; it is redriven once the target's progress has
+-- passed `target_offset`.
 CREATE TABLE dead_letter_actions
 (
     source_id        UInt64,

@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 
 from orgstats.consumer.counting.decode import (
-    LAST_BUCKET,
     MAX_DEPTH,
     MAX_RECORD_BYTES,
     AgeLimits,
@@ -14,7 +13,9 @@ from orgstats.consumer.counting.decode import (
     decode,
     event_second,
 )
-from orgstats.schemas.event import Event, ReasonCode
+from orgstats.schemas.dead_letter_reasons import ReasonCode
+from orgstats.schemas.event import Event
+from orgstats.schemas.outcomes import LAST_BUCKET
 
 
 def classification(value: bytes | None) -> tuple[str, str] | tuple[Event, int]:

@@ -8,8 +8,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orgstats.consumer.counting.decode import LAST_BUCKET, AgeLimits, Undecodable, bucket_of, decode, event_second
+from orgstats.consumer.counting.decode import AgeLimits, Undecodable, bucket_of, decode, event_second
 from orgstats.schemas.event import Event
+from orgstats.schemas.outcomes import LAST_BUCKET
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 offsets = st.integers(-23 * 60 - 59, 23 * 60 + 59)

@@ -113,7 +113,7 @@ def guarded(tmp_path: Path, clickhouse_url: str) -> Iterator[Guarded]:
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"needs an Apache Kafka of its own: {reason}")
     broker = apache_kafka.start(tmp_path / "kafka", properties=PROPERTIES, sasl=("admin", PASSWORD))
     try:
-        client = {
+        client: dict[str, str | int | float | bool] = {
             "bootstrap.servers": broker.bootstrap_servers,
             "security.protocol": "sasl_plaintext",
             "sasl.mechanism": "PLAIN",

@@ -7,7 +7,7 @@ import pytest
 from orgstats.clickhouse.cluster import SHARDED_BY, Cluster, spread, waits
 from orgstats.clickhouse.connect import connect
 from orgstats.errors import ConfigurationError, Refused
-from orgstats.schemas.migrate import load, migrate, refuse_engine, render
+from orgstats.schemas.migrate import Servers, load, migrate, refuse_engine, render
 from orgstats.schemas.retention import MAX_RETENTION_DAYS, RETAINED, retention_statements
 from orgstats.schemas.tables import TABLES
 
@@ -163,7 +163,7 @@ def test_other_databases_are_taken(engine: str, cluster: str) -> None:
 def test_a_cluster_that_the_server_does_not_know_is_refused(clickhouse_url: str) -> None:
     """Every fault of the server's configuration is told at once, before anything is made."""
     with pytest.raises(ConfigurationError) as refused:
-        migrate(clickhouse_url, retention_days=0, cluster="counters")
+        migrate(clickhouse_url, retention_days=0, servers=Servers("counters"))
     assert "knows no cluster counters" in str(refused.value)
     with pytest.raises(ConfigurationError, match="letters, digits"):
-        migrate(clickhouse_url, retention_days=0, cluster="a'b")
+        migrate(clickhouse_url, retention_days=0, servers=Servers("a'b"))

@@ -12,7 +12,7 @@ import sentry_kafka_schemas
 import orgstats.schemas
 from orgstats.consumer.counting.decode import MAX_RECORD_BYTES, AgeLimits, Undecodable, bucket_of, decode, event_second
 from orgstats.consumer.counting.rule_history import RuleHistory
-from orgstats.schemas.event import ReasonCode
+from orgstats.schemas.dead_letter_reasons import ReasonCode
 from orgstats.schemas.outcomes import DEFAULT_CATEGORY
 
 TOPIC = Path(orgstats.schemas.__file__).parent / "topics" / "outcomes"

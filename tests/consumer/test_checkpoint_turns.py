@@ -3,7 +3,7 @@
 import pytest
 
 from orgstats.consumer.checkpoint import Checkpoints
-from orgstats.consumer.in_flight import HEARTBEAT_SECONDS, MOST_BACKOFF_SECONDS, CheckpointTurns
+from orgstats.consumer.checkpoint_turns import HEARTBEAT_SECONDS, MOST_BACKOFF_SECONDS, CheckpointTurns
 from orgstats.errors import Unavailable
 from tests.sim.kafka import SimKafka, SimTopics
 from tests.sim.store import SimClickHouse, SimStore
