@@ -11,6 +11,7 @@ PAGE = Path(__file__).parents[2] / "docs/scaling.md"
 
 
 @pytest.mark.campaign
+@pytest.mark.timeout(900)  # nine minutes of traffic, twice as many cells as records
 @pytest.mark.parametrize("keyed", [True, False])
 def test_rows_for_each_event_are_those_of_the_counting_code(keyed: bool) -> None:
     """The measured rows of the lowest rate come out of the counting code again."""
