@@ -121,10 +121,10 @@ class Plan:
                 one.start(name, next(names))
 
     def mischief(self, one: Round, lost: int = 20, doubled: int = 20) -> None:
-        """Every other insert goes wrong, until so many answers were lost and so many inserts doubled."""
+        """Three of ten inserts go wrong, until so many answers were lost and so many inserts doubled."""
         proxy = self.site.proxy
         before = Counter(proxy.done)
-        proxy.chances = {"swallow": 0.2, "double": 0.2, "late": 0.05, "cut": 0.05}
+        proxy.chances = {"swallow": 0.12, "double": 0.12, "late": 0.03, "cut": 0.03}  # a flush is nine inserts
         one.traffic.start(RECORDS_PER_SECOND)
         for name in ("a", "b"):
             one.start(name)
