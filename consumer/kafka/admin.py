@@ -72,6 +72,10 @@ class Heard:
         return Unavailable(f"Kafka does not answer at {servers}: {cause}")
 
 
+class NoController(Unavailable):
+    """The broker names no controller: it is being elected, or there never is one, as in librdkafka's mock cluster."""
+
+
 class Admin:
     """One admin client, for any one thread."""
 
@@ -83,14 +87,14 @@ class Admin:
         self._controlled = False
 
     def need_controller(self) -> None:
-        """Raise Unavailable at once where there is none, whom librdkafka asks about topics and would wait for."""
+        """Raise NoController at once where there is none, whom librdkafka asks about topics and would wait for."""
         if not self._controlled:
             try:
                 cluster = self.metadata()
             except KafkaException:
                 return  # the question itself tells what is refused
             if cluster.controller_id not in cluster.brokers:
-                raise Unavailable(
+                raise NoController(
                     f"Kafka at {self._servers} names no controller, so it tells neither UUIDs nor settings of topics: "
                     "where it never does, name an id for the topics with ORGSTATS_TOPIC_ID, and change it whenever "
                     "they are made again"

@@ -11,7 +11,7 @@ from confluent_kafka import TopicPartition as KafkaTopicPartition
 from confluent_kafka.admin import ConfigResource, ResourceType  # type: ignore[attr-defined]
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
-from orgstats.consumer.kafka.admin import ANSWER_SECONDS, Admin
+from orgstats.consumer.kafka.admin import ANSWER_SECONDS, Admin, NoController
 from orgstats.consumer.kafka.errors import translate
 from orgstats.consumer.kafka.group import TopicPartition
 from orgstats.consumer.kafka.properties import READ_COMMITTED, without_consumer_only
@@ -63,8 +63,14 @@ class Topics:
         return len(metadata.partitions) if metadata and metadata.error is None else 0
 
     def cleanup_policy(self, topic: str) -> str:
-        """The topic's cleanup.policy; empty when the broker, or the right to ask, does not say."""
-        self._admin.need_controller()
+        """The topic's cleanup.policy; empty when the broker, or the right to ask, does not say.
+
+        A broker without a controller is only asked for topics whose id the operator named: then it has none to tell.
+        """
+        try:
+            self._admin.need_controller()
+        except NoController:
+            return ""
         resource = ConfigResource(ResourceType.TOPIC, topic)
         future = self._admin.client.describe_configs([resource], request_timeout=ANSWER_SECONDS)[resource]
         try:
