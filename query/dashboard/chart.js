@@ -57,9 +57,9 @@ export async function draw(element, result, shown, onZoom) {
       plot_bgcolor: color("panel"),
       xaxis: {
         type: "date",
-        range: [from, to],
-        minallowed: from,
-        maxallowed: to,
+        range: [utc(from), utc(to)],
+        minallowed: utc(from),
+        maxallowed: utc(to),
         automargin: true,
         showgrid: false,
         linecolor: color("line"),
@@ -81,7 +81,7 @@ export async function draw(element, result, shown, onZoom) {
 
 /** Move what is seen: in, out, earlier, later, all. */
 export function zoom(element, action) {
-  const { minallowed: from, maxallowed: to } = element.layout.xaxis;
+  const [from, to] = [element.layout.xaxis.minallowed, element.layout.xaxis.maxallowed].map(moment);
   const [left, right] = seen(element);
   const size = right - left;
   const [wanted, length] = {
@@ -92,20 +92,29 @@ export function zoom(element, action) {
     all: [from, to - from],
   }[action];
   const start = Math.max(from, Math.min(wanted, to - length));
-  window.Plotly.relayout(element, { "xaxis.range": [start, Math.min(to, start + length)] });
+  window.Plotly.relayout(element, { "xaxis.range": [utc(start), utc(Math.min(to, start + length))] });
 }
 
 /** The [since, until) in epoch seconds that a zoom shows, in whole smallest buckets; nothing when all is seen. */
 export function visibleRange(element) {
-  const { minallowed: from, maxallowed: to } = element.layout.xaxis;
+  const [from, to] = [element.layout.xaxis.minallowed, element.layout.xaxis.maxallowed].map(moment);
   const [left, right] = seen(element);
   if (left <= from && right >= to) return undefined;
   return [Math.floor(left / 10000) * 10, Math.ceil(right / 10000) * 10];
 }
 
-/** What the horizontal axis shows, in milliseconds; plotly writes it as text without a time zone. */
+/** What the horizontal axis shows, in milliseconds. */
 function seen(element) {
-  return element.layout.xaxis.range.map((at) => (typeof at === "string" ? Date.parse(`${at.replace(" ", "T")}Z`) : at));
+  return element.layout.xaxis.range.map(moment);
+}
+
+/** A moment as plotly takes it, text without a time zone: it would show a number in the browser's own time zone. */
+function utc(milliseconds) {
+  return new Date(milliseconds).toISOString().slice(0, -1);
+}
+
+function moment(text) {
+  return Date.parse(`${text.replace(" ", "T")}Z`);
 }
 
 /** Milliseconds from the start of the first bucket to the end of the last. */
@@ -121,7 +130,7 @@ function steps(name, { rows, width }, style) {
   return {
     name,
     mode: "lines",
-    x: padded.map((_, i) => (first + i * width) * 1000),
+    x: padded.map((_, i) => utc((first + i * width) * 1000)),
     xperiod: width * 1000,
     xperiodalignment: "middle",
     y: padded.map((row) => Number(row[name])),
@@ -160,7 +169,7 @@ function hatch(mark, color) {
   return {
     name: mark.text,
     type: "bar",
-    x: [mark.from],
+    x: [utc(mark.from)],
     y: [1],
     width: mark.to - mark.from,
     offset: 0,
@@ -176,14 +185,14 @@ function hatch(mark, color) {
 
 function edge(mark, color) {
   const line = { color, width: 1.5, dash: "dot" };
-  return { type: "line", x0: mark.edge, x1: mark.edge, y0: 0, y1: 1, yref: "paper", line };
+  return { type: "line", x0: utc(mark.edge), x1: utc(mark.edge), y0: 0, y1: 1, yref: "paper", line };
 }
 
 function label(mark, from, to, color) {
   const left = mark.edge - from > (to - from) / 2;
   return {
     text: mark.text,
-    x: mark.edge,
+    x: utc(mark.edge),
     y: 1,
     yref: "paper",
     yanchor: "bottom",

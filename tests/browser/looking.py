@@ -92,7 +92,7 @@ class Look:
             ".filter(t => t.visible !== false).map(({name, x, y}) => ({name, x, y}))"
         )
         # The first and last point only give their neighbours the right width; they are out of sight.
-        return {t["name"]: [(x // 1000, y) for x, y in zip(t["x"], t["y"], strict=True)][1:-1] for t in traces}
+        return {t["name"]: [(round(_seconds(x)), y) for x, y in zip(t["x"], t["y"], strict=True)][1:-1] for t in traces}
 
     def seen(self) -> tuple[float, float]:
         """Epoch seconds at the left and right edge of the chart."""

@@ -37,9 +37,9 @@ def test_chart_marks_complete_until(look: Look) -> None:
     """A line stands where counting has arrived, the page says so, and rates leave out what is not whole."""
     look.open()
     look.charted()
-    assert look.page.evaluate("document.querySelector('#chart').layout.shapes.map(s => s.x0 / 1000)") == [
-        COMPLETE_UNTIL
-    ]
+    assert look.page.evaluate(
+        "document.querySelector('#chart').layout.shapes.map(s => Date.parse(s.x0 + 'Z') / 1000)"
+    ) == [COMPLETE_UNTIL]
     expect(look.page.locator("#complete")).to_contain_text("Counted up to 2020-09-13 16:39:26 UTC")
     whole = sum(count for start, count in look.site.series("received") if start + 3_600 <= COMPLETE_UNTIL)
     expect(look.page.locator("[data-series=received] dd").last).to_have_text(f"{whole / (4 * 3_600):,.0f}/s")

@@ -35,12 +35,17 @@ def rules() -> list[dict[str, Any]]:
     return [rule for group in groups for rule in group["rules"]]
 
 
+def chosen(expression: str) -> str:
+    """A query as Grafana sends it when all of every variable is chosen."""
+    return re.sub(r"\$(environment|namespace|group)\b", ".*", expression.replace("$__rate_interval", "1m"))
+
+
 def panels() -> Iterator[tuple[str, str]]:
     """(dashboard and title, expression) of every panel's every query."""
     for dashboard in DASHBOARDS:
         for panel in json.loads(dashboard.read_text(encoding="utf-8"))["panels"]:
             for target in panel["targets"]:
-                yield f"{dashboard.name}: {panel['title']}", target["expr"].replace("$__rate_interval", "1m")
+                yield f"{dashboard.name}: {panel['title']}", chosen(target["expr"])
 
 
 def named(expression: str) -> set[str]:

@@ -219,7 +219,7 @@ def test_alert_rules_are_evaluated_and_fire(stack: Stack) -> None:
 
 def test_trace_spans_gateway_request_and_statements(stack: Stack) -> None:
     """A request with a `traceparent` and a statement asked for it are spans of that trace."""
-    route = "/api/0/organizations/{organization}/stats"
+    route = "/api/0/organizations/{organization_slug}/stats/"
 
     def traced() -> dict[str, Any]:
         stack.use(traceparent=f"00-{TRACE}-{PARENT}-01")

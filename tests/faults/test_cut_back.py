@@ -94,7 +94,9 @@ def test_what_a_torn_flush_stored_of_vanished_records_is_taken_back(
         log.keep()
         log.produce(tail, org_id=LOST_ORG)
         while LOST_ORG not in {cell.org_id for cell in stored.counts(clickhouse_url)}:
-            killed = consumer.start(ORGSTATS_FAILPOINTS="answer_lost=kill@3")  # flushes, dead_letters, counts
+            killed = consumer.start(
+                ORGSTATS_FAILPOINTS="answer_lost=kill@4"
+            )  # flushes, chunk_days, dead_letters, counts
             wait_for(lambda child=killed: not child.running, 120)  # type: ignore[misc]
         assert stored.progress(clickhouse_url) == {0: kept}
         log.cut_back()

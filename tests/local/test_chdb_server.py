@@ -499,7 +499,7 @@ def test_garbage_bytes_close_the_connection(server: chdb_server.Running, noise: 
 
 def test_system_tables_and_maintenance(client: Client) -> None:
     """What others ask of the system tables is there; merges run when asked, TTL can be changed."""
-    executed(SCHEMAS / "0001_counts.sql", client)
+    executed(SCHEMAS / "0001_first.sql", client)
     client.execute("SYSTEM STOP MERGES counts")
     columns = "INSERT INTO counts (org_id, bucket, reason, version) VALUES"
     for version in (1, 2, 3):
