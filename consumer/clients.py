@@ -70,13 +70,8 @@ def clients_of(settings: ConsumerSettings) -> ports.Clients:
     """All that the loop is given; nothing is connected or joined yet."""
     properties = settings.kafka_properties()
 
-    def join(events: ports.GroupEvents) -> GroupConsumer:
-        return GroupConsumer(
-            properties,
-            settings.topic,
-            Callbacks(events.on_assign, events.on_revoke, events.on_lost, events.on_error),
-            batches=settings.reading == "batches",
-        )
+    def join(callbacks: Callbacks) -> GroupConsumer:
+        return GroupConsumer(properties, settings.topic, callbacks, batches=settings.reading == "batches")
 
     return ports.Clients(
         join,

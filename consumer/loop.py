@@ -27,7 +27,7 @@ from orgstats.consumer.checkpoint import (
 from orgstats.consumer.checkpoint_turns import CheckpointTurns
 from orgstats.consumer.health import HEALTH
 from orgstats.consumer.kafka.errors import Fenced
-from orgstats.consumer.kafka.group import ReadBatch, TopicPartition
+from orgstats.consumer.kafka.group import Callbacks, ReadBatch, TopicPartition
 from orgstats.consumer.membership import Membership
 from orgstats.consumer.opening import Opening
 from orgstats.consumer.partitions import Partitions
@@ -67,8 +67,8 @@ class Loop:
             clients.executor,
             settings.flush_seconds,
         )
-        events = ports.GroupEvents(self._assigned, self._revoked, self._lost, _kafka_error)
-        self._member = Membership(lambda: clients.join(events), clients.clock, stopping)
+        callbacks = Callbacks(self._assigned, self._revoked, self._lost, _kafka_error)
+        self._member = Membership(lambda: clients.join(callbacks), clients.clock, stopping)
 
     def assigned_tps(self) -> set[TopicPartition]:
         """What is being counted now; may be asked on any thread."""
@@ -169,12 +169,10 @@ class Loop:
             self._give_up(error.topics)
         except StoreWentBack as error:
             logger.error("ClickHouse holds less than it did: counting that again", error=str(error))  # noqa: TRY400
-            self._unsaved = self._unsaved or self._member.is_leaving  # then nobody here counts it again
             self._look_anew()
         except LogsCutBack as error:
             logger.warning("logs end below what was read: comparing them", partitions=str(error))
             self._partitions.suspects.update(error.tps)
-            self._unsaved = self._unsaved or self._member.is_leaving
             self._look_anew()
         else:
             self._checkpoints.answered()
@@ -274,6 +272,7 @@ class Loop:
 
     def _look_anew(self) -> None:
         """Look at all partitions anew, as after a rebalance: what is not stored is counted again."""
+        self._unsaved = self._unsaved or self._member.is_leaving  # then nobody here counts it again
         self._partitions.distrust_all()
         self._opening.hurry()
         self._read()

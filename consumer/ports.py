@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from threading import Event
 from typing import Any, Protocol, TypeVar
 
-from confluent_kafka import KafkaError, Message
+from confluent_kafka import Message
 
 from orgstats.consumer.counting.cells import StoredChunk
 from orgstats.consumer.counting.resume import ChunkMark, Progress, Registration, Repair
 from orgstats.consumer.counting.rule_history import RuleHistory
 from orgstats.consumer.counting.source import Source
-from orgstats.consumer.kafka.group import Committed, ReadBatch, TopicPartition
+from orgstats.consumer.kafka.group import Callbacks, Committed, ReadBatch, TopicPartition
 from orgstats.consumer.store.rows import Flush
 
 Answer = TypeVar("Answer")
@@ -66,16 +66,6 @@ class GroupConsumer(Protocol):
     def close(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class GroupEvents:
-    """Who is told what happens to a member of the group."""
-
-    on_assign: Callable[[list[TopicPartition]], None]
-    on_revoke: Callable[[list[TopicPartition]], None]
-    on_lost: Callable[[list[TopicPartition]], None]
-    on_error: Callable[[KafkaError], None]
-
-
 class Topics(Protocol):
     """What topics there are, and the ends of their logs."""
 
@@ -116,7 +106,7 @@ class Store(Protocol):
 class Clients:
     """All that a loop is given. A checkpoint runs beside the loop, so it has a connection to the store of its own."""
 
-    join: Callable[[GroupEvents], GroupConsumer]
+    join: Callable[[Callbacks], GroupConsumer]
     topics: Topics
     store: Store
     checkpoint_store: Store

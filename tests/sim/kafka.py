@@ -11,8 +11,7 @@ from typing import Self, cast
 from confluent_kafka import Message
 
 from orgstats.consumer.counting.batch import Record
-from orgstats.consumer.kafka.group import Committed, ReadBatch, TopicPartition
-from orgstats.consumer.ports import GroupEvents
+from orgstats.consumer.kafka.group import Callbacks, Committed, ReadBatch, TopicPartition
 from orgstats.errors import OrgstatsError, Refused, Unavailable
 from tests.sim.time import SimClock
 
@@ -188,7 +187,7 @@ class SimGroup:
         self.generation = 0
         self.on_join: Callable[[], None] = lambda: None
 
-    def join(self, events: GroupEvents) -> "SimConsumer":
+    def join(self, events: Callbacks) -> "SimConsumer":
         """A new member."""
         self.on_join()
         member = SimConsumer(self, events)
@@ -216,7 +215,7 @@ class SimGroup:
 class SimConsumer:
     """As `kafka.group.GroupConsumer`."""
 
-    def __init__(self, group: SimGroup, events: GroupEvents) -> None:
+    def __init__(self, group: SimGroup, events: Callbacks) -> None:
         self._group = group
         self._kafka = group.kafka
         self._events = events
