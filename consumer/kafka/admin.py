@@ -7,7 +7,7 @@ from concurrent.futures import Future, wait
 from typing import Any, Final, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, Producer
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType  # type: ignore[attr-defined]
 
 from orgstats.consumer.kafka.properties import redacted
 from orgstats.errors import ConfigurationError, OrgstatsError, Unavailable
@@ -100,6 +100,13 @@ class Admin:
                     "they are made again"
                 )
             self._controlled = True
+
+    def topic_settings(self, topic: str) -> dict[str, str]:
+        """The topic's settings, the broker's defaults included. Raises NoController, KafkaException, or as `result`."""
+        self.need_controller()
+        resource = ConfigResource(ResourceType.TOPIC, topic)
+        future = self.client.describe_configs([resource], request_timeout=ANSWER_SECONDS)[resource]
+        return {name: str(entry.value) for name, entry in self.result(future, "describe configs").items()}
 
     def result(self, future: "Future[Answer]", what: str) -> Answer:
         """A future's answer. Raises KafkaException for a broker's refusal, else what `Heard` raises."""

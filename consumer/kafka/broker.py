@@ -9,7 +9,6 @@ from typing import Any, Final, TypeVar
 
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException
 from confluent_kafka import TopicPartition as KafkaTopicPartition
-from confluent_kafka.admin import ConfigResource, ResourceType  # type: ignore[attr-defined]
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from orgstats.consumer.kafka.admin import ANSWER_SECONDS, Admin
@@ -47,10 +46,10 @@ class Broker:
 
     def topic_settings(self, topic: str) -> dict[str, str]:
         """The topic's settings, the broker's defaults included."""
-        self._admin.need_controller()
-        resource = ConfigResource(ResourceType.TOPIC, topic)
-        future = self._admin.client.describe_configs([resource], request_timeout=ANSWER_SECONDS)[resource]
-        return {name: str(entry.value) for name, entry in self._result(future, "describe configs").items()}
+        try:
+            return self._admin.topic_settings(topic)
+        except KafkaException as error:
+            raise _unavailable("describe configs", error) from error
 
     def group_members(self, group: str) -> int:
         """Members of a consumer group now; 0 for a group that there is not."""
@@ -86,7 +85,11 @@ class Broker:
         try:
             return self._admin.result(future, what)
         except KafkaException as error:
-            raise Unavailable(f"Kafka: {what}: {error.args[0].name()}: {error.args[0].str()}") from error
+            raise _unavailable(what, error) from error
+
+
+def _unavailable(what: str, error: KafkaException) -> Unavailable:
+    return Unavailable(f"Kafka: {what}: {error.args[0].name()}: {error.args[0].str()}")
 
 
 def reading_properties(properties: Mapping[str, Any], group: str) -> dict[str, Any]:

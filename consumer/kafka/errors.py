@@ -10,6 +10,8 @@ _FENCED: Final = (KafkaError._FENCED, KafkaError.FENCED_INSTANCE_ID)
 _UNRELEASED: Final = KafkaError.UNRELEASED_INSTANCE_ID
 _UNRELEASED_TEXT: Final = KafkaError(_UNRELEASED).str()
 """What librdkafka's fatal error says of it, whose own code is _FATAL whatever the cause."""
+POSITION_LOST: Final = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)
+"""The log does not have the offset that was to be read next."""
 NEEDS_A_PERSON: Final = {
     KafkaError._AUTHENTICATION: "the broker refuses the credentials in ORGSTATS_KAFKA__SASL_*",
     KafkaError.TOPIC_AUTHORIZATION_FAILED: "grant the principal READ and DESCRIBE on the topic",

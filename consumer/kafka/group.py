@@ -13,7 +13,7 @@ from confluent_kafka import TopicPartition as KafkaTopicPartition
 
 from orgstats.consumer.kafka import reading
 from orgstats.consumer.kafka.admin import ANSWER_SECONDS, Heard
-from orgstats.consumer.kafka.errors import NEEDS_A_PERSON, ends_the_client, translate
+from orgstats.consumer.kafka.errors import NEEDS_A_PERSON, POSITION_LOST, ends_the_client, translate
 from orgstats.consumer.kafka.properties import FIXED, defaults, incremental
 from orgstats.consumer.kafka.reading import Runs, Told
 
@@ -199,7 +199,7 @@ def _sort(told: Told, batch: ReadBatch) -> None:
     tp, error, offset = told
     if error.code() == KafkaError._PARTITION_EOF:
         batch.ends.append((tp, offset))
-    elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+    elif error.code() in POSITION_LOST:
         batch.lost_position.append(tp)
     elif ends_the_client(error) or error.code() in NEEDS_A_PERSON:
         raise translate(error)

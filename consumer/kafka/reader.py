@@ -12,14 +12,13 @@ from confluent_kafka import TopicPartition as KafkaTopicPartition
 from orgstats.consumer.kafka.admin import Heard
 from orgstats.consumer.kafka.broker import closing, reading_properties
 from orgstats.consumer.kafka.consume import consume
+from orgstats.consumer.kafka.errors import POSITION_LOST
 from orgstats.consumer.kafka.group import TopicPartition
 from orgstats.consumer.kafka.properties import DEFAULTS, FIXED
 from orgstats.errors import Refused, Unavailable
 
 BATCH: Final = 10_000
 SILENCE_SECONDS: Final = 60.0
-
-_POSITION_LOST: Final = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)
 
 
 class LogReader:
@@ -89,7 +88,7 @@ def _below(end: int, messages: list[Message], position: int, tp: TopicPartition)
                     f"log was cut back. Recount what it holds: orgstats replay apply --repair --rewind "
                     f"--topic {tp[0]} --partitions {tp[1]}"
                 )
-        elif error.code() in _POSITION_LOST:
+        elif error.code() in POSITION_LOST:
             raise Refused(
                 f"retention deleted records of {tp[0]}/{tp[1]} from offset {position} on while they were read; "
                 "ask again: what is left is planned anew"

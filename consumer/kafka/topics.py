@@ -8,7 +8,6 @@ from typing import Any, Final
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection
 from confluent_kafka import TopicPartition as KafkaTopicPartition
-from confluent_kafka.admin import ConfigResource, ResourceType  # type: ignore[attr-defined]
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from orgstats.consumer.kafka.admin import ANSWER_SECONDS, Admin, NoController
@@ -68,18 +67,13 @@ class Topics:
         A broker without a controller is only asked for topics whose id the operator named: then it has none to tell.
         """
         try:
-            self._admin.need_controller()
+            return self._admin.topic_settings(topic).get("cleanup.policy", "")
         except NoController:
             return ""
-        resource = ConfigResource(ResourceType.TOPIC, topic)
-        future = self._admin.client.describe_configs([resource], request_timeout=ANSWER_SECONDS)[resource]
-        try:
-            entry = self._admin.result(future, "describe configs").get("cleanup.policy")
         except KafkaException as error:
             if error.args[0].code() in _NOT_TOLD:
                 return ""
             raise translate(error.args[0]) from error
-        return str(entry.value) if entry else ""
 
     def starts(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """First offset that each log still has."""
