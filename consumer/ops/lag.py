@@ -9,7 +9,6 @@ from orgstats.consumer.counting.source import chunk_of
 from orgstats.consumer.kafka.group import TopicPartition
 from orgstats.consumer.kafka.retention import RATE_SECONDS, Retention, retention_deadline, retention_of
 from orgstats.consumer.ops.connections import Connections, SourceStatus, locate, sources_of
-from orgstats.consumer.ops.stored import ask
 from orgstats.errors import Unavailable
 from orgstats.times import format_time
 
@@ -63,7 +62,6 @@ def lag(
     commits = _or(dict[TopicPartition, int](), lambda: site.broker.committed(site.settings.group, tps))
     located = locate(site, partitions, sources, hidden=True)
     recent = site.broker.offsets_at(tps, round((now - RATE_SECONDS) * 1000))
-    complete = _complete_until(site, located)
     retention = {
         topic: _or(Retention(None, None), lambda topic=topic: retention_of(site.broker.topic_settings(topic)))  # type: ignore[misc]
         for topic in site.settings.topic
@@ -77,20 +75,17 @@ def lag(
         counted = None
         if one.progress is not None and earlier.get(tp) is not None and seconds:
             counted = max(0, one.progress.next_offset - (earlier[tp] or 0)) / seconds
-        partition = _PartitionState(
-            one, end, complete.get(one.source.source_id, 0.0), produced, counted, retention[tp[0]], commits.get(tp)
-        )
+        partition = _PartitionState(one, end, produced, counted, retention[tp[0]], commits.get(tp))
         found.append(_lag(partition, now))
     return found
 
 
 @dataclass(frozen=True, slots=True)
 class _PartitionState:
-    """What was asked about one partition; rates in records a second, `complete_until` in epoch seconds, 0 unknown."""
+    """What was asked about one partition; rates in records a second."""
 
     status: SourceStatus
     end: int
-    complete_until: float
     produced_rate: float
     counted_rate: float | None
     retention: Retention
@@ -106,10 +101,11 @@ def _or(otherwise: Answer, ask: Callable[[], Answer]) -> Answer:
 
 
 def _lag(state: _PartitionState, now: float) -> Lag:
-    one, end, complete_until = state.status, state.end, state.complete_until
+    one, end = state.status, state.end
     position = one.progress.next_offset if one.progress else None
     counted_to = max(one.low, position) if position is not None else one.low
     behind = max(0, end - counted_to)
+    complete_until = one.progress.complete_until_ms / 1000 if one.progress else 0.0
     age = round(max(0.0, now - complete_until), 1) if complete_until else None
     counted_ms = one.progress.kafka_timestamp_ms if one.progress else 0
     counted_until = max(complete_until, min(counted_ms / 1000, now)) or now
@@ -127,12 +123,3 @@ def _lag(state: _PartitionState, now: float) -> Lag:
         state.committed,
         one.hidden,
     )
-
-
-def _complete_until(site: Connections, located: Collection[SourceStatus]) -> dict[int, float]:
-    rows = ask(
-        site.store,
-        "SELECT source_id, toUnixTimestamp64Milli(complete_until) FROM progress FINAL WHERE source_id IN %(ids)s",
-        {"ids": [one.source.source_id for one in located]},
-    )
-    return {source_id: milliseconds / 1000 for source_id, milliseconds in rows}
