@@ -57,3 +57,6 @@ LAST_BUCKET: Final = 4_294_967_290
 
 HOUR_SECONDS: Final = 3_600
 """Width of the other one."""
+
+DAY_SECONDS: Final = 86_400
+"""What `chunk_days` tells of."""

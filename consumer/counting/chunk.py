@@ -6,14 +6,13 @@ from typing import Final, NamedTuple
 
 from orgstats.consumer.counting.cells import FAMILIES, CountKey, Family, Key, Stored
 from orgstats.consumer.counting.source import BEYOND_ALL, CHUNK_LENGTH, next_offset_of, revision_of, version_of
-from orgstats.schemas.outcomes import DEFAULT_CATEGORY
+from orgstats.schemas.outcomes import DAY_SECONDS, DEFAULT_CATEGORY
 
 MAX_REASONS: Final = 1000
 """Distinct reasons that a chunk keeps, in offset order; later ones become `other`."""
 MAX_REASON_LENGTH: Final = 64
 OTHER_REASON: Final = "other"
 _UINT64_MAX: Final = (1 << 64) - 1
-_DAY: Final = 86_400
 
 
 class Tally(NamedTuple):
@@ -193,7 +192,7 @@ class Chunk:
 
     def _add_cell(self, cell: Cell) -> Cell:
         self.cells[cell.family][cell.key] = cell
-        self._days.add(cell.key.bucket - cell.key.bucket % _DAY)
+        self._days.add(cell.key.bucket - cell.key.bucket % DAY_SECONDS)
         return cell
 
     def _shares_of(self, tally: Tally) -> tuple[Share, ...]:

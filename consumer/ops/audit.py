@@ -31,10 +31,10 @@ from orgstats.consumer.ops.connections import Connections, SourceStatus, locate,
 from orgstats.consumer.settings import ConsumerSettings
 from orgstats.consumer.store.rules import load_history
 from orgstats.errors import OrgstatsError, Refused, Unavailable
+from orgstats.schemas.outcomes import DAY_SECONDS
 from orgstats.schemas.retention import retained_days
 
 SECOND_LOOK_SECONDS: Final = 2.0
-_DAY: Final = 86_400
 
 logger = structlog.get_logger("orgstats.audit")
 
@@ -178,7 +178,7 @@ class Auditor:
 
     def _expired_before(self) -> int:
         """A day more than ClickHouse keeps may be there or not: it deletes when it merges."""
-        return (int(time.time()) // _DAY + 1 - self.retained_days + 1) * _DAY if self.retained_days else 0
+        return (int(time.time()) // DAY_SECONDS + 1 - self.retained_days + 1) * DAY_SECONDS if self.retained_days else 0
 
 
 def auditor(site: Connections) -> Auditor:

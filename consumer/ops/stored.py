@@ -11,9 +11,10 @@ from orgstats.consumer.counting.cells import FAMILIES
 from orgstats.consumer.counting.chain import Mark
 from orgstats.consumer.counting.source import version_of
 from orgstats.consumer.ops.compare import ChunkDifference
-from orgstats.consumer.store.rows import DAY_SECONDS, dead_letter
+from orgstats.consumer.store.rows import dead_letter
 from orgstats.consumer.store.store import Store
 from orgstats.failpoints import failpoint
+from orgstats.schemas.outcomes import DAY_SECONDS
 from orgstats.schemas.tables import TABLES, columns, insert
 
 

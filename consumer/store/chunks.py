@@ -13,8 +13,7 @@ from clickhouse_driver import Client
 from orgstats.clickhouse.cluster import read
 from orgstats.consumer.counting.cells import FAMILIES, Family, Key, Stored, StoredChunk, StoredDead
 from orgstats.consumer.counting.source import Source, chunk_of
-
-_DAY: Final = 86_400
+from orgstats.schemas.outcomes import DAY_SECONDS
 
 OF_CHUNKS: Final = (
     "source_id = %(source)s AND chunk IN %(chunks)s"
@@ -57,7 +56,7 @@ def known_chunks(client: Client, source: Source, first: int, end: int) -> dict[s
     chunks, hashes, since, last = found[0]
     if not chunks:
         return {}
-    return {"source": source.source_id, "chunks": chunks, "hashes": hashes, "since": since, "until": last + _DAY}
+    return {"source": source.source_id, "chunks": chunks, "hashes": hashes, "since": since, "until": last + DAY_SECONDS}
 
 
 def select(family: Family) -> str:

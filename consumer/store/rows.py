@@ -19,8 +19,6 @@ PAYLOAD_BYTES: Final = 64 * 1024
 LAST_MS: Final = 9_000_000_000_000
 """Epoch milliseconds within what a DateTime64 holds."""
 
-DAY_SECONDS: Final = 86_400
-
 Columns = list[Sequence[Any]]
 """One sequence of values per column, all of one length."""
 

@@ -24,6 +24,7 @@ from orgstats.consumer.counting.source import Source, chunk_of, revision_of, ver
 from orgstats.consumer.store import rows, taking_back
 from orgstats.consumer.store.store import Store
 from orgstats.errors import Unavailable
+from orgstats.schemas.outcomes import DAY_SECONDS
 from orgstats.schemas.tables import TABLES, GapRow
 from tests.sim.time import SimClock
 
@@ -193,7 +194,7 @@ class SimStore(Store):
                     tuple(getattr(row, name) for name in family.values), row.version
                 )
                 for row in self._cells(family, source)
-                if row.chunk == first_offset and days and min(days) <= row.bucket < max(days) + rows.DAY_SECONDS
+                if row.chunk == first_offset and days and min(days) <= row.bucket < max(days) + DAY_SECONDS
             }
             for family in FAMILIES
         }
