@@ -81,9 +81,20 @@ class BatchCounter:
     """Counts runs of records of one partition into pending tallies. Pure: rules and limits are given."""
 
     def __init__(self, limits: AgeLimits, rules: RuleHistory) -> None:
-        self.rules = rules
+        self._rules = rules
         self._limits = limits
         self._classifier: Classifier | None = None
+
+    @property
+    def rules(self) -> RuleHistory:
+        """What classifies; while its entries stay the same, what is known of them is kept."""
+        return self._rules
+
+    @rules.setter
+    def rules(self, rules: RuleHistory) -> None:
+        if rules.entries != self._rules.entries:
+            self._classifier = None
+        self._rules = rules
 
     def pending(self) -> Pending:
         """For the tallies of a partition."""
@@ -109,8 +120,8 @@ class BatchCounter:
 
     def _count_kinds(self, run: Sequence[Record], kinds: "FastPath", pending: Pending, counted: RunResult) -> None:
         odd: list[int] = []
-        if self._classifier is None or self._classifier.history.entries != self.rules.entries:
-            self._classifier = Classifier(self.rules)
+        if self._classifier is None:
+            self._classifier = Classifier(self._rules)
 
         def first(value: bytes, timestamp_ms: int) -> tuple[int, PendingKey] | None:
             key = self._key(value, timestamp_ms)
