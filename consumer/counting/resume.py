@@ -108,7 +108,7 @@ class SourceFacts:
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """Read from `start`; neither flush nor commit below `quiet_until`.
+    """Read from `start`; neither flush nor commit below `catching_up_until`.
 
     `load_stored` is set when the head of the chunk is gone from the log, so that a recount would be smaller
     than what is stored. `gap` holds offsets (from, to) that nobody counted and that are gone.
@@ -273,7 +273,7 @@ def after_cut(first_offset: int, found: SourceFacts) -> Attempt | None:
         return None
     if repair is not None and repair.rewinds >= cut.rewinds:
         return Attempt(repair.revision, reconcile=True)
-    return Attempt(repair.revision + 1 if repair else 1, begins=True, reconcile=True, why=LOG_CUT_BACK)
+    return _again(repair, LOG_CUT_BACK)
 
 
 def after_tear(first_offset: int, found: SourceFacts) -> Attempt | None:
@@ -285,7 +285,7 @@ def after_tear(first_offset: int, found: SourceFacts) -> Attempt | None:
     repair = found.repairs.get(first_offset)
     if not chunk_of(counted_below(found)) <= first_offset < found.begun or found.begun <= counted_below(found):
         return None
-    return Attempt(repair.revision + 1 if repair else 1, begins=True, reconcile=True, why=TORN)
+    return _again(repair, TORN)
 
 
 def attempt(first_offset: int, found: SourceFacts, fingerprint: str) -> Attempt:
@@ -313,8 +313,13 @@ def _after_change(first_offset: int, found: SourceFacts, fingerprint: str) -> At
     if before != fingerprint:
         nothing_follows = first_offset >= chunk_of(progress.next_offset)  # also a change that is taken back
         why = FINGERPRINT_CHANGED if progress.fingerprint != fingerprint or nothing_follows else COUNTED_AGAIN
-        return Attempt(revision + 1, begins=True, reconcile=True, why=why)
+        return _again(repair, why)
     return Attempt(revision, reconcile=repair is not None)  # whether it was done before the last crash is not known
+
+
+def _again(repair: Repair | None, why: str) -> Attempt:
+    """In the next revision, which is to be recorded first."""
+    return Attempt(repair.revision + 1 if repair else 1, begins=True, reconcile=True, why=why)
 
 
 def counted_with(first_offset: int, repairs: Mapping[int, Repair], progress: Progress, fingerprint: str) -> str:
