@@ -81,7 +81,7 @@ export async function draw(element, result, shown, onZoom) {
 
 /** Move what is seen: in, out, earlier, later, all. */
 export function zoom(element, action) {
-  const [from, to] = [element.layout.xaxis.minallowed, element.layout.xaxis.maxallowed].map(moment);
+  const [from, to] = whole(element);
   const [left, right] = seen(element);
   const size = right - left;
   const [wanted, length] = {
@@ -97,13 +97,19 @@ export function zoom(element, action) {
 
 /** The [since, until) in epoch seconds that a zoom shows, in whole smallest buckets; nothing when all is seen. */
 export function visibleRange(element) {
-  const [from, to] = [element.layout.xaxis.minallowed, element.layout.xaxis.maxallowed].map(moment);
+  const [from, to] = whole(element);
   const [left, right] = seen(element);
   if (left <= from && right >= to) return undefined;
   return [Math.floor(left / 10000) * 10, Math.ceil(right / 10000) * 10];
 }
 
-/** What the horizontal axis shows, in milliseconds. */
+/** What the horizontal axis can show, in milliseconds. */
+function whole(element) {
+  const { minallowed, maxallowed } = element.layout.xaxis;
+  return [minallowed, maxallowed].map(moment);
+}
+
+/** What it shows, in milliseconds. */
 function seen(element) {
   return element.layout.xaxis.range.map(moment);
 }
