@@ -116,7 +116,7 @@ class Settings(BaseModel):
             return {key[len(variable) :].lower().replace("_", "."): env[key] for key in keys} or None
         text = env.get(variable, "").strip()
         if container in (tuple, list) and text:
-            return tuple(part for item in text.split(",") if (part := item.strip()))
+            return listed(text)
         return text or None
 
     @classmethod
@@ -136,6 +136,11 @@ class ClickHouseSettings(Settings):
     """What a command that talks to ClickHouse alone can be told."""
 
     clickhouse_url: ClickHouseUrl
+
+
+def listed(text: str) -> tuple[str, ...]:
+    """What stands between commas."""
+    return tuple(part for item in text.split(",") if (part := item.strip()))
 
 
 def mask_url(text: str) -> str:

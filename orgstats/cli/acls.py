@@ -37,9 +37,9 @@ def acls(options: AclOptions) -> None:
     """
     from orgstats.consumer.kafka.acls import commands, needed
     from orgstats.consumer.settings import ConsumerSettings
+    from orgstats.settings import listed
 
-    named = os.environ.get("ORGSTATS_TOPIC", "").split(",")
-    topics = options.topic or [topic for one in named if (topic := one.strip())]
+    topics = options.topic or listed(os.environ.get("ORGSTATS_TOPIC", ""))
     if not topics:
         raise typer.BadParameter("name the topics that are counted, or set ORGSTATS_TOPIC", param_hint="--topic")
     group = options.group or os.environ.get("ORGSTATS_GROUP") or ConsumerSettings.model_fields["group"].default
