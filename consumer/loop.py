@@ -59,6 +59,7 @@ class Loop:
         self._positions = Positions()
         self._pauses = Pauses()
         self._opening = Opening(clients)
+        self._read_anew = False  # what is to be read has changed
         self._unsaved = False  # partitions were given up before all that was counted was stored and committed
         self._rules = RulesCopy(clients.store, clients.clock)
         self._counting = counting_by(settings, self._rules.history, clients)
@@ -115,6 +116,7 @@ class Loop:
             self._member.end(error)
             self._drop([*self._partitions.open, *self._partitions.opening])
             self._member.join_again()
+            self._read_anew = False
 
     def _step(self, now: float) -> None:
         HEALTH.turned()
@@ -132,14 +134,15 @@ class Loop:
         self._refresh_rules()
         self._open(now)
         self._pause_for(PauseReason.UNSTORED, on=self._partitions.too_much_is_unstored())
+        if self._read_anew:
+            self._read()
 
     def _count(self, batch: ReadBatch) -> None:
         after = count_batch(batch, self._partitions)
-        if after.halted:
-            self._member.consumer.pause(after.halted)
         if after.anew:
             self._opening.hurry()
-            self._read()
+        if after.halted or after.anew:
+            self._read_anew = True
 
     # Checkpoints
 
@@ -267,21 +270,26 @@ class Loop:
         self._forget(self._partitions.give_up(topics))
         if all(topic in self._partitions.gone for topic in self._settings.topic):
             raise Refused(" ".join(self._partitions.gone.values()))
-        if not self._member.is_leaving:  # the group is about to take partitions, and is answered first
-            self._read()
+        self._read_anew = True
 
     def _look_anew(self) -> None:
         """Look at all partitions anew, as after a rebalance: what is not stored is counted again."""
         self._unsaved = self._unsaved or self._member.is_leaving  # then nobody here counts it again
         self._partitions.distrust_all()
         self._opening.hurry()
-        self._read()
+        self._read_anew = True
 
-    def _read(self, epochs: Mapping[TopicPartition, int] | None = None) -> None:
-        """Read what is to be read, from where it is, and nothing else; `epochs` of newly opened partitions."""
-        self._member.consumer.start(self._partitions.next_offsets(), epochs)
+    def _read(self) -> None:
+        """Read what is to be read, from where it is, and nothing else: nothing at all while there is a reason to pause.
+
+        At the end of a turn, because during a rebalance the group is answered first. librdkafka's own pausing is not
+        used: it outlives a rebalance, and beside an assignment it gets lost or lasts for ever (its issues 2190, 5591).
+        """
+        self._read_anew = False
         if self._pauses:
-            self._member.consumer.pause(self._partitions.next_offsets())
+            self._member.consumer.start({})
+        else:
+            self._member.consumer.start(self._partitions.next_offsets(), self._partitions.unchecked_epochs())
 
     def _open(self, now: float) -> None:
         if self._checkpoints.in_flight:
@@ -299,16 +307,15 @@ class Loop:
         self._pause_for(PauseReason.NOT_STORED, on=False)
         self._pause_for(PauseReason.NOT_OPENED, on=False)
         metrics.assigned_partitions.set(len(self._partitions.open))
+        self._read_anew = True
         if gone:
             self._give_up(gone)
-        else:
-            self._read({tp: one.epoch for tp, one in opened.items() if one.epoch is not None})
 
     # Pauses and rules
 
     def _pause_for(self, why: PauseReason, *, on: bool) -> None:
-        if self._pauses.set(why, on=on) and (tps := self._partitions.next_offsets()):
-            (self._member.consumer.pause if self._pauses else self._member.consumer.resume)(tps)
+        if self._pauses.set(why, on=on):
+            self._read_anew = True
 
     def _refresh_rules(self) -> None:
         history = self._rules.refresh(self._partitions.classified_ms)

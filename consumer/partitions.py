@@ -59,6 +59,15 @@ class Partitions:
         """Where each goes on that is read."""
         return {tp: self._open[tp].partition.next_offset for tp in self.within(READ)}
 
+    def unchecked_epochs(self) -> dict[TopicPartition, int]:
+        """Leader epochs that the broker shall check, of those of which nothing has been read since they were opened."""
+        opened = {tp: self._open[tp] for tp in self.within(READ)}
+        return {
+            tp: one.epoch
+            for tp, one in opened.items()
+            if one.epoch is not None and one.partition.next_offset == one.assigned.counted
+        }
+
     @property
     def classified_ms(self) -> int:
         """The highest Kafka timestamp of what was classified here; -1 for nothing."""

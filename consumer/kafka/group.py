@@ -126,9 +126,13 @@ class GroupConsumer:
     def start(self, offsets: Mapping[TopicPartition, int], epochs: Mapping[TopicPartition, int] | None = None) -> None:
         """Read these partitions and no others, from these offsets; what is being read already is at them, and goes on.
 
+        Nothing is read when there are none; membership in the group goes on as long as `read` is called.
+
         Where the leader epoch of the record before the offset is given, and the broker says that it ends earlier, the
         log was cut back: `read` then tells that the position was lost.
         """
+        if not offsets and not self._reading:
+            return
         known = epochs or {}
         tps = {
             tp: KafkaTopicPartition(*tp, offset, "", known[tp]) if tp in known else KafkaTopicPartition(*tp, offset)
@@ -150,14 +154,6 @@ class GroupConsumer:
         except KafkaException as error:
             raise translate(error.args[0]) from error
         self._reading = set(tps)
-
-    def pause(self, tps: Iterable[TopicPartition]) -> None:
-        """Stop fetching; membership in the group goes on as long as `read` is called."""
-        self._consumer.pause([KafkaTopicPartition(*tp) for tp in tps])
-
-    def resume(self, tps: Iterable[TopicPartition]) -> None:
-        """Fetch again."""
-        self._consumer.resume([KafkaTopicPartition(*tp) for tp in tps])
 
     def commit(
         self, offsets: Mapping[TopicPartition, int], metadata: Mapping[TopicPartition, str], *, wait: bool

@@ -305,7 +305,12 @@ class Round:
             progress = self.progress()
             return all(progress.get(partition, -1) >= end for partition, end in ends.items())
 
-        wait_for(counted, seconds, poll_seconds=0.2)
+        try:
+            wait_for(counted, seconds, poll_seconds=0.2)
+        except AssertionError as error:
+            behind = {p: (self.progress().get(p), end) for p, end in ends.items() if self.progress().get(p) != end}
+            tails = "\n\n".join(f"{one.daemon.name}:\n{one.daemon.child.tail(40)}" for one in self.members)
+            raise Unequal(f"not all is counted: partition: (position, end) {behind}\n{tails}") from error
 
     def classify(self) -> None:
         """Raises Unequal with every cell, dead letter or gap that is not as the oracle has it."""

@@ -226,37 +226,6 @@ def test_reading_begins_where_it_was_started_however_often(
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_of_a_paused_partition_nothing_comes_and_afterwards_all_of_it(
-    kafka: Kafka, member: Callable[..., Member], way: str
-) -> None:
-    """Also what was fetched before: paused partitions are silent at once, and no record is left out or comes twice."""
-    topic = kafka.topic()
-    kafka.produce(topic, 9_000)
-    one = member([topic], way)
-    tps = one.join(3)
-    one.log.start(dict.fromkeys(tps, 0))
-    found: dict[TopicPartition, list[int]] = {tp: [] for tp in tps}
-    ended: set[TopicPartition] = set()
-
-    def read() -> ReadBatch:
-        batch = one.read(100)
-        for tp, run in batch.runs:
-            found[tp] += offsets_of(run)
-        ended.update(tp for tp, _ in batch.ends)
-        return batch
-
-    wait_for(lambda: read().runs, 30)
-    paused = {(topic, 0), (topic, 1)}
-    one.log.pause(paused)
-    before = {tp: len(found[tp]) for tp in paused}
-    wait_for(lambda: read() and (topic, 2) in ended, 30)
-    assert {tp: len(found[tp]) for tp in paused} == before
-    one.log.resume(paused)
-    wait_for(lambda: read() and ended == tps, 30)
-    assert found == {tp: list(range(3_000)) for tp in tps}
-
-
-@pytest.mark.parametrize("way", WAYS)
 def test_transactions_are_read_when_they_are_committed_and_their_ends_are_told(
     kafka: Kafka, member: Callable[..., Member], way: str
 ) -> None:

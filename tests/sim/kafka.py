@@ -1,7 +1,7 @@
 """A Kafka of a few lines: logs with leader epochs and retention, topics that go and come again, a group.
 
 One member after the other learns within `read` what the group has decided, as from librdkafka. Where the real client
-leaves something open, this one does what is worst: starting to read ends every pause.
+leaves something open, this one is strict: while it tells of a rebalance, nobody may change what is read.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -222,13 +222,13 @@ class SimConsumer:
         self._generation = 0
         self.owned: list[TopicPartition] = []
         self.positions: dict[TopicPartition, int] = {}
-        self.paused: set[TopicPartition] = set()
         self._epochs: dict[TopicPartition, int] = {}
         self._at_end: set[TopicPartition] = set()
         self.fenced: OrgstatsError | None = None
         """What `read` raises once the broker has fenced this member."""
         self.commit_fails: OrgstatsError | None = None
         self.closed = False
+        self._telling = False
 
     def read(self, most: int, seconds: float) -> ReadBatch:
         """News of the group first; then records of every partition in turn."""
@@ -236,7 +236,7 @@ class SimConsumer:
         if self.fenced is not None:
             raise self.fenced
         batch = ReadBatch([], [], [], [])
-        for tp in [tp for tp in self.positions if tp not in self.paused and tp[0] in self._kafka.topics]:
+        for tp in [tp for tp in self.positions if tp[0] in self._kafka.topics]:
             self._fetch(tp, most, batch)
         self._kafka.clock.sleep(0.001 if batch.runs else seconds)
         return batch
@@ -261,7 +261,7 @@ class SimConsumer:
     def _learn(self) -> None:
         if self not in self._group.members:
             lost, self.owned = self.owned, []
-            self._events.on_lost(lost)
+            self._tell(self._events.on_lost, lost)
             self.start({})
             self._group.members.append(self)
             self._group.rebalance()
@@ -277,12 +277,17 @@ class SimConsumer:
             self.owned = [*keep, *new]
             if not self._group.incremental:
                 self.start({})
-            self._events.on_assign(new)
+            self._tell(self._events.on_assign, new)
+
+    def _tell(self, call: Callable[[list[TopicPartition]], None], tps: list[TopicPartition]) -> None:
+        self._telling = True
+        call(tps)
+        self._telling = False
 
     def _give_up(self, tps: list[TopicPartition]) -> None:
         if not tps:
             return
-        self._events.on_revoke(tps)
+        self._tell(self._events.on_revoke, tps)
         self.owned = [tp for tp in self.owned if tp not in tps]
         for tp in tps:
             self._group.owners.pop(tp, None)
@@ -291,19 +296,11 @@ class SimConsumer:
     def start(self, offsets: Mapping[TopicPartition, int], epochs: Mapping[TopicPartition, int] | None = None) -> None:
         """Read these and no others; what an incremental member reads already goes on where it is."""
         assert not self.closed
+        assert not self._telling, "the group is answered first"
         known = self.positions if self._group.incremental else {}
         self.positions = {tp: known.get(tp, offset) for tp, offset in offsets.items()}
         self._epochs = dict(epochs or {})
         self._at_end &= known.keys() & offsets.keys()
-        self.paused &= known.keys()
-
-    def pause(self, tps: Iterable[TopicPartition]) -> None:
-        """Read no more of these; those that are not being read stay as they are."""
-        self.paused |= set(tps) & self.positions.keys()
-
-    def resume(self, tps: Iterable[TopicPartition]) -> None:
-        """Read these again."""
-        self.paused -= set(tps)
 
     def commit(
         self, offsets: Mapping[TopicPartition, int], metadata: Mapping[TopicPartition, str], *, wait: bool
@@ -326,7 +323,7 @@ class SimConsumer:
         """Leave the group; who was fenced is told nothing any more."""
         owned, self.owned = self.owned, []
         if owned and not self.fenced:
-            self._events.on_revoke(owned)
+            self._tell(self._events.on_revoke, owned)
         self.closed = True
         if self in self._group.members:
             self._group.expel(self)
