@@ -34,6 +34,7 @@ from orgstats.query.http import (
 from orgstats.query.limits import Quota, RateLimit, retry_after
 from orgstats.query.params import InvalidQuery, Selection, StatsQuery, check_points, parse, parse_selection
 from orgstats.query.reader import Reader
+from orgstats.schemas.outcomes import FILTER_REASONS, STATS
 
 METHODS: Final = ("GET", "HEAD", "OPTIONS")
 _GZIPPED: Final = (("Content-Encoding", "gzip"), ("Vary", "Accept-Language, Cookie, Accept-Encoding"))
@@ -127,17 +128,19 @@ class StatsEndpoint:
     async def _query(self, request: Request, organization: Organization, now: float) -> StatsQuery | None:
         """What is asked for; None when the parameters leave nobody to count for."""
         pairs = parse_qsl(request.query_string, keep_blank_values=True)
-        grouped = False
+        grouped, reasons = False, frozenset[str]()
         if request.project is not None:
-            projects: tuple[int, ...] | None = (await self._project(organization, request.project),)
+            project_id = await self._project(organization, request.project)
+            projects: tuple[int, ...] | None = (project_id,)
+            reasons = await self._reasons(organization.org_id, project_id, dict(pairs).get("stat", ""))
         else:
             selection = parse_selection(pairs)
             grouped = selection.group == "project"
             projects = await self._selected(organization, selection)
-        stat, buckets = parse(pairs, now)
+        stat, buckets, reason = parse(pairs, now, reasons)
         if projects is not None:
             check_points(buckets, len(projects))
-        return None if projects == () else StatsQuery(organization.org_id, stat, buckets, projects, grouped)
+        return None if projects == () else StatsQuery(organization.org_id, stat, buckets, projects, grouped, reason)
 
     async def _project(self, organization: Organization, name: str) -> int:
         """The id of the project with this slug or numeric id; raises NotFound."""
@@ -145,6 +148,12 @@ class StatsEndpoint:
             if name == (str(project.project_id) if name.isdigit() else project.slug):
                 return project.project_id
         raise NotFound
+
+    async def _reasons(self, org_id: int, project_id: int, stat: str) -> frozenset[str]:
+        """What a project may be asked for in place of a stat: published reasons, and `stat` if it is one it has."""
+        known = not stat or stat in STATS or stat in FILTER_REASONS
+        stored = not known and await self._reader.is_filtered_for(org_id, project_id, stat)
+        return FILTER_REASONS | {stat} if stored else FILTER_REASONS
 
     async def _selected(self, organization: Organization, selection: Selection) -> tuple[int, ...] | None:
         """The projects to count for; None for the organization itself, none of them for nobody."""

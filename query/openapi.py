@@ -10,7 +10,7 @@ import orgstats
 from orgstats.query.http import UNAVAILABLE
 from orgstats.query.params import MAX_BUCKETS, MAX_POINTS
 from orgstats.query.series import LAST_SECOND
-from orgstats.schemas.outcomes import STATS
+from orgstats.schemas.outcomes import FILTER_REASONS, STATS
 
 Json = dict[str, Any]
 
@@ -73,7 +73,8 @@ def document() -> Json:
                 "Event counts of an organization", [_path("organization_slug"), *_window(), *_selection()]
             ),
             ROUTES["project"]: _stats(
-                "Event counts of a project", [_path("organization_slug"), _path("project_slug"), *_window()]
+                "Event counts of a project",
+                [_path("organization_slug"), _path("project_slug"), _PROJECT_STAT, *_window()[1:]],
             ),
             "/healthz/live": _plain("Whether the process serves", "application/json"),
             "/healthz/ready": _plain("Whether it should get requests", "application/json", "503"),
@@ -91,6 +92,11 @@ def _credentials() -> Json:
             "type": "http",
             "scheme": "bearer",
             "description": "a token from `orgstats tokens create`, with the scope `org:read`",
+        },
+        "basic": {
+            "type": "http",
+            "scheme": "basic",
+            "description": "the same token as the user, with an empty password",
         },
         "gateway": {
             "type": "apiKey",
@@ -149,6 +155,14 @@ def _window() -> list[Json]:
     ]
 
 
+_PROJECT_STAT: Final = _query(
+    "stat",
+    {"type": "string", "examples": [*STATS, *sorted(FILTER_REASONS)], "default": "received"},
+    f"what to count: {', '.join(STATS)}, or what was filtered for a reason, one of {', '.join(sorted(FILTER_REASONS))} "
+    "or any other that is stored",
+)
+
+
 def _selection() -> list[Json]:
     integers = {"type": "array", "items": {"type": "integer"}}
     return [
@@ -168,7 +182,7 @@ def _stats(summary: str, parameters: list[Json]) -> Json:
         "304": {"description": "The series is still the one with the ETag in If-None-Match."},
         **{status: _error(*described) for status, described in _ERRORS.items()},
     }
-    credentials: list[Json] = [{"token": []}, {"gateway": []}]
+    credentials: list[Json] = [{"token": []}, {"basic": []}, {"gateway": []}]
     return {"get": {"summary": summary, "security": credentials, "parameters": parameters, "responses": responses}}
 
 

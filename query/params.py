@@ -1,7 +1,7 @@
 """Raw query parameters as one checked value, with the error texts that clients of the original match on."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, cast, get_args
 
@@ -39,6 +39,7 @@ class StatsQuery:
     buckets: Buckets
     projects: tuple[int, ...] | None = None  # of these projects; None: the organization's own
     grouped: bool = False  # a series for each project, by its id, instead of the one of the only project
+    reason: str = ""  # of what was blacklisted in projects only this reason's
 
     @property
     def keys(self) -> tuple[int, ...]:
@@ -47,10 +48,11 @@ class StatsQuery:
 
 
 class Parameters(NamedTuple):
-    """The checked stat and window of a request."""
+    """The checked stat and window of a request; the reason as in StatsQuery."""
 
     stat: Stat
     buckets: Buckets
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,21 +69,22 @@ class Selection:
         return tuple(sorted(key for key in existing if all(ids is None or key in ids for ids in wanted)))
 
 
-def parse(pairs: Iterable[tuple[str, str]], now: float) -> Parameters:
+def parse(pairs: Iterable[tuple[str, str]], now: float, reasons: Collection[str] = ()) -> Parameters:
     """The stat and window that the query string's (name, value) pairs spell; `now` in epoch seconds.
 
+    `reasons` are those that may stand in place of a stat.
     The last of a repeated parameter counts, an empty value is an absent one, unknown names are ignored.
     Raises InvalidQuery for the first fault in the order of the original: stat, resolution, until, since, statsPeriod,
     the order of the two, and the number of buckets.
     """
     last = dict(pairs)
-    stat = parse_stat(last.get("stat") or "received")
-    return Parameters(
-        stat,
-        parse_window(
-            last.get("since", ""), last.get("until", ""), last.get("resolution", ""), last.get("statsPeriod", ""), now
-        ),
+    asked = last.get("stat") or "received"
+    reason = asked if asked in reasons and asked not in STATS else ""
+    stat = "blacklisted" if reason else parse_stat(asked)
+    buckets = parse_window(
+        last.get("since", ""), last.get("until", ""), last.get("resolution", ""), last.get("statsPeriod", ""), now
     )
+    return Parameters(stat, buckets, reason)
 
 
 def parse_selection(pairs: Iterable[tuple[str, str]]) -> Selection:

@@ -21,6 +21,7 @@ from orgstats.query.completeness import CountedState, SettledHistory, SourceStat
 from orgstats.query.http import Body, body_of_projects, body_of_series
 from orgstats.query.params import InvalidQuery, StatsQuery
 from orgstats.query.stats import read_together
+from orgstats.schemas.event import REASON_CHARACTERS
 from orgstats.schemas.outcomes import Stat
 
 FOUND_SECONDS: Final = 10.0
@@ -56,6 +57,9 @@ class Reader:
             self._load_organization, lambda _, found: FOUND_SECONDS if found else MISSING_SECONDS, size=10_000
         )
         self._projects = Cache(self._load_projects, lambda *_: MISSING_SECONDS, size=1_000)
+        self._filtered_for = Cache(
+            self._load_filtered_for, lambda _, found: FOUND_SECONDS if found else MISSING_SECONDS, size=1_000
+        )
         # Unknown ones stand apart, or whoever tries many would push the known ones out.
         self._tokens = Cache(self._load_token, lambda _, found: token_seconds if found else 0.0, size=10_000)
         self._unknown_tokens = Cache(
@@ -76,6 +80,10 @@ class Reader:
     async def projects(self, org_id: int) -> tuple[Project, ...]:
         """The projects of an organization; at most 1 s old."""
         return await self._projects.get(org_id)
+
+    async def is_filtered_for(self, org_id: int, project_id: int, reason: str) -> bool:
+        """Whether any stored event of a project was filtered for this reason; at most 10 s old."""
+        return len(reason) <= REASON_CHARACTERS and await self._filtered_for.get((org_id, project_id, reason))
 
     async def token(self, digest: str) -> Token | None:
         """The token with this digest; at most `token_seconds` old, so that a revoked one stops working."""
@@ -150,6 +158,9 @@ class Reader:
     async def _load_projects(self, org_id: int) -> tuple[Project, ...]:
         rows = await self._call(self.database.read, sql.projects(org_id))
         return tuple(Project(*row[:3]) for row in rows)
+
+    async def _load_filtered_for(self, key: tuple[int, int, str]) -> bool:
+        return bool(await self._call(self.database.read, sql.filtered_for(*key)))
 
     async def _load_token(self, digest: str) -> Token | None:
         return await self._unknown_tokens.get(digest)

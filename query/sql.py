@@ -10,7 +10,14 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from orgstats.query.params import MAX_POINTS, StatsQuery
-from orgstats.schemas.outcomes import BUCKET_SECONDS, HOUR_SECONDS, LAST_BUCKET, STAT_CATEGORIES, STAT_OUTCOMES
+from orgstats.schemas.outcomes import (
+    BUCKET_SECONDS,
+    HOUR_SECONDS,
+    LAST_BUCKET,
+    STAT_CATEGORIES,
+    STAT_OUTCOMES,
+    Outcome,
+)
 
 _LARGEST_ID: Final = 2**64 - 1
 QUIET_SECONDS: Final = 60
@@ -43,7 +50,7 @@ SELECT project_id, toUInt32(toStartOfInterval(bucket, INTERVAL {{step:UInt32}} S
 FROM {table} FINAL
 PREWHERE org_id = {{org:UInt64}}
   AND bucket BETWEEN toDateTime({{first:UInt32}}, 'UTC') AND toDateTime({{last:UInt32}}, 'UTC')
-  AND category IN {categories} AND outcome IN ({outcomes}) AND project_id IN {{projects:Array(UInt64)}}
+  AND category IN {categories} AND outcome IN ({outcomes}) AND project_id IN {{projects:Array(UInt64)}}{reason}
 GROUP BY project_id, start"""
 
 
@@ -52,7 +59,8 @@ def _text(query: StatsQuery, *, several: bool) -> str:
     if query.projects is not None:
         table = "counts" if _stored_width(query.buckets.width) == BUCKET_SECONDS else "hourly"
         numbers = ", ".join(str(int(outcome)) for outcome in outcomes)
-        return _PROJECT_SERIES.format(table=table, categories=STAT_CATEGORIES, outcomes=numbers)
+        reason = " AND reason = {reason:String}" if query.reason else ""
+        return _PROJECT_SERIES.format(table=table, categories=STAT_CATEGORIES, outcomes=numbers, reason=reason)
     total = " + ".join(f"sum(toUInt128({outcome.name}))" for outcome in outcomes)
     return _SERIES.format(total=total, orgs="IN {orgs:Array(UInt64)}" if several else "= {org:UInt64}")
 
@@ -91,6 +99,8 @@ def series(query: StatsQuery, *others: StatsQuery) -> Statement:
         parameters["width"] = stored
     else:
         parameters["projects"] = list(query.projects)
+    if query.reason:
+        parameters["reason"] = query.reason
     if others:
         parameters["orgs"] = sorted({one.org_id for one in (query, *others)})
     else:
@@ -112,6 +122,16 @@ def organization(name: str) -> Statement:
         " GROUP BY org_id HAVING newest = {slug:String} ORDER BY org_id LIMIT 1"
     )
     return Statement(text, {"slug": name}, name="organization")
+
+
+def filtered_for(org_id: int, project_id: int, reason: str) -> Statement:
+    """A row if any event of a project was filtered for this reason."""
+    text = (
+        "SELECT 1 FROM hourly WHERE org_id = {org:UInt64} AND project_id = {project:UInt64}"
+        " AND outcome = {filtered:UInt8} AND reason = {reason:String} LIMIT 1"
+    )
+    ids = {"org": org_id, "project": project_id, "filtered": int(Outcome.filtered)}
+    return Statement(text, {**ids, "reason": reason}, name="filtered_for")
 
 
 def organizations() -> Statement:

@@ -45,6 +45,14 @@ STAT_OUTCOMES: Final[dict[Stat, tuple[Outcome, ...]]] = {
 COMPARED_STATS: Final[tuple[Stat, ...]] = ("received", "rejected", "blacklisted")
 """What operators are shown of a difference; generated is what is left of received."""
 
+FILTER_REASONS: Final = frozenset(
+    {
+        *("browser-extensions", "error-message", "invalid-csp", "ip-address"),
+        *("legacy-browsers", "localhost", "release-version", "web-crawlers"),
+    }
+)
+"""Reasons of Sentry's inbound filters; each is a stat of a project, also where nothing was filtered for it."""
+
 DEFAULT_CATEGORY: Final = 1
 STAT_CATEGORIES: Final = (0, 1, 3)
 """The error categories, the only ones the endpoint shows: default, error, security."""

@@ -3,7 +3,7 @@
 import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -27,8 +27,8 @@ from tests.query.seeding import (
 from tests.query.serving import running_api
 
 SLUG = "the-interstellar-jurisdiction"
-ORG_ID, OTHER_ID, MATRIX_ID = 7, 8, 9
-PUMP, PRIME, FOREIGN = 11, 12, 13
+ORG_ID, OTHER_ID, MATRIX_ID, FILTERED_ID = 7, 8, 9, 6
+PUMP, PRIME, FOREIGN, SIEVE = 11, 12, 13, 14
 MATRIX_BUCKET = 1_584_900_000
 COMPLETE_UNTIL = 1_584_950_000
 
@@ -70,10 +70,10 @@ def target(request: pytest.FixtureRequest) -> Iterator[Target]:
         own = urlsplit(clickhouse)._replace(path=f"/{name}").geturl()
         migrate(own, retention_days=0)
         directory = request.getfixturevalue("tmp_path_factory").mktemp("conformance")
+        with Database(own, size=1) as database:
+            seeded = _seeded(database)  # before the server starts, which looks at the progress at once
         with running_api(own, directory, RETENTION_DAYS="90") as api:
-            with Database(own, size=1) as database:
-                seeded = _seeded(database, api.url)
-            yield seeded
+            yield replace(seeded, url=api.url)
         client.execute(f"DROP DATABASE {name} SYNC")
 
 
@@ -125,25 +125,32 @@ def _named(url: str, env: Mapping[str, str]) -> Target:
     )
 
 
-def _seeded(database: Database, url: str) -> Target:
-    """Known organizations, projects, tokens and counts in an empty database."""
+def _seeded(database: Database) -> Target:
+    """Known organizations, projects, tokens and counts in an empty database; the url is still to come."""
     directory = Directory(database)
-    for slug, org_id in ((SLUG, ORG_ID), ("other-org", OTHER_ID), ("matrix", MATRIX_ID), ("empty-org", 10)):
+    for slug, org_id in (
+        (SLUG, ORG_ID),
+        ("other-org", OTHER_ID),
+        ("matrix", MATRIX_ID),
+        ("empty-org", 10),
+        ("filtered", FILTERED_ID),
+    ):
         directory.add_organization(Wanted(slug, key=org_id), 1.0)
     for slug, org_id, project_id in (
         ("pump-station", ORG_ID, PUMP),
         ("prime-mover", ORG_ID, PRIME),
         ("foreign", OTHER_ID, FOREIGN),
+        ("sieve", FILTERED_ID, SIEVE),
     ):
         directory.add_project(org_id, Wanted(slug, key=project_id), 1.0)
     example = [Cell(ORG_ID, EXAMPLE_FIRST + 3600 * hour, n, project_id=PUMP) for hour, n in enumerate(EXAMPLE)]
     foreign = [Cell(OTHER_ID, EXAMPLE_FIRST + 3600 * hour, 999_999_999, project_id=FOREIGN) for hour in range(24)]
-    insert_counts(database, [*example, *foreign, *matrix()])
+    insert_counts(database, [*example, *foreign, *matrix(), *filtered()])
     insert_sources(database, [Counted(complete_until=COMPLETE_UNTIL + 0.9)])
     token, every, revoked, expired = (make_token(database, org, end) for org, end in _TOKENS)
     revoked_id = directory.tokens()[2].token_id
     directory.revoke(revoked_id, now=2e9)
-    return Target(url, token, SLUG, ORG_ID, "other-org", every, expired, revoked, own=True)
+    return Target("", token, SLUG, ORG_ID, "other-org", every, expired, revoked, own=True)
 
 
 _TOKENS: list[tuple[int | None, float | None]] = [(ORG_ID, None), (None, None), (ORG_ID, 4e9), (ORG_ID, 1.0)]
@@ -155,4 +162,17 @@ def matrix() -> list[Cell]:
         Cell(MATRIX_ID, MATRIX_BUCKET, 2 ** (outcome * 7 + place), outcome, category)
         for outcome in (*Outcome, len(Outcome))
         for place, category in enumerate((0, 1, 2, 3, 4, 9, 255))
+    ]
+
+
+def filtered() -> list[Cell]:
+    """What one project's filters took out for two reasons, and cells that none of them may show."""
+    cell = Cell(FILTERED_ID, MATRIX_BUCKET, 1, Outcome.filtered, 1, "localhost", project_id=SIEVE)
+    return [
+        cell,
+        cell._replace(quantity=2, category=0),
+        cell._replace(quantity=4, reason="of our own"),
+        cell._replace(quantity=100, category=2),
+        cell._replace(quantity=200, outcome=Outcome.rate_limited, reason="quota"),
+        cell._replace(quantity=400, project_id=SIEVE + 1, reason="of another"),
     ]

@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from tests.conformance.conftest import FOREIGN, ORG_ID, PRIME, PUMP, SLUG, Ask, Target
+from tests.conformance.conftest import FOREIGN, MATRIX_BUCKET, ORG_ID, PRIME, PUMP, SLUG, Ask, Target
 from tests.query.seeding import EXAMPLE, EXAMPLE_FIRST
 
 UNTIL = {"until": "1584907200"}
@@ -47,6 +47,32 @@ def test_project_has_same_errors_and_headers(ask: Ask, own: Target) -> None:
     again = ask(UNTIL, path=PROJECT, headers={"If-None-Match": answer.headers["ETag"]})
     assert again.status_code == 304
     assert ask({**UNTIL, "group": "x", "id": "x"}, path=PROJECT).status_code == 200
+
+
+@pytest.mark.parametrize("resolution", ["10s", "1h"])
+@pytest.mark.parametrize(
+    ("reason", "count"),
+    [
+        ("localhost", 3),
+        ("of our own", 4),
+        *((reason, 0) for reason in ("ip-address", "release-version", "invalid-csp")),
+    ],
+)
+def test_filter_reason_as_stat_of_a_project(reason: str, count: int, resolution: str, ask: Ask, own: Target) -> None:
+    """What was filtered for it, of the error categories; the published reasons, and any that is stored."""
+    window = {"since": MATRIX_BUCKET, "until": MATRIX_BUCKET, "resolution": resolution, "stat": reason}
+    answer = ask(window, path="/api/0/projects/filtered/sieve/stats/", token=own.every_token)
+    assert answer.json() == [[float(MATRIX_BUCKET), count]]
+
+
+@pytest.mark.parametrize("reason", ["quota", "of another", "nothing", "Localhost", "x" * 5000, "\0"])
+def test_unknown_reason_is_an_invalid_stat(reason: str, ask: Ask, own: Target) -> None:
+    """One that this project has for no filtered event; and of an organization every one."""
+    answer = ask({"stat": reason, "since": "x"}, path="/api/0/projects/filtered/sieve/stats/", token=own.every_token)
+    assert (answer.status_code, answer.json()) == (400, {"detail": f"Invalid stat: {reason}"})
+    for query in ({"stat": "localhost"}, {"stat": "localhost", "group": "project"}):
+        answer = ask(query, path="/api/0/organizations/filtered/stats/", token=own.every_token)
+        assert (answer.status_code, answer.json()) == (400, {"detail": "Invalid stat: localhost"})
 
 
 def test_group_project_gives_a_series_for_each(ask: Ask, own: Target) -> None:

@@ -92,7 +92,8 @@ ALL_STATEMENTS = [
         for buckets in (TENS, HOURS)
         for projects in (None, (1, 2), (2**64 - 1,))
     ),
-    *(sql.ids_with_events([1, 2]), sql.projects_with_events(1, [2])),
+    *(sql.series(StatsQuery(1, "blacklisted", buckets, (1,), reason="x")) for buckets in (TENS, HOURS)),
+    *(sql.ids_with_events([1, 2]), sql.projects_with_events(1, [2]), sql.filtered_for(1, 2, "x")),
     *(sql.organization("acme"), sql.organization("12"), sql.organizations(), sql.projects(2**64 - 1)),
     *(sql.tokens_of(["0" * 64]), sql.tokens(), sql.sources()),
 ]

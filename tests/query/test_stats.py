@@ -168,3 +168,7 @@ def test_series_are_those_of_the_model(
     query = StatsQuery(org_id, stat, buckets_of(since, until, width), (2, 3), grouped=True)
     by_project = {key: expected([row for row in stored if row.project_id == key]) for key in (2, 3)}
     assert read_series(database, query) == by_project
+    query = StatsQuery(org_id, "blacklisted", query.buckets, (2,), reason="ip-address")
+    stat = "blacklisted"
+    filtered = [row for row in stored if row.project_id == 2 and row.reason == "ip-address"]
+    assert read_series(database, query) == {2: expected(filtered)}
