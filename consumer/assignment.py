@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import NamedTuple, cast
 
 import structlog
 
@@ -57,6 +57,17 @@ class CountingOptions:
     clock: ports.Clock
 
 
+class Opened(NamedTuple):
+    """Partitions ready to be read from their `next_offset`; why others of them are not yet; topics that do not exist.
+
+    Those that are in none of the three were not tried. One that failed alone was asked for alone, or had its turn.
+    """
+
+    partitions: dict[TopicPartition, OpenPartition]
+    failed: dict[TopicPartition, Unavailable]
+    absent: list[str]
+
+
 def counting_by(settings: ConsumerSettings, history: RuleHistory, clients: ports.Clients) -> CountingOptions:
     """How partitions are counted with these settings and rules."""
     return CountingOptions(
@@ -80,45 +91,55 @@ def open_partitions(
     store: ports.Store,
     counting: CountingOptions,
     suspects: Collection[TopicPartition] = (),
-) -> dict[TopicPartition, OpenPartition]:
-    """Partitions ready to be read from their `next_offset`; those of topics that do not exist are absent.
-
-    Of `suspects` something says that the log is not the one that was counted: it is compared first.
+) -> Opened:
+    """Find out where to go on. Of `suspects` something says that the log is not the one that was counted: it is
+    compared first.
 
     Failure semantics: nothing is stored but the registration of new sources, and what follows from a log that was cut
-    back, all of which may be repeated. Raises Unavailable (again later), Refused or ConfigurationError (an operator
-    decides).
+    back, all of which may be repeated. Raises Refused or ConfigurationError (an operator decides), and Unavailable
+    (again later) when Kafka or the store does not answer what has nothing to do with a single partition. When a
+    question about all of these partitions fails, all of them have; when one about a single partition does, this one
+    has, and those after it are not tried: a statement may take long to fail, and the group has to be answered.
     """
     names = sorted({topic for topic, _ in tps})
-    uuids = topic_uuids(names, topics, counting.topic_id)
+    uuids = _uuids(names, topics, counting.topic_id)
+    absent = sorted({*names} - uuids.keys())
     if not counting.allow_compaction:
         refuse_compacted(
             [name for name in names if name in uuids], topics, "so that chunks counted again would become smaller"
         )
     sources = {tp: Source(tp[0], counting.topic_id or uuids[tp[0]] or "", tp[1]) for tp in tps if tp[0] in uuids}
     now_ms = earliest_clock_ms(store, counting.clock.epoch_ms())
-    found = _found(sources, log, topics, store, counting.fingerprint)
-    _register(sources, found, store, counting)
+    try:
+        found = _found(sources, log, topics, store, counting.fingerprint)
+        _register(sources, found, store, counting)
+    except Unavailable as error:
+        return Opened({}, dict.fromkeys(sources, error), absent)
+    opened: dict[TopicPartition, OpenPartition] = {}
     for tp, source in sources.items():
-        if tp in suspects or cutback.is_suspect(found[tp], chains=not counting.allow_compaction):
-            found[tp] = _compare(source, found[tp], store, counting)
-        found[tp] = cutback.with_cut(found[tp])
-    opened = {}
-    for tp, source in sources.items():
-        progress, partition = found[tp].progress, _open(source, found[tp], store, counting)
+        try:
+            known = _known(source, found[tp], store, counting, suspect=tp in suspects)
+            progress, partition = known.progress, _open(source, known, store, counting)
+        except Unavailable as error:
+            return Opened(opened, {tp: error}, absent)
         uuid = None if counting.topic_id else uuids[tp[0]]
+        rewinds, counted = (progress.rewinds, progress.next_offset) if progress else (0, -1)
         opened[tp] = OpenPartition(
-            Assigned(
-                uuid,
-                source.topic_id,
-                progress.rewinds if progress else 0,
-                progress.next_offset if progress else -1,
-            ),
+            Assigned(uuid, source.topic_id, rewinds, counted),
             partition,
-            _seen(found[tp], now_ms),
+            _seen(known, now_ms),
             None if tp in suspects else _epoch(progress, partition),
         )
-    return opened
+    return Opened(opened, {}, absent)
+
+
+def _known(
+    source: Source, found: SourceFacts, store: ports.Store, counting: CountingOptions, *, suspect: bool
+) -> SourceFacts:
+    """What is known of a source once its log is compared, if that is called for."""
+    if suspect or cutback.is_suspect(found, chains=not counting.allow_compaction):
+        found = _compare(source, found, store, counting)
+    return cutback.with_cut(found)
 
 
 def _epoch(progress: Progress | None, partition: Partition) -> int | None:
@@ -170,11 +191,16 @@ def topic_uuids(names: Sequence[str], topics: ports.Topics, topic_id: str | None
 
     Raises Unavailable when none exists.
     """
+    found = _uuids(names, topics, topic_id)
+    if names and not found:
+        raise Unavailable(f"topic {', '.join(names)} does not exist (yet)")
+    return found
+
+
+def _uuids(names: Sequence[str], topics: ports.Topics, topic_id: str | None) -> dict[str, str | None]:
     if topic_id:
         return dict.fromkeys(names)
     described = topics.describe(names)
-    if names and not described:
-        raise Unavailable(f"topic {', '.join(names)} does not exist (yet)")
     for name in described:
         if described[name][0] in _NO_UUID:
             raise ConfigurationError(

@@ -62,6 +62,13 @@ halted = Gauge(
     ["topic", "partition"],
     registry=REGISTRY,
 )
+not_opened = Gauge(
+    "orgstats_not_opened",
+    "1 for a partition of which it cannot be found out where to go on; it is tried again, the others are counted. "
+    "Look at the log for why.",
+    ["topic", "partition"],
+    registry=REGISTRY,
+)
 assigned_partitions = Gauge(
     "orgstats_assigned_partitions",
     "Partitions that this process counts. 0 everywhere: nothing is counted, run `orgstats doctor`.",
@@ -158,6 +165,7 @@ _OF_PARTITIONS = (
     complete_until_timestamp_seconds,
     retention_deadline_timestamp_seconds,
     halted,
+    not_opened,
 )
 
 

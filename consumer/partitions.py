@@ -43,8 +43,8 @@ class Partitions:
 
     @property
     def opening(self) -> list[TopicPartition]:
-        """Those that are to be opened."""
-        return self.within({PartitionState.OPENING})
+        """Those that are to be opened, now or after a while."""
+        return self.within({PartitionState.OPENING, PartitionState.NOT_OPENED})
 
     @property
     def open(self) -> Mapping[TopicPartition, OpenPartition]:
@@ -92,19 +92,32 @@ class Partitions:
             if tp in self._states:
                 self._on(tp, PartitionEvent.TAKEN)
 
-    def opened(self, found: Mapping[TopicPartition, OpenPartition]) -> dict[str, str]:
-        """Go on with these. Returns topics that are not those which this process has counted, and why."""
+    def opened(self, found: Mapping[TopicPartition, OpenPartition], absent: Collection[str] = ()) -> dict[str, str]:
+        """Go on with these; `absent` topics do not exist.
+
+        Returns topics that are not those which this process has counted, and why.
+        """
         for tp, one in found.items():
             self._on(tp, PartitionEvent.OPENED)
             self._open[tp] = one
+            metrics.not_opened.remove(*tp)
             self.see_caught_up(tp)
-        gone = {topic: gone_topic(topic) for topic, _ in self.opening if topic in self._uuids}
+        gone = {topic: gone_topic(topic) for topic in absent if topic in self._uuids}
         for (topic, _), one in found.items():
             before = self._uuids.setdefault(topic, one.assigned.uuid)
             if before != one.assigned.uuid:
                 gone[topic] = another_topic(topic, before, one.assigned.uuid)
         self.suspects -= found.keys()
         return gone
+
+    def not_opened(self, tp: TopicPartition) -> None:
+        """It could not be opened, and is no more to be opened until it is `due`."""
+        self._on(tp, PartitionEvent.OPENING_FAILED)
+        metrics.not_opened.labels(*tp).set(1)
+
+    def due(self, tp: TopicPartition) -> None:
+        """One that could not be opened is to be opened again."""
+        self._on(tp, PartitionEvent.DUE)
 
     def see_caught_up(self, tp: TopicPartition) -> None:
         """After reading: whether it has reached the position that it must not be stored below."""

@@ -15,6 +15,8 @@ class PartitionState(StrEnum):
     """It is not assigned to this member."""
     OPENING = "opening"
     """Assigned; where to go on is to be found out."""
+    NOT_OPENED = "not opened"
+    """The same, but it failed for this one alone: it is tried again after a while, the others meanwhile are counted."""
     CATCHING_UP = "catching up"
     """Read; what is counted is stored already."""
     COUNTING = "counting"
@@ -34,6 +36,9 @@ class PartitionEvent(StrEnum):
     TAKEN = "taken"
     """Revoked, lost, or the membership ended."""
     OPENED = "opened"
+    OPENING_FAILED = "opening failed"
+    DUE = "due"
+    """To be opened again: it has waited long enough."""
     CAUGHT_UP = "caught up"
     LIMIT_REACHED = "limit reached"
     POSITION_LOST = "position lost"
@@ -50,7 +55,8 @@ _ALWAYS: Final = {_E.ASSIGNED: _P.OPENING, _E.TAKEN: _P.CLOSED, _E.DISTRUSTED: _
 
 PARTITION: Final[Mapping[PartitionState, Mapping[PartitionEvent, PartitionState]]] = {
     _P.CLOSED: {_E.ASSIGNED: _P.OPENING},
-    _P.OPENING: {**_ALWAYS, _E.OPENED: _P.CATCHING_UP},
+    _P.OPENING: {**_ALWAYS, _E.OPENED: _P.CATCHING_UP, _E.OPENING_FAILED: _P.NOT_OPENED},
+    _P.NOT_OPENED: {**_ALWAYS, _E.DUE: _P.OPENING, _E.DISTRUSTED: _P.NOT_OPENED},  # it has counted nothing
     _P.CATCHING_UP: {**_ALWAYS, _E.CAUGHT_UP: _P.COUNTING, _E.POSITION_LOST: _P.OPENING},
     _P.COUNTING: {**_ALWAYS, _E.LIMIT_REACHED: _P.HALTED, _E.POSITION_LOST: _P.DRAINING},
     _P.DRAINING: {**_ALWAYS, _E.STORED: _P.OPENING},

@@ -299,6 +299,7 @@ def test_a_store_that_lost_the_registration_of_a_source_gets_it_again(world: Sim
     process.until(lambda: bool(process.loop.assigned_tps()))
     world.store.rows["sources"].clear()
     process.executor.hold = False
+    process.executor.run()
     counted(process)
 
 

@@ -47,6 +47,7 @@ class LoopHistory:
         kinds = [self.turn] * 40 + [self.produce] * 8 + [self.start] * 4
         kinds += [self.stop, self.kill, self.expel, self.fence, self.rebalance, self.change_rules, self.back_up]
         kinds += [self.fault] * 4 + [self.hold] * 3 + [self.store_away, self.kafka_away, self.sleep, self.trouble]
+        kinds += [self.leaderless, self.slow]
         for _ in range(steps):
             kind = self.random.choice(kinds)
             kind()
@@ -56,11 +57,14 @@ class LoopHistory:
     def heal(self) -> None:
         """No more faults; all but one process are killed, and that one comes to the end."""
         self.world.store.away, self.world.kafka.away = False, None
+        self.world.store.slow.clear()
+        self.world.kafka.leaderless.clear()
         self.world.store.faults.clear()
         for process in [*self.processes]:
             self._kill(process)
         self.start()
-        self.processes[0].until(self.world.all_is_counted)
+        (process,) = self.processes  # it looks at each log, also at one that was cut back to nothing
+        process.until(lambda: len(process.loop.assigned_tps()) == 3 and self.world.all_is_counted())
 
     def tp(self) -> TopicPartition:
         return "events", self.random.randrange(3)
@@ -140,6 +144,14 @@ class LoopHistory:
 
     def kafka_away(self) -> None:
         self.world.kafka.away = None if self.world.kafka.away else Unavailable("Kafka: no answer")
+
+    def leaderless(self) -> None:
+        """A partition of which Kafka does not tell where it ends, or tells it again."""
+        self.world.kafka.leaderless ^= {self.tp()}
+
+    def slow(self) -> None:
+        """One whose stored chunk cannot be read, or can again."""
+        self.world.store.slow ^= {self.tp()}
 
     def sleep(self) -> None:
         """Everything stands still for longer than a copy of the rules may be old."""

@@ -121,5 +121,5 @@ def test_a_topic_that_was_counted_and_cannot_be_opened_is_gone(partitions: Parti
     """One that was never counted may come yet."""
     partitions.assigned([OTHER, ("new", 0)])
     partitions.distrust_all()
-    gone = partitions.opened({OTHER: opened(OTHER)})
+    gone = partitions.opened({OTHER: opened(OTHER)}, ["events", "new"])
     assert list(gone) == ["events"]

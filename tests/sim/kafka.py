@@ -69,13 +69,17 @@ class SimLog:
 
 
 class SimKafka:
-    """Topics with their logs, and what groups have committed; `away` is what every request raises instead."""
+    """Topics with their logs, and what groups have committed; `away` is what every request raises instead.
+
+    Nobody answers where `leaderless` partitions begin and end.
+    """
 
     def __init__(self, clock: SimClock) -> None:
         self.clock = clock
         self.topics: dict[str, tuple[str, list[SimLog]]] = {}
         self.commits: dict[TopicPartition, Committed] = {}
         self.away: OrgstatsError | None = None
+        self.leaderless: set[TopicPartition] = set()
         self._made = 0
 
     def create(self, topic: str, partitions: int) -> None:
@@ -148,6 +152,8 @@ class SimTopics:
         self._kafka.answer()
         if tp[0] not in self._kafka.topics:
             raise Unavailable("Kafka: UNKNOWN_TOPIC_OR_PART")
+        if tp in self._kafka.leaderless:
+            raise Unavailable("Kafka: LEADER_NOT_AVAILABLE")
         return self._kafka.log(tp)
 
 

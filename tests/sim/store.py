@@ -53,13 +53,17 @@ class Planned(NamedTuple):
 
 
 class SimClickHouse:
-    """The server: rows by table in the order of their inserts; `away`: it does not answer."""
+    """The server: rows by table in the order of their inserts; `away`: it does not answer.
+
+    What it has of chunks of the `slow` (topic, partition)s takes 30 s, and then it does not answer.
+    """
 
     def __init__(self, clock: SimClock) -> None:
         self.clock = clock
         self.rows: dict[str, list[Row]] = {table: [] for table in TABLES}
         self.rules = RuleHistory()
         self.away = False
+        self.slow: set[tuple[str, int]] = set()
         self.faults: list[Planned] = []
         self.before_insert: Callable[[str], None] = lambda _table: None
 
@@ -186,6 +190,9 @@ class SimStore(Store):
 
     def chunk(self, source: Source, first_offset: int) -> StoredChunk:
         """What is stored of one chunk: only cells of days that are known are found."""
+        if (source.topic, source.partition) in self._server.slow:
+            self._server.clock.sleep(30)
+            raise Unavailable("ClickHouse: TIMEOUT_EXCEEDED")
         days = [row.day for row in self._rows("chunk_days", [source]) if row.chunk == first_offset]
         dead = [row for row in self._rows("dead_letters", [source]) if chunk_of(row.offset) == first_offset]
         cells = {
