@@ -293,7 +293,8 @@ def _open(source: Source, found: SourceFacts, store: ports.Store, counting: Coun
         found = replace(found, repairs=store.repairs([source]).get(source.source_id, {}))
 
     def attempt(first_offset: int) -> resume.Attempt:
-        return resume.attempt(first_offset, found, counting.fingerprint)
+        is_first = first_offset == chunk_of(start.start)
+        return resume.attempt(first_offset, found, counting.fingerprint, is_first=is_first)
 
     partition = Partition(
         source, start, counting.batch, attempt, projects=counting.projects, limits=counting.dead_letter_limits

@@ -288,24 +288,29 @@ def after_tear(first_offset: int, found: SourceFacts) -> Attempt | None:
     return _again(repair, TORN)
 
 
-def attempt(first_offset: int, found: SourceFacts, fingerprint: str) -> Attempt:
-    """How to count a chunk: in the next revision if the log was cut back, a flush torn, or the fingerprint changed."""
-    changed = _after_change(first_offset, found, fingerprint)
+def attempt(first_offset: int, found: SourceFacts, fingerprint: str, *, is_first: bool = False) -> Attempt:
+    """How to count a chunk: in the next revision if the log was cut back, a flush torn, or the fingerprint changed.
+
+    `is_first` where counting goes on with this chunk.
+    """
+    changed = _after_change(first_offset, found, fingerprint, is_first=is_first)
     for again in (after_cut(first_offset, found), after_tear(first_offset, found)):
         if again is not None and again.begins and not changed.begins:
             return again
     return changed
 
 
-def _after_change(first_offset: int, found: SourceFacts, fingerprint: str) -> Attempt:
+def _after_change(first_offset: int, found: SourceFacts, fingerprint: str, *, is_first: bool) -> Attempt:
     """The revision in which to count a chunk.
 
     Counts of another fingerprint must lose, so a chunk that was counted before with another fingerprint gets the
-    next revision; a revision that this fingerprint has begun already is taken up again.
+    next revision; a revision that this fingerprint has begun already is taken up again. The first chunk records a
+    change also where nothing is stored of it, behind what was skipped: else the chunks before it would be taken for
+    counts of this fingerprint when they are counted again.
     """
     repair, progress = found.repairs.get(first_offset), found.progress
     revision = repair.revision if repair else 0
-    if first_offset > max(found.highest_chunk, progress.next_offset if progress else -1):
+    if not is_first and first_offset > max(found.highest_chunk, progress.next_offset if progress else -1):
         return Attempt(revision)
     if progress is None:  # a first flush was torn, hardly by another fingerprint: cells that differ are rewritten
         return Attempt(revision, reconcile=True)

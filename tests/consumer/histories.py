@@ -366,7 +366,7 @@ class World:
             SOURCE,
             start,
             BatchCounter(FINGERPRINTS[fingerprint], RuleHistory(())),
-            lambda first: attempt(first, found, fingerprint),
+            lambda first: attempt(first, found, fingerprint, is_first=first == chunk_of(start.start)),
         )
         headless_change = start.load_stored and (found.progress is None or found.progress.fingerprint != fingerprint)
         if start.load_stored:

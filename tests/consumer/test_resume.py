@@ -179,6 +179,19 @@ def test_a_chunk_nobody_has_counted_needs_no_new_revision() -> None:
     assert attempt(CHUNK, SourceFacts(0, 900, None, progress(70, "old"), REGISTERED), "new") == Attempt()
 
 
+def test_a_change_is_recorded_behind_what_was_skipped() -> None:
+    """Else chunks before the skip would be taken for counts of the new fingerprint when they are counted again."""
+    found = SourceFacts(0, 9 * CHUNK, 5 * CHUNK, progress(70, "old"), REGISTERED)
+    begun = Attempt(1, begins=True, reconcile=True, why=FINGERPRINT_CHANGED)
+    assert attempt(5 * CHUNK, found, "new", is_first=True) == begun
+    afterwards = SourceFacts(
+        0, 9 * CHUNK, 0, progress(5 * CHUNK + 3), REGISTERED, {5 * CHUNK: Repair(1, "new", new_fingerprint="new")}
+    )
+    again = Attempt(1, begins=True, reconcile=True, why=COUNTED_AGAIN)
+    assert attempt(0, afterwards, "new") == again
+    assert attempt(5 * CHUNK, found, "old", is_first=True) == Attempt()
+
+
 def test_what_a_torn_flush_of_another_fingerprint_stored_beyond_the_progress_loses() -> None:
     """Cells of later chunks may be there although no progress tells of them; they are another fingerprint's too."""
     torn = SourceFacts(0, 900, None, progress(70, "old"), REGISTERED, highest_chunk=2 * CHUNK)
