@@ -37,7 +37,7 @@ from orgstats.query.reader import Reader
 from orgstats.schemas.outcomes import FILTER_REASONS, STATS
 
 METHODS: Final = ("GET", "HEAD", "OPTIONS")
-_GZIPPED: Final = (("Content-Encoding", "gzip"), ("Vary", "Accept-Language, Cookie, Accept-Encoding"))
+_VARY_GZIPPED: Final = (("Vary", "Accept-Language, Cookie, Accept-Encoding"),)
 GATEWAY_HEADER: Final = "x-orgstats-gateway"
 
 
@@ -166,19 +166,21 @@ class StatsEndpoint:
         # The state is read before the counts, so what it says is complete is in them.
         state = await self._reader.state()
         body = NOTHING if query is None else await self._reader.series(query, state)
+        gzipped = body.is_long and accepts_gzip(asked.get("accept-encoding"))
         headers = (
-            ("ETag", body.etag),
+            # The same series in other bytes has a weak ETag, also in a 304; If-None-Match takes both.
+            ("ETag", f"W/{body.etag}" if gzipped else body.etag),
             # Late events and replays may change any bucket: keep it, and ask each time whether it still holds.
             ("Cache-Control", "private, no-cache"),
             *_trust_headers(state, self._retention_days, now),
+            *(_VARY_GZIPPED if gzipped else ()),
         )
         if matches(asked.get("if-none-match"), body.etag):
             return Answer(304, headers=headers)
-        if not (body.is_long and accepts_gzip(asked.get("accept-encoding"))):
+        if not gzipped:
             return Answer(200, body.content, headers)
         content = await asyncio.to_thread(lambda: body.gzipped)
-        # The same series in other bytes: such an ETag is a weak one. If-None-Match takes both.
-        return Answer(200, content, (("ETag", f"W/{body.etag}"), *headers[1:], *_GZIPPED))
+        return Answer(200, content, (*headers, ("Content-Encoding", "gzip")))
 
 
 def _trust_headers(state: CountedState, retention_days: int, now: float) -> list[tuple[str, str]]:

@@ -82,7 +82,13 @@ def test_long_answer_is_gzipped_if_accepted(ask: Ask) -> None:
     assert small.headers["ETag"] == "W/" + plain.headers["ETag"]
     assert int(small.headers["Content-Length"]) < len(plain.content) / 4
     assert small.content == plain.content
-    assert ask(params, headers={"If-None-Match": small.headers["ETag"]}).status_code == 304
+    for known in (small, plain):
+        for coding, as_before in (("gzip", small), ("identity", plain)):
+            again = ask(params, headers={"If-None-Match": known.headers["ETag"], "Accept-Encoding": coding})
+            assert again.status_code == 304
+            assert [again.headers[name] for name in ("ETag", "Vary")] == [
+                as_before.headers[name] for name in ("ETag", "Vary")
+            ]
     assert "Content-Encoding" not in ask({"until": 1_584_907_200}, headers={"Accept-Encoding": "gzip"}).headers
 
 
