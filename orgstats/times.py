@@ -5,6 +5,9 @@ from datetime import UTC, datetime
 from typing import Final
 
 UNIT_SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+LAST_SECOND: Final = 4_294_967_295
+"""The last second that can be asked for and stored: the end of ClickHouse's DateTime."""
+
 _NUMBER: Final = re.compile(r"[0-9]{1,15}(\.[0-9]{1,9})?")
 _LENGTH: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)([smhdw])")
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([Tt ].+)?")
@@ -14,9 +17,16 @@ def parse_time(text: str, now: float) -> float:
     """Epoch seconds of `text` when it is `now` (epoch seconds).
 
     `1584824400.5`; `2020-03-21T21:00:00Z`, with any offset or none, which means UTC, and the time of day may
-    be left out; `-2h`, `+90d`, `now`. Units are s, m, h, d and w. Raises ValueError with a text for people.
+    be left out; `-2h`, `+90d`, `now`. Units are s, m, h, d and w. Raises ValueError with a text for people, also for
+    what is out of range.
     """
-    text = text.strip()
+    seconds = _seconds(text.strip(), now)
+    if not 0 <= seconds <= LAST_SECOND:
+        raise ValueError(f"{text!r} is out of range 0 to {LAST_SECOND}; seconds, not milliseconds?")
+    return seconds
+
+
+def _seconds(text: str, now: float) -> float:
     if text == "now":
         return now
     if _NUMBER.fullmatch(text):

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
+from orgstats import times
+
 RESOLUTIONS: Final[dict[str, int]] = {"10s": 10, "1h": 3_600, "1d": 86_400}
 """Spelling and width in seconds, finest first."""
 
-LAST_SECOND: Final = 4_294_967_295
-"""The last second that can be asked for and stored: the end of ClickHouse's DateTime."""
+LAST_SECOND: Final = times.LAST_SECOND
 
 Point = tuple[int, int]
 """Start of a bucket in epoch seconds, and its count."""

@@ -38,5 +38,5 @@ def moment(client: "Client", text: str) -> "datetime":
 
     try:
         return datetime.fromtimestamp(parse_time(text, server_now(client).timestamp()), UTC)
-    except (ValueError, OverflowError, OSError) as error:
+    except ValueError as error:
         raise ConfigurationError(str(error)) from None

@@ -41,6 +41,13 @@ def test_invalid_times_are_refused(text: str) -> None:
         parse_time(text, NOW)
 
 
+@pytest.mark.parametrize("text", ["1584824400000", "4294967296", "-9999w", "+999999999d", "9999-12-31"])
+def test_times_out_of_range_are_refused(text: str) -> None:
+    """Milliseconds, and what is before 1970 or after the last second that can be stored, are told to be no moment."""
+    with pytest.raises(ValueError, match="out of range 0 to 4294967295; seconds, not milliseconds"):
+        parse_time(text, NOW)
+
+
 def test_parse_length_forms() -> None:
     """A number and a unit."""
     assert [parse_length(text) for text in ("30s", "2m", "1h", "1d", "2w")] == [30, 120, 3_600, 86_400, 1_209_600]
