@@ -1,26 +1,29 @@
 """The endpoint from Python: typed, patient with a busy server, and honest about what a number means.
 
 with StatsClient("https://stats.example.com", token) as client:
-    stats = client.organization_stats("the-interstellar-jurisdiction", stat="rejected")
+    stats = client.organization_stats("the-interstellar-jurisdiction", stat="rejected", period="7d")
     print(sum(count for _, count in stats.points), stats.complete_until)
+
+AsyncStatsClient is the same with `async with` and `await`.
 """
 
+import asyncio
 import math
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Generic, Self, TypedDict, TypeVar, Unpack
 from urllib.parse import quote
 
 import httpx
 
 from orgstats.errors import OrgstatsError, Unavailable
-from orgstats.schemas.outcomes import Stat
+from orgstats.times import parse_time
 
 Points = tuple[tuple[float, int], ...]
+Answer = TypeVar("Answer")
 
 _RETRIED: Final = frozenset({429, 502, 503, 504})
 
@@ -34,6 +37,20 @@ class RequestRefused(OrgstatsError):
         super().__init__(f"{status}: {detail}")
         self.status = status
         self.detail = detail
+
+
+class Asked(TypedDict, total=False):
+    """Which events, and when; for what is absent or None the server's defaults hold.
+
+    Times are epoch seconds, or text as on the command line: `2020-03-21T21:00:00Z`, or `-7d` by this machine's clock.
+    Text that is no time is a ValueError.
+    """
+
+    stat: str  # received, rejected, blacklisted, generated; of one project also a reason of a filter
+    since: float | str | None
+    until: float | str | None
+    period: str | None  # without since: the length of the window up to until, a whole number and s, m, h, d or w
+    resolution: str | None  # 10s, 1h or 1d
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +71,15 @@ class Patience:
 
 
 USUAL_PATIENCE: Final = Patience()
+
+
+@dataclass(frozen=True, slots=True)
+class _Question(Generic[Answer]):
+    """A GET, and what its answer means."""
+
+    path: str
+    parameters: Mapping[str, Any]
+    read: Callable[[httpx.Response], Answer]
 
 
 class StatsClient:
@@ -78,56 +104,22 @@ class StatsClient:
         self._patience = patience
         self._sleep = sleep
         self._http = httpx.Client(
-            base_url=base_url,
-            headers={"Authorization": f"Bearer {token}", "User-Agent": "orgstats-client"},
-            timeout=timeout_seconds,
-            transport=transport,
+            base_url=base_url, headers=_headers(token), timeout=timeout_seconds, transport=transport
         )
 
-    def organization_stats(
-        self,
-        organization: str | int,
-        *,
-        stat: Stat = "received",
-        since: float | None = None,
-        until: float | None = None,
-        resolution: str | None = None,
-    ) -> Stats:
-        """The series of an organization (slug or id); times in epoch seconds, the server's defaults for None."""
-        path = f"/api/0/organizations/{_quoted(organization)}/stats/"
-        response = self._get(path, _parameters(stat, since, until, resolution))
-        return _stats(response, response.json())
+    def organization_stats(self, organization: str | int, **asked: Unpack[Asked]) -> Stats:
+        """The series of an organization (slug or id)."""
+        return self._ask(_organization_stats(organization, asked))
 
-    def project_stats(
-        self,
-        organization: str | int,
-        project: str | int,
-        *,
-        stat: Stat = "received",
-        since: float | None = None,
-        until: float | None = None,
-        resolution: str | None = None,
-    ) -> Stats:
-        """The series of one project (slug or id), as organization_stats."""
-        path = f"/api/0/projects/{_quoted(organization)}/{_quoted(project)}/stats/"
-        response = self._get(path, _parameters(stat, since, until, resolution))
-        return _stats(response, response.json())
+    def project_stats(self, organization: str | int, project: str | int, **asked: Unpack[Asked]) -> Stats:
+        """The series of one project (slug or id)."""
+        return self._ask(_project_stats(organization, project, asked))
 
     def stats_by_project(
-        self,
-        organization: str | int,
-        *,
-        projects: Sequence[int] = (),
-        stat: Stat = "received",
-        since: float | None = None,
-        until: float | None = None,
-        resolution: str | None = None,
+        self, organization: str | int, *, projects: Sequence[int] = (), **asked: Unpack[Asked]
     ) -> dict[int, Stats]:
         """The series of each project of an organization, or of these ids, by the project's id."""
-        parameters = _parameters(stat, since, until, resolution) | {"group": "project", "projectID": list(projects)}
-        response = self._get(f"/api/0/organizations/{_quoted(organization)}/stats/", parameters)
-        series = response.json() or {}  # without any project the answer is an empty array
-        return {int(project): _stats(response, points) for project, points in series.items()}
+        return self._ask(_stats_by_project(organization, projects, asked))
 
     def close(self) -> None:
         """Close the connections."""
@@ -136,27 +128,98 @@ class StatsClient:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _get(self, path: str, parameters: dict[str, Any]) -> httpx.Response:
-        for attempt in range(self._patience.retries + 1):
-            answer = self._try(path, parameters)
-            if isinstance(answer, httpx.Response) and answer.status_code not in _RETRIED:
-                return _accepted(answer)
-            if attempt < self._patience.retries:
-                self._sleep(min(_wait_seconds(answer, attempt), self._patience.longest_wait_seconds))
-        raise Unavailable(
-            f"the server did not answer after {self._patience.retries + 1} attempts: {_described(answer)}"
+    def _ask(self, question: _Question[Answer]) -> Answer:
+        attempt = 0
+        while True:
+            try:
+                answer = self._http.get(question.path, params=question.parameters)
+            except httpx.TransportError as error:
+                wait = _wait_seconds(error, attempt, self._patience)
+            else:
+                if answer.status_code not in _RETRIED:
+                    return question.read(_accepted(answer))
+                wait = _wait_seconds(answer, attempt, self._patience)
+            self._sleep(wait)
+            attempt += 1
+
+
+class AsyncStatsClient:
+    """The same for asyncio, for any number of tasks of one event loop; close it, or use it in an `async with`."""
+
+    def __init__(
+        self,
+        base_url: str,
+        token: str,
+        *,
+        timeout_seconds: float = 30.0,
+        patience: Patience = USUAL_PATIENCE,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._patience = patience
+        self._sleep = sleep
+        self._http = httpx.AsyncClient(
+            base_url=base_url, headers=_headers(token), timeout=timeout_seconds, transport=transport
         )
 
-    def _try(self, path: str, parameters: dict[str, Any]) -> httpx.Response | httpx.TransportError:
-        try:
-            return self._http.get(path, params=parameters)
-        except httpx.TransportError as error:
-            return error
+    async def organization_stats(self, organization: str | int, **asked: Unpack[Asked]) -> Stats:
+        """The series of an organization (slug or id)."""
+        return await self._ask(_organization_stats(organization, asked))
+
+    async def project_stats(self, organization: str | int, project: str | int, **asked: Unpack[Asked]) -> Stats:
+        """The series of one project (slug or id)."""
+        return await self._ask(_project_stats(organization, project, asked))
+
+    async def stats_by_project(
+        self, organization: str | int, *, projects: Sequence[int] = (), **asked: Unpack[Asked]
+    ) -> dict[int, Stats]:
+        """The series of each project of an organization, or of these ids, by the project's id."""
+        return await self._ask(_stats_by_project(organization, projects, asked))
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def _ask(self, question: _Question[Answer]) -> Answer:
+        attempt = 0
+        while True:
+            try:
+                answer = await self._http.get(question.path, params=question.parameters)
+            except httpx.TransportError as error:
+                wait = _wait_seconds(error, attempt, self._patience)
+            else:
+                if answer.status_code not in _RETRIED:
+                    return question.read(_accepted(answer))
+                wait = _wait_seconds(answer, attempt, self._patience)
+            await self._sleep(wait)
+            attempt += 1
+
+
+def _organization_stats(organization: str | int, asked: Asked) -> _Question[Stats]:
+    return _Question(f"/api/0/organizations/{_quoted(organization)}/stats/", _parameters(asked), _stats)
+
+
+def _project_stats(organization: str | int, project: str | int, asked: Asked) -> _Question[Stats]:
+    path = f"/api/0/projects/{_quoted(organization)}/{_quoted(project)}/stats/"
+    return _Question(path, _parameters(asked), _stats)
+
+
+def _stats_by_project(organization: str | int, projects: Sequence[int], asked: Asked) -> _Question[dict[int, Stats]]:
+    parameters = _parameters(asked) | {"group": "project", "projectID": list(projects)}
+    return _Question(f"/api/0/organizations/{_quoted(organization)}/stats/", parameters, _by_project)
+
+
+def _headers(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}", "User-Agent": "orgstats-client"}
 
 
 def _accepted(response: httpx.Response) -> httpx.Response:
@@ -169,11 +232,17 @@ def _accepted(response: httpx.Response) -> httpx.Response:
     raise RequestRefused(response.status_code, detail)
 
 
-def _wait_seconds(answer: httpx.Response | httpx.TransportError, attempt: int) -> float:
-    """What the server asks for, else 0.5 s doubling, half of it by chance so that clients do not come at once."""
-    if isinstance(answer, httpx.Response) and (asked := _retry_after(answer)) is not None:
-        return asked
-    return 0.5 * math.pow(2, attempt) * random.uniform(0.5, 1.0)  # noqa: S311 - not a secret
+def _wait_seconds(answer: httpx.Response | httpx.TransportError, attempt: int, patience: Patience) -> float:
+    """What the server asks for, else 0.5 s doubling, half of it by chance so that clients do not come at once.
+
+    Raises Unavailable after the last attempt; the first is 0.
+    """
+    if attempt >= patience.retries:
+        raise Unavailable(f"the server did not answer after {attempt + 1} attempts: {_described(answer)}")
+    asked = _retry_after(answer) if isinstance(answer, httpx.Response) else None
+    if asked is None:
+        asked = 0.5 * math.pow(2, attempt) * random.uniform(0.5, 1.0)  # noqa: S311 - not a secret
+    return min(asked, patience.longest_wait_seconds)
 
 
 def _retry_after(response: httpx.Response) -> float | None:
@@ -195,12 +264,27 @@ def _quoted(name: str | int) -> str:
     return quote(str(name), safe="")
 
 
-def _parameters(stat: str, since: float | None, until: float | None, resolution: str | None) -> dict[str, Any]:
-    given = {"stat": stat, "since": since, "until": until, "resolution": resolution}
+def _parameters(asked: Asked) -> dict[str, Any]:
+    now = time.time()
+    times = {name: parse_time(value, now) for name, value in asked.items() if name in _TIMES and isinstance(value, str)}
+    given = {_NAMES.get(name, name): value for name, value in {**asked, **times}.items()}
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _stats(response: httpx.Response, points: list[tuple[float, int]]) -> Stats:
+_TIMES: Final = frozenset({"since", "until"})
+_NAMES: Final = {"period": "statsPeriod"}
+
+
+def _by_project(response: httpx.Response) -> dict[int, Stats]:
+    series = response.json() or {}  # without any project the answer is an empty array
+    return {int(project): _series(response, points) for project, points in series.items()}
+
+
+def _stats(response: httpx.Response) -> Stats:
+    return _series(response, response.json())
+
+
+def _series(response: httpx.Response, points: list[tuple[float, int]]) -> Stats:
     def seconds(name: str) -> int | None:
         text = response.headers.get(name)
         return None if text is None else int(text)

@@ -1,5 +1,6 @@
 """The Python client, against the real server and against one that is scripted to be difficult."""
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import pytest
 
 from orgstats.errors import Unavailable
 from orgstats.query.clickhouse import Database
-from orgstats.query.client import Patience, RequestRefused, Stats, StatsClient
+from orgstats.query.client import AsyncStatsClient, Patience, RequestRefused, Stats, StatsClient
 from orgstats.query.directory import Directory, Wanted
 from tests.query.seeding import Cell, Counted, insert_counts, insert_sources, make_token
 from tests.query.serving import running_api
@@ -124,3 +125,59 @@ def test_4xx_is_not_retried() -> None:
             client.organization_stats("acme")
     assert len(asked) == 2
     assert "secret" not in repr(refused.value)
+
+
+def test_windows_may_be_relative() -> None:
+    """A period is the server's to count back from until; text is read as on the command line, None is left out."""
+    with scripted([FINE]) as (url, asked), StatsClient(url, "t") as client:
+        client.organization_stats("acme", period="7d", until="2020-03-22T20:00:00Z", since=None)
+        before = time.time()
+        client.project_stats("acme", "pump", stat="localhost", since="-2h")
+        with pytest.raises(ValueError, match="is not a time"):
+            client.organization_stats("acme", since="yesterday")
+    assert asked[0] == "/api/0/organizations/acme/stats/?statsPeriod=7d&until=1584907200.0"
+    path, _, since = asked[1].rpartition("&since=")
+    assert path == "/api/0/projects/acme/pump/stats/?stat=localhost"
+    assert before - 7_200 <= float(since) <= time.time() - 7_200
+
+
+def test_async_client_asks_and_waits_alike() -> None:
+    """The same requests, results, waits and errors as from the other one."""
+    script: list[Answer] = [BUSY, FINE, FINE, (200, {}, b'{"11": [[0.0, 3]]}'), (400, {}, b'{"detail": "no"}'), BUSY]
+
+    async def ask(url: str, waited: list[float]) -> list[object]:
+        async def sleep(seconds: float) -> None:
+            waited.append(seconds)
+
+        async with AsyncStatsClient(url, "t", patience=Patience(1), sleep=sleep) as client:
+            answers: list[object] = [
+                await client.organization_stats("acme", period="1d"),
+                await client.project_stats("acme", 11, resolution="1h"),
+                await client.stats_by_project("acme", projects=[11], stat="rejected"),
+            ]
+            with pytest.raises(RequestRefused, match="400: no"):
+                await client.organization_stats("acme")
+            with pytest.raises(Unavailable, match="status 503"):
+                await client.organization_stats("acme")
+            return answers
+
+    waited: list[float] = []
+    with scripted(script) as (url, asked):
+        answers = asyncio.run(ask(url, waited))
+    waited_by_other: list[float] = []
+    with (
+        scripted(script) as (url, asked_by_other),
+        StatsClient(url, "t", patience=Patience(1), sleep=waited_by_other.append) as client,
+    ):
+        assert answers == [
+            client.organization_stats("acme", period="1d"),
+            client.project_stats("acme", 11, resolution="1h"),
+            client.stats_by_project("acme", projects=[11], stat="rejected"),
+        ]
+        with pytest.raises(RequestRefused, match="400: no"):
+            client.organization_stats("acme")
+        with pytest.raises(Unavailable, match="status 503"):
+            client.organization_stats("acme")
+    assert asked == asked_by_other
+    assert waited == waited_by_other == [7.0, 7.0]
+    assert answers[0] == Stats(((0.0, 3),), 50, None)
