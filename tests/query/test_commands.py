@@ -141,6 +141,7 @@ def test_contradictory_token_options_are_usage_errors(orgstats: Command) -> None
         ("create", "--org", "nope"),
         ("create", "--all", "--expires", "-1h"),
         ("create", "--all", "--expires", "tomorrow"),
+        ("create", "--all", "--expires", "1784824400000"),
         ("revoke", "nope"),
     ):
         assert orgstats("tokens", *words, exit_code=2) == ""
@@ -152,15 +153,37 @@ def test_query_prints_table_json_csv_and_plot(orgstats: Command, database: Datab
     insert_counts(database, [Cell(1, EXAMPLE_FIRST + 3600 * hour, n) for hour, n in enumerate(EXAMPLE)])
     words = ("query", "acme", "--until", UNTIL)
     table = orgstats(*words)
-    assert table.startswith("2020-03-21T21:00:00Z    6,090\n")
-    assert table.endswith(f"total                 {sum(EXAMPLE):,}\n")
+    assert table.startswith("time                  received\n2020-03-21T21:00:00Z     6,090\n")
+    assert table.endswith(f"total                  {sum(EXAMPLE):,}\n")
     assert json.loads(orgstats(*words, "--json"))[0] == [1584824400.0, 6090]
     assert orgstats(*words, "--csv").splitlines()[:2] == ["timestamp,count", "1584824400,6090"]
     assert "11,448" in orgstats(*words, "--plot")
-    assert orgstats("query", "1", "--since", "-7d").count("Z  0\n") == 7 * 24 + 1  # hours that the week touches
+    assert orgstats("query", "1", "--since", "-7d").count("Z         0\n") == 7 * 24 + 1  # hours that the week touches
     orgstats("query", "1", "--until", str(int(time.time() * 1000)), exit_code=2)
     assert "seconds, not milliseconds?" in orgstats.stderr
-    assert "rejected" not in orgstats("query", "1", "--stat", "rejected", "--since", "-2h", "--resolution", "1h")
+    assert orgstats("query", "1", "--stat", "rejected", "--since", "-2h", "--resolution", "1h").startswith("time  ")
+
+
+def test_query_by_project(orgstats: Command, database: Database, clickhouse_url: str, tmp_path: Path) -> None:
+    """Totals of each project, the highest first; as CSV and JSON all points; from a server the same."""
+    orgstats("orgs", "add", "acme", "--id", "1")
+    words = ("query", "acme", "--since", "95", "--until", "105", "--by", "project")
+    assert orgstats(*words).split() == ["project", "received"]
+    for slug, key in (("pump", "11"), ("prime", "12")):
+        orgstats("projects", "add", "acme", slug, "--id", key)
+    insert_counts(database, [Cell(1, 100, 3, project_id=11), Cell(1, 90, 4000, project_id=12), Cell(1, 100, 9)])
+    token = orgstats("tokens", "create", "--org", "acme").strip()
+    with running_api(clickhouse_url, tmp_path) as api, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ORGSTATS_TOKEN", token)
+        for where in ((), ("--url", api.url)):
+            assert orgstats(*words, *where) == "project  received\n12          4,000\n11              3\n"
+            assert orgstats(*words, *where, "--csv").splitlines() == [
+                "project,timestamp,count",
+                *("11,90,0", "11,100,3", "12,90,4000", "12,100,0"),
+            ]
+            assert json.loads(orgstats(*words, *where, "--json"))["11"] == [[90.0, 0], [100.0, 3]]
+    orgstats(*words, "--plot", exit_code=2)
+    orgstats("query", "acme", "--by", "outcome", exit_code=2)
 
 
 def test_query_url_asks_a_server(
