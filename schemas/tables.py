@@ -216,7 +216,7 @@ class ReplayRow(NamedTuple):
 
     replay_id: Text
     action: Word
-    asked: Text
+    request: Text
     fingerprint: Text
     ranges: Annotated[list[tuple[int, int, int]], "Array(Tuple(UInt64, UInt64, UInt64))"]
     by: Text

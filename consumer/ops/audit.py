@@ -25,9 +25,16 @@ from orgstats.consumer.counting.rule_history import RuleHistory
 from orgstats.consumer.counting.source import CHUNK_LENGTH, Source, chunk_end, chunk_of
 from orgstats.consumer.kafka.group import TopicPartition
 from orgstats.consumer.kafka.reader import LogReader
-from orgstats.consumer.ops import audit_rules as judgement
+from orgstats.consumer.ops import audit_rules
 from orgstats.consumer.ops.audit_rules import ChunkExtent, Difference
-from orgstats.consumer.ops.connections import Connections, SourceStatus, locate, log_to_compare, open_site, with_chunks
+from orgstats.consumer.ops.connections import (
+    Connections,
+    SourceStatus,
+    locate,
+    log_to_compare,
+    open_connections,
+    with_chunks,
+)
 from orgstats.consumer.settings import ConsumerSettings
 from orgstats.consumer.store.rules import load_history
 from orgstats.errors import OrgstatsError, Refused, Unavailable
@@ -64,9 +71,9 @@ class AuditResult:
 
 @dataclass(frozen=True, slots=True)
 class Auditor:
-    """Audits the sources of a site; made by `auditor`."""
+    """Audits the sources of a topic; made by `auditor_of`."""
 
-    site: Connections
+    connections: Connections
     rules: RuleHistory
     fingerprint: str
     retained_days: int
@@ -89,7 +96,7 @@ class Auditor:
         tp = (one.source.topic, one.source.partition)
         one = self._now(one)
         before = one.progress.next_offset if one.progress else 0
-        held = self.site.store.chunk(one.source, chunk)
+        held = self.connections.store.chunk(one.source, chunk)
         accounted = sum(cell.values[COUNTS.events] for cell in held.cells[COUNTS].values())
         accounted += sum(not letter.withdrawn for letter in held.dead.values())
         progress = self._now(one).progress  # a flush under way is ahead of it
@@ -97,17 +104,17 @@ class Auditor:
         # What was stored while this looked, or by a flush that was torn, may be seen or not: as with a listed gap.
         end, moving = min(chunk_end(chunk), after), before < min(chunk_end(chunk), after)
         gaps = (*self._gaps(one.source), *(((before, end),) if moving else ()))
-        low = self.site.topics.starts([tp])[tp]
+        low = self.connections.topics.starts([tp])[tp]
         extent = ChunkExtent(max(chunk, one.first_offset), end, low, gaps, self._expired_before())
         log = "whole" if extent.whole else "head gone" if extent.readable < end else "gone"
         checked = AuditResult(*tp, chunk, accounted, log, open=end < chunk_end(chunk))
         if not moving:
-            checked.differences += judgement.roll_ups(extent, held)
+            checked.differences += audit_rules.roll_ups(extent, held)
         if checked.accounted == end - extent.first and extent.whole and not extent.gaps and not recount:
             return checked  # every offset is a record and counted: the log has nothing to add
         same_log = self._same_log(one, extent, chunk) if recount else None
         counts = self._read(one, extent, same_log, recount=recount)
-        checked.differences += judgement.conservation(extent, checked.accounted, counts[0].records, counts[1].records)
+        checked.differences += audit_rules.conservation(extent, checked.accounted, counts[0].records, counts[1].records)
         if recount and log != "gone":
             self._compare(one, checked, extent, held, *counts)
         if same_log is not None:
@@ -116,7 +123,7 @@ class Auditor:
 
     def _now(self, one: SourceStatus) -> SourceStatus:
         """The source as its progress is now."""
-        return replace(one, progress=self.site.store.progress([one.source]).get(one.source.source_id))
+        return replace(one, progress=self.connections.store.progress([one.source]).get(one.source.source_id))
 
     def _compare(
         self,
@@ -135,7 +142,7 @@ class Auditor:
             checked.note = "the head is gone, and with it which reasons came first: cells are not compared"
             return
         checked.cells = True
-        checked.differences += judgement.cells(extent, held, surely, at_most)
+        checked.differences += audit_rules.cells(extent, held, surely, at_most)
 
     def _fingerprint_of(self, one: SourceStatus, chunk: int) -> str:
         repair = one.repairs.get(chunk)
@@ -147,7 +154,7 @@ class Auditor:
         self, one: SourceStatus, extent: ChunkExtent, same_log: SameLog | None, *, recount: bool
     ) -> tuple[ReferenceCounts, ReferenceCounts]:
         """What the log gives: without the records in listed gaps, and with them."""
-        settings = self.site.settings
+        settings = self.connections.settings
         surely, at_most = (ReferenceCounter(settings.limits, self.rules, projects=settings.projects) for _ in range(2))
         if extent.readable == extent.end:
             return surely.counted, at_most.counted
@@ -167,13 +174,15 @@ class Auditor:
         return surely.counted, (at_most if extent.gaps or not recount else surely).counted
 
     def _same_log(self, one: SourceStatus, extent: ChunkExtent, chunk: int) -> SameLog | None:
-        one = with_chunks(self.site, replace(one, low=extent.low), chunk, 1)
-        return log_to_compare(self.site, one, chunk, extent.end).get(chunk)
+        one = with_chunks(self.connections, replace(one, low=extent.low), chunk, 1)
+        return log_to_compare(self.connections, one, chunk, extent.end).get(chunk)
 
-    def _gaps(self, source: Source) -> tuple[judgement.Gap, ...]:
+    def _gaps(self, source: Source) -> tuple[audit_rules.Gap, ...]:
         sql = "SELECT from_offset, to_offset FROM gaps FINAL WHERE source_id = %(source)s AND why != %(cut)s"
         return tuple(
-            self.site.store.run(lambda client: read(client, sql, {"source": source.source_id, "cut": LOG_CUT_BACK}))
+            self.connections.store.run(
+                lambda client: read(client, sql, {"source": source.source_id, "cut": LOG_CUT_BACK})
+            )
         )
 
     def _expired_before(self) -> int:
@@ -181,19 +190,21 @@ class Auditor:
         return (int(time.time()) // DAY_SECONDS + 1 - self.retained_days + 1) * DAY_SECONDS if self.retained_days else 0
 
 
-def auditor(site: Connections) -> Auditor:
+def auditor_of(connections: Connections) -> Auditor:
     """An auditor with the rules, the fingerprint and the retention that are in force now."""
-    rules = site.store.run(load_history)
-    fingerprint = fingerprint_of(site.settings.limits, rules.edition, projects=site.settings.projects)
-    return Auditor(site, rules, fingerprint, site.store.run(retained_days).get("counts", 0))
+    rules = connections.store.run(load_history)
+    fingerprint = fingerprint_of(connections.settings.limits, rules.edition, projects=connections.settings.projects)
+    return Auditor(connections, rules, fingerprint, connections.store.run(retained_days).get("counts", 0))
 
 
-def audit(site: Connections, *, recount: bool, partitions: tuple[int, ...] | None = None) -> Iterator[AuditResult]:
+def audit(
+    connections: Connections, *, recount: bool, partitions: tuple[int, ...] | None = None
+) -> Iterator[AuditResult]:
     """Every chunk as far as it is stored, partition by partition, oldest first."""
-    classify = auditor(site)
-    for one in locate(site, partitions):
-        for chunk in classify.chunks(one):
-            yield classify.check(one, chunk, recount=recount)
+    auditor = auditor_of(connections)
+    for one in locate(connections, partitions):
+        for chunk in auditor.chunks(one):
+            yield auditor.check(one, chunk, recount=recount)
 
 
 class ContinuousAudit(threading.Thread):
@@ -223,21 +234,21 @@ class ContinuousAudit(threading.Thread):
                 logger.error("audit failed", error=str(error))  # noqa: TRY400 - the text says it
 
     def _sample(self) -> None:
-        site = open_site(self._settings)
+        connections = open_connections(self._settings)
         try:
-            classify, assigned = auditor(site), self._assigned()
+            auditor, assigned = auditor_of(connections), self._assigned()
             candidates = [
                 (one, chunk)
-                for one in locate(site)
+                for one in locate(connections)
                 if (one.source.topic, one.source.partition) in assigned
-                for chunk in classify.chunks(one)
+                for chunk in auditor.chunks(one)
                 if chunk_end(chunk) > one.low
             ]
             if candidates:
                 one, chunk = random.choice(candidates)  # noqa: S311 - a sample
-                _report(classify.check(one, chunk, recount=True))
+                _report(auditor.check(one, chunk, recount=True))
         finally:
-            site.store.close()
+            connections.store.close()
 
 
 def _report(checked: AuditResult) -> None:
@@ -251,7 +262,7 @@ def _report(checked: AuditResult) -> None:
 
 
 def _tell_other_log(checked: AuditResult, same_log: SameLog) -> None:
-    differing = list(judgement.other_log(same_log))
+    differing = list(audit_rules.other_log(same_log))
     if differing:
         checked.differences += differing
         checked.remedy = (

@@ -81,7 +81,7 @@ class Connections:
     """Takes what an operator should know beside the answer."""
 
 
-def open_site(settings: ConsumerSettings, tell: Callable[[str], None] = _log) -> Connections:
+def open_connections(settings: ConsumerSettings, tell: Callable[[str], None] = _log) -> Connections:
     """Connections to the servers that the settings name; nothing is asked yet."""
 
     properties = settings.kafka_properties()
@@ -93,19 +93,19 @@ def store_of(clickhouse_url: str) -> Store:
     return Store(lambda: connect(clickhouse_url, client_name="orgstats-ops", timeout_seconds=STORE_SECONDS))
 
 
-def sources_of(site: Connections, partitions: Collection[int] | None = None) -> list[Source]:
+def sources_of(connections: Connections, partitions: Collection[int] | None = None) -> list[Source]:
     """Every partition of the topics there are, or those named, in order; a topic that is gone is told and left out.
 
     Raises ConfigurationError for a partition that there is not, Unavailable when there is none of the topics.
     """
-    names, topic_id = site.settings.topic, site.settings.topic_id
-    counts = {name: count for name in names if (count := site.topics.partitions(name))}
+    names, topic_id = connections.settings.topic, connections.settings.topic_id
+    counts = {name: count for name in names if (count := connections.topics.partitions(name))}
     gone = [name for name in names if name not in counts]
     if not counts:
         raise Unavailable(f"topic {', '.join(gone)} does not exist")
     for name in gone:
-        site.tell(f"topic {name} does not exist: this answer is without it")
-    uuids = topic_uuids(list(counts), site.topics, topic_id)
+        connections.tell(f"topic {name} does not exist: this answer is without it")
+    uuids = topic_uuids(list(counts), connections.topics, topic_id)
     return [
         Source(name, topic_id or uuids[name] or "", partition)
         for name, count in counts.items()
@@ -115,7 +115,7 @@ def sources_of(site: Connections, partitions: Collection[int] | None = None) -> 
 
 
 def locate(
-    site: Connections,
+    connections: Connections,
     partitions: Collection[int] | None = None,
     sources: Sequence[Source] | None = None,
     *,
@@ -125,12 +125,12 @@ def locate(
 
     Raises what `sources_of` does, and Refused for a source counted in chunks of another length.
     """
-    sources = sources_of(site, partitions) if sources is None else sources
+    sources = sources_of(connections, partitions) if sources is None else sources
     tps = [(source.topic, source.partition) for source in sources]
-    lows, registered = site.topics.starts(tps), site.store.registrations(sources)
-    progress, repairs = site.store.progress(sources), site.store.repairs(sources)
+    lows, registered = connections.topics.starts(tps), connections.store.registrations(sources)
+    progress, repairs = connections.store.progress(sources), connections.store.repairs(sources)
     # After the progress, and all of them at once: a running consumer is never ahead of an end that was asked later.
-    ends, true_ends = _ends(site, sources, registered, hidden=hidden)
+    ends, true_ends = _ends(connections, sources, registered, hidden=hidden)
     located = []
     for source, tp in zip(sources, tps, strict=True):
         registration = registered.get(source.source_id)
@@ -145,20 +145,20 @@ def locate(
     return located
 
 
-def with_chunks(site: Connections, one: SourceStatus, first: int, most: int = 1 << 32) -> SourceStatus:
+def with_chunks(connections: Connections, one: SourceStatus, first: int, most: int = 1 << 32) -> SourceStatus:
     """The source with its closed chunks from an offset on; at most so many."""
-    return replace(one, chunks=site.store.chunks({one.source: first}, most).get(one.source.source_id, {}))
+    return replace(one, chunks=connections.store.chunks({one.source: first}, most).get(one.source.source_id, {}))
 
 
-def log_to_compare(site: Connections, one: SourceStatus, first: int, end: int) -> dict[int, SameLog]:
+def log_to_compare(connections: Connections, one: SourceStatus, first: int, end: int) -> dict[int, SameLog]:
     """What tells by chunk in [first, end) whether the log is the one that was counted; nothing of a compacted one."""
-    if site.settings.allow_compaction:
+    if connections.settings.allow_compaction:
         return {}
     return to_compare(SourceFacts(one.low, one.end, progress=one.progress, chunks=one.chunks), first, end)
 
 
 def _ends(
-    site: Connections, sources: Collection[Source], registered: Mapping[int, Registration], *, hidden: bool
+    connections: Connections, sources: Collection[Source], registered: Mapping[int, Registration], *, hidden: bool
 ) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
     """Where the logs end for those who count them, and if `hidden` where they truly end: a question for each of both.
 
@@ -168,11 +168,11 @@ def _ends(
     by_isolation: dict[str, list[TopicPartition]] = {}
     for source in sources:
         registration = registered.get(source.source_id)
-        isolation = registration.isolation if registration else site.settings.isolation
+        isolation = registration.isolation if registration else connections.settings.isolation
         by_isolation.setdefault(isolation, []).append((source.topic, source.partition))
     every = [tp for tps in by_isolation.values() for tp in tps]
-    true_ends = site.topics.ends(every if hidden else by_isolation.get(READ_UNCOMMITTED, ()), READ_UNCOMMITTED)
-    return true_ends | site.topics.ends(by_isolation.get(READ_COMMITTED, ()), READ_COMMITTED), true_ends
+    true_ends = connections.topics.ends(every if hidden else by_isolation.get(READ_UNCOMMITTED, ()), READ_UNCOMMITTED)
+    return true_ends | connections.topics.ends(by_isolation.get(READ_COMMITTED, ()), READ_COMMITTED), true_ends
 
 
 def _wanted(topic: str, existing: int, partitions: Collection[int] | None) -> list[int]:

@@ -37,7 +37,7 @@ class Finding:
     remedy: str = ""
 
 
-def examine(site: Connections) -> list[Finding]:
+def examine(connections: Connections) -> list[Finding]:
     """Every finding, in the order of the chain; a check that cannot be made is a finding too.
 
     Raises ConfigurationError when Kafka refuses the credentials. Of a server that does not answer nothing more is
@@ -49,9 +49,9 @@ def examine(site: Connections) -> list[Finding]:
         if away & servers:
             continue
         try:
-            found.extend(check(site))
+            found.extend(check(connections))
         except Unavailable as error:
-            level: Level = "note" if site.settings.topic_id else "act"  # such a broker answers little
+            level: Level = "note" if connections.settings.topic_id else "act"  # such a broker answers little
             if check in _FIRST:
                 away |= servers
                 level = "act"
@@ -65,11 +65,11 @@ def examine(site: Connections) -> list[Finding]:
     return found
 
 
-def _speed(site: Connections) -> Iterator[Finding]:
+def _speed(connections: Connections) -> Iterator[Finding]:
     """Counts are the same whichever way; this says which it is on this machine."""
     if not COMPILED:
         yield Finding("note", "records are counted without compiled code, several times slower", _COMPILER)
-    if site.settings.reading == "messages":
+    if connections.settings.reading == "messages":
         yield Finding("ok", "records are read one by one (ORGSTATS_READING=messages)")
     elif why := why_not_batches():
         yield Finding("note", f"records are read one by one: {why}", _COMPILER)
@@ -77,17 +77,17 @@ def _speed(site: Connections) -> Iterator[Finding]:
         yield Finding("ok", "records are read in batches, by compiled code")
 
 
-def _brokers(site: Connections) -> Iterator[Finding]:
-    cluster, brokers = site.broker.cluster()
+def _brokers(connections: Connections) -> Iterator[Finding]:
+    cluster, brokers = connections.broker.cluster()
     yield Finding("ok", f"Kafka cluster {cluster}: {', '.join(brokers)}")
 
 
-def _topics(site: Connections) -> Iterator[Finding]:
-    if site.settings.topic_id:
+def _topics(connections: Connections) -> Iterator[Finding]:
+    if connections.settings.topic_id:
         yield Finding("note", "ORGSTATS_TOPIC_ID stands for the topics' UUIDs", "change it when a topic is made again")
         return
-    described = site.topics.describe(site.settings.topic)
-    for topic in site.settings.topic:
+    described = connections.topics.describe(connections.settings.topic)
+    for topic in connections.settings.topic:
         if topic not in described:
             yield Finding(
                 "act", f"topic {topic} does not exist", "make it, or mend ORGSTATS_TOPIC; see also the rights"
@@ -99,7 +99,7 @@ def _topics(site: Connections) -> Iterator[Finding]:
         else:
             yield Finding("act", f"topic {topic} has no UUID", "name an id for it with ORGSTATS_TOPIC_ID")
         yield from _topic_settings(
-            topic, site.broker.topic_settings(topic), allow_compaction=site.settings.allow_compaction
+            topic, connections.broker.topic_settings(topic), allow_compaction=connections.settings.allow_compaction
         )
 
 
@@ -123,8 +123,8 @@ def _topic_settings(topic: str, settings: dict[str, str], *, allow_compaction: b
     yield Finding(level, f"topic {topic} keeps records {hours}", remedy)
 
 
-def _neighbours(site: Connections) -> Iterator[Finding]:
-    for topic in neighbours(site.settings.topic, site.broker.topics()):
+def _neighbours(connections: Connections) -> Iterator[Finding]:
+    for topic in neighbours(connections.settings.topic, connections.broker.topics()):
         yield Finding(
             "note",
             f"topic {topic} is not counted, and by its name may hold outcomes too",
@@ -138,28 +138,28 @@ def neighbours(counted: Collection[str], existing: Collection[str]) -> list[str]
     return [name for name in sorted(existing) if name.startswith(beginnings) and name not in counted]
 
 
-def _group(site: Connections) -> Iterator[Finding]:
-    members = site.broker.group_members(site.settings.group)
+def _group(connections: Connections) -> Iterator[Finding]:
+    members = connections.broker.group_members(connections.settings.group)
     if members:
-        yield Finding("ok", f"group {site.settings.group}: members {members}")
+        yield Finding("ok", f"group {connections.settings.group}: members {members}")
     else:
         yield Finding(
-            "act", f"group {site.settings.group} has no members: nothing is counted", "start orgstats consume"
+            "act", f"group {connections.settings.group} has no members: nothing is counted", "start orgstats consume"
         )
-    if site.settings.isolation != READ_COMMITTED:
+    if connections.settings.isolation != READ_COMMITTED:
         yield Finding("note", "isolation.level is read_uncommitted: records of aborted transactions are counted")
 
 
-def _clickhouse(site: Connections) -> Iterator[Finding]:
-    version = str(ask(site.store, "SELECT version()", {})[0][0])
+def _clickhouse(connections: Connections) -> Iterator[Finding]:
+    version = str(ask(connections.store, "SELECT version()", {})[0][0])
     replicated = ask(
-        site.store,
+        connections.store,
         "SELECT count() FROM system.tables WHERE database = currentDatabase() AND startsWith(engine, 'Replicated')",
         {},
     )
     yield from _version(version, replicated=replicated != [(0,)])
     before = time.time()
-    there = site.store.run(server_now).timestamp()
+    there = connections.store.run(server_now).timestamp()
     here = (before + time.time()) / 2
     if abs(there - here) > CLOCK_SECONDS:
         yield Finding("act", f"ClickHouse's clock is {there - here:+.1f} s from this one", "run NTP on both machines")
@@ -182,8 +182,8 @@ def _version(version: str, *, replicated: bool) -> Iterator[Finding]:
         yield Finding("ok", f"ClickHouse {version}")
 
 
-def _tables(site: Connections) -> Iterator[Finding]:
-    done = site.store.run(applied)
+def _tables(connections: Connections) -> Iterator[Finding]:
+    done = connections.store.run(applied)
     missing = pending(load(), done)
     if ahead := newer(load(), done):
         yield Finding("note", f"the tables are of a newer version: migration {ahead[-1].version} ({ahead[-1].name})")
@@ -193,7 +193,7 @@ def _tables(site: Connections) -> Iterator[Finding]:
     else:
         yield Finding("ok", f"tables: {len(load())} migrations applied")
     gaps: Any = ask(
-        site.store,
+        connections.store,
         "SELECT count(), sum(to_offset - from_offset) FROM gaps FINAL WHERE why != %(cut)s",
         {"cut": LOG_CUT_BACK},
     )[0]
@@ -204,7 +204,7 @@ def _tables(site: Connections) -> Iterator[Finding]:
             "nothing brings them back; raise retention so that it does not happen again",
         )
     cuts: Any = ask(
-        site.store,
+        connections.store,
         "SELECT count(), sum(to_offset - from_offset), max(seen_at) FROM gaps FINAL WHERE why = %(cut)s",
         {"cut": LOG_CUT_BACK},
     )[0]
@@ -217,10 +217,10 @@ def _tables(site: Connections) -> Iterator[Finding]:
         )
 
 
-def _rights(site: Connections) -> Iterator[Finding]:
+def _rights(connections: Connections) -> Iterator[Finding]:
     cells = [family.table for family in FAMILIES]
     tables = (*cells, "chunk_days", "chunks", "flushes", "progress", "repairs", "dead_letters", "sources")
-    if ask(site.store, "SELECT getSetting('readonly')", {}) != [(0,)]:  # which grants do not show
+    if ask(connections.store, "SELECT getSetting('readonly')", {}) != [(0,)]:  # which grants do not show
         yield Finding(
             "act",
             "the ClickHouse user has readonly in its profile: nothing it counts can be stored",
@@ -230,7 +230,7 @@ def _rights(site: Connections) -> Iterator[Finding]:
     for right in ("SELECT", "INSERT"):
         for table in tables:
             try:
-                if ask(site.store, f"CHECK GRANT {right} ON {table}", {}) != [(1,)]:
+                if ask(connections.store, f"CHECK GRANT {right} ON {table}", {}) != [(1,)]:
                     lacking.append(f"{right} on {table}")
             except OrgstatsError:  # servers before 24.11 have no such question
                 yield Finding("note", "ClickHouse cannot be asked for the user's rights", "look at SHOW GRANTS")
@@ -243,19 +243,19 @@ def _rights(site: Connections) -> Iterator[Finding]:
         yield Finding("ok", "rights: the ClickHouse user may read and insert")
 
 
-def _rules(site: Connections) -> Iterator[Finding]:
-    history = site.store.run(load_history)
+def _rules(connections: Connections) -> Iterator[Finding]:
+    history = connections.store.run(load_history)
     if history.entries:
         yield Finding("ok", f"rules: version {history.entries[-1].version}, edition {history.edition}")
     else:
         yield Finding("note", "no rules are published: events that nobody has classified count as accepted")
 
 
-def _outcomes(site: Connections) -> Iterator[Finding]:
+def _outcomes(connections: Connections) -> Iterator[Finding]:
     """Outcomes without a name among the events of the last day."""
     named = ", ".join(map(str, sorted(NAMED_OUTCOMES)))
     found = ask(
-        site.store,
+        connections.store,
         "SELECT s.topic, groupUniqArray(c.outcome) FROM (SELECT source_id, outcome FROM hourly"
         f" PREWHERE outcome NOT IN ({named}) AND bucket > now() - INTERVAL 1 DAY) AS c"
         " INNER JOIN (SELECT * FROM sources FINAL) AS s ON s.source_id = c.source_id GROUP BY s.topic ORDER BY s.topic",
@@ -270,9 +270,9 @@ def _outcomes(site: Connections) -> Iterator[Finding]:
         )
 
 
-def _lag(site: Connections) -> Iterator[Finding]:
+def _lag(connections: Connections) -> Iterator[Finding]:
     now = time.time()
-    for one in lag(site, None):
+    for one in lag(connections, None):
         name, age = f"{one.topic}/{one.partition}", one.behind_seconds or 0.0
         if one.position is None:
             yield Finding("act", f"{name} is not counted yet", "start orgstats consume on this topic")

@@ -35,7 +35,7 @@ class Replay:
 
     replay_id: str
     action: str
-    asked: str
+    request: str
     fingerprint: str
     ranges: list[tuple[int, int, int]]
     by: str
@@ -60,18 +60,18 @@ class ReplayChunk:
 
 
 def begin(
-    store: Store, action: str, asked: Mapping[str, Any], fingerprint: str, ranges: list[tuple[int, int, int]], by: str
+    store: Store, action: str, request: Mapping[str, Any], fingerprint: str, ranges: list[tuple[int, int, int]], by: str
 ) -> Replay:
     """Record a new replay."""
     replay_id = secrets.token_hex(4)
-    replay = Replay(replay_id, action, _text(asked), fingerprint, ranges, by, Step.running, now())
+    replay = Replay(replay_id, action, _text(request), fingerprint, ranges, by, Step.running, now())
     _write(store, replay, Step.running)
     return replay
 
 
-def unfinished(store: Store, action: str, asked: Mapping[str, Any], fingerprint: str) -> Replay | None:
+def unfinished(store: Store, action: str, request: Mapping[str, Any], fingerprint: str) -> Replay | None:
     """The latest replay of the same options and fingerprint, if it was not finished."""
-    same = [r for r in ls(store) if (r.action, r.asked, r.fingerprint) == (action, _text(asked), fingerprint)]
+    same = [r for r in ls(store) if (r.action, r.request, r.fingerprint) == (action, _text(request), fingerprint)]
     return same[0] if same and same[0].step is Step.running else None
 
 
@@ -79,13 +79,13 @@ def ls(store: Store) -> list[Replay]:
     """Every replay, the latest first."""
     found = ask(
         store,
-        "SELECT replay_id, toString(action), asked, fingerprint, ranges, by, step, at FROM replays FINAL"
+        "SELECT replay_id, toString(action), request, fingerprint, ranges, by, step, at FROM replays FINAL"
         " ORDER BY at DESC, replay_id",
         {},
     )
     return [
-        Replay(replay_id, action, asked, fingerprint, [tuple(one) for one in ranges], by, Step(step), at)
-        for replay_id, action, asked, fingerprint, ranges, by, step, at in found
+        Replay(replay_id, action, request, fingerprint, [tuple(one) for one in ranges], by, Step(step), at)
+        for replay_id, action, request, fingerprint, ranges, by, step, at in found
     ]
 
 
@@ -119,8 +119,8 @@ def record(store: Store, replay: Replay, changes: Sequence[ChunkDifference], ste
 
 
 def _write(store: Store, r: Replay, step: Step) -> None:
-    insert_rows(store, "replays", [(r.replay_id, r.action, r.asked, r.fingerprint, r.ranges, r.by, int(step), now())])
+    insert_rows(store, "replays", [(r.replay_id, r.action, r.request, r.fingerprint, r.ranges, r.by, int(step), now())])
 
 
-def _text(asked: Mapping[str, Any]) -> str:
-    return json.dumps(asked, sort_keys=True, separators=(",", ":"))
+def _text(request: Mapping[str, Any]) -> str:
+    return json.dumps(request, sort_keys=True, separators=(",", ":"))

@@ -49,7 +49,7 @@ class Lag:
 
 
 def lag(
-    site: Connections, partitions: Collection[int] | None, before: Sequence[Lag] = (), seconds: float = 0.0
+    connections: Connections, partitions: Collection[int] | None, before: Sequence[Lag] = (), seconds: float = 0.0
 ) -> list[Lag]:
     """Every partition now; with an earlier look, `seconds` ago, also how fast counting goes.
 
@@ -57,14 +57,14 @@ def lag(
     before they store: so on healthy ones a commit is never ahead of the position, nor the position of the end.
     """
     now = time.time()
-    sources = sources_of(site, partitions)
+    sources = sources_of(connections, partitions)
     tps = [(source.topic, source.partition) for source in sources]
-    commits = _or(dict[TopicPartition, int](), lambda: site.broker.committed(site.settings.group, tps))
-    located = locate(site, partitions, sources, hidden=True)
-    recent = site.broker.offsets_at(tps, round((now - RATE_SECONDS) * 1000))
+    commits = _or(dict[TopicPartition, int](), lambda: connections.broker.committed(connections.settings.group, tps))
+    located = locate(connections, partitions, sources, hidden=True)
+    recent = connections.broker.offsets_at(tps, round((now - RATE_SECONDS) * 1000))
     retention = {
-        topic: _or(Retention(None, None), lambda topic=topic: retention_of(site.broker.topic_settings(topic)))  # type: ignore[misc]
-        for topic in site.settings.topic
+        topic: _or(Retention(None, None), lambda topic=topic: retention_of(connections.broker.topic_settings(topic)))  # type: ignore[misc]
+        for topic in connections.settings.topic
     }
     earlier = {(one.topic, one.partition): one.position for one in before}
     found = []

@@ -70,7 +70,7 @@ FULL_SPEED: Final = Pace()
 class Recount:
     """How to count again."""
 
-    site: Connections
+    connections: Connections
     batch: BatchCounter
     repair: bool = False
     head: HeadPolicy = HeadPolicy.refuse
@@ -82,9 +82,9 @@ class Recount:
 
         `begun` holds the revision of chunks that an interrupted run has begun.
         """
-        located = with_chunks(self.site, span.located, span.first)
+        located = with_chunks(self.connections, span.located, span.first)
         span = replace(span, located=located)
-        with LogReader(self.site.settings.kafka_properties(), located.isolation) as reader:
+        with LogReader(self.connections.settings.kafka_properties(), located.isolation) as reader:
             first = span.first
             while first < span.end:
                 end = min(first + self.pace.chunks_at_once * CHUNK_LENGTH, span.end)
@@ -99,7 +99,7 @@ class Recount:
     def _chunk(
         self, reader: LogReader, span: OffsetRange, first: int, end: int, begun: Mapping[int, int]
     ) -> Iterator[ChunkDifference]:
-        held = self.site.store.stored_chunks(span.located.source, first, chunk_end(end - 1))
+        held = self.connections.store.stored_chunks(span.located.source, first, chunk_end(end - 1))
         revisions = {
             chunk: begun[chunk] if chunk in begun else self._revision(span, chunk, held)
             for chunk in range(first, end, CHUNK_LENGTH)
@@ -134,13 +134,13 @@ class Recount:
             Resume(start, start, load_stored=keep),
             self.batch,
             lambda chunk: Attempt(revisions.get(chunk, 0)),
-            projects=self.site.settings.projects,
+            projects=self.connections.settings.projects,
         )
         if keep and first in held:
             partition.chunk.load(held[first].cells)
             partition.chunk.revision = revisions[first]
         kept = partition.chunk if keep else None
-        same_log = log_to_compare(self.site, located, first, end)
+        same_log = log_to_compare(self.connections, located, first, end)
         self._read(reader, partition, start, end, same_log.values())
         others = [chunk for chunk, one in same_log.items() if one.differs]
         yield from _counted(partition, (first, end), kept, others)
@@ -171,7 +171,7 @@ class Recount:
         Their zeros have the lowest version of their revision, so that what is counted there later wins.
         """
         first = chunk_end(span.end - 1) if span.end else 0
-        held = self.site.store.stored_chunks(span.located.source, first, BEYOND_ALL)
+        held = self.connections.store.stored_chunks(span.located.source, first, BEYOND_ALL)
         for chunk, cells in held.items():
             revision = begun.get(chunk, max(span.located.revision(chunk), cells.revision) + 1)
             counted = RecountedChunk(span.located.source, chunk, chunk, Chunk(chunk).cells, {})

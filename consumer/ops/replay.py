@@ -67,8 +67,8 @@ class TimeRange:
 class PreparedReplay:
     """A replay ready to be planned or applied."""
 
-    site: Connections
-    asked: ReplayRequest
+    connections: Connections
+    request: ReplayRequest
     spans: list[OffsetRange]
     notes: list[str]
     fingerprint: str
@@ -80,39 +80,45 @@ class PreparedReplay:
         return sum(span.end - max(span.first, span.located.low) for span in self.spans)
 
 
-def prepare(site: Connections, asked: ReplayRequest, when: TimeRange, *, wait: bool = False) -> PreparedReplay:
+def prepare(connections: Connections, request: ReplayRequest, when: TimeRange, *, wait: bool = False) -> PreparedReplay:
     """Find the chunks that were asked for. With `wait`, when running consumers count by the newest rules.
 
     Raises Refused when the consumers count by another fingerprint than this program and its settings.
     """
-    deadline = time.monotonic() + (FINGERPRINT_SECONDS if wait and asked.repair else 0.0)
+    deadline = time.monotonic() + (FINGERPRINT_SECONDS if wait and request.repair else 0.0)
     while True:
-        history = site.store.run(load_history)
-        fingerprint = _fingerprint(site, history.edition)
-        located = locate(site, asked.partitions)
-        behind = _behind(site, located, history.editions)
-        if not behind or time.monotonic() >= deadline or not site.broker.group_members(site.settings.group):
+        history = connections.store.run(load_history)
+        fingerprint = _fingerprint(connections, history.edition)
+        located = locate(connections, request.partitions)
+        behind = _behind(connections, located, history.editions)
+        if (
+            not behind
+            or time.monotonic() >= deadline
+            or not connections.broker.group_members(connections.settings.group)
+        ):
             break
         time.sleep(1.0)
     notes = [
         f"{one.name}: the consumers have not counted by the newest edition of the rules yet; what they close until "
         "then is not repaired by this: ask again afterwards"
         for one in behind
-        if asked.repair and not asked.rewind
+        if request.repair and not request.rewind
     ]
-    spans, left_out = _spans(site, asked, when, located)
+    spans, left_out = _spans(connections, request, when, located)
     return PreparedReplay(
-        site, asked, spans, notes + left_out, fingerprint, BatchCounter(site.settings.limits, history)
+        connections, request, spans, notes + left_out, fingerprint, BatchCounter(connections.settings.limits, history)
     )
 
 
-def _fingerprint(site: Connections, edition: str) -> str:
-    return fingerprint_of(site.settings.limits, edition, projects=site.settings.projects)
+def _fingerprint(connections: Connections, edition: str) -> str:
+    return fingerprint_of(connections.settings.limits, edition, projects=connections.settings.projects)
 
 
-def _behind(site: Connections, located: Collection[SourceStatus], editions: Collection[str]) -> list[SourceStatus]:
+def _behind(
+    connections: Connections, located: Collection[SourceStatus], editions: Collection[str]
+) -> list[SourceStatus]:
     """Sources last counted by an older edition of the rules; Refused when it was by other settings or code."""
-    known = [_fingerprint(site, edition) for edition in editions]
+    known = [_fingerprint(connections, edition) for edition in editions]
     for one in located:
         if one.progress is not None and one.progress.fingerprint not in known:
             raise Refused(
@@ -124,16 +130,16 @@ def _behind(site: Connections, located: Collection[SourceStatus], editions: Coll
 
 
 def _spans(
-    site: Connections, asked: ReplayRequest, when: TimeRange, located: Collection[SourceStatus]
+    connections: Connections, request: ReplayRequest, when: TimeRange, located: Collection[SourceStatus]
 ) -> tuple[list[OffsetRange], list[str]]:
-    if asked.rewind:
-        return _rewound(site, asked, located)
+    if request.rewind:
+        return _rewound(connections, request, located)
     tps = [(one.source.topic, one.source.partition) for one in located]
-    since = {} if when.since_ms is None else site.broker.offsets_at(tps, when.since_ms)
-    until = {} if when.until_ms is None else site.broker.offsets_at(tps, when.until_ms)
+    since = {} if when.since_ms is None else connections.broker.offsets_at(tps, when.since_ms)
+    until = {} if when.until_ms is None else connections.broker.offsets_at(tps, when.until_ms)
     spans, notes = [], []
     for one, tp in zip(located, tps, strict=True):
-        first, end = asked.from_offset, asked.to_offset
+        first, end = request.from_offset, request.to_offset
         if when.since_ms is not None:
             found = since[tp]
             first = one.end if found is None else found
@@ -141,7 +147,7 @@ def _spans(
             end = until[tp]
         if first is not None and end is not None and end <= first:
             continue
-        span, left_out = closed_span(one, WantedOffsets(first, end), asked.head)
+        span, left_out = closed_span(one, WantedOffsets(first, end), request.head)
         notes += left_out
         if span is not None:
             spans.append(span)
@@ -149,18 +155,18 @@ def _spans(
 
 
 def _rewound(
-    site: Connections, asked: ReplayRequest, located: Collection[SourceStatus]
+    connections: Connections, request: ReplayRequest, located: Collection[SourceStatus]
 ) -> tuple[list[OffsetRange], list[str]]:
-    members = site.broker.group_members(site.settings.group)
+    members = connections.broker.group_members(connections.settings.group)
     if members:
         raise Refused(
-            f"group {site.settings.group} has {members} members: a rewind sets back what they go on from. Stop the "
-            "consumers first, and start them afterwards"
+            f"group {connections.settings.group} has {members} members: a rewind sets back what they go on from. "
+            "Stop the consumers first, and start them afterwards"
         )
     spans, notes = [], []
     for one in located:
         if one.progress is not None:
-            span, left_out = whole_span(one, asked.head)
+            span, left_out = whole_span(one, request.head)
             spans.append(span)
             notes += left_out
     return spans, notes
@@ -173,7 +179,7 @@ def plan(prepared: PreparedReplay, on_changes: Callable[[ChunkDifference], None]
     for span in prepared.spans:
         for chunk in recount.changes(span, {}):
             for changes in chunk:
-                if summary.see(changes, repair=prepared.asked.repair) and changes.count:
+                if summary.see(changes, repair=prepared.request.repair) and changes.count:
                     on_changes(changes)
     return summary
 
@@ -185,13 +191,13 @@ def apply(prepared: PreparedReplay, by: str, stopping: Callable[[], bool], pace:
     dead letters, cells table by table, the log they are of, the chunks as done. Raises Refused before rows of which
     it is not sure any more that they are the newest, see `_refuse_outdated`.
     """
-    site, asked = prepared.site, prepared.asked
-    if not site.settings.allow_compaction:
+    connections, request = prepared.connections, prepared.request
+    if not connections.settings.allow_compaction:
         topics = sorted({span.located.source.topic for span in prepared.spans})
-        refuse_compacted(topics, site.topics, "and a replay would take back what was counted of them")
+        refuse_compacted(topics, connections.topics, "and a replay would take back what was counted of them")
     seen = _seen(prepared)
     replay, prepared = _begin(prepared, by)
-    known = jobs.chunks(site.store, replay)
+    known = jobs.chunks(connections.store, replay)
     begun = {(s.source_id, s.chunk): s.revision for s in known if s.step is jobs.ChunkStep.begun}
     summary = Summary(notes=list(prepared.notes), replay_id=replay.replay_id)
     done = {(s.source_id, s.chunk) for s in known if s.step is jobs.ChunkStep.done}
@@ -200,33 +206,33 @@ def apply(prepared: PreparedReplay, by: str, stopping: Callable[[], bool], pace:
     recount = _recount(prepared, summary, pace)
     for part, its_begun in _parts(prepared.spans, done, begun):
         for chunk in recount.changes(part, its_begun):
-            allowed = [c for c in chunk if summary.see(c, repair=asked.repair)]
-            _refuse_outdated(site, replay, part, allowed)
-            _write(site, replay, part, allowed, set(its_begun))
+            allowed = [c for c in chunk if summary.see(c, repair=request.repair)]
+            _refuse_outdated(connections, replay, part, allowed)
+            _write(connections, replay, part, allowed, set(its_begun))
             if stopping():
                 return summary
-    if asked.rewind:
+    if request.rewind:
         _set_back(prepared, seen)
-    jobs.finish(site.store, replay, jobs.Step.done)
+    jobs.finish(connections.store, replay, jobs.Step.done)
     return summary
 
 
 def _recount(prepared: PreparedReplay, summary: Summary, pace: Pace) -> Recount:
-    asked = prepared.asked
-    return Recount(prepared.site, prepared.batch, asked.repair, asked.head, pace, summary.tally)
+    request = prepared.request
+    return Recount(prepared.connections, prepared.batch, request.repair, request.head, pace, summary.tally)
 
 
 def _begin(prepared: PreparedReplay, by: str) -> tuple[jobs.Replay, PreparedReplay]:
     """The interrupted replay that asked for the same, with its ranges; else a new one."""
-    asked = {key: value for key, value in asdict(prepared.asked).items() if value}
-    store, action = prepared.site.store, prepared.asked.action
-    replay = jobs.unfinished(store, action, asked, prepared.fingerprint)
+    request = {key: value for key, value in asdict(prepared.request).items() if value}
+    store, action = prepared.connections.store, prepared.request.action
+    replay = jobs.unfinished(store, action, request, prepared.fingerprint)
     if replay is None:
         ranges = [(span.located.source.source_id, span.first, span.end) for span in prepared.spans]
-        return jobs.begin(store, action, asked, prepared.fingerprint, ranges, by), prepared
-    located = {one.source.source_id: one for one in locate(prepared.site, prepared.asked.partitions)}
+        return jobs.begin(store, action, request, prepared.fingerprint, ranges, by), prepared
+    located = {one.source.source_id: one for one in locate(prepared.connections, prepared.request.partitions)}
     spans = [
-        OffsetRange(located[source_id], first, end, whole_log=prepared.asked.rewind)
+        OffsetRange(located[source_id], first, end, whole_log=prepared.request.rewind)
         for source_id, first, end in replay.ranges
         if source_id in located
     ]
@@ -244,22 +250,22 @@ def _parts(
 
 
 def _refuse_outdated(
-    site: Connections, replay: jobs.Replay, span: OffsetRange, changes: Collection[ChunkDifference]
+    connections: Connections, replay: jobs.Replay, span: OffsetRange, changes: Collection[ChunkDifference]
 ) -> None:
     """Refuse to go on where rules or settings have changed since the replay began, or a later one was here.
 
     A replay may run for hours. What it counts by the rules of its beginning must not override what was counted since.
     """
     source, name = span.located.source, span.located.name
-    history = site.store.run(load_history)
+    history = connections.store.run(load_history)
     stays = "what it has repaired so far stays; ask again, and it is counted by what is in force now"
-    if _fingerprint(site, history.edition) != replay.fingerprint:
+    if _fingerprint(connections, history.edition) != replay.fingerprint:
         raise Refused(f"the rules changed while {replay.name} ran (edition {history.edition}): {stays}")
-    known = [_fingerprint(site, edition) for edition in history.editions]
-    progress = site.store.progress([source]).get(source.source_id)
+    known = [_fingerprint(connections, edition) for edition in history.editions]
+    progress = connections.store.progress([source]).get(source.source_id)
     if progress is not None and progress.fingerprint not in known:
         raise Refused(f"{name}: its consumers count by other settings since {replay.name} began: {stays}")
-    recorded = site.store.repairs([source]).get(source.source_id, {})
+    recorded = connections.store.repairs([source]).get(source.source_id, {})
     for change in changes:
         found = recorded.get(change.counted.chunk)
         if found is None or found.revision < change.revision:
@@ -272,9 +278,9 @@ def _refuse_outdated(
 
 
 def _write(
-    site: Connections, replay: jobs.Replay, span: OffsetRange, changes: list[ChunkDifference], begun: set[int]
+    connections: Connections, replay: jobs.Replay, span: OffsetRange, changes: list[ChunkDifference], begun: set[int]
 ) -> None:
-    store = site.store
+    store = connections.store
     writing = [c for c in changes if c.count]
     at = now()
     if replay.action != "fill":
@@ -291,7 +297,9 @@ def _write(
     ]
     stored.write_repairs(store, to_record, replay.fingerprint, replay.name, at)
     failpoint("replay_recorded")
-    _refuse_outdated(site, replay, span, changes)  # once more: a later replay sees from here on what this one writes
+    _refuse_outdated(
+        connections, replay, span, changes
+    )  # once more: a later replay sees from here on what this one writes
     lost = [c for c in writing if replay.action == "repair" and _head_is_dropped(span, c)]
     stored.insert_rows(store, "gaps", [(*_gap(span, c), "dropped by a repair", at) for c in lost])
     stored.write_changes(store, writing)
@@ -313,11 +321,11 @@ def _gap(span: OffsetRange, changes: ChunkDifference) -> tuple[int, int, int]:
 def _seen(prepared: PreparedReplay) -> dict[TopicPartition, SeenEnds]:
     """Where the logs end before they are read for a rewind: what is acknowledged meanwhile is not in it."""
     known = {(s.located.source.topic, s.located.source.partition): s.located.progress for s in prepared.spans}
-    if not prepared.asked.rewind:
+    if not prepared.request.rewind:
         return {}
-    now_ms = earliest_clock_ms(prepared.site.store, time.time_ns() // 1_000_000)
+    now_ms = earliest_clock_ms(prepared.connections.store, time.time_ns() // 1_000_000)
     seen = {}
-    for tp, end in prepared.site.topics.ends(known, "read_uncommitted").items():
+    for tp, end in prepared.connections.topics.ends(known, "read_uncommitted").items():
         progress = known[tp]
         seen[tp] = SeenEnds(progress.complete_until_ms if progress else 0)
         seen[tp].saw(now_ms, end)
@@ -328,7 +336,7 @@ def _set_back(prepared: PreparedReplay, seen: dict[TopicPartition, SeenEnds]) ->
     """Tell that each source is counted up to the end of what was read, whatever was told before."""
     now_ms = time.time_ns() // 1_000_000
     flush = Flush([], prepared.fingerprint, now_ms)
-    partitions = {topic: prepared.site.topics.partitions(topic) for topic in prepared.site.settings.topic}
+    partitions = {topic: prepared.connections.topics.partitions(topic) for topic in prepared.connections.settings.topic}
     for span in prepared.spans:
         known = span.located.progress
         if known is not None and known.next_offset != span.end:
@@ -343,4 +351,4 @@ def _set_back(prepared: PreparedReplay, seen: dict[TopicPartition, SeenEnds]) ->
                     known.rewinds + 1,
                 )
             )
-    stored.insert_rows(prepared.site.store, "progress", list(zip(*progress(flush), strict=True)))
+    stored.insert_rows(prepared.connections.store, "progress", list(zip(*progress(flush), strict=True)))

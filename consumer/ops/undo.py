@@ -40,17 +40,17 @@ def _undo_cells(family: Family) -> str:
     SELECT {kept}, {_VERSION} FROM {family.replaced} AS r FINAL INNER JOIN {_CHUNKS} {_ON}"""
 
 
-def undo(site: Connections, replay_id: str | None, *, execute: bool) -> tuple[jobs.Replay, int]:
+def undo(connections: Connections, replay_id: str | None, *, execute: bool) -> tuple[jobs.Replay, int]:
     """Take back the last repair, or the one named; which one it is, and how many chunks it changed.
 
     Failure semantics: each statement takes the kept rows back by itself and is the same when it is repeated, so
     a failed undo is asked again, to the same end. Raises Refused when a later repair counted one of the chunks
     again, since then nobody knows what to go back to.
     """
-    replay = _to_undo(jobs.ls(site.store), replay_id)
+    replay = _to_undo(jobs.ls(connections.store), replay_id)
     values = {"id": replay.replay_id, "name": replay.name, "undo": f"undo of {replay.name}"}
     later = ask(
-        site.store,
+        connections.store,
         f"SELECT r.why, r.chunk FROM repairs AS r FINAL INNER JOIN {_CHUNKS} {_ON_CHUNK}"
         " WHERE r.revision > s.revision AND r.why != %(undo)s LIMIT 1",
         values,
@@ -62,9 +62,9 @@ def undo(site: Connections, replay_id: str | None, *, execute: bool) -> tuple[jo
         )
     if execute:
         for statement in (_UNDO_REPAIRS, _UNDO_DEAD_LETTERS, *map(_undo_cells, FAMILIES)):
-            run(site.store, statement, values)
-        jobs.finish(site.store, replay, jobs.Step.undone)
-    return replay, int(ask(site.store, f"SELECT count() FROM {_CHUNKS}", values)[0][0])
+            run(connections.store, statement, values)
+        jobs.finish(connections.store, replay, jobs.Step.undone)
+    return replay, int(ask(connections.store, f"SELECT count() FROM {_CHUNKS}", values)[0][0])
 
 
 def _to_undo(replays: list[jobs.Replay], replay_id: str | None) -> jobs.Replay:

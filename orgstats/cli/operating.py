@@ -42,10 +42,10 @@ class OnTopics:
 
     def connections(self, group: str | None = None) -> "Connections":
         """Connections to them; nothing is asked yet."""
-        from orgstats.consumer.ops.connections import open_site
+        from orgstats.consumer.ops.connections import open_connections
         from orgstats.consumer.settings import ConsumerSettings
 
-        return open_site(
+        return open_connections(
             ConsumerSettings.from_env(
                 os.environ,
                 bootstrap_servers=self.bootstrap_servers,

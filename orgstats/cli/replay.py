@@ -71,8 +71,8 @@ class Scope(ops.OnTopics):
         connections = self.connections()
         offsets = (self.from_offset, self.to_offset, self.since, self.until)
         partitions = ops.partitions_of(self.partitions)
-        asked = ReplayRequest(connections.settings.topic, partitions, *offsets, self.repair, head, self.rewind)
-        return prepare(connections, asked, when, wait=wait)
+        request = ReplayRequest(connections.settings.topic, partitions, *offsets, self.repair, head, self.rewind)
+        return prepare(connections, request, when, wait=wait)
 
     def _head_policy(self) -> "HeadPolicy":
         from orgstats.consumer.ops.recount import HeadPolicy
@@ -200,8 +200,8 @@ def ls(options: ListOptions) -> None:
     from orgstats.times import format_time
 
     found = jobs.ls(options.connections().store)
-    rows = [(r.replay_id, format_time(r.at.timestamp()), r.action, r.step.name, r.by, r.asked) for r in found]
-    names = ("replay", "at", "action", "state", "by", "asked")
+    rows = [(r.replay_id, format_time(r.at.timestamp()), r.action, r.step.name, r.by, r.request) for r in found]
+    names = ("replay", "at", "action", "state", "by", "request")
     if options.as_json:
         ops.print_json([dict(zip(names, row, strict=True)) for row in rows])
     else:
@@ -233,7 +233,7 @@ def _print(
     from orgstats.times import format_time
 
     applied = bool(summary.replay_id)
-    now = counts_now(prepared.site.store, summary.touched.union(summary.by_hour))
+    now = counts_now(prepared.connections.store, summary.touched.union(summary.by_hour))
     rows = [
         (org_id, stat, format_time(hour), count - more if applied else count, count if applied else count + more, more)
         for (org_id, stat, hour), count in sorted(now.items())

@@ -276,7 +276,7 @@ CREATE TABLE replays
 (
     replay_id   String,
     action      LowCardinality(String),                -- fill, repair or rewind
-    asked       String,                                -- the options as given, JSON
+    request     String,                                -- the options as given, JSON
     fingerprint String,                                -- counting fingerprint of the recount
     ranges      Array(Tuple(UInt64, UInt64, UInt64)),  -- source_id, first offset, offset after the last
     by          String,

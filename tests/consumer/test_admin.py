@@ -16,7 +16,7 @@ from orgstats.consumer.kafka.broker import Broker
 from orgstats.consumer.kafka.group import Callbacks, GroupConsumer
 from orgstats.consumer.kafka.topics import Topics
 from orgstats.consumer.ops import doctor
-from orgstats.consumer.ops.connections import open_site
+from orgstats.consumer.ops.connections import open_connections
 from orgstats.consumer.ops.doctor import examine
 from orgstats.consumer.settings import ConsumerSettings
 from orgstats.errors import ConfigurationError, Unavailable
@@ -133,7 +133,7 @@ def test_the_doctor_asks_a_server_that_is_away_once(monkeypatch: pytest.MonkeyPa
         "ORGSTATS_TOPIC": "outcomes",
         "ORGSTATS_CLICKHOUSE_URL": "clickhouse://u:S3cret@127.0.0.1:1/x",
     }
-    _speed, kafka, clickhouse = examine(open_site(ConsumerSettings.from_env(env)))
+    _speed, kafka, clickhouse = examine(open_connections(ConsumerSettings.from_env(env)))
     assert kafka.what.startswith("Kafka does not answer at 127.0.0.1:1")
     assert clickhouse.what.startswith("ClickHouse does not answer")
     assert (kafka.level, clickhouse.level) == ("act", "act")
@@ -152,7 +152,7 @@ def test_the_doctor_says_once_that_a_user_is_readonly(monkeypatch: pytest.Monkey
         "ORGSTATS_TOPIC": "outcomes",
         "ORGSTATS_CLICKHOUSE_URL": "clickhouse://u:S3cret@127.0.0.1:1/x",
     }
-    _, _, told = examine(open_site(ConsumerSettings.from_env(env)))
+    _, _, told = examine(open_connections(ConsumerSettings.from_env(env)))
     assert told.level == "act"
     assert "the API needs readonly=2" in told.what
 

@@ -98,7 +98,7 @@ class Plan:
         one.traffic.stop()
         self.site.proxy.chances = {}
         one.drain()
-        one.classify()
+        one.compare()
 
     def _come_or_go(self, one: Round, guests: list[Member]) -> None:
         """The guest that has been there longest leaves, in order or not, or one more comes: two seconds, two guests."""
@@ -139,7 +139,7 @@ class Plan:
         one.traffic.stop()
         proxy.chances = {}
         one.drain()
-        one.classify()
+        one.compare()
 
     def cuts(self, one: Round, cuts: int = 3) -> None:
         """Retention comes into the open chunk while everybody is dead, or while they count."""
@@ -159,7 +159,7 @@ class Plan:
         one.traffic.stop()
         self.site.proxy.chances = {}
         one.drain()
-        one.classify()
+        one.compare()
 
     def gap(self, one: Round) -> None:
         """Retention deletes what nobody has counted: exactly that is listed, everything else is counted."""
@@ -175,7 +175,7 @@ class Plan:
         one.gaps = [(p, before[p], low) for p, low in lows.items()]
         one.traffic.produce(1_000)
         one.drain()
-        one.classify()
+        one.compare()
         self.done["gap"] += len(lows)
 
     def recreate(self, one: Round, times: int = 2) -> None:
@@ -195,7 +195,7 @@ class Plan:
                     one.members.remove(member)
         one.traffic.produce(2_000)
         one.drain()
-        one.classify()
+        one.compare()
 
     def away(self, one: Round) -> None:
         """ClickHouse refuses connections, hangs, and answers with errors that pass."""
@@ -215,7 +215,7 @@ class Plan:
         self.site.proxy.error = None
         one.traffic.stop()
         one.drain()
-        one.classify()
+        one.compare()
         self.done["ClickHouse away or refusing"] += 5
 
     def fingerprint(self, one: Round) -> None:
@@ -230,7 +230,7 @@ class Plan:
             wait_for(lambda: not member.daemon.child.running, 60, poll_seconds=0.1)  # noqa: B023
             one.tend(str)
             one.drain()
-            one.classify()
+            one.compare()
             self.done["fingerprint changed"] += 1
 
     def offsets(self, one: Round) -> None:
@@ -250,7 +250,7 @@ class Plan:
             one.traffic.produce(1_500)
             one.set_offsets(offsets)
             one.drain()
-            one.classify()
+            one.compare()
 
     def broker_restart(self, one: Round) -> None:
         """The broker is killed and comes back while everything runs."""
@@ -268,7 +268,7 @@ class Plan:
             self.done["broker killed"] += 1
         one.traffic.stop()
         one.drain()
-        one.classify()
+        one.compare()
 
 
 def _work(one: Round, seconds: float) -> None:

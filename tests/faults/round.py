@@ -312,7 +312,7 @@ class Round:
             tails = "\n\n".join(f"{one.daemon.name}:\n{one.daemon.child.tail(40)}" for one in self.members)
             raise Unequal(f"not all is counted: partition: (position, end) {behind}\n{tails}") from error
 
-    def classify(self) -> None:
+    def compare(self) -> None:
         """Raises Unequal with every cell, dead letter or gap that is not as the oracle has it."""
         self.site.proxy.settle()
         self.ledgers[-1].catch_up()
@@ -322,9 +322,9 @@ class Round:
         gaps = sorted(self.gaps_before + self.gaps)
         if (found := stored.gaps(self.url)) != gaps:
             raise Unequal(f"database {self.database}: gaps {found}, expected {gaps}")
-        self.done["records classified"] += sum(truth.events.values()) + len(truth.dead_letters)
-        self.done["cells classified"] += len(truth.events)
-        self.done["judgements"] += 1
+        self.done["records compared"] += sum(truth.events.values()) + len(truth.dead_letters)
+        self.done["cells compared"] += len(truth.events)
+        self.done["comparisons"] += 1
 
     def close(self, *, keep: bool = False) -> None:
         """End everything that was started; the topic goes, and the database unless it is to be looked at."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from confluent_kafka import Producer
 
 from orgstats.clickhouse.connect import connect
-from orgstats.consumer.ops.connections import open_site
+from orgstats.consumer.ops.connections import open_connections
 from orgstats.consumer.ops.lag import Lag, lag
 from orgstats.consumer.settings import ConsumerSettings
 from tests.faults.round import Round
@@ -31,7 +31,7 @@ def told(one: Round) -> tuple[int, float, float]:
 
 def behind(one: Round) -> Lag:
     """What `orgstats lag` says of partition 0."""
-    site = open_site(
+    site = open_connections(
         ConsumerSettings(
             bootstrap_servers=one.site.bootstrap_servers,
             topic=(one.topic,),
@@ -71,7 +71,7 @@ def test_an_open_transaction_holds_completeness_back(one: Round) -> None:
     assert before < told(one)[1] <= time.time()
     assert behind(one).open_transaction == 0
     one.drain()
-    one.classify()
+    one.compare()
 
 
 def test_records_from_the_future_claim_nothing(new_round: Callable[..., Round]) -> None:
@@ -96,4 +96,4 @@ def test_records_from_the_future_claim_nothing(new_round: Callable[..., Round]) 
     one.drain()
     wait_for(lambda: told(one)[1] > 0, 30, poll_seconds=0.1)
     assert told(one)[1] <= time.time()
-    one.classify()
+    one.compare()

@@ -32,7 +32,7 @@ def test_a_storm_of_rebalances_kills_and_zombies_changes_no_count(plan: Plan) ->
         plan.storm(one, seconds=60, enough=enough)
 
     plan.play(storm)
-    assert done["records classified"] > 0
+    assert done["records compared"] > 0
     assert done["seconds of storm"] >= 60
 
 
@@ -52,4 +52,4 @@ def test_a_round_of_one_kind_changes_no_count(plan: Plan, kind: str) -> None:
     """Retention, topics made anew, ClickHouse away, another fingerprint, offsets set by hand, a killed broker."""
     plan.play(getattr(plan, kind))
     assert plan.done["rounds"] == 1
-    assert plan.done["records classified"] > 0
+    assert plan.done["records compared"] > 0

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from orgstats.clickhouse.connect import connect
-from orgstats.consumer.ops.connections import Connections, open_site
+from orgstats.consumer.ops.connections import Connections, open_connections
 from orgstats.consumer.settings import ConsumerSettings
 from orgstats.schemas.migrate import migrate
 from orgstats.schemas.tables import TABLES, insert
@@ -111,7 +111,7 @@ def url(world: World, clickhouse_url: str) -> str:
 
 
 @pytest.fixture
-def site(world: World, url: str) -> Iterator[Connections]:
+def connections(world: World, url: str) -> Iterator[Connections]:
     """The world's topic and the test's own database, as a command works with them."""
     settings = ConsumerSettings(
         bootstrap_servers=world.kafka.bootstrap_servers,
@@ -119,7 +119,7 @@ def site(world: World, url: str) -> Iterator[Connections]:
         group=f"group-{uuid.uuid4().hex[:8]}",
         clickhouse_url=url,
     )
-    opened = open_site(settings)
+    opened = open_connections(settings)
     yield opened
     opened.store.close()
 
@@ -144,9 +144,9 @@ def orgstats_runner(bootstrap_servers: str, topic: str, group: str, clickhouse_u
 
 
 @pytest.fixture
-def orgstats(site: Connections) -> Run:
-    """Runs the command with the site's settings."""
-    s = site.settings
+def orgstats(connections: Connections) -> Run:
+    """Runs the command with these connections' settings."""
+    s = connections.settings
     return orgstats_runner(s.bootstrap_servers, s.topic[0], s.group, s.clickhouse_url)
 
 
@@ -162,15 +162,15 @@ def ask(url: str) -> Callable[..., list[tuple[object, ...]]]:
 
 
 @pytest.fixture
-def daemon(world: World, site: Connections, tmp_path: Path) -> Iterator[Callable[[], Daemon]]:
-    """Starts a consumer of the world's topic into the test's own database, in the site's group."""
+def daemon(world: World, connections: Connections, tmp_path: Path) -> Iterator[Callable[[], Daemon]]:
+    """Starts a consumer of the world's topic into the test's own database, in the group of `connections`."""
     started: list[Daemon] = []
 
     def start() -> Daemon:
         started.append(
             Daemon(
                 f"daemon-{len(started)}", tmp_path, world.kafka.bootstrap_servers, world.topic,
-                site.settings.clickhouse_url, ORGSTATS_GROUP=site.settings.group,
+                connections.settings.clickhouse_url, ORGSTATS_GROUP=connections.settings.group,
             )
         )  # fmt: skip
         return started[-1]

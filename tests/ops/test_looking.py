@@ -10,16 +10,16 @@ from clickhouse_driver import Client
 
 from orgstats.consumer.kafka.retention import Retention, retention_deadline, retention_of
 from orgstats.consumer.ops import doctor
-from orgstats.consumer.ops.connections import Connections, open_site
+from orgstats.consumer.ops.connections import Connections, open_connections
 from orgstats.consumer.ops.explain import explain
 from orgstats.consumer.ops.lag import lag
 from tests.ops.conftest import Run, World
 from tests.ops.traffic import CHUNK, RECORDS
 
 
-def test_lag_tells_position_end_and_open_chunk(world: World, site: Connections, ask: Any, orgstats: Run) -> None:
+def test_lag_tells_position_end_and_open_chunk(world: World, connections: Connections, ask: Any, orgstats: Run) -> None:
     """A source that is caught up is not behind; one whose progress is older is behind by the difference."""
-    (caught_up,) = lag(site, None)
+    (caught_up,) = lag(connections, None)
     assert (caught_up.position, caught_up.behind, caught_up.behind_seconds) == (RECORDS, 0, 0)
     assert (caught_up.open_chunk, caught_up.end, caught_up.retention_deadline) == (2 * CHUNK, RECORDS, None)
     ask(
@@ -31,10 +31,10 @@ def test_lag_tells_position_end_and_open_chunk(world: World, site: Connections, 
     assert (behind["behind"], behind["behind_seconds"] >= 3600, behind["retention_deadline"]) == (500, True, None)
 
 
-def test_every_part_of_a_number_is_explained(world: World, site: Connections) -> None:
+def test_every_part_of_a_number_is_explained(world: World, connections: Connections) -> None:
     """The parts that explain names add up to the oracle's number, by reason."""
     cell = max(c for c in world.truth.quantity if c.reason == "bad-deploy")
-    parts = explain(site.store, cell.org_id, "blacklisted", cell.bucket, 10)
+    parts = explain(connections.store, cell.org_id, "blacklisted", cell.bucket, 10)
     (expected,) = world.truth.series(cell.org_id, "blacklisted", cell.bucket, cell.bucket, 10)
     assert sum(part.quantity for part in parts) == expected[1]
     by_reason = {part.reason: part.quantity for part in parts}
@@ -44,11 +44,13 @@ def test_every_part_of_a_number_is_explained(world: World, site: Connections) ->
     }
 
 
-def test_doctor_names_what_is_wrong_and_its_remedy(world: World, site: Connections, ask: Any, orgstats: Run) -> None:
+def test_doctor_names_what_is_wrong_and_its_remedy(
+    world: World, connections: Connections, ask: Any, orgstats: Run
+) -> None:
     """Where only the consumers are missing, that is the one thing to act on; a missing topic is told too."""
-    found = doctor.examine(site)
+    found = doctor.examine(connections)
     assert [one.what for one in found if one.level == "act"] == [
-        f"group {site.settings.group} has no members: nothing is counted"
+        f"group {connections.settings.group} has no members: nothing is counted"
     ]
     assert any("edition 0" in one.what for one in found)
     answer = orgstats("doctor", "--quiet", ORGSTATS_TOPIC="no-such-topic")
@@ -63,10 +65,12 @@ def test_topics_named_like_a_counted_one_are_neighbours() -> None:
     assert doctor.neighbours(("outcomes", "other"), existing) == ["other_2", "outcomes-billing", "outcomes.dlq"]
 
 
-def test_doctor_speaks_of_servers_that_do_not_answer(site: Connections) -> None:
+def test_doctor_speaks_of_servers_that_do_not_answer(connections: Connections) -> None:
     """A ClickHouse that is away is a finding among the others, not the end of the examination."""
-    away = open_site(site.settings.model_copy(update={"clickhouse_url": "clickhouse://default:@127.0.0.1:1/x"}))
-    found = doctor.examine(replace(site, store=away.store))
+    away = open_connections(
+        connections.settings.model_copy(update={"clickhouse_url": "clickhouse://default:@127.0.0.1:1/x"})
+    )
+    found = doctor.examine(replace(connections, store=away.store))
     assert [one.level for one in found if "ClickHouse does not answer" in one.what] != []
     assert any(one.what.startswith("Kafka cluster") for one in found)
 
@@ -80,11 +84,11 @@ def test_doctor_speaks_of_servers_that_do_not_answer(site: Connections) -> None:
     ],
 )
 def test_doctor_says_how_records_are_read(
-    site: Connections, monkeypatch: pytest.MonkeyPatch, way: str, why: str, told: str
+    connections: Connections, monkeypatch: pytest.MonkeyPatch, way: str, why: str, told: str
 ) -> None:
     """Compiled code that is wanted and does not work here is named with its cause."""
     monkeypatch.setattr(doctor, "why_not_batches", lambda: why)
-    found = doctor.examine(replace(site, settings=site.settings.model_copy(update={"reading": way})))
+    found = doctor.examine(replace(connections, settings=connections.settings.model_copy(update={"reading": way})))
     (speed,) = [one for one in found if "records are read" in one.what]
     assert told in speed.what
     assert speed.level == ("note" if why else "ok")
@@ -111,9 +115,9 @@ def test_retention_overtakes_at_the_earlier_of_its_limits() -> None:
     assert retention_deadline(Retention(None, 1), now, now, 500, 0.0) is None
 
 
-def test_doctor_names_outcomes_without_a_name(site: Connections, clickhouse_url: str) -> None:
+def test_doctor_names_outcomes_without_a_name(connections: Connections, clickhouse_url: str) -> None:
     """Ids of the last day that only have a number are told with their topic, older and named ones are not."""
-    own = open_site(site.settings.model_copy(update={"clickhouse_url": clickhouse_url}))
+    own = open_connections(connections.settings.model_copy(update={"clickhouse_url": clickhouse_url}))
 
     def tell(client: Client) -> None:
         client.execute("INSERT INTO sources (source_id, topic) VALUES (1, 'events'), (2, 'others')")

@@ -74,7 +74,7 @@ class Busy:
 
 
 def site_of(busy: Busy, *topics: str) -> tuple[Connections, list[str]]:
-    """A site of these topics, and what it tells."""
+    """Connections to these topics, and what it tells."""
     settings = ConsumerSettings(
         bootstrap_servers="127.0.0.1:1", topic=topics, clickhouse_url="clickhouse://nobody@127.0.0.1:1/nowhere"
     )
@@ -86,12 +86,12 @@ def site_of(busy: Busy, *topics: str) -> tuple[Connections, list[str]]:
 def test_a_commit_is_never_shown_ahead_of_what_healthy_consumers_store() -> None:
     """However the group goes on between questions: commit <= position <= end, and doctor has nothing to act on."""
     busy = Busy("busy")
-    site, _ = site_of(busy, "busy")
-    for one in lag(site, None):
+    connections, _ = site_of(busy, "busy")
+    for one in lag(connections, None):
         assert one.committed is not None
         assert one.position is not None
         assert one.committed <= one.position <= one.end
-    assert [finding for finding in doctor._lag(site) if finding.level == "act"] == []
+    assert [finding for finding in doctor._lag(connections) if finding.level == "act"] == []
 
 
 @pytest.mark.parametrize(
@@ -123,8 +123,8 @@ def test_records_that_are_produced_meanwhile_are_not_hidden_by_a_transaction() -
 
 def test_a_topic_that_is_gone_does_not_keep_an_answer_about_the_others() -> None:
     """What is there is shown, and what is not there is told; none there at all is an error."""
-    site, told = site_of(Busy("busy"), "busy", "gone")
-    assert {one.topic for one in lag(site, None)} == {"busy"}
+    connections, told = site_of(Busy("busy"), "busy", "gone")
+    assert {one.topic for one in lag(connections, None)} == {"busy"}
     assert told == ["topic gone does not exist: this answer is without it"]
     with pytest.raises(Unavailable, match="topic gone does not exist"):
         lag(site_of(Busy("busy"), "gone")[0], None)

@@ -16,7 +16,7 @@ from orgstats import failpoints
 from orgstats.clickhouse.connect import connect
 from orgstats.consumer.kafka.reader import LogReader
 from orgstats.consumer.ops import dead_letters, sending
-from orgstats.consumer.ops.connections import Connections, open_site
+from orgstats.consumer.ops.connections import Connections, open_connections
 from orgstats.consumer.ops.dead_letters import Filter, groups
 from orgstats.consumer.ops.redrive import RedriveOptions, RedriveResult, redrive
 from orgstats.consumer.ops.targets import deleted_too_soon, source_ids
@@ -40,11 +40,13 @@ class Letters:
     topic: str
     url: str
     source_id: int
-    site: Connections
+    connections: Connections
 
     def redrive(self, **options: Any) -> RedriveResult:
         """Redrive in this process."""
-        return redrive(self.site, Filter(topics=(self.topic,)), RedriveOptions(execute=True, by="tests", **options))
+        return redrive(
+            self.connections, Filter(topics=(self.topic,)), RedriveOptions(execute=True, by="tests", **options)
+        )
 
     def runner(self, group: str = "one") -> Run:
         """Runs the command."""
@@ -53,15 +55,15 @@ class Letters:
     def in_the_log(self) -> list[int]:
         """Letters by their offsets, one for each record of theirs that a consumer reads."""
         tp = (self.topic, 0)
-        first, end = self.site.topics.starts([tp])[tp], self.site.topics.ends([tp], "read_committed")[tp]
-        with LogReader(self.site.settings.kafka_properties(), "read_committed") as reader:
+        first, end = self.connections.topics.starts([tp])[tp], self.connections.topics.ends([tp], "read_committed")[tp]
+        with LogReader(self.connections.settings.kafka_properties(), "read_committed") as reader:
             runs = [run for run, _ in reader.read(tp, first, end)] if first < end else []
         origins = [origin_of(message.headers() or ()) for run in runs for message in run]  # type: ignore[arg-type]
         return sorted(origin[1] for origin in origins if origin is not None)
 
     def actions(self) -> dict[str, int]:
         """How many letters are in which state."""
-        return {group.action: group.records for group in groups(self.site.store, Filter(handled=True), [])}
+        return {group.action: group.records for group in groups(self.connections.store, Filter(handled=True), [])}
 
     def ask(self, sql: str, rows: list[Any] | None = None) -> None:
         """A statement to the store."""
@@ -88,21 +90,21 @@ def make_letters(real_kafka: Kafka, clickhouse_url: str) -> Iterator[Callable[..
             group="one",
             clickhouse_url=clickhouse_url,
         )
-        site = open_site(settings)
-        sites.append(site)
-        (source_id,) = source_ids(site, topic)
+        connections = open_connections(settings)
+        sites.append(connections)
+        (source_id,) = source_ids(connections, topic)
         at = datetime.fromtimestamp((time.time_ns() // 1_000_000 - age_ms) / 1000, UTC)
         rows: list[Any] = [
             (source_id, offset, topic, 0, at, b"key", [], PAYLOAD, len(PAYLOAD), "field_invalid", "", False, offset)
             for offset in range(LETTERS)
         ]
-        letters = Letters(real_kafka, topic, clickhouse_url, source_id, site)
+        letters = Letters(real_kafka, topic, clickhouse_url, source_id, connections)
         letters.ask(insert("dead_letters"), rows)
         return letters
 
     yield make
-    for site in sites:
-        site.store.close()
+    for connections in sites:
+        connections.store.close()
 
 
 @pytest.fixture

@@ -45,20 +45,20 @@ TABLES = (
 )
 
 
-def look(site: Connections, **asked: Any) -> tuple[Summary, list[ChunkDifference]]:
+def look(connections: Connections, **asked: Any) -> tuple[Summary, list[ChunkDifference]]:
     """A plan over everything retained, with its changes."""
     changes: list[ChunkDifference] = []
-    return plan(ready(site, **asked), changes.append), changes
+    return plan(ready(connections, **asked), changes.append), changes
 
 
-def ready(site: Connections, **asked: Any) -> PreparedReplay:
+def ready(connections: Connections, **asked: Any) -> PreparedReplay:
     """A replay of everything retained."""
-    return prepare(site, ReplayRequest(site.settings.topic, **asked), TimeRange())
+    return prepare(connections, ReplayRequest(connections.settings.topic, **asked), TimeRange())
 
 
-def act(site: Connections, **asked: Any) -> Summary:
+def act(connections: Connections, **asked: Any) -> Summary:
     """A replay, applied."""
-    return apply(ready(site, **asked), "tests", lambda: False)
+    return apply(ready(connections, **asked), "tests", lambda: False)
 
 
 def rows(ask: Ask) -> dict[str, int]:
@@ -81,53 +81,55 @@ def cells(ask: Ask) -> set[tuple[Any, ...]]:
     return set(found)
 
 
-def test_a_plan_finds_nothing_where_nothing_is_wrong_and_writes_nothing(site: Connections, ask: Ask) -> None:
+def test_a_plan_finds_nothing_where_nothing_is_wrong_and_writes_nothing(connections: Connections, ask: Ask) -> None:
     """A plan reads both closed chunks, finds no difference with or without repair, and leaves every table alone."""
     before = rows(ask)
     for repair in (False, True):
-        summary, changes = look(site, repair=repair)
+        summary, changes = look(connections, repair=repair)
         assert (summary.tally.chunks, summary.tally.records, changes, summary.left) == (2, 2 * CHUNK, [], 0)
     assert rows(ask) == before
 
 
-def test_an_emptied_day_comes_back(world: World, site: Connections, url: str, ask: Ask) -> None:
+def test_an_emptied_day_comes_back(world: World, connections: Connections, url: str, ask: Ask) -> None:
     """After a day was deleted from every table, a replay without repair restores each cell, as its plan said."""
     day = f"toDateTime({world.first_ms // 1000}, 'UTC')"
     for family in FAMILIES:
         ask(f"DELETE FROM {family.table} WHERE bucket >= {day} AND bucket < {day} + {DAY}")
     ask(f"DELETE FROM dead_letters WHERE kafka_timestamp < {day} + {DAY}")
     assert set(stored.differences(url, world.truth)) == {"counts", "hourly", "totals", "dead_letters"}
-    planned, changes = look(site)
+    planned, changes = look(connections)
     assert planned.left == 0
-    now = counts_now(site.store, planned.touched)
-    assert act(site).changes == planned.changes == sum(one.count for one in changes)
+    now = counts_now(connections.store, planned.touched)
+    assert act(connections).changes == planned.changes == sum(one.count for one in changes)
     assert stored.differences(url, world.truth) == {}
-    assert counts_now(site.store, planned.touched) == {w: now[w] + planned.by_hour[w] for w in planned.touched}
+    assert counts_now(connections.store, planned.touched) == {w: now[w] + planned.by_hour[w] for w in planned.touched}
     assert ask("SELECT count() FROM repairs") == [(0,)]
 
 
-def test_roll_ups_that_alone_were_lost_or_spoilt_come_back(world: World, site: Connections, url: str, ask: Ask) -> None:
+def test_roll_ups_that_alone_were_lost_or_spoilt_come_back(
+    world: World, connections: Connections, url: str, ask: Ask
+) -> None:
     """They are cells like others: where they are gone they are filled in, and a wrong one wants a repair."""
     for table in ("hourly", "totals"):
         ask(f"ALTER TABLE {table} DELETE WHERE chunk = 0 SETTINGS mutations_sync = 1")
     assert set(stored.differences(url, world.truth)) == {"hourly", "totals"}
-    planned, changes = look(site)
+    planned, changes = look(connections)
     assert planned.changes == sum(one.count for one in changes) > 0
     assert not any(one.cells[COUNTS] for one in changes)
-    assert act(site).changes == planned.changes
+    assert act(connections).changes == planned.changes
     assert stored.differences(url, world.truth) == {}
     ask(
         "INSERT INTO totals SELECT * REPLACE (filtered + 1 AS filtered, version + 1 AS version) FROM totals FINAL"
         f" WHERE chunk = {CHUNK} LIMIT 3"
     )
     assert set(stored.differences(url, world.truth)) == {"totals"}
-    assert dict(look(site)[0].conflicts) == {"cells with another count": 3}
-    assert act(site, repair=True).changes == 3
+    assert dict(look(connections)[0].conflicts) == {"cells with another count": 3}
+    assert act(connections, repair=True).changes == 3
     assert stored.differences(url, world.truth) == {}
 
 
 @pytest.mark.parametrize("repair", [False, True])
-def test_what_a_plan_says_comes_after_is_what_comes_after(site: Connections, ask: Ask, repair: bool) -> None:
+def test_what_a_plan_says_comes_after_is_what_comes_after(connections: Connections, ask: Ask, repair: bool) -> None:
     """Cell by cell, the state after an apply is the one before with the plan's changes, also where it holds back."""
     ask(
         "ALTER TABLE counts DELETE WHERE org_id = 1 AND modulo(toUnixTimestamp(bucket), 180) = 0"
@@ -138,9 +140,9 @@ def test_what_a_plan_says_comes_after_is_what_comes_after(site: Connections, ask
         f" FROM counts FINAL WHERE org_id = 3 AND chunk = {CHUNK} LIMIT 7"
     )
     before = {row[:8]: row[8:] for row in cells(ask)}
-    summary, changes = look(site, repair=repair)
+    summary, changes = look(connections, repair=repair)
     assert bool(summary.left) is not repair
-    act(site, repair=repair)
+    act(connections, repair=repair)
     expected = dict(before)
     for one in changes:
         for family, changed in one.cells.items():
@@ -157,53 +159,55 @@ def _cell(table: str, chunk: int, key: Key) -> tuple[Any, ...]:
     return table, chunk, key.org_id, moment, *key[2:]
 
 
-def test_another_log_with_the_same_counts_needs_a_repair(site: Connections, ask: Ask) -> None:
+def test_another_log_with_the_same_counts_needs_a_repair(connections: Connections, ask: Ask) -> None:
     """A chunk of which the log has other records is not filled; a repair counts it again and notes the log it is of."""
     ask(
         "INSERT INTO chunks SELECT * REPLACE (chain + 1 AS chain, version + 1 AS version) FROM chunks FINAL"
         " WHERE chunk = 0"
     )
     before = rows(ask)
-    for summary in (look(site)[0], act(site)):
+    for summary in (look(connections)[0], act(connections)):
         assert (summary.changes, summary.left) == (0, 1)
         assert dict(summary.conflicts) == {"log with other records than those that were counted": 1}
     assert rows(ask) == {**before, "replays": before["replays"] + 2}
-    assert look(site, repair=True)[0].chunks[0]["why"]["log with other records than those that were counted"] == 1
-    act(site, repair=True)
-    assert look(site, repair=True)[0].changes == 0
+    assert (
+        look(connections, repair=True)[0].chunks[0]["why"]["log with other records than those that were counted"] == 1
+    )
+    act(connections, repair=True)
+    assert look(connections, repair=True)[0].changes == 0
 
 
 @pytest.mark.parametrize("repair", [False, True])
 def test_a_compacted_topic_is_not_replayed(
-    site: Connections, ask: Ask, monkeypatch: pytest.MonkeyPatch, repair: bool
+    connections: Connections, ask: Ask, monkeypatch: pytest.MonkeyPatch, repair: bool
 ) -> None:
     """What the log does not give any more may have been compacted: a plan shows it, and nothing is written."""
     monkeypatch.setattr(Topics, "cleanup_policy", lambda *_: "compact")
     before = rows(ask)
     with pytest.raises(Refused, match=r"is compacted.*would take back what was counted"):
-        act(site, repair=repair)
+        act(connections, repair=repair)
     assert rows(ask) == before
-    assert look(site, repair=repair)[0].changes == 0
+    assert look(connections, repair=repair)[0].changes == 0
 
 
-def test_another_value_needs_a_repair(site: Connections, url: str, world: World, ask: Ask) -> None:
+def test_another_value_needs_a_repair(connections: Connections, url: str, world: World, ask: Ask) -> None:
     """Without --repair a chunk that holds other counts is left whole, and said; with it every cell is right."""
     ask(
         "INSERT INTO counts SELECT * REPLACE (bucket + 7200 AS bucket, concat('stale cell-', reason) AS reason,"
         " 9 AS quantity, 9 AS events) FROM counts FINAL WHERE chunk = 0 LIMIT 3"
     )
     before = cells(ask)
-    summary = act(site)
+    summary = act(connections)
     assert (summary.changes, summary.left, dict(summary.conflicts)) == (0, 3, {"cells that the log does not give": 3})
     assert cells(ask) == before
-    act(site, repair=True)
+    act(connections, repair=True)
     assert stored.differences(url, world.truth) == {}
     assert ask("SELECT chunk, revision FROM repairs") == [(0, 1)]
 
 
 @pytest.mark.campaign
 def test_a_voided_mistake_is_repaired_while_consumers_run(
-    world: World, site: Connections, url: str, orgstats: Run, daemon: Callable[[], Daemon]
+    world: World, connections: Connections, url: str, orgstats: Run, daemon: Callable[[], Daemon]
 ) -> None:
     """The mistake is found with explain, voided, and repaired beside a running consumer: as if it never was."""
     running = daemon()
@@ -226,12 +230,14 @@ def test_a_voided_mistake_is_repaired_while_consumers_run(
 
 
 @pytest.mark.campaign
-def test_an_apply_killed_five_times_goes_on(world: World, site: Connections, url: str, orgstats: Run, ask: Ask) -> None:
+def test_an_apply_killed_five_times_goes_on(
+    world: World, connections: Connections, url: str, orgstats: Run, ask: Ask
+) -> None:
     """Killed at each step of its writing and started again, a repair ends with every cell right, as one replay."""
-    site.store.run(lambda client: void(client, "1"))
+    connections.store.run(lambda client: void(client, "1"))
     command = ("replay", "apply", "--repair", "--chunks-at-once", "1")
     ask(f"ALTER TABLE counts DELETE WHERE chunk = {CHUNK} SETTINGS mutations_sync = 1")
-    undone_changes = look(site, repair=True)[0].changes
+    undone_changes = look(connections, repair=True)[0].changes
     failpoints = ("replay_replaced", "replay_begun", "replay_recorded", "replay_torn", "replay_written")
     for failpoint in failpoints:
         killed = orgstats(*command, ORGSTATS_FAILPOINTS=f"{failpoint}=kill")
@@ -267,10 +273,10 @@ def _open_only(differing: Any, world: World) -> bool:
     ],
 )
 def test_a_repair_stops_when_it_is_no_longer_the_newest(
-    world: World, site: Connections, ask: Ask, statement: str, words: str
+    world: World, connections: Connections, ask: Ask, statement: str, words: str
 ) -> None:
     """Rules voided, settings changed, or a chunk repaired while it runs: it writes nothing more, and says why."""
-    prepared = ready(site, repair=True)
+    prepared = ready(connections, repair=True)
     ask(f"ALTER TABLE counts DELETE WHERE chunk IN (0, {CHUNK}) SETTINGS mutations_sync = 1")
 
     def meanwhile() -> bool:
@@ -283,28 +289,28 @@ def test_a_repair_stops_when_it_is_no_longer_the_newest(
     assert ask(f"SELECT count() FROM counts WHERE chunk = {CHUNK}") == [(0,)]
 
 
-def test_undo_takes_back_the_last_repair(world: World, site: Connections, ask: Ask) -> None:
+def test_undo_takes_back_the_last_repair(world: World, connections: Connections, ask: Ask) -> None:
     """After undo every cell and dead letter is as before the repair; repairing again gives the same again."""
-    site.store.run(lambda client: void(client, "1"))
+    connections.store.run(lambda client: void(client, "1"))
     ask("INSERT INTO dead_letters SELECT * REPLACE (1 AS offset) FROM (SELECT * FROM dead_letters WHERE offset = 1000)")
     ask("ALTER TABLE dead_letters DELETE WHERE offset = 2000 SETTINGS mutations_sync = 1")
     before = cells(ask)
-    done = act(site, repair=True)
+    done = act(connections, repair=True)
     after = cells(ask)
     assert after != before
     for _ in range(2):  # an undo whose answer was lost is asked again
-        undo(site, done.replay_id, execute=True)
+        undo(connections, done.replay_id, execute=True)
         assert cells(ask) == before
         ask("ALTER TABLE replays DELETE WHERE step = 2 SETTINGS mutations_sync = 1")
-    act(site, repair=True)
+    act(connections, repair=True)
     assert cells(ask) == after
     with pytest.raises(Refused, match="counted again since"):
-        undo(site, done.replay_id, execute=True)
+        undo(connections, done.replay_id, execute=True)
 
 
 @pytest.mark.parametrize("healing", ["rewind", "consumers"])
 def test_a_log_that_was_cut_back_is_recounted(
-    world: World, site: Connections, url: str, ask: Ask, daemon: Callable[[], Daemon], healing: str
+    world: World, connections: Connections, url: str, ask: Ask, daemon: Callable[[], Daemon], healing: str
 ) -> None:
     """Where the store has counted more than the log holds, consumers set it right, and so does a rewind."""
     beyond = 3 * CHUNK
@@ -333,7 +339,9 @@ def test_a_log_that_was_cut_back_is_recounted(
         assert stored.progress(url) == {0: RECORDS}
         assert running.child.stop(grace_seconds=30) == 0
         return
-    prepared = prepare(site, ReplayRequest((world.topic,), (0,), repair=True, rewind=True), TimeRange(), wait=True)
+    prepared = prepare(
+        connections, ReplayRequest((world.topic,), (0,), repair=True, rewind=True), TimeRange(), wait=True
+    )
     began: list[float] = []
 
     def stopping() -> bool:
