@@ -14,7 +14,7 @@ up: .venv/.local  ## the whole product on embedded Kafka and ClickHouse
 test: .venv/.dev  ## the tests, on the real Kafka where Java and Maven are there; ARGS= go to pytest
 	$(BIN)/pytest -n $(if $(findstring .py,$(ARGS)),0,auto) --dist worksteal -m "not campaign" $(ARGS)
 
-campaigns: .venv/.dev  ## the long tests: a million records and kills, storms of faults, long replays
+campaigns: .venv/.dev  ## the long tests: consumers as processes under faults, a million records, long replays
 	$(BIN)/pytest -n auto --dist worksteal -m campaign $(ARGS)
 
 check: .venv/.dev  ## formatting, lint, types

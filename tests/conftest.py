@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 import pytest
 from hypothesis import settings
 
+os.environ.setdefault("ORGSTATS_TEST_CHUNK_BITS", "14")  # before the first import: an eighth of what there is to replay
+
 from orgstats.clickhouse.connect import connect
 from orgstats.deploy.local import apache_kafka
 from orgstats.schemas.migrate import migrate

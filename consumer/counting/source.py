@@ -4,7 +4,9 @@ import hashlib
 from dataclasses import dataclass
 from typing import Final
 
-CHUNK_LENGTH: Final = 1 << 17
+from orgstats.chunk_bits import CHUNK_BITS
+
+CHUNK_LENGTH: Final = 1 << CHUNK_BITS
 """Offsets in a chunk. Part of every stored cell's key: changing it needs an empty store."""
 
 _REVISION_SHIFT: Final = 48

@@ -40,6 +40,7 @@ SOURCE = Source("events", "topic_id", 0)
 ISOLATION = "read_committed"
 T0 = 1_700_000_000
 DAY = 86_400
+K = CHUNK_LENGTH // 128  # about a thousand offsets of a chunk as long as in production
 FINGERPRINTS = {
     "fingerprint-1": AgeLimits(),
     "fingerprint-2": AgeLimits(max_age_seconds=20),
@@ -295,8 +296,8 @@ class World:
 
     def grow(self, records: int | None = None) -> None:
         for _ in range(records or self.random.randint(1, 8)):
-            self.end += self.random.choice((1, 1, 1, 7, 20_000, 60_000))
-            self.log.append(Fake(self.end, self._body(), (T0 + self.end // 1000) * 1000, self.epoch))
+            self.end += self.random.choice((1, 1, 1, 7, 20 * K, 60 * K))
+            self.log.append(Fake(self.end, self._body(), (T0 + self.end // K) * 1000, self.epoch))
             self.end += 1
 
     def cut_back(self) -> None:
@@ -306,7 +307,7 @@ class World:
         """
         counted = self.store.progress.next_offset if self.store.progress else 0
         most = self.random.choice((self.end, max(min(counted, self.end), self.low)))
-        self.end = self.random.randint(max(self.low, most - self.random.choice((10, 50_000, 300_000))), most)
+        self.end = self.random.randint(max(self.low, most - self.random.choice((10, 50 * K, 300 * K))), most)
         self.log = [record for record in self.log if record.at < self.end]
         self.cut_at = min(self.end, self.end if self.cut_at is None else self.cut_at)
         self.cuts += 1
@@ -535,7 +536,7 @@ class World:
             return choice.choice((b"", b"{", b"[]", b'{"timestamp": "x"}'))
         return json.dumps(
             {
-                "timestamp": T0 + self.end // 1000 - choice.choice((0, 0, 30, 100 * 86_400)),
+                "timestamp": T0 + self.end // K - choice.choice((0, 0, 30, 100 * 86_400)),
                 "org_id": choice.randint(1, 2),
                 "project_id": choice.randint(1, 2),
                 "category": choice.choice((None, 0, 2)),

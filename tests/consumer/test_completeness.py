@@ -46,11 +46,11 @@ def test_a_time_to_come_is_taken_back() -> None:
 def test_a_long_lag_is_remembered_coarsely() -> None:
     """However long it lasts, what is remembered stays small, and is never later than it was."""
     seen = SeenEnds()
-    for second in range(1, 100_000):
+    for second in range(1, 20_000):
         seen.saw(second, second)
     assert len(seen._looks) <= MOST_LOOKS
-    assert 0 < seen.complete_until_ms(50_000) <= 50_000
-    assert seen.complete_until_ms(99_999) == 99_999
+    assert 0 < seen.complete_until_ms(10_000) <= 10_000
+    assert seen.complete_until_ms(19_999) == 19_999
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(-3, 9), st.integers(0, 9)), max_size=400))

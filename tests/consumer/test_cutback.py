@@ -13,15 +13,16 @@ from orgstats.consumer.counting.source import CHUNK_LENGTH as L
 from orgstats.consumer.cutback import Read, find_cut
 from tests.consumer.histories import Fake
 
+K = L // 128  # about a thousand offsets of a chunk as long as in production
 Log = list[Fake]
 
 
 def log(*parts: tuple[int, int, int | None]) -> Log:
-    """Records at every 1,000th offset of (from, to, leader epoch) parts, each part with values of its own."""
+    """Records at every K-th offset of (from, to, leader epoch) parts, each part with values of its own."""
     return [
         Fake(at, b"%d of part %d" % (at, number), at, epoch)
         for number, (first, end, epoch) in enumerate(parts)
-        for at in range(first, end, 1000)
+        for at in range(first, end, K)
     ]
 
 
@@ -45,29 +46,29 @@ def found(records: Log, counted: int, end: int, low: int = 0) -> tuple[SourceFac
 
 
 @pytest.mark.parametrize("epoch", [0, None])
-@pytest.mark.parametrize("counted", [5_000, 300_000, 2 * L])
+@pytest.mark.parametrize("counted", [5 * K, 300 * K, 2 * L])
 def test_the_same_log_has_no_cut(counted: int, epoch: int | None) -> None:
     """What was counted is there again, and more has come: nothing is to be done."""
-    records = log((0, 400_000, epoch))
-    assert find_cut(found(records, counted, 400_000)[0], reading(records), found(records, counted, 400_000)[1]) is None
+    records = log((0, 400 * K, epoch))
+    assert find_cut(found(records, counted, 400 * K)[0], reading(records), found(records, counted, 400 * K)[1]) is None
 
 
 @pytest.mark.parametrize(
     ("cut", "epochs", "expected"),
     [
-        (280_000, (0, 1), 280_000),
-        (140_000, (0, 1), 140_000),
-        (280_000, (None, None), 2 * L),  # nobody can tell from where on in the chunk
-        (140_000, (None, None), L),
+        (280 * K, (0, 1), 280 * K),
+        (140 * K, (0, 1), 140 * K),
+        (280 * K, (None, None), 2 * L),  # nobody can tell from where on in the chunk
+        (140 * K, (None, None), L),
     ],
 )
-@pytest.mark.parametrize("grown", [0, 400_000])
+@pytest.mark.parametrize("grown", [0, 400 * K])
 def test_the_cut_is_found(cut: int, epochs: tuple[int | None, int | None], expected: int, grown: int) -> None:
     """Epochs tell the offset, chains the chunk; whether the log has grown again or ends below what was counted."""
-    before = log((0, 300_000, epochs[0]))
-    end = grown or cut + 10_000
+    before = log((0, 300 * K, epochs[0]))
+    end = grown or cut + 10 * K
     now = log((0, cut, epochs[0]), (cut, end, epochs[1]))
-    known, chunks = found(before, 300_000, end)
+    known, chunks = found(before, 300 * K, end)
     changed = find_cut(known, reading(now), chunks)
     assert changed is not None
     assert changed.at == expected
@@ -75,22 +76,22 @@ def test_the_cut_is_found(cut: int, epochs: tuple[int | None, int | None], expec
 
 def test_epochs_that_a_restored_broker_gives_out_again_are_not_believed() -> None:
     """The chain differs although no epoch does: all of the first chunk that differs is another."""
-    known, chunks = found(log((0, 300_000, 3)), 300_000, 400_000)
-    changed = find_cut(known, reading(log((0, 140_000, 3), (140_000, 400_000, 3))), chunks)
+    known, chunks = found(log((0, 300 * K, 3)), 300 * K, 400 * K)
+    changed = find_cut(known, reading(log((0, 140 * K, 3), (140 * K, 400 * K, 3))), chunks)
     assert changed is not None
     assert changed.at == L
 
 
 def test_a_chunk_without_its_head_is_classified_by_epochs_alone() -> None:
     """Retention took the head: a chain cannot be compared, and is no reason to count anything back."""
-    before = log((0, 300_000, None))
-    known, chunks = found(before, 300_000, 400_000, low=2 * L + 500)
-    assert find_cut(known, reading(log((0, 300_000, None), (300_000, 400_000, None))), chunks) is None
-    old = log((0, 300_000, 0))
-    known, chunks = found(old, 300_000, 400_000, low=2 * L + 500)
-    changed = find_cut(known, reading(log((0, 280_000, 0), (280_000, 400_000, 2))), chunks)
+    before = log((0, 300 * K, None))
+    known, chunks = found(before, 300 * K, 400 * K, low=2 * L + 500)
+    assert find_cut(known, reading(log((0, 300 * K, None), (300 * K, 400 * K, None))), chunks) is None
+    old = log((0, 300 * K, 0))
+    known, chunks = found(old, 300 * K, 400 * K, low=2 * L + 500)
+    changed = find_cut(known, reading(log((0, 280 * K, 0), (280 * K, 400 * K, 2))), chunks)
     assert changed is not None
-    assert (changed.at, changed.timestamp_ms) == (280_000, 280_000)
+    assert (changed.at, changed.timestamp_ms) == (280 * K, 280 * K)
 
 
 @pytest.mark.parametrize("pack", [packed, packed_in_python])

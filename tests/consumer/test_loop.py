@@ -5,6 +5,7 @@ import itertools
 import pytest
 
 from orgstats.consumer.counting.rule_history import RuleHistory
+from orgstats.consumer.counting.source import CHUNK_LENGTH
 from orgstats.consumer.kafka.errors import Fenced, Unreleased
 from orgstats.errors import Refused, Unavailable
 from tests.sim.kafka import SimConsumer, SimTopics
@@ -12,6 +13,7 @@ from tests.sim.store import Fault, Planned
 from tests.sim.world import SimProcess, SimWorld
 
 A, B = ("events", 0), ("events", 1)
+K = CHUNK_LENGTH // 128  # about a thousand offsets of a chunk as long as in production
 OTHER = ("other", 0)
 FENCED = Fenced("another process uses the same name")
 
@@ -42,7 +44,7 @@ def test_records_are_counted_and_committed(world: SimWorld) -> None:
 
 def test_a_chunk_that_closes_is_stored_whole(world: SimWorld) -> None:
     """Records far apart fill several chunks between two checkpoints."""
-    world.produce(A, 40, apart=20_000)
+    world.produce(A, 40, apart=20 * K)
     process = world.process()
     counted(process)
     assert len({row.chunk for row in world.store.final("counts")}) > 5
@@ -280,7 +282,7 @@ def test_a_store_that_went_back_before_the_first_checkpoint_is_counted_again() -
     process = world.process()
     counted(process)
     backup = {table: list(rows) for table, rows in world.store.rows.items()}
-    world.produce(A, 10, apart=60_000)
+    world.produce(A, 10, apart=60 * K)
     counted(process)
     process.stop()
     process = world.process()
@@ -407,12 +409,12 @@ def test_a_compacted_topic_is_refused_by_a_named_id_too(world: SimWorld, monkeyp
 def test_a_log_that_was_cut_back_by_many_chunks_and_has_grown_is_counted_as_it_is_now() -> None:
     """However far back the cut is: chunks are compared until one agrees."""
     world = SimWorld(partitions=1)
-    world.produce(A, 10, apart=60_000)
+    world.produce(A, 10, apart=60 * K)
     process = world.process()
     counted(process)
     process.stop()
-    world.kafka.cut_back(A, 70_000)
-    world.produce(A, 12, apart=60_000)
+    world.kafka.cut_back(A, 70 * K)
+    world.produce(A, 12, apart=60 * K)
     counted(world.process())
 
 

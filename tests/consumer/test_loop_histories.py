@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from orgstats.consumer.counting.rule_history import RuleHistory
-from orgstats.consumer.counting.source import next_offset_of
+from orgstats.consumer.counting.source import CHUNK_LENGTH, next_offset_of
 from orgstats.consumer.kafka.errors import Fenced
 from orgstats.consumer.kafka.group import TopicPartition
 from orgstats.errors import OrgstatsError, Unavailable
@@ -16,6 +16,7 @@ from tests.sim.world import SimProcess, SimWorld
 
 HISTORIES = int(os.environ.get("ORGSTATS_TEST_HISTORIES", "2000")) // 10
 EACH = 20
+K = CHUNK_LENGTH // 128  # about a thousand offsets of a chunk as long as in production
 TABLES = (
     "counts",
     "hourly",
@@ -81,7 +82,7 @@ class LoopHistory:
         tp = self.tp()
         if self.random.random() < 0.1:
             self.world.kafka.produce(tp, b"{")
-        self.world.produce(tp, self.random.randint(1, 6), apart=self.random.choice((1, 1, 1, 7, 60_000)))
+        self.world.produce(tp, self.random.randint(1, 6), apart=self.random.choice((1, 1, 1, 7, 60 * K)))
 
     def start(self) -> None:
         try:

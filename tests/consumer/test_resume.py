@@ -28,6 +28,7 @@ from orgstats.errors import Refused
 
 SOURCE = Source("events", "uuid", 3)
 CHUNK = CHUNK_LENGTH
+K = CHUNK // 128  # about a thousand offsets of a chunk as long as in production
 REGISTERED = Registration(CHUNK, "read_committed")
 
 
@@ -102,8 +103,8 @@ OFFSETS = st.integers(0, 4 * CHUNK)
     registered=st.booleans(),
     accept_skip=st.booleans(),
 )
-@example(offsets=[0, 0, 280_000, 400_000], committed=300_000, counted=1_000, registered=True, accept_skip=True)
-@example(offsets=[0, 0, 400_000, 500_000], committed=300_000, counted=1_000, registered=True, accept_skip=True)
+@example(offsets=[0, 0, 280 * K, 400 * K], committed=300 * K, counted=K, registered=True, accept_skip=True)
+@example(offsets=[0, 0, 400 * K, 500 * K], committed=300 * K, counted=K, registered=True, accept_skip=True)
 def test_every_offset_below_the_position_is_counted_or_listed(
     offsets: list[int], committed: int | None, counted: int | None, *, registered: bool, accept_skip: bool
 ) -> None:

@@ -22,6 +22,14 @@ class Place:
     broker: apache_kafka.Running
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Rounds are campaigns: each is consumers as processes, with sessions that have to time out."""
+    for item in items:
+        if "new_round" in getattr(item, "fixturenames", ()):
+            item.add_marker("campaign")
+
+
 @pytest.fixture(scope="session")
 def place(tmp_path_factory: pytest.TempPathFactory, clickhouse_server: str) -> Iterator[Place]:
     """An Apache Kafka of these tests' own, which lets sessions be short, and the run's ClickHouse behind a proxy."""

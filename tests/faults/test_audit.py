@@ -109,7 +109,7 @@ def test_an_open_chunk_is_audited_as_far_as_it_is_stored(one: Round) -> None:
     assert "org_id=42" in found[0]["differences"][1]["key"]
 
 
-def test_a_lost_or_doubled_event_breaks_the_law(one: Round) -> None:
+def test_a_lost_or_doubled_event_breaks_the_conservation_check(one: Round) -> None:
     """A cell with one event more than the log has is found without a recount."""
     close_a_chunk(one)
     corrupt(one, "events + 1 AS events")
@@ -117,7 +117,6 @@ def test_a_lost_or_doubled_event_breaks_the_law(one: Round) -> None:
     assert (code, tables(found)) == (1, ["hourly", "conservation"])
 
 
-@pytest.mark.campaign
 def test_a_corrupted_cell_is_found_and_named(one: Round) -> None:
     """A quantity that is wrong by one is not that of the roll-ups; the recount names the cell and both values."""
     close_a_chunk(one)
@@ -142,7 +141,6 @@ def test_a_roll_up_that_was_lost_is_found(one: Round, table: str) -> None:
         assert (code, set(tables(found))) == (1, {table})
 
 
-@pytest.mark.campaign
 def test_retention_and_gaps_are_no_differences(one: Round) -> None:
     """A head that retention took, and a listed gap, leave less to compare, and nothing to complain of."""
     one.traffic._partitions = 1

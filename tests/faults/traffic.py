@@ -8,6 +8,8 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaException, Producer
 
+from orgstats.consumer.counting.source import CHUNK_LENGTH
+
 BROKEN: Final = (
     b"",
     b"{",
@@ -16,7 +18,6 @@ BROKEN: Final = (
     b'{"timestamp": 1, "outcome": 256}',
     b'{"timestamp": 1, "org_id": -1}',
 )
-CHUNK: Final = 131_072
 
 
 def value(chance: random.Random) -> bytes:
@@ -106,7 +107,7 @@ class Traffic:
                 elif at < 0.08:
                     self.transaction(self._chance.randint(1, 300), keep=False)
                 elif at < 0.10:
-                    self.transaction(CHUNK // 2, self._chance.randrange(self._partitions), keep=False)
+                    self.transaction(CHUNK_LENGTH // 2, self._chance.randrange(self._partitions), keep=False)
                 else:
                     self.produce(records_per_second // 10)
             except KafkaException:  # the broker is being restarted; an unfinished transaction is given up

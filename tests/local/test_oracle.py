@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from orgstats.consumer.counting.decode import Undecodable, decode, event_second
-from tests.support.oracle import Cell, Dead, Record, Total, count, parse
+from tests.support.oracle import CHUNK, Cell, Dead, Record, Total, count, parse
 
 DAY = 1_584_835_200  # 2020-03-22T00:00:00Z
 
@@ -48,7 +48,7 @@ def test_a_far_event_counts_at_its_kafka_time() -> None:
 def test_a_chunk_keeps_a_thousand_reasons() -> None:
     """Later reasons become `other`; the next chunk starts anew; the empty reason is not one of them."""
     records = [record(n, outcome=1, reason=f"reason {n}" if n else "") for n in range(1003)]
-    records.append(record(131_072, outcome=1, reason="fresh"))
+    records.append(record(CHUNK, outcome=1, reason="fresh"))
     reasons = {cell.reason: quantity for cell, quantity in count(records).quantity.items()}
     assert reasons["other"] == 2
     assert reasons["fresh"] == reasons["reason 1000"] == reasons[""] == 1

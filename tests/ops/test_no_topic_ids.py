@@ -67,6 +67,7 @@ def test_the_doctor_names_the_setting(run: Run) -> None:
     assert "ORGSTATS_TOPIC_ID stands for the topics' UUIDs" in run("doctor", ORGSTATS_TOPIC_ID="one").stdout
 
 
+@pytest.mark.campaign
 def test_a_consumer_names_the_setting_and_counts_once_it_is_set(
     broker: str, clickhouse_url: str, run: Run, tmp_path: Path
 ) -> None:

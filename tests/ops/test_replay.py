@@ -254,7 +254,7 @@ def test_an_apply_killed_five_times_goes_on(
 
 def _open_only(differing: Any, world: World) -> bool:
     """Whether all of it lies in the open chunk, which a replay leaves to the consumers."""
-    first_open = world.records[2 * CHUNK].timestamp_ms // 1000 // 60 * 60
+    first_open = world.records[2 * CHUNK].timestamp_ms // 240_000 * 240
     return all(cell.bucket >= first_open for cell in differing)
 
 
@@ -326,7 +326,7 @@ def test_a_log_that_was_cut_back_is_recounted(
         )
     ask(f"INSERT INTO chunk_days SELECT source_id, chunk + {CHUNK}, day FROM chunk_days WHERE chunk = {2 * CHUNK}")
     ask(
-        "INSERT INTO dead_letters SELECT * REPLACE (offset + 400000 AS offset)"
+        f"INSERT INTO dead_letters SELECT * REPLACE (offset + {beyond} AS offset)"
         " FROM (SELECT * FROM dead_letters FINAL WHERE offset < 5000)"
     )
     ask(
@@ -381,8 +381,8 @@ def test_what_is_stored_of_a_deleted_head_stays(
     assert run("replay", "plan", "--from-offset", "0").returncode == 78
     assert run("replay", "plan", "--from-offset", "0", "--head", "keep").returncode == 0
     with connect(clickhouse_url, client_name="tests") as client:
-        # Two minutes are lost; the log still has the records of the first of them only.
-        there, gone = (first_ms // 1000 + (low + 900) // 2) // 60 * 60, first_ms // 1000 // 60 * 60
+        # The cells of two times are lost; the log still has the records of the first of them only.
+        there, gone = (at // 240_000 * 240 for at in (first_ms + (low + 900) * traffic.EVERY_MS, first_ms))
         lost = [there, gone]
         client.execute("DELETE FROM counts WHERE chunk = 0 AND toUnixTimestamp(bucket) IN %(lost)s", {"lost": lost})
     applied = run("replay", "apply", "--from-offset", "0", "--head", "keep")

@@ -5,11 +5,12 @@ from typing import Any, Final
 
 from confluent_kafka import Producer
 
+from orgstats.consumer.counting.source import CHUNK_LENGTH
 from tests.support.oracle import accept_all
 
-CHUNK: Final = 131_072
-RECORDS: Final = 2 * CHUNK + 20_000
-EVERY_MS: Final = 500
+CHUNK: Final = CHUNK_LENGTH
+RECORDS: Final = 2 * CHUNK + CHUNK // 8
+EVERY_MS: Final = 4_000
 DAY: Final = 86_400
 
 MISTAKE: Final = """
@@ -29,9 +30,9 @@ MISTAKEN_SECONDS: Final = 3_600
 
 
 def record(i: int, first_ms: int) -> tuple[bytes, int]:
-    """(value, Kafka timestamp): three organizations, minutes as times, half of it not classified, some of it broken."""
+    """(value, Kafka timestamp): three organizations, times of four minutes, half not classified, some broken."""
     timestamp_ms = first_ms + i * EVERY_MS
-    event: dict[str, Any] = {"timestamp": timestamp_ms // 60_000 * 60, "org_id": 1 + i % 3, "project_id": i % 2}
+    event: dict[str, Any] = {"timestamp": timestamp_ms // 240_000 * 240, "org_id": 1 + i % 3, "project_id": i % 2}
     if i % 1000 == 0:
         event["quantity"] = "3"
     elif i % 2:
@@ -57,7 +58,7 @@ def produce(bootstrap_servers: str, topic: str, first_ms: int, records: int = RE
 
 def mistaken_from_ms(first_ms: int) -> int:
     """When the mistaken rule came into force: in the first chunk."""
-    return first_ms + 20_000 * EVERY_MS
+    return first_ms + CHUNK // 6 * EVERY_MS
 
 
 def classify_with_mistake(first_ms: int) -> Any:

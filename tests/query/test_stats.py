@@ -121,7 +121,7 @@ def newest(rows: list[Cell]) -> list[Cell]:
     return list(best.values())
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     cells=st.lists(tps, min_size=1, max_size=10, unique_by=lambda tp: tp[1:]),
     names=st.lists(named, min_size=10, max_size=10),

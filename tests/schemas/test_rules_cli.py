@@ -11,6 +11,7 @@ import pytest
 
 from orgstats.cli import main
 from orgstats.clickhouse.connect import connect
+from orgstats.consumer.counting.source import CHUNK_LENGTH
 
 RULES = '[[rule]]\noutcome = "filtered"\nreason = "bots"\nuser_agent = ["*bot*"]\norg_id = [5]\n'
 
@@ -148,7 +149,9 @@ def test_void_plans_then_acts_and_names_the_replay(orgstats: Orgstats, clickhous
                 "toDateTime64('2024-01-02 12:00:00', 3, 'UTC') - toIntervalHour(%(h)s), '', 'me', now64(3), '', 0",
                 {"id": f"id{version}", "v": version, "h": hours},
             )
-        client.execute("INSERT INTO sources SELECT 1, 'outcomes', 'x', 0, 131072, 'read_committed', 0, now64(3)")
+        client.execute(
+            f"INSERT INTO sources SELECT 1, 'outcomes', 'x', 0, {CHUNK_LENGTH}, 'read_committed', 0, now64(3)"
+        )
     command = (
         "orgstats replay apply --repair --topic outcomes --since 2024-01-02T09:00:00.000Z"
         " --until 2024-01-02T11:00:00.000Z\n"

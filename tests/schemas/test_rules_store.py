@@ -267,7 +267,7 @@ Write = tuple[str, int, bool]
 
 
 @given(writes=st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(1, 2), st.booleans()), max_size=12))
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_entry_is_lost_in_any_order_of_publishing_and_voiding(client: Client, writes: list[Write]) -> None:
     """Whatever comes first, twice or under one version: each entry is there once, out only if somebody voided it."""
     client.execute("TRUNCATE TABLE rules")

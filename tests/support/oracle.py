@@ -7,6 +7,7 @@ clarity goes before speed. `python -m tests.support.oracle --bootstrap ... --top
 import argparse
 import json
 import math
+import os
 import re
 import time
 from collections import Counter, defaultdict
@@ -17,7 +18,7 @@ from typing import Any, Final, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
-CHUNK: Final = 131_072
+CHUNK: Final = 1 << int(os.environ.get("ORGSTATS_TEST_CHUNK_BITS", "17"))
 ACCEPTED, FILTERED, RATE_LIMITED = 0, 1, 2
 SHOWN_CATEGORIES: Final = (0, 1, 3)
 SUMMED_OUTCOMES: Final = {
