@@ -35,6 +35,7 @@ from orgstats.consumer.counting.rule_history import RuleHistory
 from orgstats.consumer.counting.source import CHUNK_LENGTH, Source, chunk_of, next_offset_of, version_of
 from orgstats.consumer.cutback import chunks_without_log, cut_back, find_cut, is_suspect, mark_before, with_cut
 from orgstats.consumer.store.rows import withdrawn_version
+from tests.support.record import FakeRecord
 
 SOURCE = Source("events", "topic_id", 0)
 ISOLATION = "read_committed"
@@ -47,34 +48,6 @@ FINGERPRINTS = {
     "fingerprint-3": AgeLimits(200 * 86_400),
 }
 """Fingerprints that put the same event into different buckets."""
-
-
-@dataclass(frozen=True)
-class Fake:
-    """A record of the modelled log."""
-
-    at: int
-    body: bytes
-    when_ms: int
-    epoch: int | None = 0
-
-    def offset(self) -> int:
-        return self.at
-
-    def value(self) -> bytes:
-        return self.body
-
-    def key(self) -> bytes | None:
-        return None
-
-    def timestamp(self) -> tuple[int, int]:
-        return 1, self.when_ms
-
-    def headers(self) -> None:
-        return None
-
-    def leader_epoch(self) -> int | None:
-        return self.epoch
 
 
 @dataclass
@@ -227,7 +200,7 @@ class World:
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
-        self.log: list[Fake] = []
+        self.log: list[FakeRecord] = []
         self.low = 0
         self.end = 0
         self.committed: int | None = None
@@ -297,7 +270,7 @@ class World:
     def grow(self, records: int | None = None) -> None:
         for _ in range(records or self.random.randint(1, 8)):
             self.end += self.random.choice((1, 1, 1, 7, 20 * K, 60 * K))
-            self.log.append(Fake(self.end, self._body(), (T0 + self.end // K) * 1000, self.epoch))
+            self.log.append(FakeRecord(self.end, self._body(), (T0 + self.end // K) * 1000, self.epoch))
             self.end += 1
 
     def cut_back(self) -> None:
@@ -333,7 +306,7 @@ class World:
                 found = self._found()
         self._open(with_cut(found))
 
-    def _records(self, first: int, end: int) -> list[list[Fake]]:
+    def _records(self, first: int, end: int) -> list[list[FakeRecord]]:
         return [[record] for record in self.log if first <= record.at < end]
 
     def _found(self) -> SourceFacts:
@@ -551,14 +524,14 @@ Values = Counter[tuple[Any, ...]]
 """By table, key and name of the value."""
 
 
-def expected(records: Iterable[Fake], fingerprint: str) -> tuple[Values, set[int]]:
+def expected(records: Iterable[FakeRecord], fingerprint: str) -> tuple[Values, set[int]]:
     """One plain pass: the value of each cell of the three tables, and the offsets of dead letters."""
     oldest = FINGERPRINTS[fingerprint].max_age_seconds
     values: Values = Counter()
     dead = set()
     for record in records:
         try:
-            event = json.loads(record.body)
+            event = json.loads(record.body or b"")
             event["timestamp"] + 0
         except (ValueError, TypeError):
             dead.add(record.at)

@@ -11,16 +11,16 @@ from orgstats.consumer.counting.packing import packed, packed_in_python
 from orgstats.consumer.counting.resume import Progress, SourceFacts
 from orgstats.consumer.counting.source import CHUNK_LENGTH as L
 from orgstats.consumer.cutback import Read, find_cut
-from tests.consumer.histories import Fake
+from tests.support.record import FakeRecord
 
 K = L // 128  # about a thousand offsets of a chunk as long as in production
-Log = list[Fake]
+Log = list[FakeRecord]
 
 
 def log(*parts: tuple[int, int, int | None]) -> Log:
     """Records at every K-th offset of (from, to, leader epoch) parts, each part with values of its own."""
     return [
-        Fake(at, b"%d of part %d" % (at, number), at, epoch)
+        FakeRecord(at, b"%d of part %d" % (at, number), at, epoch)
         for number, (first, end, epoch) in enumerate(parts)
         for at in range(first, end, K)
     ]

@@ -1,7 +1,5 @@
 """One partition as it counts: outcomes without a name, and limits on dead letters that halt it."""
 
-from dataclasses import dataclass
-
 import pytest
 
 from orgstats.consumer.counting.batch import BatchCounter
@@ -13,36 +11,15 @@ from orgstats.consumer.counting.partition import LogChanged, Partition
 from orgstats.consumer.counting.resume import Attempt, Resume
 from orgstats.consumer.counting.rule_history import RuleHistory
 from orgstats.consumer.counting.source import Source
+from tests.support.record import FakeRecord
 
 T0 = 1_700_000_000
 
 
-@dataclass
-class Record:
-    """As much of a Kafka record as is counted."""
-
-    at: int
-    text: bytes
-
-    def offset(self) -> int:
-        return self.at
-
-    def value(self) -> bytes:
-        return self.text
-
-    def key(self) -> None: ...
-
-    def headers(self) -> None: ...
-
-    def leader_epoch(self) -> None: ...
-
-    def timestamp(self) -> tuple[int, int]:
-        return 1, T0 * 1000
-
-
-def event(at: int, outcome: int | str = 0) -> Record:
+def event(at: int, outcome: int | str = 0) -> FakeRecord:
     """A record whose outcome is written as given."""
-    return Record(at, b'{"timestamp":"2023-11-14T22:13:20.000Z","org_id":1,"outcome":%s}' % str(outcome).encode())
+    body = b'{"timestamp":"2023-11-14T22:13:20.000Z","org_id":1,"outcome":%s}' % str(outcome).encode()
+    return FakeRecord(at, body, T0 * 1000, None)
 
 
 def partition(*, catching_up_until: int = 0, run: int = 0) -> Partition:

@@ -16,9 +16,9 @@ from orgstats.consumer.counting.source import Source
 from orgstats.consumer.kafka.group import TopicPartition
 from orgstats.consumer.partitions import Partitions
 from orgstats.consumer.states import PartitionState
-from tests.sim.kafka import SimRecord
 from tests.sim.store import SimClickHouse, SimStore
 from tests.sim.time import SimClock
+from tests.support.record import FakeRecord
 
 A, B, OTHER = ("events", 0), ("events", 1), ("other", 0)
 T0 = 1_700_000_000
@@ -40,7 +40,7 @@ def read(partitions: Partitions, tp: TopicPartition, first: int, end: int) -> No
     """Count records at [first, end)."""
     partition = partitions.read(tp)
     assert partition is not None
-    partition.count([SimRecord(at, BODY, T0 * 1000, 0) for at in range(first, end)])
+    partition.count([FakeRecord(at, BODY, T0 * 1000, 0) for at in range(first, end)])
     partitions.see_caught_up(tp)
 
 

@@ -14,58 +14,25 @@ from orgstats.consumer.counting.batch import Record
 from orgstats.consumer.kafka.group import Callbacks, Committed, ReadBatch, TopicPartition
 from orgstats.errors import OrgstatsError, Refused, Unavailable
 from tests.sim.time import SimClock
-
-
-@dataclass(frozen=True, slots=True)
-class SimRecord:
-    """A record of a log."""
-
-    at: int
-    body: bytes | None
-    when_ms: int
-    epoch: int
-
-    def offset(self) -> int:
-        """Its place."""
-        return self.at
-
-    def value(self) -> bytes | None:
-        """Its bytes."""
-        return self.body
-
-    def key(self) -> bytes | None:
-        """None."""
-        return None
-
-    def timestamp(self) -> tuple[int, int]:
-        """Set by the broker."""
-        return 2, self.when_ms
-
-    def headers(self) -> list[tuple[str, bytes | None]] | None:
-        """None."""
-        return None
-
-    def leader_epoch(self) -> int | None:
-        """The epoch that it was written in."""
-        return self.epoch
+from tests.support.record import FakeRecord
 
 
 @dataclass(slots=True)
 class SimLog:
     """One partition."""
 
-    records: list[SimRecord] = field(default_factory=list)
+    records: list[FakeRecord] = field(default_factory=list)
     low: int = 0
     end: int = 0
     epoch: int = 0
 
-    def within(self, first: int, end: int) -> list[SimRecord]:
+    def within(self, first: int, end: int) -> list[FakeRecord]:
         """Records at [first, end)."""
         return [record for record in self.records if max(first, self.low) <= record.at < end]
 
     def epoch_end(self, epoch: int) -> int:
         """Where records of an epoch, and those before it, end."""
-        return max((record.at + 1 for record in self.records if record.epoch <= epoch), default=self.low)
+        return max((record.at + 1 for record in self.records if (record.epoch or 0) <= epoch), default=self.low)
 
 
 class SimKafka:
@@ -100,7 +67,7 @@ class SimKafka:
         """Append records, so many offsets from one to the next."""
         log = self.log(tp)
         for body in bodies:
-            log.records.append(SimRecord(log.end + apart - 1, body, self.clock.epoch_ms(), log.epoch))
+            log.records.append(FakeRecord(log.end + apart - 1, body, self.clock.epoch_ms(), log.epoch))
             log.end += apart
 
     def retain(self, tp: TopicPartition, low: int) -> None:

@@ -14,41 +14,10 @@ from orgstats.consumer.counting.resume import Attempt, Resume
 from orgstats.consumer.counting.rule_history import RuleHistory
 from orgstats.consumer.counting.source import CHUNK_LENGTH, Source
 from orgstats.deploy.traffic import Mix, Slot, records
+from tests.support.record import FakeRecord
 
 START_SECONDS = 1_700_000_000
 """The start of a bucket."""
-
-
-class Read(NamedTuple):
-    """A record as a consumer reads it."""
-
-    at: int
-    body: bytes | None
-    kafka_ms: int
-
-    def offset(self) -> int:
-        """Its offset."""
-        return self.at
-
-    def value(self) -> bytes | None:
-        """Its bytes."""
-        return self.body
-
-    def key(self) -> bytes | None:
-        """No key: the partition is decided."""
-        return None
-
-    def timestamp(self) -> tuple[int, int]:
-        """Set by the producer."""
-        return 1, self.kafka_ms
-
-    def headers(self) -> list[tuple[str, bytes | None]] | None:
-        """None."""
-        return None
-
-    def leader_epoch(self) -> int | None:
-        """Of the first leader."""
-        return 0
 
 
 class Traffic(NamedTuple):
@@ -105,17 +74,19 @@ def flushes(traffic: Traffic, flushed: Flushed, seed: int = 1) -> Iterator[tuple
     for first in range(0, traffic.seconds, traffic.flush_seconds):
         length = min(traffic.flush_seconds, traffic.seconds - first)
         slot = Slot((START_SECONDS + first) * 1000, length * 1000, length * traffic.events_per_second)
-        read: list[list[Read]] = [[] for _ in partitions]
+        read: list[list[FakeRecord]] = [[] for _ in partitions]
         for turn, (key, body, kafka_ms) in enumerate(records(seed + first, [slot], mix)):
             number = (turn if key is None else crc32(key)) % traffic.partitions
-            read[number].append(Read(ends[number], body, kafka_ms))
+            read[number].append(FakeRecord(ends[number], body, kafka_ms))
             ends[number] += 1
             flushed.records += 1
             flushed.record_bytes += len(body or b"") + len(key or b"")
         yield from _flush(partitions, read)
 
 
-def _flush(partitions: Sequence[Partition], read: Sequence[Sequence[Read]]) -> Iterator[tuple[int, PartitionChanges]]:
+def _flush(
+    partitions: Sequence[Partition], read: Sequence[Sequence[FakeRecord]]
+) -> Iterator[tuple[int, PartitionChanges]]:
     for number, (partition, run) in enumerate(zip(partitions, read, strict=True)):
         for start in range(0, len(run), 10_000):
             partition.count(run[start : start + 10_000])
@@ -134,10 +105,10 @@ def whole_chunks(events_per_second: int, *, keyed: bool) -> Traffic:
     return Traffic(events_per_second, max(20, 4 * CHUNK_LENGTH // events_per_second), 1_000, 4, keyed=keyed)
 
 
-def main() -> None:
-    """Rows written and kept for each event, as TOML."""
-    for keyed in (True, False):
-        for events_per_second in (1_000, 10_000, 100_000):
+def main(ways: Sequence[bool] = (True, False), rates: Sequence[int] = (1_000, 10_000, 100_000)) -> None:
+    """Rows written and kept for each event, keyed and not, at rates of events a second, as TOML."""
+    for keyed in ways:
+        for events_per_second in rates:
             flushed = simulate(whole_chunks(events_per_second, keyed=keyed))
             of = ", ".join(
                 f"{table} {rows / flushed.records:.3f} {len(flushed.cells[table]) / flushed.records:.3f}"

@@ -1,7 +1,6 @@
 """The rows that the benchmark queries are those that the consumer would have written for the same events."""
 
 import json
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -19,37 +18,11 @@ from orgstats.consumer.store import rows
 from orgstats.schemas.tables import TABLES as ROW_TYPES
 from orgstats.schemas.tables import columns
 from tests.bench.query import fill, traffic
+from tests.support.record import FakeRecord
 
 SECONDS = 12
 RATE = CHUNK_LENGTH // 10
 """Events a second: the one partition goes into its second chunk."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """A record of Kafka as the consumer reads it."""
-
-    at: int
-    payload: bytes
-    second: int
-
-    def offset(self) -> int:
-        return self.at
-
-    def value(self) -> bytes:
-        return self.payload
-
-    def key(self) -> None:
-        return None
-
-    def timestamp(self) -> tuple[int, int]:
-        return 1, self.second * 1000
-
-    def headers(self) -> None:
-        return None
-
-    def leader_epoch(self) -> int:
-        return 0
 
 
 @pytest.fixture
@@ -72,9 +45,9 @@ def counted(client: Client, one: traffic.Partition) -> list[PartitionChanges]:
     return flushes
 
 
-def _record(one: traffic.Partition, offset: int, template: int, second: int) -> Sent:
+def _record(one: traffic.Partition, offset: int, template: int, second: int) -> FakeRecord:
     event = one.templates[template]._asdict() | {"timestamp": second}
-    return Sent(offset, json.dumps(event).encode(), traffic.BEGIN + offset // one.rate)
+    return FakeRecord(offset, json.dumps(event).encode(), (traffic.BEGIN + offset // one.rate) * 1000)
 
 
 def stored(client: Client, table: str) -> list[tuple[Any, ...]]:

@@ -1,0 +1,37 @@
+"""A Kafka record without a Kafka, as much of it as is counted (consumer/counting/batch.py, `Record`)."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class FakeRecord:
+    """Where it lies, its bytes, its timestamp and the epoch that it was written in; no key and no headers."""
+
+    at: int
+    body: bytes | None
+    when_ms: int
+    epoch: int | None = 0
+
+    def offset(self) -> int:
+        """Its place."""
+        return self.at
+
+    def value(self) -> bytes | None:
+        """Its bytes."""
+        return self.body
+
+    def key(self) -> bytes | None:
+        """None."""
+        return None
+
+    def timestamp(self) -> tuple[int, int]:
+        """Set by the producer."""
+        return 1, self.when_ms
+
+    def headers(self) -> list[tuple[str, bytes | None]] | None:
+        """None."""
+        return None
+
+    def leader_epoch(self) -> int | None:
+        """None on a broker without epochs."""
+        return self.epoch
