@@ -55,8 +55,7 @@ def query(options: QueryOptions) -> None:
 
     orgstats query 1 --since -7d --by project
     """
-    if options.by not in (None, "project"):
-        raise typer.BadParameter(f"{options.by!r} is not project", param_hint="--by")
+    _check_choices(options)
     if options.by and options.as_plot:
         raise typer.BadParameter("one picture shows one series: give --plot or --by")
     if options.as_json + options.as_csv + options.as_plot > 1:
@@ -64,6 +63,19 @@ def query(options: QueryOptions) -> None:
     window = _window(options.since, options.until)
     series = _from_clickhouse(options, *window) if options.url is None else _from_server(options, *window)
     typer.echo(_written_by_project(series, options) if options.by else _written(next(iter(series.values())), options))
+
+
+def _check_choices(options: QueryOptions) -> None:
+    from orgstats.query.series import RESOLUTIONS
+    from orgstats.schemas.outcomes import STATS
+
+    for name, given, choices in (
+        ("--stat", options.stat, STATS),
+        ("--resolution", options.resolution, tuple(RESOLUTIONS)),
+        ("--by", options.by, ("project",)),
+    ):
+        if given is not None and given not in choices:
+            raise typer.BadParameter(f"{given!r} is none of {', '.join(choices)}", param_hint=name)
 
 
 def _window(since: str | None, until: str) -> "tuple[float | None, float]":

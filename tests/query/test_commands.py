@@ -208,6 +208,8 @@ def test_unknown_names_and_times_are_usage_errors(orgstats: Command) -> None:
     orgstats("orgs", "add", "acme")
     for words in (("nope",), ("acme", "--stat", "x"), ("acme", "--since", "x"), ("acme", "--resolution", "5m")):
         assert orgstats("query", *words, exit_code=2) == ""
+    orgstats("query", "acme", "--stat", "x", exit_code=2)
+    assert "received, rejected, blacklisted, generated" in orgstats.stderr
     orgstats("query", "acme", "--json", "--csv", exit_code=2)
 
 
