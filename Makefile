@@ -10,9 +10,11 @@ help:  ## this list
 up: .venv/.local  ## the whole product on embedded Kafka and ClickHouse
 	@$(BIN)/orgstats up
 
-# Workers take longer to start than most files to run, so a file that is named has none.
+# Workers take longer to start than most files to run, so a file that is named has none. Many tests wait for a process,
+# so there is one worker more than cores.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
 test: .venv/.dev  ## the tests, on the real Kafka where Java and Maven are there; ARGS= go to pytest
-	$(BIN)/pytest -n $(if $(findstring .py,$(ARGS)),0,auto) --dist worksteal -m "not campaign" $(ARGS)
+	$(BIN)/pytest -n $(if $(findstring .py,$(ARGS)),0,$(WORKERS)) --dist worksteal -m "not campaign" $(ARGS)
 
 campaigns: .venv/.dev  ## the long tests: consumers as processes under faults, a million records, long replays
 	$(BIN)/pytest -n auto --dist worksteal -m campaign $(ARGS)

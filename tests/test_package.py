@@ -16,6 +16,7 @@ ALLOWED = re.compile(r"orgstats/.*\.(py|pyi|pyx|so|sql|html|css|js|svg)|orgstats
 DATA = {"orgstats/deploy/capacity.toml", "orgstats/deploy/local/apache_kafka/pom.xml"}
 
 
+@pytest.mark.campaign  # compiles all that is compiled
 def test_the_wheel_holds_orgstats_and_nothing_else(tmp_path: Path) -> None:
     """No other name at the top, no fixture, no chart; the data files that the code reads are there."""
     command = [sys.executable, "-m", "uv", "build", "--quiet", "--wheel", "--out-dir", str(tmp_path), str(ROOT)]

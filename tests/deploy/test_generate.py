@@ -131,8 +131,9 @@ def test_everything_sent_is_on_the_topic(kafka: servers.Kafka, topic: str) -> No
     assert Counter((value or None, at) for value, at in held) == Counter((value or None, at) for _, value, at in made)
 
 
-def test_a_missing_broker_is_reported() -> None:
+def test_a_missing_broker_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     """No broker: Unavailable, not an endless wait."""
+    monkeypatch.setattr("orgstats.consumer.kafka.admin.ANSWER_SECONDS", 1.0)
     settings = GenerateSettings.from_env({}, bootstrap_servers="127.0.0.1:1", topic=("t",))
     with pytest.raises(Unavailable, match="Kafka does not answer"):
         send([], settings, stop=Event())
