@@ -32,12 +32,14 @@ _NO_UUID = {"", "AAAAAAAAAAAAAAAAAAAAAA"}
 class OpenPartition:
     """A partition that is being counted, as what it was assigned, and where its log was seen to end.
 
-    `epoch` is the leader epoch of the record before the one that is read first, where the broker shall check it.
+    `seen_hourly` is the same for `hourly`. `epoch` is the leader epoch of the record before the one that is read first,
+    where the broker shall check it.
     """
 
     assigned: Assigned
     partition: Partition
     seen: SeenEnds
+    seen_hourly: SeenEnds
     epoch: int | None = None
 
 
@@ -127,7 +129,7 @@ def open_partitions(
         opened[tp] = OpenPartition(
             Assigned(uuid, source.topic_id, rewinds, counted),
             partition,
-            _seen(known, now_ms),
+            *_seen(known, now_ms),
             None if tp in suspects else _epoch(progress, partition),
         )
     return Opened(opened, {}, absent)
@@ -164,11 +166,19 @@ def _compare(source: Source, found: SourceFacts, store: ports.Store, counting: C
             raise Unavailable(f"the log changes while it is compared: {error}") from error
 
 
-def _seen(found: SourceFacts, now_ms: int) -> SeenEnds:
-    """What was complete stays so for whoever goes on; beyond it nothing is known of what came before this look."""
-    seen = SeenEnds(found.progress.complete_until_ms if found.progress else 0)
-    seen.saw(now_ms, found.end)
-    return seen
+def _seen(found: SourceFacts, now_ms: int) -> tuple[SeenEnds, SeenEnds]:
+    """What was complete stays so for whoever goes on; beyond it nothing is known of what came before this look.
+
+    Of all tables, and of `hourly`.
+    """
+    progress = found.progress
+    both = (
+        SeenEnds(progress.complete_until_ms if progress else 0),
+        SeenEnds(progress.hourly_complete_until_ms if progress else 0),
+    )
+    for seen in both:
+        seen.saw(now_ms, found.end)
+    return both
 
 
 def refuse_compacted(names: Sequence[str], topics: ports.Topics, harm: str) -> None:
@@ -306,6 +316,8 @@ def _open(source: Source, found: SourceFacts, store: ports.Store, counting: Coun
         if found.progress is not None and (repair or found.progress).fingerprint != counting.fingerprint:
             unfinished = repair is not None and repair.fingerprint != found.progress.fingerprint
             _report_mixed_fingerprint(source, start, partition.chunk.skip_until, unfinished=unfinished)
+    for first_offset in start.add_up:
+        partition.add_up(first_offset, store.chunk(source, first_offset))
     return partition
 
 

@@ -80,6 +80,7 @@ class CheckpointItem:
     changes: PartitionChanges
     last_timestamp_ms: int
     seen: SeenEnds
+    seen_hourly: SeenEnds
 
 
 class Checkpoints:
@@ -116,6 +117,8 @@ class Checkpoints:
                 one.changes.fingerprint_before,
                 one.changes.mark,
                 one.changes.cut,
+                one.changes.hourly_offset,
+                one.seen_hourly.complete_until_ms(one.changes.hourly_offset),
             )
             for one in work
         ]
@@ -163,6 +166,7 @@ class Checkpoints:
             raise LogsCutBack(shorter)
         for one in work:
             one.seen.saw(now_ms, ends[one.tp])
+            one.seen_hourly.saw(now_ms, ends[one.tp])
 
     def _still_there(self, work: list[CheckpointItem]) -> None:
         progress = self._store.progress([one.changes.source for one in work])

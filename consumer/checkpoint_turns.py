@@ -42,14 +42,18 @@ class InFlightCheckpoint:
 class CheckpointTurns:
     """Begins checkpoints one after the other. `now` is in monotonic seconds throughout."""
 
-    def __init__(self, checkpoints: Checkpoints, executor: Executor, flush_seconds: float) -> None:
+    def __init__(
+        self, checkpoints: Checkpoints, executor: Executor, flush_seconds: float, hourly_seconds: float
+    ) -> None:
         self._checkpoints = checkpoints
         self._executor = executor
         self._flush_seconds = flush_seconds
+        self._hourly_seconds = hourly_seconds
         self._flight: InFlightCheckpoint | None = None
         self._failures = 0
         self._next = 0.0
         self._heartbeat = 0.0
+        self._hourly = 0.0
 
     @property
     def state(self) -> CheckpointState:
@@ -74,12 +78,18 @@ class CheckpointTurns:
 
     def heartbeat_due(self, now: float) -> bool:
         """Whether that one also tells of partitions without anything new."""
-        return now >= self._heartbeat
+        return now >= self._heartbeat or self.hourly_due(now)
+
+    def hourly_due(self, now: float) -> bool:
+        """Whether that one also writes what is written seldom."""
+        return now >= self._hourly
 
     def begin(self, work: list[CheckpointItem], fingerprint: str, now: float) -> None:
         """Store this beside the loop."""
         if self.heartbeat_due(now):
             self._heartbeat = now + HEARTBEAT_SECONDS
+        if self.hourly_due(now):
+            self._hourly = now + self._hourly_seconds
         self._next = now + self._flush_seconds
         self._flight = InFlightCheckpoint(
             self._executor.submit(lambda: self._checkpoints.run(work, fingerprint)), work, fingerprint
@@ -114,5 +124,5 @@ class CheckpointTurns:
         self._heartbeat = 0.0
 
     def hurry(self) -> None:
-        """The next one is due at once, and tells of every partition."""
-        self._next = self._heartbeat = 0.0
+        """The next one is due at once, tells of every partition, and writes what is written seldom."""
+        self._next = self._heartbeat = self._hourly = 0.0

@@ -164,7 +164,11 @@ def look_for_cut(source: Source, found: SourceFacts, read: Read, store: Store, *
     changed = find_cut(found if chains else _unchained(found), read, same_log(found) if chains else {})
     if progress is None or changed is None:
         return found
-    progress = replace(progress, complete_until_ms=min(progress.complete_until_ms, changed.timestamp_ms))
+    progress = replace(
+        progress,
+        complete_until_ms=min(progress.complete_until_ms, changed.timestamp_ms),
+        hourly_complete_until_ms=min(progress.hourly_complete_until_ms, changed.timestamp_ms),
+    )
     mended = cut_back(progress, mark_before(changed.at, found.low, read), changed.at, found.begun)
     store.record_cut(source, mended.progress, mended.vanished[1])
     metrics.log_cuts.labels(source.topic, source.partition).inc()

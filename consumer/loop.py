@@ -67,6 +67,7 @@ class Loop:
             Checkpoints(clients.topics, clients.checkpoint_store, clients.clock),
             clients.executor,
             settings.flush_seconds,
+            settings.hourly_seconds,
         )
         callbacks = Callbacks(self._assigned, self._revoked, self._lost, _kafka_error)
         self._member = Membership(lambda: clients.join(callbacks), clients.clock, stopping)
@@ -150,7 +151,11 @@ class Loop:
         if not self._checkpoints.due(now):
             return
         try:
-            work = self._partitions.take(self._clients.store, idle=self._checkpoints.heartbeat_due(now))
+            work = self._partitions.take(
+                self._clients.store,
+                idle=self._checkpoints.heartbeat_due(now),
+                seldom=self._checkpoints.hourly_due(now),
+            )
         except Unavailable as error:
             self._try_later(now, error)
             return

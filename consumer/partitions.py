@@ -189,8 +189,8 @@ class Partitions:
             or sum(partition.unstored_dead_letters for partition in storing) > MOST_UNSTORED_DEAD_LETTERS
         )
 
-    def take(self, store: Store, *, idle: bool) -> list[CheckpointItem]:
-        """What there is to store, of `idle` partitions too; zeroes stale cells on the way.
+    def take(self, store: Store, *, idle: bool, seldom: bool) -> list[CheckpointItem]:
+        """What there is to store, of `idle` partitions and what is written `seldom` too; zeroes stale cells on the way.
 
         Raises Unavailable when the store does not tell what it has of them; nothing is taken then.
         """
@@ -205,9 +205,10 @@ class Partitions:
                 tp,
                 opened.assigned,
                 opened.partition.stored_offset,
-                opened.partition.take(),
+                opened.partition.take(seldom=seldom),
                 opened.partition.last_timestamp_ms,
                 opened.seen,
+                opened.seen_hourly,
             )
             for tp, opened in due.items()
         ]

@@ -34,6 +34,14 @@ class ConsumerSettings(Settings):
         ),
     ] = None
     flush_seconds: Annotated[float, Field(ge=1.0, le=60.0, description="seconds between inserts, 1 to 60")] = 1.0
+    hourly_seconds: Annotated[
+        float,
+        Field(
+            ge=1.0,
+            le=600.0,
+            description="seconds between inserts into the table of hours, 1 to 600; a chunk's end is one in any case",
+        ),
+    ] = 30.0
     reading: Annotated[
         Literal["batches", "messages"],
         Field(

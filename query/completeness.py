@@ -14,9 +14,10 @@ Keeper notices after its session's 30 s only. A series may have been kept for 10
 
 
 class SourceState(NamedTuple):
-    """One row of `sql.sources`; version, partitions and complete_until_ms are 0 where no progress is.
+    """One row of `sql.sources`; from version on 0 where no progress is.
 
-    `retired` says whether an operator has taken its topic out since it was registered.
+    `hourly_until_ms` and `hourly_offset` are of the table `hourly`, which is written less often. `retired` says whether
+    an operator has taken its topic out since it was registered.
     """
 
     source_id: int
@@ -27,6 +28,8 @@ class SourceState(NamedTuple):
     version: int
     partitions: int
     complete_until_ms: int
+    hourly_until_ms: int
+    hourly_offset: int
     retired: bool = False
 
 
@@ -34,15 +37,17 @@ class SourceState(NamedTuple):
 class CountedState:
     """What was counted at one time: equal states mean that no flush was finished in between."""
 
-    versions: frozenset[tuple[int, int]]  # (source id, version of its progress)
+    versions: frozenset[tuple[int, int, int]]  # (source id, version of its progress, how far `hourly` is written)
     complete_until: int | None  # epoch seconds; None when unknown
+    hourly_until: int | None  # the same of what is read from `hourly`
 
 
 def counted_state(rows: Iterable[SourceState]) -> CountedState:
     """The state that the rows of all sources tell."""
     rows = list(rows)
-    versions = frozenset((row.source_id, row.version) for row in rows)
-    return CountedState(versions, complete_until(rows))
+    versions = frozenset((row.source_id, row.version, row.hourly_offset) for row in rows)
+    hourly = [row._replace(complete_until_ms=row.hourly_until_ms) for row in rows]
+    return CountedState(versions, complete_until(rows), complete_until(hourly))
 
 
 def complete_until(rows: Iterable[SourceState]) -> int | None:

@@ -19,7 +19,6 @@ from orgstats.query.access import (
     checked_digest,
     permit,
 )
-from orgstats.query.completeness import CountedState
 from orgstats.query.gateway import Gateway
 from orgstats.query.http import (
     NOTHING,
@@ -34,6 +33,7 @@ from orgstats.query.http import (
 from orgstats.query.limits import Quota, RateLimit, retry_after
 from orgstats.query.params import InvalidQuery, Selection, StatsQuery, check_points, parse, parse_selection
 from orgstats.query.reader import Reader
+from orgstats.query.sql import reads_hourly
 from orgstats.schemas.outcomes import FILTER_REASONS, STATS
 
 METHODS: Final = ("GET", "HEAD", "OPTIONS")
@@ -172,7 +172,11 @@ class StatsEndpoint:
             ("ETag", f"W/{body.etag}" if gzipped else body.etag),
             # Late events and replays may change any bucket: keep it, and ask each time whether it still holds.
             ("Cache-Control", "private, no-cache"),
-            *_trust_headers(state, self._retention_days, now),
+            *_trust_headers(
+                state.hourly_until if query is not None and reads_hourly(query) else state.complete_until,
+                self._retention_days,
+                now,
+            ),
             *(_VARY_GZIPPED if gzipped else ()),
         )
         if matches(asked.get("if-none-match"), body.etag):
@@ -183,11 +187,11 @@ class StatsEndpoint:
         return Answer(200, content, (*headers, ("Content-Encoding", "gzip")))
 
 
-def _trust_headers(state: CountedState, retention_days: int, now: float) -> list[tuple[str, str]]:
+def _trust_headers(complete_until: int | None, retention_days: int, now: float) -> list[tuple[str, str]]:
     """How far the numbers can be trusted, at both ends of time."""
     headers = []
-    if state.complete_until is not None:
-        headers.append(("X-Stats-Complete-Until", str(min(state.complete_until, int(now)))))
+    if complete_until is not None:
+        headers.append(("X-Stats-Complete-Until", str(min(complete_until, int(now)))))
     if retention_days:
         headers.append(("X-Stats-Retained-Since", str(math.ceil(now) - retention_days * 86_400)))
     return headers

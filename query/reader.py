@@ -34,7 +34,7 @@ LARGEST_KEPT_BYTES: Final = 65_536
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
-SeriesKey = tuple[StatsQuery, frozenset[tuple[int, int]]]
+SeriesKey = tuple[StatsQuery, frozenset[tuple[int, int, int]]]
 """A query, and the progress of all sources when it was asked."""
 
 
@@ -68,7 +68,7 @@ class Reader:
         self._pings = Cache(self._ping, lambda *_: 1.0, size=1)
         self._states = Cache(self._load_state, lambda *_: 1.0, size=1)
         self._replicated = Cache(self._load_replicated, lambda *_: math.inf, size=1)  # a database keeps its form
-        self._settled = SettledHistory()
+        self._settled, self._settled_hourly = SettledHistory(), SettledHistory()
         self._series = Cache(self._load_series, _kept_seconds, size=512)
         self._batches = Cache(self._load_batch, lambda *_: 0.0, size=0)  # only while they are read
         self._waiting: dict[tuple[Stat, int], WindowBatch] = {}
@@ -174,7 +174,12 @@ class Reader:
         state = counted_state(SourceState(*row) for row in rows)
         if not await self.is_replicated():
             return state
-        return replace(state, complete_until=self._settled.complete_until(state.complete_until, time.monotonic()))
+        now = time.monotonic()
+        return replace(
+            state,
+            complete_until=self._settled.complete_until(state.complete_until, now),
+            hourly_until=self._settled_hourly.complete_until(state.hourly_until, now),
+        )
 
     async def _load_replicated(self, _: tuple[()]) -> bool:
         return bool(await self._call(self.database.read, sql.is_replicated()))

@@ -57,12 +57,17 @@ GROUP BY project_id, start"""
 def _text(query: StatsQuery, *, several: bool) -> str:
     outcomes = STAT_OUTCOMES[query.stat]
     if query.projects is not None:
-        table = "counts" if _stored_width(query.buckets.width) == BUCKET_SECONDS else "hourly"
+        table = "hourly" if reads_hourly(query) else "counts"
         numbers = ", ".join(str(int(outcome)) for outcome in outcomes)
         reason = " AND reason = {reason:String}" if query.reason else ""
         return _PROJECT_SERIES.format(table=table, categories=STAT_CATEGORIES, outcomes=numbers, reason=reason)
     total = " + ".join(f"sum(toUInt128({outcome.name}))" for outcome in outcomes)
     return _SERIES.format(total=total, orgs="IN {orgs:Array(UInt64)}" if several else "= {org:UInt64}")
+
+
+def reads_hourly(query: StatsQuery) -> bool:
+    """Whether the series is made of the table `hourly`, which is complete later than the others."""
+    return query.projects is not None and _stored_width(query.buckets.width) == HOUR_SECONDS
 
 
 def _stored_width(width: int) -> int:
@@ -205,6 +210,7 @@ def sources() -> Statement:
     return Statement(
         "SELECT s.source_id, s.topic, s.topic_id, s.partition, toUnixTimestamp64Milli(s.registered_at),"
         " p.version, p.partitions, toUnixTimestamp64Milli(least(p.complete_until, now64(3))),"
+        " toUnixTimestamp64Milli(least(p.hourly_complete_until, now64(3))), p.hourly_offset,"
         " r.retired AND r.at >= s.registered_at"
         " FROM (SELECT * FROM sources FINAL) AS s"
         " LEFT JOIN (SELECT * FROM progress FINAL) AS p ON p.source_id = s.source_id"

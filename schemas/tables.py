@@ -77,6 +77,8 @@ class ProgressRow(NamedTuple):
     chain_from: UInt64
     cut_at: UInt64
     cut_to: UInt64
+    hourly_offset: UInt64
+    hourly_complete_until: Moment
     written_at: Moment
     version: UInt64
 

@@ -49,7 +49,8 @@ class Family:
     """The cells of one table, whose columns are key, source_id, chunk, values, version.
 
     `shares` says of the finest key of an event in which cells it counts: (key, which of the values its quantity is
-    added to). `events` is the place of the number of events among the values; 0 where they are not counted.
+    added to). `events` is the place of the number of events among the values; 0 where they are not counted. A family
+    that is written `seldom` has the values of `counts` and is made of them where it is behind.
     """
 
     table: str
@@ -57,6 +58,7 @@ class Family:
     values: tuple[str, ...]
     events: int
     shares: Callable[[CountKey], Sequence[tuple[Key, int]]]
+    seldom: bool = False
 
     @property
     def replaced(self) -> str:
@@ -83,7 +85,7 @@ def _totals(key: CountKey) -> Sequence[tuple[Key, int]]:
 
 
 COUNTS: Final = Family("counts", CountKey, ("quantity", "events"), 1, _finest)
-HOURLY: Final = Family("hourly", CountKey, ("quantity", "events"), 1, _by_hour)
+HOURLY: Final = Family("hourly", CountKey, ("quantity", "events"), 1, _by_hour, seldom=True)
 TOTALS: Final = Family("totals", TotalKey, ("accepted", "filtered", "rate_limited"), 0, _totals)
 FAMILIES: Final = (COUNTS, HOURLY, TOTALS)
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
-from orgstats.consumer.counting.cells import FAMILIES, CountKey, Family, Key, Stored
+from orgstats.consumer.counting.cells import COUNTS, FAMILIES, CountKey, Family, Key, Stored
 from orgstats.consumer.counting.source import BEYOND_ALL, CHUNK_LENGTH, next_offset_of, revision_of, version_of
 from orgstats.schemas.outcomes import DAY_SECONDS, DEFAULT_CATEGORY
 
@@ -106,14 +106,16 @@ class Chunk:
 
     @property
     def changed(self) -> bool:
-        """Whether there is anything to store."""
+        """Whether there is anything to store, be it only in a family that is written seldom."""
         return bool(self._changed)
 
     def load(self, stored: Mapping[Family, Mapping[Key, Stored]], revision: int = 0, cut_at: int = BEYOND_ALL) -> None:
         """Start from stored cells, because retention has deleted the head of the chunk.
 
         For each cell, events below the position that its stored version holds are skipped afterwards; this is
-        exact also after a torn flush, when the cells were stored up to different positions.
+        exact also after a torn flush, when the cells were stored up to different positions. What is written seldom may
+        be further behind than that: it is added up of the cells of `counts`, and takes an event when its cell of
+        `counts` does.
 
         Cells older than `revision` were counted before the log was cut back at `cut_at`: they hold none of the
         events from there on, and are written anew.
@@ -133,6 +135,22 @@ class Chunk:
                     self._reasons.add(key.reason)
                 if revision_of(one.version) < revision:
                     self._touch(cell)
+        for family in FAMILIES:
+            if family.seldom:
+                self._add_up(family)
+
+    def _add_up(self, family: Family) -> None:
+        sums: dict[Key, list[int]] = {}
+        for finest, cell in self.cells[COUNTS].items():
+            for key, _ in family.shares(cast("CountKey", finest)):
+                before = sums.get(key, [0] * len(cell.values))
+                sums[key] = [one + another for one, another in zip(before, cell.values, strict=True)]
+        for key in {*self.cells[family], *sums}:
+            cell = self._cell(family, key)
+            values = sums.get(key, [0] * len(cell.values))
+            if cell.values != values:
+                cell.values = values
+                self._touch(cell)
 
     def add(self, tallies: Iterable[tuple[Tally, int]]) -> None:
         """Count events: (what they have in common, how many), first seen first.
@@ -153,8 +171,10 @@ class Chunk:
     def add_one(self, tally: Tally, offset: int) -> None:
         """Count one event below `skip_until`, in each cell that does not hold it yet."""
         quantity = 1 if tally.quantity is None else tally.quantity
-        for cell, at, events_at in self._shares_of(tally):
-            if offset >= cell.counted_to:
+        shares = self._shares_of(tally)
+        finest = shares[0][0]
+        for cell, at, events_at in shares:
+            if offset >= (finest if cell.family.seldom else cell).counted_to:
                 cell.values[at] += quantity
                 if events_at:
                     cell.values[events_at] += 1
@@ -166,9 +186,15 @@ class Chunk:
             for key in keys:
                 self._touch(self._cell(family, key))
 
-    def take(self) -> ChunkChanges:
-        """What to store now; it counts as stored unless `not_stored` is called with it."""
-        cells, self._changed = self._changed, []
+    def take(self, *, seldom: bool = True) -> ChunkChanges:
+        """What to store now; it counts as stored unless `not_stored` is called with it.
+
+        Without `seldom` the families that are written seldom stay as they are, still to be stored.
+        """
+        cells, later = self._changed, []
+        if not seldom:
+            cells, later = [one for one in cells if not one.family.seldom], [one for one in cells if one.family.seldom]
+        self._changed = later
         rows: dict[Family, list[Row]] = {family: [] for family in FAMILIES}
         for cell in cells:
             cell.changed = False

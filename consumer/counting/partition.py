@@ -42,11 +42,13 @@ class ClosedChunk:
 class PartitionChanges:
     """What one partition has to store so that everything below `next_offset` is stored.
 
-    `fingerprint_before` is set while not all that it stored has been counted again.
+    `fingerprint_before` is set while not all that it stored has been counted again. Below `hourly_offset` everything is
+    in the families that are written seldom, too.
     """
 
     source: Source
     next_offset: int
+    hourly_offset: int
     kafka_timestamp_ms: int
     fingerprint_before: str
     mark: Mark
@@ -103,6 +105,8 @@ class Partition:
         self._watch = DeadLetterWatch(limits)
         self._pending = batch.pending()
         self._closed: list[Chunk] = []
+        self._hourly_offset = 0
+        self._write_all = True  # the next flush also writes what is written seldom
         self._reconcile: dict[int, set[int]] = {}
         self._chain = Chain(start.start)
         self._leader_epoch = start.mark.leader_epoch
@@ -127,6 +131,13 @@ class Partition:
         if again.begins:
             self._notes.begun.append((self.chunk.first_offset, again.revision, again.why))
         self.chunk.load(stored.cells, again.revision, self._start.cut.at)
+
+    def add_up(self, first_offset: int, stored: StoredChunk) -> None:
+        """Store with the next flush what a chunk before the open one lacks that is written seldom."""
+        chunk = Chunk(first_offset, projects=self._projects)
+        chunk.load(stored.cells)
+        chunk.next_offset = min(max(self._start.counted, chunk.skip_until), chunk.end)
+        self._closed.append(chunk)
 
     @property
     def next_offset(self) -> int:
@@ -200,28 +211,38 @@ class Partition:
             if offset not in dead and not letter.withdrawn
         ]
 
-    def take(self) -> PartitionChanges:
-        """What to store now. Afterwards call `stored` or `not_stored` with it, before the next `take`."""
+    def take(self, *, seldom: bool = True) -> PartitionChanges:
+        """What to store now. Afterwards call `stored` or `not_stored` with it, before the next `take`.
+
+        Without `seldom` what is written seldom is left for later, unless a chunk has come to its end, or this is the
+        first flush, or an earlier one failed.
+        """
         self._fold()
         notes, self._notes = self._notes, Notes()
+        seldom = seldom or self._write_all or bool(self._closed) or self.next_offset == self.chunk.end
+        self._write_all = False
+        parts = [chunk.take(seldom=seldom) for chunk in (*self._closed, self.chunk) if chunk.changed]
         return PartitionChanges(
             self.source,
             self.next_offset,
+            self._hourly_offset if self.chunk.changed else self.next_offset,
             self.kafka_timestamp_ms,
             self._start.fingerprint_before if self.next_offset < self._start.fingerprint_before_until else "",
             self._mark(),
             self._start.cut,
-            [chunk.take() for chunk in (*self._closed, self.chunk) if chunk.changed],
+            [part for part in parts if part.cells],
             notes,
         )
 
     def stored(self, changes: PartitionChanges) -> None:
         """The changes are in ClickHouse: closed chunks among them are done with."""
         self.stored_offset = changes.next_offset
+        self._hourly_offset = changes.hourly_offset
         self._closed = [s for s in self._closed if s.end > changes.next_offset]
 
     def not_stored(self, changes: PartitionChanges) -> None:
         """Storing failed, perhaps halfway: all of it is stored again next time, with counts as they are then."""
+        self._write_all = True
         for part in changes.chunks:
             part.chunk.not_stored(part)
         notes = self._notes

@@ -52,7 +52,8 @@ class Progress:
     """What `progress` holds of a source: every record below `next_offset` is counted, by `fingerprint`.
 
     Counts are complete until `complete_until_ms`, epoch milliseconds; 0 when unknown. `mark` says of which log the
-    open chunk was counted; its chunk is that of the last offset below `next_offset`.
+    open chunk was counted; its chunk is that of the last offset below `next_offset`. `hourly_offset` and
+    `hourly_complete_until_ms` are the same of `hourly`, which is written less often.
     """
 
     next_offset: int
@@ -63,6 +64,8 @@ class Progress:
     mark: Mark = NO_MARK
     cut_at: int = 0
     cut_to: int = 0
+    hourly_offset: int = 0
+    hourly_complete_until_ms: int = 0
 
     @property
     def cut(self) -> Cut:
@@ -115,7 +118,7 @@ class Resume:
     `log_end` is where the log ended then: nothing beyond it can have been stored yet. A change of fingerprint is only
     done with, and `progress` has the new one, when all that `fingerprint_before` may have stored is counted again.
     What is read again has to be the log that was counted: at `counted` its `mark` must be reached, and at the end of
-    the `closed` chunks theirs.
+    the `closed` chunks theirs. Chunks that begin at `add_up` are not opened, and `hourly` may lack what `counts` has.
     """
 
     start: int
@@ -132,6 +135,7 @@ class Resume:
     mark: Mark = NO_MARK
     closed: Mapping[int, Mark] = field(default_factory=dict)
     cut: Cut = NO_CUT
+    add_up: range = range(0)
 
 
 def resume(
@@ -181,7 +185,15 @@ def resume(
         mark=found.progress.mark if found.progress else NO_MARK,
         closed=same_log(found),
         cut=found.progress.cut if found.progress else NO_CUT,
+        add_up=_add_up(found.progress, head),
     )
+
+
+def _add_up(progress: Progress | None, head: int) -> range:
+    """Chunks before the one at `head` that `hourly` is not written to the end of."""
+    if progress is None or progress.hourly_offset >= progress.next_offset:
+        return range(0)
+    return range(chunk_of(progress.hourly_offset), min(head, progress.next_offset), CHUNK_LENGTH)
 
 
 def same_log(found: SourceFacts) -> dict[int, Mark]:

@@ -16,7 +16,7 @@ import structlog
 from orgstats.clickhouse.cluster import read
 from orgstats.consumer import metrics
 from orgstats.consumer.counting.batch import Record
-from orgstats.consumer.counting.cells import COUNTS, CountKey, StoredChunk
+from orgstats.consumer.counting.cells import COUNTS, HOURLY, CountKey, StoredChunk
 from orgstats.consumer.counting.chain import SameLog
 from orgstats.consumer.counting.fingerprint import fingerprint_of
 from orgstats.consumer.counting.reference import ReferenceCounter, ReferenceCounts
@@ -105,7 +105,8 @@ class Auditor:
         end, moving = min(chunk_end(chunk), after), before < min(chunk_end(chunk), after)
         gaps = (*self._gaps(one.source), *(((before, end),) if moving else ()))
         low = self.connections.topics.starts([tp])[tp]
-        extent = ChunkExtent(max(chunk, one.first_offset), end, low, gaps, self._expired_before())
+        hourly = one.progress.hourly_offset if one.progress else 0
+        extent = ChunkExtent(max(chunk, one.first_offset), end, low, gaps, self._expired_before(), hourly)
         log = "whole" if extent.whole else "head gone" if extent.readable < end else "gone"
         checked = AuditResult(*tp, chunk, accounted, log, open=end < chunk_end(chunk))
         if not moving:
@@ -153,9 +154,15 @@ class Auditor:
     def _read(
         self, one: SourceStatus, extent: ChunkExtent, same_log: SameLog | None, *, recount: bool
     ) -> tuple[ReferenceCounts, ReferenceCounts]:
-        """What the log gives: without the records in listed gaps, and with them."""
+        """What the log gives: without the records in listed gaps, and with them.
+
+        Without those, neither, that need not be in what is written seldom yet, as far as that goes.
+        """
         settings = self.connections.settings
-        surely, at_most = (ReferenceCounter(settings.limits, self.rules, projects=settings.projects) for _ in range(2))
+        surely, seldom, at_most = (
+            ReferenceCounter(settings.limits, self.rules, projects=settings.projects) for _ in range(3)
+        )
+        two = bool(extent.gaps or extent.behind)
         if extent.readable == extent.end:
             return surely.counted, at_most.counted
         tp = (one.source.topic, one.source.partition)
@@ -169,9 +176,13 @@ class Auditor:
                 if same_log is not None:
                     same_log.take(cast("Sequence[Record]", run))
                 surely.take(kept)
-                if extent.gaps:
+                if extent.behind:
+                    seldom.take(record for record in kept if (record.offset() or 0) < extent.hourly_end)
+                if two:
                     at_most.take(run)
-        return surely.counted, (at_most if extent.gaps or not recount else surely).counted
+        if extent.behind:
+            surely.counted.cells[HOURLY.table] = seldom.counted.cells[HOURLY.table]
+        return surely.counted, (at_most if two or not recount else surely).counted
 
     def _same_log(self, one: SourceStatus, extent: ChunkExtent, chunk: int) -> SameLog | None:
         one = with_chunks(self.connections, replace(one, low=extent.low), chunk, 1)

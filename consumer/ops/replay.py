@@ -341,14 +341,17 @@ def _set_back(prepared: PreparedReplay, seen: dict[TopicPartition, SeenEnds]) ->
         known = span.located.progress
         if known is not None and known.next_offset != span.end:
             source = span.located.source
+            until = seen[source.topic, source.partition].complete_until_ms(span.end)
             flush.progress.append(
                 ProgressUpdate(
                     source,
                     span.end,
                     min(known.kafka_timestamp_ms, now_ms),
-                    seen[source.topic, source.partition].complete_until_ms(span.end),
+                    until,
                     partitions[source.topic],
                     known.rewinds + 1,
+                    hourly_offset=min(known.hourly_offset, span.end),
+                    hourly_complete_until_ms=min(known.hourly_complete_until_ms, until),
                 )
             )
     stored.insert_rows(prepared.connections.store, "progress", list(zip(*progress(flush), strict=True)))

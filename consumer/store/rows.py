@@ -27,7 +27,7 @@ Columns = list[Sequence[Any]]
 class ProgressUpdate:
     """How far a source is counted with a flush; `complete_until_ms` in epoch milliseconds.
 
-    `fingerprint` is the flush's unless it is given.
+    `fingerprint` is the flush's unless it is given. The last two are how far `hourly` is written, and complete.
     """
 
     source: Source
@@ -39,6 +39,8 @@ class ProgressUpdate:
     fingerprint: str = ""
     mark: Mark = NO_MARK
     cut: Cut = NO_CUT
+    hourly_offset: int = 0
+    hourly_complete_until_ms: int = 0
 
 
 @dataclass(slots=True)
@@ -185,6 +187,8 @@ def progress(flush: Flush) -> Columns:
             *p.mark,
             p.cut.at,
             p.cut.to,
+            p.hourly_offset,
+            instant(p.hourly_complete_until_ms),
             now,
             version_of(p.rewinds, p.next_offset),
         )

@@ -35,7 +35,7 @@ class Store:
 
     def write(self, flush: rows.Flush) -> dict[str, int]:
         """Store a flush, one insert a table: 1. how far it goes, gaps and begun repairs, 2. the days that chunks have
-        cells of, 3. dead letters, 4. `counts`, `hourly`, `totals`, 5. closed chunks, 6. progress.
+        cells of, 3. dead letters, 4. `counts`, `hourly` where it is due, `totals`, 5. closed chunks, 6. progress.
 
         In this order, because each is the ground of the next: a row of a new revision must never be there
         without its repair, nor a cell without its day, by which it is found; and progress never without the counts
@@ -86,7 +86,8 @@ class Store:
         """How far these sources are counted, by source id."""
         found = self._ask(
             "SELECT source_id, next_offset, fingerprint, version, toUnixTimestamp64Milli(kafka_timestamp),"
-            " toUnixTimestamp64Milli(complete_until), leader_epoch, chain, chain_from, cut_at, cut_to"
+            " toUnixTimestamp64Milli(complete_until), leader_epoch, chain, chain_from, cut_at, cut_to,"
+            " hourly_offset, toUnixTimestamp64Milli(hourly_complete_until)"
             " FROM progress FINAL WHERE source_id IN %(ids)s",
             sources,
         )
@@ -97,11 +98,10 @@ class Store:
                 revision_of(version),
                 counted_ms,
                 until,
-                Mark(*mark),
-                cut_at,
-                cut_to,
+                Mark(*rest[:3]),
+                *rest[3:],
             )
-            for source_id, next_offset, fingerprint, version, counted_ms, until, *mark, cut_at, cut_to in found
+            for source_id, next_offset, fingerprint, version, counted_ms, until, *rest in found
         }
 
     def begun(self, sources: Iterable[Source]) -> dict[int, tuple[int, int]]:

@@ -22,10 +22,11 @@ _GAP: Final = (
 )
 _PROGRESS: Final = (
     "INSERT INTO progress (source_id, next_offset, kafka_timestamp, complete_until, partitions, fingerprint,"
-    " leader_epoch, chain, chain_from, cut_at, cut_to, written_at, version)"
+    " leader_epoch, chain, chain_from, cut_at, cut_to, hourly_offset, hourly_complete_until, written_at, version)"
     " SELECT source_id, %(at)s, kafka_timestamp,"
     " fromUnixTimestamp64Milli(toInt64(%(complete_until_ms)s), 'UTC'), partitions, fingerprint,"
-    " %(epoch)s, %(chain)s, %(chain_from)s, %(at)s, %(cut_to)s, now64(3, 'UTC'), %(version)s"
+    " %(epoch)s, %(chain)s, %(chain_from)s, %(at)s, %(cut_to)s, %(hourly_offset)s,"
+    " fromUnixTimestamp64Milli(toInt64(%(hourly_complete_until_ms)s), 'UTC'), now64(3, 'UTC'), %(version)s"
     " FROM progress FINAL WHERE source_id = %(source)s"
 )
 _CHUNKS: Final = "WHERE source_id = %(source)s AND chunk >= %(first)s AND chunk < %(end)s"
@@ -64,6 +65,8 @@ def cut(source: Source, progress: Progress, vanished_to: int) -> list[Statement]
         "chain": progress.mark.chain,
         "chain_from": progress.mark.chain_from,
         "complete_until_ms": min(max(progress.complete_until_ms, 0), rows.LAST_MS),
+        "hourly_offset": progress.hourly_offset,
+        "hourly_complete_until_ms": min(max(progress.hourly_complete_until_ms, 0), rows.LAST_MS),
     }
     progress_row = (_PROGRESS, values)
     return [(_GAP, values), progress_row] if progress.cut_at < vanished_to else [progress_row]

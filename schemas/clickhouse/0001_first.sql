@@ -30,7 +30,8 @@ ENGINE = ReplacingMergeTree(version)
 PARTITION BY toYYYYMM(bucket)
 ORDER BY (org_id, bucket, project_id, category, outcome, reason, source_id, chunk);
 
--- The same by hour: what projects and reasons are read from at an hour and more.
+-- The same by hour: what projects and reasons are read from at an hour and more. Written less often than the other two
+-- (a chunk's end, every half minute), since nearly all of its cells change with each flush; see progress.
 CREATE TABLE hourly
 (
     org_id     UInt64 CODEC(Delta, ZSTD),
@@ -104,6 +105,8 @@ CREATE TABLE progress
     chain_from      UInt64,
     cut_at          UInt64,                -- the log was last cut back to here; 0 and 0 when it never was
     cut_to          UInt64,                -- chunks before this, from that of cut_at on, are counted again after the cut
+    hourly_offset   UInt64,                -- how far `hourly` is written, and when everything acknowledged before is in it
+    hourly_complete_until DateTime64(3, 'UTC'),
     written_at      DateTime64(3, 'UTC'),
     version         UInt64                 -- rewinds << 48 | next_offset
 )

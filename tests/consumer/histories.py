@@ -182,6 +182,7 @@ def _progress(changes: PartitionChanges, fingerprint: str) -> Progress:
         mark=changes.mark,
         cut_at=changes.cut.at,
         cut_to=changes.cut.to,
+        hourly_offset=changes.hourly_offset,
     )
 
 
@@ -199,7 +200,7 @@ class World:
     """One history: a growing log, a store, a commit, and owners that come, go, and outstay their welcome."""
 
     def __init__(self, seed: int) -> None:
-        self.random = random.Random(seed)
+        self.random, self.seldom = random.Random(seed), random.Random(seed + 1)
         self.log: list[FakeRecord] = []
         self.low = 0
         self.end = 0
@@ -353,6 +354,8 @@ class World:
             other_fingerprint = found.progress is None or found.progress.fingerprint != fingerprint
             torn = partition.chunk.skip_until > start.start
             self.undecidable |= self.fingerprint_changed and (changed or (other_fingerprint and torn))
+        for first in start.add_up:
+            partition.add_up(first, self.store.chunk(first))
         self.owners.append(Owner(partition, fingerprint, start.cut.rewinds, headless_change))
 
     def _highest_chunk(self) -> int:
@@ -390,13 +393,13 @@ class World:
 
     def flush(self) -> None:
         if self.owners:
-            self._store_all(self.random.choice(self.owners))
+            self._store_all(self.random.choice(self.owners), seldom=self.seldom.random() < 0.2)
 
-    def _store_all(self, owner: Owner) -> None:
+    def _store_all(self, owner: Owner, *, seldom: bool = True) -> None:
         if owner.partition.catching_up or self._was_set_back(owner):
             return
         self._reconcile(owner.partition)
-        changes = owner.partition.take()
+        changes = owner.partition.take(seldom=seldom)
         self.store.begin(changes)
         for insert in writes_of(changes, owner.fingerprint):
             for write in insert:
@@ -429,7 +432,7 @@ class World:
             return
         self._reconcile(owner.partition)
         self.undecidable |= self.fingerprint_changed and owner.changes_a_headless_chunk
-        changes = owner.partition.take()
+        changes = owner.partition.take(seldom=self.seldom.random() < 0.2)
         inserts = writes_of(changes, owner.fingerprint)
         self.store.begin(changes)
         whole = self.random.randint(0, len(inserts) - 1)

@@ -14,7 +14,7 @@ from orgstats.consumer.counting.resume import Cut
 from orgstats.consumer.counting.source import Source
 from orgstats.consumer.kafka.group import TopicPartition
 from orgstats.consumer.ports import Store, Topics
-from orgstats.consumer.store.rows import Flush
+from orgstats.consumer.store.rows import Flush, ProgressUpdate
 
 PLACE = ("events", 0)
 NOW = 1_700_000_000_000
@@ -63,12 +63,28 @@ class FakeStore:
 
 def complete_until_ms(next_offset: int, *, readable: int, end: int, clickhouse_ms: int = NOW) -> int:
     """What a checkpoint at this position writes; every record counted is stamped an hour ahead."""
-    changes = PartitionChanges(Source("events", "uuid", 0), next_offset, 0, "", Mark(), Cut(), [], Notes())
-    work = CheckpointItem(PLACE, Assigned("uuid", "uuid", 0), -1, changes, NOW + 3_600_000, SeenEnds(77))
+    return written(next_offset, next_offset, readable=readable, end=end, clickhouse_ms=clickhouse_ms).complete_until_ms
+
+
+def written(
+    next_offset: int, hourly_offset: int, *, readable: int, end: int, clickhouse_ms: int = NOW
+) -> ProgressUpdate:
+    source = Source("events", "uuid", 0)
+    changes = PartitionChanges(source, next_offset, hourly_offset, 0, "", Mark(), Cut(), [], Notes())
+    seen, assigned = (SeenEnds(77), SeenEnds(55)), Assigned("uuid", "uuid", 0)
+    work = CheckpointItem(PLACE, assigned, -1, changes, NOW + 3_600_000, *seen)
     store = FakeStore(clickhouse_ms)
     Checkpoints(cast("Topics", FakeTopics(readable, end)), cast("Store", store), FakeClock()).run([work], "fingerprint")
     assert store.flushed is not None
-    return store.flushed.progress[0].complete_until_ms
+    return store.flushed.progress[0]
+
+
+@pytest.mark.parametrize(("hourly_offset", "hourly_ms"), [(100, NOW), (99, 55)])
+def test_hourly_is_complete_as_far_as_it_is_written(hourly_offset: int, hourly_ms: int) -> None:
+    """What the other tables have tells nothing of it."""
+    progress = written(100, hourly_offset, readable=100, end=100)
+    assert (progress.complete_until_ms, progress.hourly_complete_until_ms) == (NOW, hourly_ms)
+    assert progress.hourly_offset == hourly_offset
 
 
 def test_at_the_end_of_the_log_counts_are_complete() -> None:

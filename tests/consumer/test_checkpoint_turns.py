@@ -25,7 +25,7 @@ def turns(executor: SimExecutor) -> CheckpointTurns:
     """A checkpoint each second."""
     clock = SimClock()
     checkpoints = Checkpoints(SimTopics(SimKafka(clock)), SimStore(SimClickHouse(clock)), clock)
-    return CheckpointTurns(checkpoints, executor, 1.0)
+    return CheckpointTurns(checkpoints, executor, 1.0, 30.0)
 
 
 def test_the_next_one_begins_after_the_flush_time_and_the_end_of_the_last(
@@ -44,6 +44,20 @@ def test_the_next_one_begins_after_the_flush_time_and_the_end_of_the_last(
     assert turns.state.name == "IDLE"
     assert not turns.due(0.9)
     assert turns.due(1.0)
+
+
+def test_what_is_written_seldom_is_due_every_half_minute_for_idle_partitions_too(
+    turns: CheckpointTurns, executor: SimExecutor
+) -> None:
+    """Also between two heartbeats."""
+    for at in (0.0, 28.0):
+        assert turns.hourly_due(at) is (at == 0)
+        turns.begin([], "fingerprint", at)
+        executor.run()
+        turns.take_ended()
+    assert not turns.heartbeat_due(29.9)
+    assert turns.hourly_due(30.0)
+    assert turns.heartbeat_due(30.0)
 
 
 def test_failures_in_a_row_wait_twice_as_long_each_up_to_a_most(turns: CheckpointTurns) -> None:

@@ -95,6 +95,7 @@ def test_events_that_a_stored_cell_holds_are_skipped_cell_by_cell() -> None:
     chunk = Chunk(0)
     stored: dict[Family, dict[Key, Stored]] = {
         COUNTS: {one: Stored((10, 10), version_of(0, 100)), two: Stored((5, 5), version_of(2, 50))},
+        HOURLY: {_hour(one): Stored((10, 10), version_of(0, 100)), _hour(two): Stored((5, 5), version_of(2, 50))},
         TOTALS: {total: Stored((15, 0, 0), version_of(2, 60))},
     }
     chunk.load(stored)
@@ -105,6 +106,43 @@ def test_events_that_a_stored_cell_holds_are_skipped_cell_by_cell() -> None:
     assert (chunk.revision, chunk.skip_until) == (2, 100)
     assert held(chunk) == {one: (11, 11), two: (8, 8)}
     assert held(chunk, TOTALS)[total] == (15 + 4, 0, 0)
+    assert held(chunk, HOURLY) == {_hour(one): (11, 11), _hour(two): (8, 8)}
+
+
+def _hour(key: CountKey) -> CountKey:
+    return key._replace(bucket=key.bucket // 3600 * 3600)
+
+
+def test_hourly_that_is_behind_is_made_of_counts() -> None:
+    """A cell of an hour is the sum of its cells of `counts`, and takes an event when the event's own cell does."""
+    one = CountKey(1, 1_700_000_000, 7, 1, 0, "a")
+    other, stale = one._replace(bucket=one.bucket + 10), one._replace(org_id=9)
+    chunk = Chunk(0)
+    chunk.load(
+        {
+            COUNTS: {one: Stored((10, 10), version_of(0, 100)), other: Stored((5, 5), version_of(0, 50))},
+            HOURLY: {_hour(one): Stored((8, 8), version_of(0, 40)), _hour(stale): Stored((2, 2), version_of(0, 40))},
+        }
+    )
+    chunk.next_offset = 100
+    rows = dict(chunk.take().rows[HOURLY])
+    assert rows == {_hour(one): (15, 15), _hour(stale): (0, 0)}
+    for offset in (40, 99, 100):
+        chunk.add_one(tally("a"), offset)
+    for offset in (49, 50, 100):
+        chunk.add_one(tally("a")._replace(bucket=other.bucket), offset)
+    assert held(chunk, HOURLY)[_hour(one)] == (15 + 1 + 2, 15 + 1 + 2)
+
+
+def test_what_is_written_seldom_stays_to_be_stored() -> None:
+    """With its whole count as it is when it is taken in the end."""
+    chunk = Chunk(0)
+    chunk.add([(tally(), 2)])
+    assert not chunk.take(seldom=False).rows[HOURLY]
+    assert chunk.changed
+    chunk.add([(tally(), 1)])
+    assert [values for _, values in chunk.take().rows[HOURLY]] == [(3, 3)]
+    assert not chunk.changed
 
 
 def test_stale_cells_get_a_zero() -> None:

@@ -1,6 +1,7 @@
 """The real loop, played in memory: counting, rebalances, outages, lost positions, topics that go, stopping."""
 
 import itertools
+from collections import Counter
 
 import pytest
 
@@ -204,6 +205,71 @@ def test_a_zombie_changes_no_count(world: SimWorld) -> None:
         heir.turn()
     assert world.all_is_counted()
     assert world.store.counts() == world.expected()
+
+
+# What is written seldom
+
+
+def by_hour(world: SimWorld) -> tuple[Counter[tuple[int, int]], Counter[tuple[int, int]]]:
+    """Quantity by organization and hour, as `counts` and as `hourly` have it."""
+    counts: Counter[tuple[int, int]] = Counter()
+    hourly: Counter[tuple[int, int]] = Counter()
+    for row in world.store.final("counts"):
+        counts[row.org_id, row.bucket // 3600 * 3600] += row.quantity
+    for row in world.store.final("hourly"):
+        hourly[row.org_id, row.bucket] += row.quantity
+    return +counts, +hourly
+
+
+def test_hourly_is_written_every_half_minute_and_at_the_end(world: SimWorld) -> None:
+    """In between progress tells how far it is written, and up to when it is complete; idle partitions, too."""
+    process = world.process()
+    counted(process)
+    world.produce(A, 5)
+    counted(process)
+    counts, hourly = by_hour(world)
+    assert counts != hourly
+    behind = min(world.store.final("progress"), key=lambda row: row.hourly_offset)
+    assert (behind.next_offset, behind.hourly_offset) == (15, 10)
+    assert behind.hourly_complete_until < behind.complete_until
+    begin = world.clock.monotonic()
+    process.until(lambda: len(set(map(str, by_hour(world)))) == 1)
+    assert world.clock.monotonic() - begin < 35
+    process.until(lambda: all(row.hourly_complete_until == row.complete_until for row in world.store.final("progress")))
+    world.produce(B, 5)
+    counted(process)
+    assert len(set(map(str, by_hour(world)))) == 2
+    process.stop()
+    assert len(set(map(str, by_hour(world)))) == 1
+
+
+@pytest.mark.parametrize("deleted", ["nothing", "what is in hourly", "what is counted", "the chunk", "more chunks"])
+@pytest.mark.parametrize("table", ["", "counts", "hourly", "totals", "progress"])
+def test_hourly_that_is_behind_is_made_good_by_the_next_owner(world: SimWorld, deleted: str, table: str) -> None:
+    """Killed before it was written, perhaps in a flush that was torn; whatever retention has taken since."""
+    process = world.process()
+    counted(process)
+    world.produce(A, 5)
+    counted(process)
+    assert len(set(map(str, by_hour(world)))) == 2
+    if table:
+        world.store.faults.append(Planned(table, "torn"))
+        world.clock.sleep(31)
+        world.produce(A, 5)
+        process.until(lambda: not world.store.faults)
+    world.group.expel(process.member)
+    lows = {"nothing": 0, "what is in hourly": 10, "what is counted": 15, "the chunk": CHUNK_LENGTH}
+    low = lows.get(deleted, 3 * CHUNK_LENGTH)
+    world.kafka.log(A).end = max(world.kafka.log(A).end, low)
+    world.kafka.retain(A, low)
+    world.produce(A, 5)
+    process = world.process()
+    process.until(world.all_is_counted)
+    process.stop()
+    counts, hourly = by_hour(world)
+    assert counts == hourly
+    if low <= 15:
+        assert world.store.counts() == world.expected()
 
 
 # Outages

@@ -66,6 +66,7 @@ class LoopHistory:
         self.start()
         (process,) = self.processes  # it looks at each log, also at one that was cut back to nothing
         process.until(lambda: len(process.loop.assigned_tps()) == 3 and self.world.all_is_counted())
+        process.stop()  # what is written seldom is stored by then
 
     def tp(self) -> TopicPartition:
         return "events", self.random.randrange(3)

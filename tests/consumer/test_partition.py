@@ -10,7 +10,7 @@ from orgstats.consumer.counting.limits import DeadLetterLimits
 from orgstats.consumer.counting.partition import LogChanged, Partition
 from orgstats.consumer.counting.resume import Attempt, Resume
 from orgstats.consumer.counting.rule_history import RuleHistory
-from orgstats.consumer.counting.source import Source
+from orgstats.consumer.counting.source import CHUNK_LENGTH, Source
 from tests.support.record import FakeRecord
 
 T0 = 1_700_000_000
@@ -43,6 +43,27 @@ def test_outcomes_without_a_name_are_counted_by_number() -> None:
         (at, "outcome_invalid") for at in (5, 6, 7, 8)
     ]
     assert [values for _, values in changes.chunks[0].rows[TOTALS]] == [(1, 0, 0)] * 2
+
+
+def test_hourly_is_written_first_at_a_chunks_end_and_after_a_failure() -> None:
+    """In between it stays behind, and how far it is written is told."""
+    counting = partition()
+
+    def flush(at: int, *, fails: bool = False) -> tuple[int, int]:
+        counting.count([event(at)])
+        changes = counting.take(seldom=False)
+        (counting.not_stored if fails else counting.stored)(changes)
+        return changes.hourly_offset, sum(len(part.rows[HOURLY]) for part in changes.chunks)
+
+    assert flush(0) == (1, 1)
+    assert flush(1) == (1, 0)
+    assert flush(2, fails=True) == (1, 0)
+    assert flush(3) == (4, 1)
+    assert flush(4) == (4, 0)
+    assert flush(CHUNK_LENGTH - 1) == (CHUNK_LENGTH, 1)
+    assert flush(CHUNK_LENGTH) == (CHUNK_LENGTH + 1, 1)
+    assert flush(CHUNK_LENGTH + 1) == (CHUNK_LENGTH + 1, 0)
+    assert flush(2 * CHUNK_LENGTH) == (2 * CHUNK_LENGTH + 1, 2)
 
 
 def test_another_log_is_found_before_it_can_be_stored() -> None:

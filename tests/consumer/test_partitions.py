@@ -33,7 +33,7 @@ def opened(tp: TopicPartition, uuid: str = "uuid", catching_up_until: int = 0) -
         BatchCounter(AgeLimits(), RuleHistory()),
         lambda _first: Attempt(),
     )
-    return OpenPartition(Assigned(uuid, uuid, 0), partition, SeenEnds())
+    return OpenPartition(Assigned(uuid, uuid, 0), partition, SeenEnds(), SeenEnds())
 
 
 def read(partitions: Partitions, tp: TopicPartition, first: int, end: int) -> None:
@@ -63,12 +63,12 @@ def test_what_is_catching_up_is_read_but_nothing_of_it_is_taken(partitions: Part
     """Until it is back where it was stored."""
     assert [partitions.state(tp).value for tp in (A, B)] == ["counting", "catching up"]
     assert partitions.next_offsets() == {A: 0, B: 0}
-    assert [one.tp for one in partitions.take(store, idle=True)] == [A]
+    assert [one.tp for one in partitions.take(store, idle=True, seldom=True)] == [A]
     read(partitions, B, 0, 3)
     assert not partitions.unstored([B])
     read(partitions, B, 3, 6)
     assert partitions.unstored([B])
-    assert [one.tp for one in partitions.take(store, idle=False) if one.tp == B] == [B]
+    assert [one.tp for one in partitions.take(store, idle=False, seldom=True) if one.tp == B] == [B]
 
 
 def test_a_lost_position_drains_before_it_is_opened_again(partitions: Partitions, store: SimStore) -> None:
@@ -80,11 +80,11 @@ def test_a_lost_position_drains_before_it_is_opened_again(partitions: Partitions
     assert partitions.suspects == {A, B}
     partitions.see_drained()
     assert partitions.opening == [B]
-    work = partitions.take(store, idle=False)
+    work = partitions.take(store, idle=False, seldom=True)
     partitions.not_stored(work)
     partitions.see_drained()
     assert partitions.state(A) is PartitionState.DRAINING
-    partitions.stored(partitions.take(store, idle=False))
+    partitions.stored(partitions.take(store, idle=False, seldom=True))
     partitions.see_drained()
     assert partitions.opening == [A, B]
     assert not partitions.open
@@ -93,7 +93,7 @@ def test_a_lost_position_drains_before_it_is_opened_again(partitions: Partitions
 def test_a_checkpoint_of_what_was_taken_meanwhile_is_nobodys(partitions: Partitions, store: SimStore) -> None:
     """It is not committed here."""
     read(partitions, A, 0, 3)
-    work = partitions.take(store, idle=False)
+    work = partitions.take(store, idle=False, seldom=True)
     partitions.taken([A, OTHER])
     assert partitions.stored(work) == []
     partitions.not_stored(work)

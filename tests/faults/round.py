@@ -189,11 +189,11 @@ class Round:
         self.done["offsets set by hand"] += 1
 
     def progress(self) -> dict[int, int]:
-        """Next offset by partition of the topic's present id."""
+        """Up to where every table is written, by partition of the topic's present id."""
         sources = {Source(self.topic, self.uuid, p).source_id: p for p in range(self.partitions)}
         client = connect(self.url, client_name="tests")
         try:
-            rows = client.execute("SELECT source_id, next_offset FROM progress FINAL")
+            rows = client.execute("SELECT source_id, least(next_offset, hourly_offset) FROM progress FINAL")
         finally:
             client.disconnect()
         return {sources[source]: next_offset for source, next_offset in rows if source in sources}

@@ -24,9 +24,11 @@ def chunk(hourly: tuple[int, int], totals: int) -> StoredChunk:
     )
 
 
-def found(stored: StoredChunk, *gaps: tuple[int, int], expired_before: int = 0) -> list[str]:
+def found(
+    stored: StoredChunk, *gaps: tuple[int, int], expired_before: int = 0, hourly_end: int = CHUNK_LENGTH
+) -> list[str]:
     """Tables of the differences."""
-    extent = ChunkExtent(0, CHUNK_LENGTH, 0, gaps, expired_before)
+    extent = ChunkExtent(0, CHUNK_LENGTH, 0, gaps, expired_before, hourly_end)
     return [difference.table for difference in roll_ups(extent, stored)]
 
 
@@ -37,6 +39,15 @@ def test_every_roll_up_is_the_sum_of_its_cells() -> None:
     assert found(chunk((15, 5), 15)) == ["hourly"]
     assert found(chunk((15, 6), 16)) == ["totals"]
     assert found(chunk((14, 6), 16), expired_before=BUCKET + 3600) == []
+
+
+@pytest.mark.parametrize(("behind", "tables"), [(2, []), (1, ["hourly"])])
+def test_hourly_may_lack_what_it_is_behind(behind: int, tables: list[str]) -> None:
+    """As many events as there are offsets that it is not written for yet, and no more; `totals` is not behind."""
+    end = CHUNK_LENGTH - behind
+    assert found(chunk((10, 4), 15), hourly_end=end) == tables
+    assert found(chunk((10, 6), 15), hourly_end=end) == ["hourly"]
+    assert found(chunk((15, 6), 10), hourly_end=end) == ["totals"]
 
 
 @pytest.mark.parametrize(

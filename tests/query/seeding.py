@@ -119,6 +119,8 @@ def insert_sources(database: Database, sources: Iterable[Counted]) -> None:
                 chain_from=0,
                 cut_at=0,
                 cut_to=0,
+                hourly_offset=source.next_offset,
+                hourly_complete_until=moment(source.complete_until),
                 written_at=moment(source.complete_until),
                 version=source.next_offset,
             )

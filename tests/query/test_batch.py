@@ -18,7 +18,7 @@ from orgstats.query.series import RESOLUTIONS, Buckets
 from orgstats.query.stats import read_series, read_together
 from tests.query.seeding import Cell, insert_counts
 
-NOTHING_COUNTED = CountedState(frozenset(), None)
+NOTHING_COUNTED = CountedState(frozenset(), None, None)
 
 
 def of(org_id: int, first: int, length: int, width: int = 10) -> StatsQuery:

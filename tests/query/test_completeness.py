@@ -31,6 +31,8 @@ def source(source_id: int, **changes: Any) -> SourceState:
         "version": 1,
         "partitions": 1,
         "complete_until_ms": 100_999,
+        "hourly_until_ms": 90_000,
+        "hourly_offset": 1,
     }
     return SourceState(source_id, **{**fields, **changes})
 
@@ -126,6 +128,13 @@ def test_states_are_equal_when_nothing_was_counted_between() -> None:
     rows = [source(1), source(2, partition=1)]
     assert counted_state(rows).versions == counted_state(rows[::-1]).versions
     assert counted_state(rows).versions != counted_state([source(1), source(2, partition=1, version=2)]).versions
+    assert counted_state(rows).versions != counted_state([source(1), source(2, partition=1, hourly_offset=2)]).versions
+
+
+def test_what_is_read_from_hourly_is_complete_as_far_as_that_is_written() -> None:
+    """Its own time, which is an earlier one."""
+    state = counted_state([source(1), source(2, partition=1, hourly_until_ms=80_000)])
+    assert (state.complete_until, state.hourly_until) == (100, 80)
 
 
 def test_the_state_comes_out_of_the_tables(database: Database) -> None:
@@ -134,10 +143,10 @@ def test_the_state_comes_out_of_the_tables(database: Database) -> None:
     insert_sources(database, [Counted(1, complete_until=1_600.5, next_offset=9)])
     rows = [SourceState(*row) for row in database.read(sql.sources())]
     assert sorted(rows) == [
-        SourceState(1, "outcomes", "a", 0, 1_000, 9, 1, 1_600_500),
-        SourceState(2, "outcomes", "a", 1, 1_000, 0, 0, 0),
+        SourceState(1, "outcomes", "a", 0, 1_000, 9, 1, 1_600_500, 1_600_500, 9),
+        SourceState(2, "outcomes", "a", 1, 1_000, 0, 0, 0, 0, 0),
     ]
-    assert counted_state(rows) == CountedState(frozenset({(1, 9), (2, 0)}), None)
+    assert counted_state(rows) == CountedState(frozenset({(1, 9, 9), (2, 0, 0)}), None, None)
 
 
 def test_on_a_cluster_only_what_was_said_a_minute_ago_is_told() -> None:

@@ -152,6 +152,8 @@ class SimStore(Store):
                 Mark(row.leader_epoch, row.chain, row.chain_from),
                 row.cut_at,
                 row.cut_to,
+                row.hourly_offset,
+                _ms(row.hourly_complete_until),
             )
             for row in self._rows("progress", sources)
         }
@@ -225,6 +227,8 @@ class SimStore(Store):
             chain_from=progress.mark.chain_from,
             cut_at=progress.cut_at,
             cut_to=progress.cut_to,
+            hourly_offset=progress.hourly_offset,
+            hourly_complete_until=rows.instant(progress.hourly_complete_until_ms),
             version=version_of(progress.rewinds, progress.next_offset),
         )
         self._server.insert("progress", [cut])

@@ -22,6 +22,7 @@ class Daemon:
             "ORGSTATS_TOPIC": topic,
             "ORGSTATS_GROUP": f"group-{topic}",
             "ORGSTATS_CLICKHOUSE_URL": clickhouse_url,
+            "ORGSTATS_HOURLY_SECONDS": "2",
             **({} if "ORGSTATS_KAFKA__GROUP_PROTOCOL" in env else {"ORGSTATS_KAFKA__SESSION_TIMEOUT_MS": "6000"}),
             **env,
         }

@@ -29,6 +29,7 @@ class Traffic(NamedTuple):
     partitions: int
     keyed: bool = True
     flush_seconds: int = 1
+    hourly_seconds: int = 30
 
 
 @dataclass(slots=True)
@@ -81,16 +82,16 @@ def flushes(traffic: Traffic, flushed: Flushed, seed: int = 1) -> Iterator[tuple
             ends[number] += 1
             flushed.records += 1
             flushed.record_bytes += len(body or b"") + len(key or b"")
-        yield from _flush(partitions, read)
+        yield from _flush(partitions, read, seldom=first % traffic.hourly_seconds < traffic.flush_seconds)
 
 
 def _flush(
-    partitions: Sequence[Partition], read: Sequence[Sequence[FakeRecord]]
+    partitions: Sequence[Partition], read: Sequence[Sequence[FakeRecord]], *, seldom: bool
 ) -> Iterator[tuple[int, PartitionChanges]]:
     for number, (partition, run) in enumerate(zip(partitions, read, strict=True)):
         for start in range(0, len(run), 10_000):
             partition.count(run[start : start + 10_000])
-        changes = partition.take()
+        changes = partition.take(seldom=seldom)
         yield number, changes
         partition.stored(changes)
 

@@ -52,11 +52,11 @@ def gaps(url: str) -> list[tuple[int, int, int]]:
 
 
 def progress(url: str) -> dict[int, int]:
-    """Next offset by partition, of a store with one topic."""
+    """Up to where every table is written, by partition, of a store with one topic."""
     return dict(
         _ask(
             url,
-            "SELECT partition, next_offset FROM progress FINAL"
+            "SELECT partition, least(next_offset, hourly_offset) FROM progress FINAL"
             " JOIN (SELECT source_id, partition FROM sources FINAL) AS s USING source_id",
         )
     )

@@ -68,7 +68,8 @@ def write_counts(client: Client, traffic: Iterable[Partition], first: int, end: 
     """Store what changed in the seconds [first, end): of each cell that did, its whole count up to the end.
 
     A cell's version is the end of the second in which it last changed, or of its chunk: what it has after the
-    merge of flushes that came once a second.
+    merge of flushes that came once a second. The last flushes, which are not merged, have rows of `hourly` here each
+    time; a consumer writes those less often.
     """
     client.execute("TRUNCATE TABLE groups")
     for one in traffic:
