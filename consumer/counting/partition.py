@@ -215,13 +215,13 @@ class Partition:
         """What to store now. Afterwards call `stored` or `not_stored` with it, before the next `take`.
 
         Without `seldom` what is written seldom is left for later, unless a chunk has come to its end, or this is the
-        first flush, or an earlier one failed.
+        first flush of any cells, or an earlier one failed.
         """
         self._fold()
         notes, self._notes = self._notes, Notes()
         seldom = seldom or self._write_all or bool(self._closed) or self.next_offset == self.chunk.end
-        self._write_all = False
         parts = [chunk.take(seldom=seldom) for chunk in (*self._closed, self.chunk) if chunk.changed]
+        self._write_all = self._write_all and not parts
         return PartitionChanges(
             self.source,
             self.next_offset,

@@ -50,9 +50,8 @@ def complete(world: SimWorld) -> int | None:
         row = progress.get(source.source_id)
         version, partitions = (row.version, row.partitions) if row else (0, 0)
         ms = round(row.complete_until.timestamp() * 1000) if row else 0
-        rows.append(
-            SourceState(source.source_id, source.topic, source.topic_id, source.partition, 1, version, partitions, ms)
-        )
+        what = (source.source_id, source.topic, source.topic_id, source.partition, 1)
+        rows.append(SourceState(*what, version, partitions, ms, ms, 0))
     return complete_until(rows)
 
 
