@@ -82,7 +82,8 @@ def flushes(traffic: Traffic, flushed: Flushed, seed: int = 1) -> Iterator[tuple
             ends[number] += 1
             flushed.records += 1
             flushed.record_bytes += len(body or b"") + len(key or b"")
-        yield from _flush(partitions, read, seldom=first % traffic.hourly_seconds < traffic.flush_seconds)
+        last = first + length == traffic.seconds
+        yield from _flush(partitions, read, seldom=last or first % traffic.hourly_seconds < traffic.flush_seconds)
 
 
 def _flush(
