@@ -121,20 +121,20 @@ def _look(runs: Iterable[Sequence[Record]], first: int, mark: Mark) -> Look:
 
 
 @dataclass(frozen=True, slots=True)
-class Mended:
+class AfterCut:
     """What is known of a source once a cut is recorded, and the offsets [from, to) whose records vanished."""
 
     progress: Progress
     vanished: tuple[int, int]
 
 
-def cut_back(progress: Progress, mark: Mark, at: int, begun: int) -> Mended:
+def cut_back(progress: Progress, mark: Mark, at: int, begun: int) -> AfterCut:
     """`progress` of a source whose log was cut back at an offset, of which it now has a mark.
 
     `begun` is where the last flush that was begun ends.
     """
     stale_to = chunk_end(max(progress.next_offset, begun, 1) - 1)
-    return Mended(
+    return AfterCut(
         replace(
             progress,
             next_offset=at,
@@ -169,19 +169,19 @@ def look_for_cut(source: Source, found: SourceFacts, read: Read, store: Store, *
         complete_until_ms=min(progress.complete_until_ms, changed.timestamp_ms),
         hourly_complete_until_ms=min(progress.hourly_complete_until_ms, changed.timestamp_ms),
     )
-    mended = cut_back(progress, mark_before(changed.at, found.low, read), changed.at, found.begun)
-    store.record_cut(source, mended.progress, mended.vanished[1])
+    after = cut_back(progress, mark_before(changed.at, found.low, read), changed.at, found.begun)
+    store.record_cut(source, after.progress, after.vanished[1])
     metrics.log_cuts.labels(source.topic, source.partition).inc()
     logger.error(
         "the log was cut back: counted records are gone, and are taken back",
         topic=source.topic,
         partition=source.partition,
-        from_offset=mended.vanished[0],
-        to_offset=mended.vanished[1],
+        from_offset=after.vanished[0],
+        to_offset=after.vanished[1],
         log_end=found.end,
         why=LOG_CUT_BACK,
     )
-    return replace(found, progress=mended.progress, begun=0)
+    return replace(found, progress=after.progress, begun=0)
 
 
 def _unchained(found: SourceFacts) -> SourceFacts:

@@ -1,4 +1,4 @@
-"""Whether what is stored of a chunk can be true: the law of conservation, roll-ups, and cell by cell; pure.
+"""Whether what is stored of a chunk can be true: the conservation check, roll-ups, and cell by cell; pure.
 
 Two counts bound what may be stored: `surely` of the records that must be counted, `at_most` of those that may be
 (records in a listed gap may be or not). Where the log has lost the chunk's head there is no upper bound.

@@ -301,9 +301,9 @@ class World:
             changed = find_cut(found, self._records, same_log(found))
             if changed is not None:
                 mark = mark_before(changed.at, self.low, self._records)
-                mended = cut_back(progress, mark, changed.at, found.begun)
-                self.store.vanished.add(mended.vanished)
-                self.store.apply(("progress", mended.progress))
+                after = cut_back(progress, mark, changed.at, found.begun)
+                self.store.vanished.add(after.vanished)
+                self.store.apply(("progress", after.progress))
                 found = self._found()
         self._open(with_cut(found))
 

@@ -1,4 +1,4 @@
-"""The quick ways of counting a run give what the careful way gives, record for record."""
+"""The fast path gives of a run what the fallback gives, record for record."""
 
 import json
 import os
@@ -117,7 +117,7 @@ def check(
 
 
 @given(st.lists(st.tuples(VALUES, STAMPS), min_size=1, max_size=30))
-def test_quick_equals_careful_on_odd_records(records: list[tuple[bytes | None, int]]) -> None:
+def test_fast_path_equals_fallback_on_odd_records(records: list[tuple[bytes | None, int]]) -> None:
     """Whatever a run holds, counting it at once or record by record comes to the same."""
     values, stamps = zip(*records, strict=True)
     check(values, stamps)
@@ -213,7 +213,7 @@ def test_more_values_than_are_remembered() -> None:
 
 @settings(max_examples=50)
 @given(st.lists(PLAIN, min_size=1, max_size=200), st.lists(st.tuples(st.integers(0, 199), VALUES), max_size=3))
-def test_quick_equals_careful_among_plain_records(plain: list[bytes], odd: list[tuple[int, bytes | None]]) -> None:
+def test_fast_path_equals_fallback_among_plain_records(plain: list[bytes], odd: list[tuple[int, bytes | None]]) -> None:
     """A few odd records in a long plain run change nothing but themselves."""
     values: list[bytes | None] = list(plain)
     for at, value in odd:
@@ -274,7 +274,7 @@ def broken(rng: random.Random) -> bytes:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_quick_equals_careful_on_broken_text(seed: int) -> None:
+def test_fast_path_equals_fallback_on_broken_text(seed: int) -> None:
     """However a record is broken, it is of no kind, or all of its kind are alike."""
     rng, rules = random.Random(seed), history_of([(0, BROKEN_BY)])
     for _ in range(150):
@@ -338,7 +338,7 @@ def test_text_in_any_language_has_a_kind() -> None:
     """Characters at the edges of each length of UTF-8, and what JSON escapes by one character."""
     texts = [*"\x80\u07ff\u0800\ud7ff\ue000\uffff\U00010000\U0010ffff", '\\"/\b\f\n\r\t']
     values = [spelled(org_id=1, x="?").replace(b'"?"', json.dumps(text, ensure_ascii=False).encode()) for text in texts]
-    assert by_kind(values, [T0 * 1000] * len(values)) == ([], 1)
+    assert by_path(values, [T0 * 1000] * len(values)) == ([], 1)
     check(values, [T0 * 1000] * len(values))
 
 
@@ -367,7 +367,7 @@ def test_text_in_any_language_has_a_kind() -> None:
 )
 def test_odd_records_are_of_no_kind(value: bytes | None, ms: int) -> None:
     """What could count differently from others of the same text, or is hard to read, is handed back."""
-    assert by_kind([value, *BASES], [ms, *[T0 * 1000] * 4]) == ([0], 4)
+    assert by_path([value, *BASES], [ms, *[T0 * 1000] * 4]) == ([0], 4)
 
 
 def test_plain_records_have_a_kind() -> None:
@@ -375,11 +375,11 @@ def test_plain_records_have_a_kind() -> None:
     alike = [
         spelled(timestamp=f"2023-11-14T22:13:2{i}.{i}Z", org_id=1, key_id=i, event_id=f"{i}", x=i) for i in range(9)
     ]
-    assert by_kind(alike, [T0 * 1000] * 9) == ([], 1)
-    assert by_kind([unclassified(3 * number) for number in range(9)], [T0 * 1000] * 9) == ([], 1)
+    assert by_path(alike, [T0 * 1000] * 9) == ([], 1)
+    assert by_path([unclassified(3 * number) for number in range(9)], [T0 * 1000] * 9) == ([], 1)
 
 
-def by_kind(values: Sequence[bytes | None], stamps: Sequence[int]) -> tuple[list[int], int]:
+def by_path(values: Sequence[bytes | None], stamps: Sequence[int]) -> tuple[list[int], int]:
     """Places of the odd ones, and how many kinds the others are of."""
     batch, odd = BatchCounter(AgeLimits(), RuleHistory(())), list[int]()
     kinds = batch.pending().kinds

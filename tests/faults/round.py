@@ -281,7 +281,7 @@ class Round:
         for member in list(self.members):
             self._wait_for_the_end(member)
 
-    # Judgement
+    # Comparison
 
     @property
     def max_age_seconds(self) -> int:

@@ -70,7 +70,7 @@ def counted(url: str, end: int) -> None:
     wait_for(lambda: stored.progress(url) == {0: end}, 120, poll_seconds=0.2)
 
 
-def mended(log: CutLog, url: str, consumer: Daemon, vanished: tuple[int, int], end: int) -> None:
+def made_good(log: CutLog, url: str, consumer: Daemon, vanished: tuple[int, int], end: int) -> None:
     """Every cell is as one pass over the log gives it, what vanished is listed, and it was told."""
     wait_for(lambda: stored.gaps(url) == [(0, *vanished)], 120, poll_seconds=0.2)
     counted(url, end)
@@ -113,7 +113,7 @@ def test_what_a_torn_flush_stored_of_vanished_records_is_taken_back(
         consumer.child.kill()
 
 
-def alike(log: CutLog, records: int, second: int, spaces: int = 0) -> None:
+def of_equal_counts(log: CutLog, records: int, second: int, spaces: int = 0) -> None:
     """Events of one second that count alike, whatever the number of spaces in each."""
     producer = Producer({"bootstrap.servers": log.bootstrap_servers, "linger.ms": 20, "log_level": 0})
     event = b'{"timestamp":%d,%s"org_id":1,"outcome":0}' % (second, b" " * spaces)
@@ -128,9 +128,9 @@ def alike(log: CutLog, records: int, second: int, spaces: int = 0) -> None:
 def test_other_records_that_count_alike_are_told_and_taken_up(log: CutLog, tmp_path: Path, clickhouse_url: str) -> None:
     """A recount tells chunks of another log though no cell differs; a repair or the consumers take up the new one."""
     kept, end, second = CHUNK_LENGTH * 3 // 4, CHUNK_LENGTH + 2_000, int(time.time())
-    alike(log, kept, second)
+    of_equal_counts(log, kept, second)
     log.keep()
-    alike(log, end - kept, second)
+    of_equal_counts(log, end - kept, second)
     consumer = Daemon("consumer", tmp_path, log.bootstrap_servers, log.topic, clickhouse_url)
     run = orgstats_runner(log.bootstrap_servers, log.topic, f"group-{log.topic}", clickhouse_url)
 
@@ -143,7 +143,7 @@ def test_other_records_that_count_alike_are_told_and_taken_up(log: CutLog, tmp_p
         assert consumer.child.stop(grace_seconds=60) == 0
         assert told() == []
         log.cut_back()
-        alike(log, end - kept, second, spaces=1)
+        of_equal_counts(log, end - kept, second, spaces=1)
         assert told() == [(0, "chunks"), (CHUNK_LENGTH, "progress")]
         assert "Restart the consumers" in run("audit", "--recount").stderr
         done = run("replay", "apply")
@@ -191,6 +191,6 @@ def test_a_log_cut_back_and_grown_again_is_made_good(
             consumer.child._signal(signal.SIGCONT)
         else:
             consumer.start()
-        mended(log, clickhouse_url, consumer, (kept, kept + tail), kept + others)
+        made_good(log, clickhouse_url, consumer, (kept, kept + tail), kept + others)
     finally:
         consumer.child.kill()

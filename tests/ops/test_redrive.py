@@ -183,13 +183,13 @@ def test_a_redrive_of_another_group_ends_the_one_before(letters: Letters, monkey
     monkeypatch.setattr(sending, "TRANSACTION_SECONDS", 120)  # or the broker ends a transaction that takes too long
     reached: list[str] = []
 
-    def overtaken(place: str) -> None:
+    def retention_passes(place: str) -> None:
         reached.append(place)
         if reached == ["redrive_sent"]:
             other = letters.runner("two")("dead-letters", "redrive", "--execute")
             assert (other.returncode, other.stdout[:8]) == (0, "100 sent"), other.stderr
 
-    monkeypatch.setattr(sending, "failpoint", overtaken)
+    monkeypatch.setattr(sending, "failpoint", retention_passes)
     with pytest.raises(Refused, match="another redrive"):
         letters.redrive()
     assert reached == ["redrive_sent", "redrive_marked"]

@@ -1,1 +1,1 @@
-"""Ingest: the daemon beside the floor of its client library and beside what else does its job."""
+"""Ingest: the daemon beside the baseline of its client library and beside what else does its job."""

@@ -1,6 +1,6 @@
 """How fast events become counts, beside what else does that job: ratios of one run, on one broker and one engine.
 
-Every program reads the same topics in a group of its own, in turn, several times. Peers get a smaller topic, since
+Every program reads the same topics in a group of its own, in turn, several times. Others get a smaller topic, since
 they take minutes for what takes seconds here, and their rates do not depend on its length.
 """
 
@@ -17,14 +17,14 @@ from tests.bench.report import DOCS, Spread, bar_chart, machine, table, write_se
 from tests.bench.usage import say
 
 COMMAND: Final = "python -m tests.bench ingest"
-PEERS: Final = {
+OTHERS: Final = {
     "sentry-arroyo": "arroyo_rows",
     "quixstreams": "quix_rows",
     "bytewax": "bytewax_rows",
     "aiokafka": "aiokafka_rows",
     "plain script": "plain",
 }
-FLOOR, DECODING, BARE, OURS, TWO = (
+BASELINE, DECODING, BARE, OURS, TWO = (
     "consume() alone",
     "and decoding",
     "without the guarantee",
@@ -49,7 +49,7 @@ def run(*, quick: bool) -> dict[str, float]:
         large = stage.topic(2_000_000 if quick else 5_000_000)
         small = stage.topic(300_000 if quick else 500_000)
         found = _in_turn(_own(stage, large, quick=quick), rounds=2 if quick else 3)
-        peers = _in_turn(_peers(stage, small, quick=quick), rounds=1 if quick else 3)
+        others = _in_turn(_others(stage, small, quick=quick), rounds=1 if quick else 3)
         if not quick:
             raw = _in_turn(_raw(stage), rounds=3)
             rest = Rest(
@@ -57,31 +57,31 @@ def run(*, quick: bool) -> dict[str, float]:
                 _consume_with_many_cells(stage),
                 freshness.measure(stage),
             )
-            _write(found, peers, raw, rest)
+            _write(found, others, raw, rest)
     return {
-        "ingest_share_of_floor": _rate(found[OURS]) / _rate(found[FLOOR]),
-        "ingest_times_arroyo": _rate(found[OURS]) / _rate(peers["sentry-arroyo"]),
-        "ingest_times_plain_script": _rate(found[OURS]) / _rate(peers["plain script"]),
+        "ingest_share_of_baseline": _rate(found[OURS]) / _rate(found[BASELINE]),
+        "ingest_times_arroyo": _rate(found[OURS]) / _rate(others["sentry-arroyo"]),
+        "ingest_times_plain_script": _rate(found[OURS]) / _rate(others["plain script"]),
     }
 
 
 def _own(stage: Stage, topic: str, *, quick: bool) -> dict[str, Callable[[], Run]]:
     programs: dict[str, Callable[[], Run]] = {
-        FLOOR: partial(stage.run, "floor", topic, insert=False),
+        BASELINE: partial(stage.run, "baseline", topic, insert=False),
         OURS: partial(stage.consume, topic),
     }
     if not quick:
         programs |= {
-            DECODING: partial(stage.run, "floor", topic, "--decode", insert=False),
+            DECODING: partial(stage.run, "baseline", topic, "--decode", insert=False),
             BARE: partial(stage.run, "bare", topic),
             TWO: partial(stage.consume, topic, consumers=2),
         }
     return programs
 
 
-def _peers(stage: Stage, topic: str, *, quick: bool) -> dict[str, Callable[[], Run]]:
+def _others(stage: Stage, topic: str, *, quick: bool) -> dict[str, Callable[[], Run]]:
     programs: dict[str, Callable[[], Run]] = {}
-    for name, program in PEERS.items():
+    for name, program in OTHERS.items():
         if not quick or name in ("sentry-arroyo", "plain script"):
             programs[name] = partial(stage.run, program, topic)
         if not quick:
@@ -116,11 +116,11 @@ def _rate(runs: list[Run]) -> float:
     return Spread.of(one.per_second for one in runs).middle
 
 
-def _write(found: Runs, peers: Runs, raw: Runs, rest: Rest) -> None:
-    groups = {**found, **raw, **peers}
+def _write(found: Runs, others: Runs, raw: Runs, rest: Rest) -> None:
+    groups = {**found, **raw, **others}
     rates = [(name, Spread.of(one.per_second for one in runs)) for name, runs in groups.items()]
     bar_chart(DOCS / "images" / "ingest.svg", "Records a second, one topic, one machine", "records a second", rates)
-    ours, floor = _rate(found[OURS]), _rate(found[FLOOR])
+    ours, baseline = _rate(found[OURS]), _rate(found[BASELINE])
     rows = [
         (
             name,
@@ -135,9 +135,9 @@ def _write(found: Runs, peers: Runs, raw: Runs, rest: Rest) -> None:
     goals = table(
         ("goal", "wanted", "measured"),
         (
-            ("share of consume() alone", "≥ 0.6", f"{ours / floor:.2f}"),
+            ("share of consume() alone", "≥ 0.6", f"{ours / baseline:.2f}"),
             ("records a second, one process", "≥ 600,000", f"{ours:,.0f}"),
-            ("times sentry-arroyo", "≥ 5", f"{ours / _rate(peers['sentry-arroyo']):.1f}"),
+            ("times sentry-arroyo", "≥ 5", f"{ours / _rate(others['sentry-arroyo']):.1f}"),
             (
                 "processor time per record, the process",
                 "≤ 2 µs",

@@ -50,15 +50,15 @@ def kinds(org_id: int, who: str, last: int) -> list[Kind]:
 
 def raw_series(query: StatsQuery) -> Statement:
     """The same series, counted from raw rows."""
-    return _peer_series(query, "raw")
+    return _raw_series(query, "raw")
 
 
 def hourly_series(query: StatsQuery) -> Statement:
     """The same series from Snuba's sums by hour; for widths from an hour on."""
-    return _peer_series(query, "raw_by_hour")
+    return _raw_series(query, "raw_by_hour")
 
 
-def _peer_series(query: StatsQuery, table: str) -> Statement:
+def _raw_series(query: StatsQuery, table: str) -> Statement:
     text = f"""
         SELECT toUInt32(toStartOfInterval(timestamp, INTERVAL {{width:UInt32}} SECOND)) AS start, sum(quantity)
         FROM {table}

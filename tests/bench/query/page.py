@@ -15,7 +15,7 @@ def write(sizes: Mapping[int, Size], answered: Mapping[str, tuple[float, Times]]
     """Put the tables in their places on the page."""
     report.write_section("query-times", _times(sizes))
     report.write_section("query-goals", _goals(sizes, answered))
-    report.write_section("query-peers", _peers(sizes))
+    report.write_section("query-others", _others(sizes))
     report.write_section("query-disk", _disk(sizes))
     report.write_section("query-load", _load(answered))
 
@@ -70,7 +70,7 @@ def gains_over_raw(sizes: Mapping[int, Size]) -> dict[str, float]:
     }
 
 
-def _peers(sizes: Mapping[int, Size]) -> str:
+def _others(sizes: Mapping[int, Size]) -> str:
     rows = []
     for events, size in sizes.items():
         for kind, raw in size.raw.items():

@@ -1,5 +1,5 @@
 """What every program is told and tells: which records, where to, and how long they took. Standard library only,
-and the ClickHouse driver: the peers run in environments of their own.
+and the ClickHouse driver: the others run in environments of their own.
 """
 
 import json
@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 BATCH = 50_000
-"""Rows per insert, and 2 s at most: Snuba's defaults, which every peer gets."""
+"""Rows per insert, and 2 s at most: Snuba's defaults, which all others get."""
 BATCH_SECONDS = 2.0
 
 COLUMNS = ("org_id", "project_id", "key_id", "timestamp", "outcome", "reason", "category", "quantity")
@@ -27,7 +27,7 @@ class Job:
         self.records = int(os.environ["BENCH_RECORDS"])
         self.clickhouse_url = os.environ.get("BENCH_CLICKHOUSE_URL", "")
         self.fetching: dict[str, Any] = json.loads(os.environ["BENCH_FETCHING"])
-        """librdkafka's properties as the daemon has them, so that no peer is slower for its settings."""
+        """librdkafka's properties as the daemon has them, so that none of the others is slower for its settings."""
         self.taken = 0
         self._began = 0.0
         self._began_cpu = 0.0

@@ -1,4 +1,4 @@
-"""From a record to a row, as the peers do it: msgspec to a dict, and nothing of what is not an event."""
+"""From a record to a row, as other consumers do it: msgspec to a dict, and nothing of what is not an event."""
 
 import msgspec
 

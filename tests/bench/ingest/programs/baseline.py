@@ -1,4 +1,4 @@
-"""The floor: what confluent-kafka's `consume()` costs with nothing behind it, or with decoding alone behind it."""
+"""The baseline: what confluent-kafka's `consume()` costs with nothing behind it, or with decoding alone behind it."""
 
 import sys
 
