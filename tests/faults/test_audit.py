@@ -70,6 +70,28 @@ def tables(found: list[dict[str, Any]]) -> list[str]:
     return [difference["table"] for difference in found[0]["differences"]]
 
 
+def counted(one: Round, column: str = "next_offset") -> int:
+    """How far the first partition is counted."""
+    return int(execute(one, f"SELECT max({column}) FROM progress FINAL")[0][0])
+
+
+def test_hourly_is_audited_as_far_as_it_is_written(new_round: Callable[..., Round]) -> None:
+    """What it lacks beyond that is no difference; what it lacks before is."""
+    one = new_round(ORGSTATS_HOURLY_SECONDS="600")
+    one.traffic._partitions = 1
+    one.traffic.produce(1_000)
+    one.start("one")
+    wait_for(lambda: counted(one) == 1_000, 60)
+    one.traffic.produce(500)
+    wait_for(lambda: counted(one) == 1_500, 60)
+    one.kill_all()
+    assert 0 < counted(one, "hourly_offset") < 1_500
+    for flags in ((), ("--recount",)):
+        assert audit(one, *flags)[0] == 0
+    execute(one, "TRUNCATE TABLE hourly")
+    assert set(tables(audit(one, "--recount")[1])) == {"hourly"}
+
+
 @pytest.mark.parametrize("flags", [(), ("--recount",)])
 def test_a_closed_chunk_with_holes_balances(one: Round, flags: tuple[str, ...]) -> None:
     """Events, dead letters and offsets without a record make up the chunk; every cell is as counted again."""
