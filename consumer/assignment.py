@@ -106,6 +106,8 @@ def open_partitions(
     names = sorted({topic for topic, _ in tps})
     uuids = _uuids(names, topics, counting.topic_id)
     absent = sorted({*names} - uuids.keys())
+    if not uuids:
+        return Opened({}, {}, absent)
     if not counting.allow_compaction:
         refuse_compacted(
             [name for name in names if name in uuids], topics, "so that chunks counted again would become smaller"

@@ -54,7 +54,7 @@ def new_round(place: Place, request: pytest.FixtureRequest) -> Iterator[Callable
         return made[-1]
 
     yield make
-    place.site.proxy.error = None
+    place.site.proxy.error = place.site.proxy.refused = None
     place.site.proxy.set_state("fine")
     for one in made:
         one.close(keep=request.node.stash.get(_failed, False))

@@ -58,7 +58,8 @@ class Proxy:
     """Stands before the ClickHouse at `url`; its own address is `url` with another port.
 
     `chances` is the probability of each fault for an insert; `error` a (code, text) with which every insert is
-    refused; `done` counts what was really done. Settable at any time, from any thread.
+    refused; `refused` the same for statements that hold some bytes; `done` counts what was really done. Settable at any
+    time, from any thread.
     """
 
     def __init__(self, url: str, seed: int = 0) -> None:
@@ -66,6 +67,7 @@ class Proxy:
         self._upstream = (parts.hostname or "127.0.0.1", parts.port or 9000)
         self.chances: dict[Fault, float] = {}
         self.error: tuple[int, str] | None = None
+        self.refused: tuple[bytes, tuple[int, str]] | None = None
         self.done: Counter[str] = Counter()
         self.inserts: Counter[str] = Counter()
         self._random = random.Random(seed)
@@ -233,13 +235,16 @@ class _Connection:
         insert = _INSERT.search(seen[:8192])
         if insert is not None:
             self._proxy.inserts[insert[1].decode()] += 1
-            if self._proxy.error is not None:
-                self._proxy.done["error"] += 1
-                self._to_client.write(exception_packet(*self._proxy.error))
-                await self._to_client.drain()
-                await self._client.read(1)  # until the client has read it and hangs up
-                return False
-            self._statement = seen
+        error = self._proxy.error if insert is not None else None
+        if self._proxy.refused is not None and self._proxy.refused[0] in seen:
+            error = self._proxy.refused[1]
+        if error is not None:
+            self._proxy.done["error"] += 1
+            self._to_client.write(exception_packet(*error))
+            await self._to_client.drain()
+            await self._client.read(1)  # until the client has read it and hangs up
+            return False
+        self._statement = seen if insert is not None else b""
         await self._send(chunk)
         return True
 

@@ -16,7 +16,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 )
 
 from orgstats.clickhouse.connect import connect
-from orgstats.consumer.counting.source import CHUNK_LENGTH
+from orgstats.consumer.counting.source import CHUNK_LENGTH, Source
 from orgstats.consumer.store import rules as rules_store
 from orgstats.consumer.store.rules import KNOWN_SECONDS, history, publish_file
 from orgstats.deploy.local.paths import free_ports
@@ -105,6 +105,30 @@ def test_an_error_that_does_not_pass_ends_the_consumer_and_loses_nothing(
     one.site.proxy.error = None
     assert found == code
     assert words in last
+    one.drain()
+    one.compare()
+
+
+def test_a_partition_that_cannot_be_opened_waits_alone(one: Round) -> None:
+    """Its stored chunk cannot be read in time; the others are counted, and it is as soon as it can be."""
+    one.traffic.produce(2_000)
+    one.drain()
+    one.stop_all()
+    before = one.progress()
+    one.delete_below({0: before[0] - 10})
+    one.traffic.produce(500)
+    (port,) = free_ports(1)
+    asked = f"source_id = {Source(one.topic, one.uuid, 0).source_id} AND chunk >= "
+    one.site.proxy.refused = asked.encode(), (159, "Timeout exceeded")
+    one.env["ORGSTATS_METRICS_LISTEN"] = f"127.0.0.1:{port}"
+    says(one.start("a"), "not opened, trying again")
+    del one.env["ORGSTATS_METRICS_LISTEN"]
+    ends = one.ends()
+    wait_for(lambda: one.progress() == {**ends, 0: before[0]}, 60)
+    assert (
+        f'orgstats_not_opened{{partition="0",topic="{one.topic}"}} 1.0' in httpx.get(f"http://127.0.0.1:{port}/").text
+    )
+    one.site.proxy.refused = None
     one.drain()
     one.compare()
 
