@@ -289,6 +289,7 @@ def test_a_position_that_the_log_does_not_have_is_lost(kafka: Kafka, member: Cal
     assert set(found) == {(topic, 1)}
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("protocol", ["classic", "consumer"])
 @pytest.mark.parametrize("way", WAYS)
 def test_of_a_partition_that_was_given_back_no_record_comes(
