@@ -107,6 +107,7 @@ def test_endless_body_is_cut_off(connect: Callable[[], socket.socket]) -> None:
         pytest.fail("it takes any body")
 
 
+@pytest.mark.campaign
 def test_slow_clients_are_answered(connect: Callable[[], socket.socket]) -> None:
     """Silence, half a head, a head by drops and half a body: each is closed, and told why if not yet answered."""
     silent, half, dropping, body = (connect() for _ in range(4))

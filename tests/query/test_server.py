@@ -78,6 +78,7 @@ def test_a_new_token_works_at_once(acme: str, database: Database, clickhouse_url
         assert httpx.get(api.url + STATS, headers=bearer(fresh)).status_code == 200
 
 
+@pytest.mark.campaign
 def test_renamed_organization_answers_to_new_slug(
     acme: str, database: Database, clickhouse_url: str, tmp_path: Path
 ) -> None:
