@@ -299,7 +299,6 @@ def _open(source: Source, found: SourceFacts, store: ports.Store, counting: Coun
         accept_skip=counting.accept_skip,
         allow_compaction=counting.allow_compaction,
     )
-    _report(source, found, start)
     if gone := cutback.chunks_without_log(found):
         store.take_back(source, gone, found.repairs, cast("Progress", found.progress), counting.clock.epoch_ms())
         found = replace(found, repairs=store.repairs([source]).get(source.source_id, {}))
@@ -320,6 +319,7 @@ def _open(source: Source, found: SourceFacts, store: ports.Store, counting: Coun
             _report_mixed_fingerprint(source, start, partition.chunk.skip_until, unfinished=unfinished)
     for first_offset in start.add_up:
         partition.add_up(first_offset, store.chunk(source, first_offset))
+    _report(source, found, start)
     return partition
 
 

@@ -93,6 +93,7 @@ def test_a_statement_that_takes_long_to_fail_leaves_most_of_the_time_to_the_othe
             world.clock.sleep(5)
     tries = sum(one["event"] == "not opened, trying again" for one in logs)
     assert 3 <= tries <= 5
+    assert not any(one["event"] == "assigned" for one in logs)  # nor is a gap told again with each try
     assert not any(one["event"] == "paused" for one in logs)
     others_are_counted(process)
     assert complete(world) == before

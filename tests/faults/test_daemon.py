@@ -121,12 +121,13 @@ def test_a_partition_that_cannot_be_opened_waits_alone(one: Round) -> None:
     asked = f"source_id = {Source(one.topic, one.uuid, 0).source_id} AND chunk >= "
     one.site.proxy.refused = asked.encode(), (159, "Timeout exceeded")
     one.env["ORGSTATS_METRICS_LISTEN"] = f"127.0.0.1:{port}"
-    says(one.start("a"), "not opened, trying again")
+    member = one.start("a")
     del one.env["ORGSTATS_METRICS_LISTEN"]
-    for _ in range(2):  # also while it is tried again
+    for failures in (1, 3):
+        says(member, f'"failures": {failures}')
+        one.traffic.produce(500)
         ends = one.ends()
         wait_for(lambda: one.progress() == {**ends, 0: before[0]}, 60)  # noqa: B023 - asked at once
-        one.traffic.produce(500)
     assert (
         f'orgstats_not_opened{{partition="0",topic="{one.topic}"}} 1.0' in httpx.get(f"http://127.0.0.1:{port}/").text
     )
