@@ -36,20 +36,22 @@ class NotFound(OrgstatsError):
 
 @dataclass(frozen=True, slots=True)
 class Organization:
-    """An organization that exists."""
+    """An organization that exists; when it was last changed, epoch milliseconds."""
 
     org_id: int
     slug: str
     name: str
+    changed_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """A project of an organization."""
+    """A project of an organization; when it was last changed, epoch milliseconds."""
 
     project_id: int
     slug: str
     name: str
+    changed_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,10 +151,15 @@ def is_valid(token: Token, now: float) -> bool:
 
 def permit(caller: Caller, organization: Organization | None) -> Organization:
     """The organization, if the caller may read it; raises Forbidden, or NotFound to who may see all of them."""
-    if READ_SCOPE not in caller.scopes:
-        raise Forbidden
+    permit_listing(caller)
     if organization is None:
         raise NotFound if caller.org_id is None else Forbidden
     if caller.org_id not in (None, organization.org_id):
         raise Forbidden
     return organization
+
+
+def permit_listing(caller: Caller) -> None:
+    """Raises Forbidden for who may read no organization."""
+    if READ_SCOPE not in caller.scopes:
+        raise Forbidden

@@ -139,17 +139,18 @@ class StatsRoute:
 
     async def _answer(self, scope: Scope, seen: AccessLogEntry) -> Answer:
         try:
-            return await self._endpoint.answer(_request(scope), time.time(), seen)
+            return await self._endpoint.answer(_request(scope, self._route), time.time(), seen)
         except Exception:
             logger.exception("failed", path=_masked(scope["path"]))
             return failure(500, "Internal Error")
 
 
-def _request(scope: Scope) -> Request:
+def _request(scope: Scope, route: str) -> Request:
     headers = {name.decode(): value.decode("latin-1") for name, value in scope["headers"] if name in _HEADERS}
     return Request(
         method=scope["method"],
-        organization=scope["path_params"]["organization_slug"],
+        route=route,
+        organization=scope["path_params"].get("organization_slug", ""),
         project=scope["path_params"].get("project_slug"),
         query_string=scope["query_string"].decode("latin-1"),
         headers=headers,

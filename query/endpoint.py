@@ -2,8 +2,9 @@
 
 import asyncio
 import math
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 from urllib.parse import parse_qsl
 
@@ -19,6 +20,8 @@ from orgstats.query.access import (
     checked_digest,
     permit,
 )
+from orgstats.query.beside import Beside, CompleteBody
+from orgstats.query.completeness import CountedState
 from orgstats.query.gateway import Gateway
 from orgstats.query.http import (
     NOTHING,
@@ -36,6 +39,7 @@ from orgstats.query.reader import Reader
 from orgstats.query.sql import reads_hourly
 from orgstats.schemas.outcomes import FILTER_REASONS, STATS
 
+Question = Callable[[CountedState], Awaitable[CompleteBody]]
 METHODS: Final = ("GET", "HEAD", "OPTIONS")
 _VARY_GZIPPED: Final = (("Vary", "Accept-Language, Cookie, Accept-Encoding"),)
 GATEWAY_HEADER: Final = "x-orgstats-gateway"
@@ -43,9 +47,10 @@ GATEWAY_HEADER: Final = "x-orgstats-gateway"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What the endpoints look at of a request; header names in lower case."""
+    """What the endpoints look at of a request; `route` is a name of openapi.ROUTES, header names are in lower case."""
 
     method: str
+    route: str
     organization: str
     project: str | None
     query_string: str
@@ -62,7 +67,7 @@ class AccessLogEntry:
 
 
 class StatsEndpoint:
-    """Answers requests for the series of an organization or of its projects."""
+    """Answers requests for what was counted of an organization: the documented series, usage, and what is beside it."""
 
     def __init__(
         self,
@@ -78,6 +83,7 @@ class StatsEndpoint:
         self._gateway = gateway
         self._retention_days = retention_days
         self._timeout_seconds = timeout_seconds
+        self._beside = Beside(reader)
 
     async def answer(self, request: Request, now: float, seen: AccessLogEntry) -> Answer:
         """The whole answer at `now` (epoch seconds); every error that has a meaning for the client is one."""
@@ -106,10 +112,16 @@ class StatsEndpoint:
 
     async def _permitted(self, request: Request, caller: Caller, now: float, seen: AccessLogEntry) -> Answer:
         try:
+            if request.route == "organizations":
+                return await self._answered(partial(self._beside.organizations, caller), request.headers, now)
             organization = permit(caller, await self._reader.organization(request.organization))
             seen.org_id = organization.org_id
-            query = await self._query(request, organization, now)
-            return await self._series(query, request.headers, now)
+            pairs = parse_qsl(request.query_string, keep_blank_values=True)
+            if request.route not in ("organization", "project"):
+                question: Question = partial(self._beside.body, request.route, organization, pairs, now)
+            else:
+                question = partial(self._series, await self._query(request, organization, pairs, now))
+            return await self._answered(question, request.headers, now)
         except InvalidQuery as error:
             return failure(400, str(error))
         except Forbidden as error:
@@ -125,9 +137,10 @@ class StatsEndpoint:
         digest = checked_digest(bearer(headers.get("authorization")))
         return caller_of(await self._reader.token(digest), digest, now)
 
-    async def _query(self, request: Request, organization: Organization, now: float) -> StatsQuery | None:
+    async def _query(
+        self, request: Request, organization: Organization, pairs: list[tuple[str, str]], now: float
+    ) -> StatsQuery | None:
         """What is asked for; None when the parameters leave nobody to count for."""
-        pairs = parse_qsl(request.query_string, keep_blank_values=True)
         grouped, reasons = False, frozenset[str]()
         if request.project is not None:
             project_id = await self._project(organization, request.project)
@@ -162,22 +175,25 @@ class StatsEndpoint:
             return selection.projects(project.project_id for project in existing)
         return None if selection.ids is None or organization.org_id in selection.ids else ()
 
-    async def _series(self, query: StatsQuery | None, asked: Mapping[str, str], now: float) -> Answer:
+    async def _series(self, query: StatsQuery | None, state: CountedState) -> CompleteBody:
+        if query is None:
+            return CompleteBody(NOTHING, state.complete_until)
+        until = state.hourly_until if reads_hourly(query) else state.complete_until
+        return CompleteBody(await self._reader.series(query, state), until)
+
+    async def _answered(self, question: Question, asked: Mapping[str, str], now: float) -> Answer:
         # The state is read before the counts, so what it says is complete is in them.
         state = await self._reader.state()
-        body = NOTHING if query is None else await self._reader.series(query, state)
+        body, complete_until = await question(state)
         gzipped = body.is_long and accepts_gzip(asked.get("accept-encoding"))
         headers = (
             # The same series in other bytes has a weak ETag, also in a 304; If-None-Match takes both.
             ("ETag", f"W/{body.etag}" if gzipped else body.etag),
             # Late events and replays may change any bucket: keep it, and ask each time whether it still holds.
             ("Cache-Control", "private, no-cache"),
-            *_trust_headers(
-                state.hourly_until if query is not None and reads_hourly(query) else state.complete_until,
-                self._retention_days,
-                now,
-            ),
+            *_trust_headers(complete_until, self._retention_days, now),
             *(_VARY_GZIPPED if gzipped else ()),
+            *body.headers,
         )
         if matches(asked.get("if-none-match"), body.etag):
             return Answer(304, headers=headers)

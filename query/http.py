@@ -5,9 +5,9 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Final
+from typing import Any, Final
 
 from orgstats.query.series import Point
 
@@ -67,10 +67,11 @@ class Answer:
 
 @dataclass(frozen=True)
 class Body:
-    """The bytes of a series and their ETag, which is a hash of them and so never wrong."""
+    """The bytes of an answer and their ETag, which is a hash of them and so never wrong; headers that go with them."""
 
     content: bytes
     etag: str
+    headers: tuple[tuple[str, str], ...] = ()
 
     @property
     def is_long(self) -> bool:
@@ -98,6 +99,16 @@ def body_of_projects(series: Mapping[int, Sequence[Point]], *, integers: bool = 
     """`{"<project id>": [[1584824400.0, 6090], …], …}`."""
     arrays = (f'"{project}": {_array(points, integers)}' for project, points in series.items())
     return _body("{" + ", ".join(arrays) + "}")
+
+
+def body_of_json(answer: Any) -> Body:
+    """Any other answer."""
+    return _body(json.dumps(answer))
+
+
+def body_of_text(text: str, headers: tuple[tuple[str, str], ...]) -> Body:
+    """What is no JSON; `headers` name its type."""
+    return replace(_body(text), headers=headers)
 
 
 def accepts_gzip(accept_encoding: str | None) -> bool:

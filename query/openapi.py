@@ -10,6 +10,7 @@ import orgstats
 from orgstats.query.http import UNAVAILABLE
 from orgstats.query.params import MAX_BUCKETS, MAX_POINTS
 from orgstats.query.series import LAST_SECOND
+from orgstats.query.usage import FIELDS, GROUPS, MAX_INTERVALS
 from orgstats.schemas.outcomes import FILTER_REASONS, STATS
 
 Json = dict[str, Any]
@@ -17,8 +18,14 @@ Json = dict[str, Any]
 ROUTES: Final = {
     "organization": "/api/0/organizations/{organization_slug}/stats/",
     "project": "/api/0/projects/{organization_slug}/{project_slug}/stats/",
+    "usage": "/api/0/organizations/{organization_slug}/stats_v2/",
+    "summary": "/api/0/organizations/{organization_slug}/stats-summary/",
+    "metrics": "/api/0/organizations/{organization_slug}/metrics/",
+    "projects": "/api/0/organizations/{organization_slug}/projects/",
+    "organization_details": "/api/0/organizations/{organization_slug}/",
+    "organizations": "/api/0/organizations/",
 }
-"""Paths of the stats endpoints, by their names in metrics."""
+"""Paths of what a token is needed for, by their names in metrics; the last slash may be missing, or doubled."""
 
 _EXAMPLE: Final = [[1584824400.0, 6090], [1584828000.0, 6096], [1584831600.0, 5775]]
 
@@ -76,6 +83,7 @@ def document() -> Json:
                 "Event counts of a project",
                 [_path("organization_slug"), _path("project_slug"), _PROJECT_STAT, *_window()[1:]],
             ),
+            **_beside(),
             "/healthz/live": _plain("Whether the process serves", "application/json"),
             "/healthz/ready": _plain("Whether it should get requests", "application/json", "503"),
             "/metrics": _plain("Prometheus metrics, unless they have a port of their own", "text/plain"),
@@ -84,6 +92,60 @@ def document() -> Json:
         },
         "components": {"securitySchemes": _credentials(), "schemas": _schemas()},
     }
+
+
+def _beside() -> Json:
+    organization, usage, summary = _path("organization_slug"), _usage(), _usage()[2:]
+    download = _query("download", {"type": "boolean"}, "`true`: as CSV, one row a project")
+    listed = {"type": "array", "items": {"$ref": "#/components/schemas/Listed"}}
+    text, table = {"type": "string"}, {"$ref": "#/components/schemas/Summary"}
+    details: Json = {"$ref": "#/components/schemas/Listed"}
+    return {
+        ROUTES["usage"]: _authenticated(
+            "Usage by outcome, category, reason and project",
+            [organization, *usage],
+            {"application/json": {"$ref": "#/components/schemas/Usage"}},
+        ),
+        ROUTES["summary"]: _authenticated(
+            "Usage of each project, by category and outcome",
+            [organization, download, *summary],
+            {"application/json": table, "text/csv": text},
+        ),
+        ROUTES["metrics"]: _authenticated(
+            "The last complete minute, for Prometheus", [organization], {"application/openmetrics-text": text}
+        ),
+        ROUTES["projects"]: _authenticated("Projects of an organization", [organization], {"application/json": listed}),
+        ROUTES["organization_details"]: _authenticated(
+            "An organization", [organization], {"application/json": details}
+        ),
+        ROUTES["organizations"]: _authenticated(
+            "The organizations that the token may read", [], {"application/json": listed}
+        ),
+    }
+
+
+def _usage() -> list[Json]:
+    texts = {"type": "array", "items": {"type": "string"}}
+    moment = {"type": "string", "format": "date-time"}
+    return [
+        {
+            **_query("field", {"type": "array", "items": {"enum": list(FIELDS)}}, "what to sum; may be repeated"),
+            "required": True,
+        },
+        _query("groupBy", {"type": "array", "items": {"enum": list(GROUPS)}}, "by what; may be repeated"),
+        _query("statsPeriod", {"type": "string", "default": "24h"}, "length of the range up to now, as in 14d"),
+        _query("start", moment, "with end, instead of statsPeriod: RFC 3339, UTC where no zone is given"),
+        _query("end", moment, "see start"),
+        _query(
+            "interval",
+            {"type": "string", "default": "1h", "examples": ["10m", "1h", "1d"]},
+            f"from 1m to 1d, in whole minutes that divide a day; at most {MAX_INTERVALS:,} in the range",
+        ),
+        _query("project", {"type": "array", "items": {"type": "integer"}}, "only these; -1 is all; may be repeated"),
+        _query("category", texts, "only these; error, default and security are all `error`; may be repeated"),
+        _query("outcome", texts, "only these; may be repeated"),
+        _query("reason", texts, "only these; `none` is an empty one; may be repeated"),
+    ]
 
 
 def _credentials() -> Json:
@@ -117,6 +179,41 @@ def _schemas() -> Json:
         "Point": {"type": "array", "prefixItems": point, "minItems": 2, "maxItems": 2},
         "Series": {"type": "array", "items": {"$ref": "#/components/schemas/Point"}, "examples": [_EXAMPLE]},
         "SeriesByProject": {"type": "object", "additionalProperties": series, "examples": [{"4501": _EXAMPLE}]},
+        "Listed": {
+            "type": "object",
+            "properties": {name: {"type": "string"} for name in ("id", "slug", "name", "dateCreated")},
+        },
+        "Usage": {
+            "type": "object",
+            "properties": {
+                "start": {"type": "string"},
+                "end": {"type": "string"},
+                "intervals": {"type": "array", "items": {"type": "string"}},
+                "groups": {"type": "array", "items": {"$ref": "#/components/schemas/UsageGroup"}},
+            },
+            "required": ["start", "end", "groups"],
+        },
+        "UsageGroup": {
+            "type": "object",
+            "properties": {
+                "by": {"type": "object"},
+                "totals": {"type": "object", "additionalProperties": {"type": "integer"}},
+                "series": {
+                    "type": "object",
+                    "additionalProperties": {"type": "array", "items": {"type": "integer"}},
+                },
+            },
+            "required": ["by", "totals"],
+        },
+        "Summary": {
+            "type": "object",
+            "properties": {
+                "start": {"type": "string"},
+                "end": {"type": "string"},
+                "projects": {"type": "array", "items": {"type": "object"}},
+            },
+            "required": ["start", "end", "projects"],
+        },
         "Error": {"type": "object", "properties": {"detail": {"type": "string"}}, "required": ["detail"]},
     }
 
@@ -177,8 +274,17 @@ def _selection() -> list[Json]:
 
 
 def _stats(summary: str, parameters: list[Json]) -> Json:
+    return _answered(summary, parameters, _series())
+
+
+def _authenticated(summary: str, parameters: list[Json], schemas: Json) -> Json:
+    content = {media_type: {"schema": schema} for media_type, schema in schemas.items()}
+    return _answered(summary, parameters, {"description": summary, "headers": _headers(), "content": content})
+
+
+def _answered(summary: str, parameters: list[Json], good: Json) -> Json:
     responses = {
-        "200": _series(),
+        "200": good,
         "304": {"description": "The series is still the one with the ETag in If-None-Match."},
         **{status: _error(*described) for status, described in _ERRORS.items()},
     }
@@ -190,9 +296,13 @@ def _series() -> Json:
     kinds = [{"$ref": f"#/components/schemas/{name}"} for name in ("Series", "SeriesByProject")]
     return {
         "description": "Every bucket of the window, ascending; one without events is there with 0.",
-        "headers": {name: {"description": text, "schema": {"type": "string"}} for name, text in _HEADERS.items()},
+        "headers": _headers(),
         "content": {"application/json": {"schema": {"anyOf": kinds}, "example": _EXAMPLE}},
     }
+
+
+def _headers() -> Json:
+    return {name: {"description": text, "schema": {"type": "string"}} for name, text in _HEADERS.items()}
 
 
 def _error(description: str, texts: tuple[str, ...]) -> Json:
@@ -209,5 +319,5 @@ def _plain(summary: str, media_type: str, *other_statuses: str) -> Json:
     return {"get": {"summary": summary, "security": [], "responses": responses}}
 
 
-PARAMETERS: Final = frozenset(parameter["name"] for parameter in (*_window(), *_selection()))
+PARAMETERS: Final = frozenset(parameter["name"] for parameter in (*_window(), *_selection(), *_usage())) | {"download"}
 """Names of all query parameters."""

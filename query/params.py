@@ -120,7 +120,7 @@ def parse_window(since: str, until: str, resolution: str, period: str, now: floa
     end = parse_timestamp(until, "until must be a numeric timestamp.") if until else now
     start = parse_timestamp(since, "since must be a numeric timestamp") if since else None
     if start is None and period:
-        start = end - _period(period) + 1
+        start = end - parse_period(period) + 1
     return window(start, end, width)
 
 
@@ -162,7 +162,7 @@ def _resolution(text: str) -> int:
     return seconds
 
 
-def _period(text: str) -> int:
+def parse_period(text: str) -> int:
     """Seconds of `<integer><s|m|h|d|w>`, at least 1."""
     match = _PERIOD.fullmatch(text)
     seconds = int(match[1]) * UNIT_SECONDS[match[2]] if match else 0

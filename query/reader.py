@@ -21,6 +21,7 @@ from orgstats.query.completeness import CountedState, SettledHistory, SourceStat
 from orgstats.query.http import Body, body_of_projects, body_of_series
 from orgstats.query.params import InvalidQuery, StatsQuery
 from orgstats.query.stats import read_together
+from orgstats.query.usage import Row, UsageQuery
 from orgstats.schemas.event import REASON_CHARACTERS
 from orgstats.schemas.outcomes import Stat
 
@@ -31,10 +32,12 @@ MISSING_SECONDS: Final = 1.0
 
 SERIES_SECONDS: Final = 10.0
 LARGEST_KEPT_BYTES: Final = 65_536
+LARGEST_KEPT_ROWS: Final = 5_000
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 SeriesKey = tuple[StatsQuery, frozenset[tuple[int, int, int]]]
+UsageKey = tuple[UsageQuery, frozenset[tuple[int, int, int]]]
 """A query, and the progress of all sources when it was asked."""
 
 
@@ -56,6 +59,8 @@ class Reader:
         self._organizations = Cache(
             self._load_organization, lambda _, found: FOUND_SECONDS if found else MISSING_SECONDS, size=10_000
         )
+        self._every_organization = Cache(self._load_organizations, lambda *_: FOUND_SECONDS, size=1)
+        self._usage = Cache(self._load_usage, _kept_usage_seconds, size=64)
         self._projects = Cache(self._load_projects, lambda *_: MISSING_SECONDS, size=1_000)
         self._filtered_for = Cache(
             self._load_filtered_for, lambda _, found: FOUND_SECONDS if found else MISSING_SECONDS, size=1_000
@@ -76,6 +81,13 @@ class Reader:
     async def organization(self, name: str) -> Organization | None:
         """The organization with this slug or numeric id; at most 10 s old."""
         return await self._organizations.get(name)
+
+    async def organizations(self, org_id: int | None) -> tuple[Organization, ...]:
+        """Every organization by its slug, or the one with this id; at most 10 s old."""
+        if org_id is None:
+            return await self._every_organization.get(())
+        found = await self.organization(str(org_id))
+        return (found,) if found else ()
 
     async def projects(self, org_id: int) -> tuple[Project, ...]:
         """The projects of an organization; at most 1 s old."""
@@ -109,6 +121,10 @@ class Reader:
         that died half-way, a replay, retention) shows after at most SERIES_SECONDS.
         """
         return await self._series.get((query, state.versions))
+
+    async def usage(self, query: UsageQuery, state: CountedState) -> Sequence[Row]:
+        """The rows of sql.usage, as fresh as a series is. Not read together with others: each has its own groups."""
+        return await self._usage.get((query, state.versions))
 
     async def ping(self) -> None:
         """Raises OrgstatsError when ClickHouse is away or has no tables; asked once for all, a good answer kept 1 s."""
@@ -155,9 +171,16 @@ class Reader:
         rows = await self._call(self.database.read, sql.organization(name))
         return Organization(*rows[0]) if rows else None
 
+    async def _load_organizations(self, _: tuple[()]) -> tuple[Organization, ...]:
+        rows = await self._call(self.database.read, sql.organizations())
+        return tuple(sorted((Organization(*row) for row in rows if row[1]), key=lambda one: one.slug))
+
+    async def _load_usage(self, key: UsageKey) -> Sequence[Row]:
+        return await self._call(self.database.read, sql.usage(key[0]))
+
     async def _load_projects(self, org_id: int) -> tuple[Project, ...]:
         rows = await self._call(self.database.read, sql.projects(org_id))
-        return tuple(Project(*row[:3]) for row in rows)
+        return tuple(Project(*row) for row in rows)
 
     async def _load_filtered_for(self, key: tuple[int, int, str]) -> bool:
         return bool(await self._call(self.database.read, sql.filtered_for(*key)))
@@ -223,6 +246,10 @@ class Reader:
             else body_of_series(*series.values(), integers=self._integers)
             for query, series in read.items()
         }
+
+
+def _kept_usage_seconds(key: UsageKey, rows: Sequence[Row]) -> float:
+    return SERIES_SECONDS if key[1] and len(rows) <= LARGEST_KEPT_ROWS else 0.0
 
 
 def _kept_seconds(key: SeriesKey, body: Body) -> float:

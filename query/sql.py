@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from orgstats.query.params import MAX_POINTS, StatsQuery
+from orgstats.query.usage import UsageQuery
 from orgstats.schemas.outcomes import (
     BUCKET_SECONDS,
     HOUR_SECONDS,
@@ -114,15 +115,67 @@ def series(query: StatsQuery, *others: StatsQuery) -> Statement:
     return Statement(_text(query, several=bool(others)), parameters, settings, "series")
 
 
+_USAGE: Final = """\
+SELECT {groups}{start} AS start, sum(toUInt128(quantity)), sum(toUInt128(events))
+FROM {table} FINAL
+PREWHERE org_id = {{org:UInt64}}
+  AND bucket BETWEEN toDateTime({{first:UInt32}}, 'UTC') AND toDateTime({{last:UInt32}}, 'UTC'){filters}
+GROUP BY {groups}start"""
+_USAGE_COLUMNS: Final = {
+    "outcome": ("outcome", "UInt8"),
+    "category": ("category", "UInt8"),
+    "reason": ("reason", "String"),
+    "project": ("project_id", "UInt64"),
+}
+
+
+def usage(query: UsageQuery) -> Statement:
+    """Rows (stored values of the groups, start of interval, quantity, records) of the intervals that have any.
+
+    Grouped by project, all is of the first interval.
+    """
+    wanted: dict[str, Sequence[int] | Sequence[str] | None] = {
+        "outcome": query.outcomes,
+        "category": query.categories,
+        "reason": query.reasons,
+        "project": query.projects,
+    }
+    filters, parameters = "", dict[str, int | str | Sequence[int] | Sequence[str]]()
+    for name, values in wanted.items():
+        if values is not None:
+            column, kind = _USAGE_COLUMNS[name]
+            filters += f" AND {column} IN {{{name}:Array({kind})}}"
+            parameters[name] = [*values]
+    text = _USAGE.format(
+        groups="".join(f"{_USAGE_COLUMNS[group][0]}, " for group in query.groups),
+        table="counts" if query.stored_width == BUCKET_SECONDS else "hourly",
+        start="{first:UInt32}"
+        if query.by_project
+        else "toUInt32(toStartOfInterval(bucket, INTERVAL {step:UInt32} SECOND))",
+        filters=filters,
+    )
+    parameters |= {
+        "step": query.interval,
+        "org": query.org_id,
+        "first": min(query.start, LAST_BUCKET),
+        "last": min(query.end - 1, LAST_BUCKET),
+    }
+    return Statement(text, parameters, _PROJECT_SERIES_SETTINGS, "usage")
+
+
 def organization(name: str) -> Statement:
-    """The row (org_id, slug, name) of the organization with this slug or numeric id, if there is one."""
+    """The organization with this slug or numeric id, a row as of `organizations`, or none."""
     if name.isascii() and name.isdigit() and len(name) <= 20 and int(name) <= _LARGEST_ID:
-        text = "SELECT org_id, slug, name FROM organizations FINAL WHERE org_id = {org:UInt64} AND slug != ''"
+        text = (
+            "SELECT org_id, slug, name, toUnixTimestamp64Milli(updated_at) FROM organizations FINAL"
+            " WHERE org_id = {org:UInt64} AND slug != ''"
+        )
         return Statement(text, {"org": int(name)}, name="organization")
     # The index finds every organization that ever had this slug; of these the newest row says who has it now. FINAL
     # could not do it: an index must not leave out a row that replaces another.
     text = (
-        "SELECT org_id, argMax(slug, updated_at) AS newest, argMax(name, updated_at) FROM organizations"
+        "SELECT org_id, argMax(slug, updated_at) AS newest, argMax(name, updated_at),"
+        " toUnixTimestamp64Milli(max(updated_at)) FROM organizations"
         " WHERE org_id IN (SELECT org_id FROM organizations WHERE slug = {slug:String})"
         " GROUP BY org_id HAVING newest = {slug:String} ORDER BY org_id LIMIT 1"
     )

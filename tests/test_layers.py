@@ -23,8 +23,11 @@ LEANS_ON = {
 
 PURE = [
     *(ROOT / "consumer/counting").glob("*.py"),
-    *(ROOT / f"schemas/{name}.py" for name in ("dead_letter_reasons", "event", "outcomes", "tables")),
-    *(ROOT / f"query/{name}.py" for name in ("completeness", "http", "limits", "params", "picture", "series", "sql")),
+    *(ROOT / f"schemas/{name}.py" for name in ("categories", "dead_letter_reasons", "event", "outcomes", "tables")),
+    *(
+        ROOT / f"query/{name}.py"
+        for name in ("completeness", "http", "limits", "params", "picture", "series", "sql", "usage")
+    ),
 ]
 IMPURE_LIBRARIES = {
     *("asyncio", "clickhouse_driver", "confluent_kafka", "logging", "os", "random", "secrets", "socket", "structlog"),

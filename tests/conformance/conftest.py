@@ -175,4 +175,9 @@ def filtered() -> list[Cell]:
         cell._replace(quantity=100, category=2),
         cell._replace(quantity=200, outcome=Outcome.rate_limited, reason="quota"),
         cell._replace(quantity=400, project_id=SIEVE + 1, reason="of another"),
+        # The last complete minute: its first and last bucket, and those beside it.
+        *(
+            cell._replace(bucket=COMPLETE_UNTIL // 60 * 60 + seconds, quantity=quantity, category=2, outcome=outcome)
+            for seconds, quantity, outcome in ((-70, 1000, 0), (-60, 1, 0), (-10, 2, 0), (-10, 4, 7), (0, 1000, 0))
+        ),
     ]

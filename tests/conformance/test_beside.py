@@ -49,7 +49,7 @@ def test_docs_page_loads_nothing_external(http: httpx.Client) -> None:
 
 def test_unknown_path_returns_404(http: httpx.Client) -> None:
     """Any other path, without a trace of the inside."""
-    for path in ("/api/0/organizations/", "/api/0/organizations/a/b/stats/", "/nothing", "/healthz", "/.env"):
+    for path in ("/api/0/projects/", "/api/0/organizations/a/b/stats/", "/nothing", "/healthz", "/.env"):
         answer = http.get(path)
         assert (answer.status_code, answer.json()) == (404, {"detail": "The requested resource does not exist"})
 

@@ -32,6 +32,7 @@ class Cell(NamedTuple):
     chunk: int = 0
     version: int = 1
     project_id: int = 0
+    events: int | None = None  # as many as the quantity
 
 
 class Counted(NamedTuple):
@@ -60,7 +61,7 @@ def insert_counts(database: Database, cells: Iterable[Cell]) -> None:
             source_id=cell.source_id,
             chunk=cell.chunk,
             quantity=cell.quantity,
-            events=cell.quantity,
+            events=cell.quantity if cell.events is None else cell.events,
             version=cell.version,
         )
         for cell in cells
