@@ -13,7 +13,7 @@ from orgstats.query.access import Caller, Organization, Project, permit_listing
 from orgstats.query.completeness import CountedState
 from orgstats.query.http import Body, body_of_json, body_of_text
 from orgstats.query.reader import Reader
-from orgstats.query.usage import Row, UsageQuery, groups_of, parse_summary, parse_usage, summary_of
+from orgstats.query.usage import Usage, UsageQuery, groups_of, parse_summary, parse_usage, summary_of
 from orgstats.schemas.outcomes import HOUR_SECONDS
 
 Pairs = list[tuple[str, str]]
@@ -48,10 +48,10 @@ class Beside:
             read = parse_usage if route == "usage" else parse_summary
             query = read(organization.org_id, pairs, now)
             until = state.hourly_until if query.stored_width == HOUR_SECONDS else state.complete_until
-            rows = await self._reader.usage(query, state)
+            usage = await self._reader.usage(query, state)
             if route == "usage":
-                return CompleteBody(body_of_json(groups_of(query, rows)), until)
-            return CompleteBody(await self._summary(organization, query, rows, dict(pairs)), until)
+                return CompleteBody(usage.body, until)
+            return CompleteBody(await self._summary(organization, usage, dict(pairs)), until)
         if route == "metrics":
             body = await self._metrics(organization, state)
         elif route == "projects":
@@ -60,10 +60,8 @@ class Beside:
             body = body_of_json(_listed(organization))
         return CompleteBody(body, state.complete_until)
 
-    async def _summary(
-        self, organization: Organization, query: UsageQuery, rows: Sequence[Row], given: dict[str, str]
-    ) -> Body:
-        summary = summary_of(query, rows, await self._slugs(organization))
+    async def _summary(self, organization: Organization, usage: Usage, given: dict[str, str]) -> Body:
+        summary = summary_of(usage.query, usage.rows, await self._slugs(organization))
         if given.get("download", "").lower() not in ("true", "1"):
             return body_of_json(summary)
         name = f"{organization.slug}-stats-summary.csv"
@@ -80,7 +78,7 @@ class Beside:
             query = UsageQuery(
                 organization.org_id, ("sum(quantity)",), ("project", "outcome", "category"), end - MINUTE, end, MINUTE
             )
-            found = groups_of(query, await self._reader.usage(query, state))["groups"]
+            found = groups_of(query, (await self._reader.usage(query, state)).rows)["groups"]
             slugs = await self._slugs(organization)
             for group in found:
                 by = group["by"]

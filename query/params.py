@@ -14,7 +14,7 @@ MAX_BUCKETS: Final = 10_000
 """Most buckets in one series; more is an error, never a cut series."""
 
 MAX_POINTS: Final = 100_000
-"""Most points in one answer with a series per project."""
+"""Most points in one answer with a series per project or group."""
 
 Group = Literal["organization", "project"]
 

@@ -21,7 +21,7 @@ from orgstats.query.completeness import CountedState, SettledHistory, SourceStat
 from orgstats.query.http import Body, body_of_projects, body_of_series
 from orgstats.query.params import InvalidQuery, StatsQuery
 from orgstats.query.stats import read_together
-from orgstats.query.usage import Row, UsageQuery
+from orgstats.query.usage import Usage, UsageQuery
 from orgstats.schemas.event import REASON_CHARACTERS
 from orgstats.schemas.outcomes import Stat
 
@@ -122,8 +122,8 @@ class Reader:
         """
         return await self._series.get((query, state.versions))
 
-    async def usage(self, query: UsageQuery, state: CountedState) -> Sequence[Row]:
-        """The rows of sql.usage, as fresh as a series is. Not read together with others: each has its own groups."""
+    async def usage(self, query: UsageQuery, state: CountedState) -> Usage:
+        """Usage as fresh as a series is. Not read together with that of others: each has its own groups."""
         return await self._usage.get((query, state.versions))
 
     async def ping(self) -> None:
@@ -175,8 +175,13 @@ class Reader:
         rows = await self._call(self.database.read, sql.organizations())
         return tuple(sorted((Organization(*row) for row in rows if row[1]), key=lambda one: one.slug))
 
-    async def _load_usage(self, key: UsageKey) -> Sequence[Row]:
-        return await self._call(self.database.read, sql.usage(key[0]))
+    async def _load_usage(self, key: UsageKey) -> Usage:
+        return await self._call(self._read_usage, key[0])
+
+    def _read_usage(self, query: UsageQuery) -> Usage:
+        found = Usage(query, self.database.read(sql.usage(query)))
+        found.body  # noqa: B018 - made here, not on the event loop
+        return found
 
     async def _load_projects(self, org_id: int) -> tuple[Project, ...]:
         rows = await self._call(self.database.read, sql.projects(org_id))
@@ -248,8 +253,8 @@ class Reader:
         }
 
 
-def _kept_usage_seconds(key: UsageKey, rows: Sequence[Row]) -> float:
-    return SERIES_SECONDS if key[1] and len(rows) <= LARGEST_KEPT_ROWS else 0.0
+def _kept_usage_seconds(key: UsageKey, found: Usage) -> float:
+    return SERIES_SECONDS if key[1] and len(found.rows) <= LARGEST_KEPT_ROWS else 0.0
 
 
 def _kept_seconds(key: SeriesKey, body: Body) -> float:

@@ -5,9 +5,11 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any, Final
 
-from orgstats.query.params import InvalidQuery, parse_period
+from orgstats.query.http import Body, body_of_json
+from orgstats.query.params import MAX_POINTS, InvalidQuery, parse_period
 from orgstats.schemas.categories import ATTACHMENT, categories_named, category_name
 from orgstats.schemas.outcomes import DAY_SECONDS, HOUR_SECONDS, outcome_name
 from orgstats.times import UNIT_SECONDS, parse_time
@@ -79,8 +81,24 @@ def parse_summary(org_id: int, pairs: Iterable[tuple[str, str]], now: float) -> 
     return _filtered(org_id, fields, ("project", "category", "outcome"), given, _window(given, now))
 
 
+@dataclass(frozen=True)
+class Usage:
+    """What was read for a query. The body of `stats_v2` is made once, in the thread that reads."""
+
+    query: UsageQuery
+    rows: Sequence[Row]
+
+    @cached_property
+    def body(self) -> Body:
+        """The answer of `stats_v2`; raises InvalidQuery when it would be too large."""
+        return body_of_json(groups_of(self.query, self.rows))
+
+
 def groups_of(query: UsageQuery, rows: Iterable[Row]) -> dict[str, Any]:
-    """The answer of `stats_v2`; without rows it has intervals and no groups."""
+    """The answer of `stats_v2`; without rows it has intervals and no groups. Raises InvalidQuery when it is too large.
+
+    Reasons are what producers write, so there may be any number of groups.
+    """
     totals: defaultdict[tuple[Any, ...], list[int]] = defaultdict(lambda: [0, 0])
     series: defaultdict[tuple[Any, ...], defaultdict[int, list[int]]] = defaultdict(lambda: defaultdict(lambda: [0, 0]))
     for *stored, start, quantity, records in rows:
@@ -93,7 +111,14 @@ def groups_of(query: UsageQuery, rows: Iterable[Row]) -> dict[str, Any]:
     if not query.by_project:
         answer["intervals"] = [_text(start) for start in intervals]
     answer["groups"] = []
-    for key in sorted(key for key, sums in totals.items() if any(sums)):
+    keys = sorted(key for key, sums in totals.items() if any(sums))
+    points = len(keys) * len(query.fields) * (1 if query.by_project else len(intervals))
+    if points > MAX_POINTS:
+        raise InvalidQuery(
+            f"{len(keys):,} groups would have {points:,} points, more than the limit of {MAX_POINTS:,}; ask for a "
+            "shorter range, a longer interval, fewer groups, or filter."
+        )
+    for key in keys:
         group = {"by": dict(zip(query.groups, key, strict=True)), "totals": _by_field(query, totals[key])}
         if not query.by_project:
             found, nothing = series[key], (0, 0)

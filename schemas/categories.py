@@ -40,5 +40,6 @@ def category_name(category: int) -> str:
 
 
 def categories_named(name: str) -> tuple[int, ...]:
-    """The numbers shown by this name; none for an unknown one."""
-    return tuple(category for category in range(256) if category_name(category) == name)
+    """The numbers shown by this name; of `default` and `security`, their own. None for an unknown name."""
+    shown = tuple(category for category in range(256) if category_name(category) == name)
+    return shown or tuple(category for category, own in CATEGORY_NAMES.items() if own == name)

@@ -31,7 +31,6 @@ organization_ids = itertools.count(1)
         ([("field", "sum(x)")], 'Invalid field: "sum(x)"'),
         ([QUANTITY, ("groupBy", "key_id")], 'Invalid groupBy: "key_id"'),
         ([QUANTITY, BY_CATEGORY, ("category", "errors")], 'Invalid category: "errors"'),
-        ([QUANTITY, BY_CATEGORY, ("category", "default")], 'Invalid category: "default"'),
         ([QUANTITY, BY_CATEGORY, ("outcome", "lost")], 'Invalid outcome: "lost"'),
         ([QUANTITY, BY_CATEGORY, ("key_id", "1")], 'Invalid key: "1"'),
         ([QUANTITY, BY_CATEGORY, ("project", "pump")], 'Invalid project: "pump"'),
@@ -108,6 +107,22 @@ def test_the_range_is_widened_to_whole_intervals(pairs: Pairs, start: str, end: 
     assert end in (None, answer["end"])
     assert answer["intervals"][0] == start
     assert answer["groups"] == []
+
+
+def test_an_answer_of_too_many_points_is_refused() -> None:
+    """Producers choose reasons, so one organization could ask for any number of them."""
+    asked = [QUANTITY, ("groupBy", "reason"), ("category", "error"), ("statsPeriod", "40d")]
+    query = parse_usage(1, asked, NOW)
+    rows = [(f"reason {n}", query.start, 1, 1) for n in range(105)]
+    with pytest.raises(InvalidQuery, match="105 groups would have 100,905 points, more than the limit of 100,000"):
+        groups_of(query, rows * 2)
+    assert len(groups_of(query, rows[:104])["groups"]) == 104
+
+
+def test_default_and_security_can_be_asked_for_alone() -> None:
+    """They are shown as error, which stands for all three."""
+    query = parse_usage(1, [QUANTITY, ("category", "default"), ("category", "security")], NOW)
+    assert query.categories == (0, 3)
 
 
 def test_names_that_are_shown_are_those_that_are_filtered_for() -> None:
