@@ -131,8 +131,8 @@ class Loop:
         for trouble in batch.troubles:
             _kafka_error(trouble)
         self._settle(now)
-        self._open(now)  # before the next checkpoint, so that slow ones, one after the other, leave it a turn
-        self._begin_checkpoint(now)
+        if not self._open(now):  # asked first, so that slow checkpoints, one after the other, leave it a turn
+            self._begin_checkpoint(now)  # and of what was just opened something is read first
         self._refresh_rules()  # after what may take long: the next batch is not classified by a copy that is too old
         self._pause_for(PauseReason.UNSTORED, on=self._partitions.too_much_is_unstored())
         if self._read_anew:
@@ -296,27 +296,29 @@ class Loop:
         else:
             self._member.consumer.start(self._partitions.next_offsets(), self._partitions.unchecked_epochs())
 
-    def _open(self, now: float) -> None:
+    def _open(self, now: float) -> bool:
+        """Open what is due; whether anything was."""
         if self._checkpoints.in_flight or self._read_anew:
-            return  # of what is opened again nothing may be read on from where it was
+            return False  # of what is opened again nothing may be read on from where it was
         try:
             opened = self._opening.open(self._partitions, self._member.consumer, self._counting, now)
         except Unavailable:
             self._pause_for(PauseReason.NOT_OPENED, on=True)
-            return
+            return False
         if opened is None:
-            return
+            return False
         self._pause_for(PauseReason.NOT_OPENED, on=False)
         gone = self._partitions.opened(opened.partitions, opened.absent)
         if gone:
             self._give_up(gone)
         if not opened.partitions:
-            return
+            return False
         self._checkpoints.tell_all()  # also that partitions without a record are complete
         self._checkpoints.answered()  # and what is catching up has to be read before it can be stored
         self._pause_for(PauseReason.NOT_STORED, on=False)
         metrics.assigned_partitions.set(len(self._partitions.open))
         self._read_anew = True
+        return True
 
     # Pauses and rules
 

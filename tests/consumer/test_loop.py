@@ -291,6 +291,15 @@ def test_an_insert_that_fails_is_made_good_by_the_next_checkpoint(world: SimWorl
     assert sum(row.quantity for row in world.store.final("hourly")) == sum(expected.values())
 
 
+def test_what_was_just_opened_is_read_before_the_first_checkpoint(world: SimWorld) -> None:
+    """Else each rebalance would cost a flush that stores nothing, and new counts a flush interval more."""
+    process = world.process()
+    process.executor.hold = True
+    process.until(lambda: process.executor.begun)
+    process.executor.run()
+    assert world.store.progress() == {A: 10, B: 10}
+
+
 def test_while_the_store_is_away_nothing_is_read_and_the_tries_become_rarer(world: SimWorld) -> None:
     """Reading pauses at the first failure, and goes on once a checkpoint is stored."""
     process = world.process()
