@@ -1,0 +1,1 @@
+"""Clients of the original, each asking a running API as it would ask Sentry."""
