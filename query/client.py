@@ -20,7 +20,7 @@ from urllib.parse import quote
 import httpx
 
 from orgstats.errors import OrgstatsError, Unavailable
-from orgstats.times import parse_time
+from orgstats.times import format_time, parse_time
 
 Points = tuple[tuple[float, int], ...]
 Answer = TypeVar("Answer")
@@ -60,6 +60,45 @@ class Stats:
     points: Points
     complete_until: int | None  # all acknowledged before is counted; None: unknown
     retained_since: int | None  # counts before may have been deleted; None: never deleted
+
+
+class UsageAsked(TypedDict, total=False):
+    """Which usage, and when; for what is absent or None the server's defaults hold, and times are as in Asked.
+
+    The server wants `category` among the groups, or a filter for categories; and start and end, or a period.
+    """
+
+    groups: Sequence[str]  # outcome, category, reason, project
+    fields: Sequence[str]  # sum(quantity), sum(times_seen); when absent the quantity
+    start: float | str | None  # start and end to the second
+    end: float | str | None
+    period: str | None  # the length of the window up to now, instead of start and end
+    interval: str | None  # from 1m to 1d
+    outcomes: Sequence[str]  # from here on filters
+    categories: Sequence[str]
+    reasons: Sequence[str]
+    projects: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class UsageGroup:
+    """What one group sums up to by field, in all and in each interval."""
+
+    by: Mapping[str, str | int]  # the id of a project is a number
+    totals: Mapping[str, int]
+    series: Mapping[str, tuple[int, ...]]  # as long as the intervals; grouped by project there is none
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Groups that have anything; times in epoch seconds, start and end of whole intervals."""
+
+    start: int
+    end: int
+    intervals: tuple[int, ...]  # the start of each; grouped by project there is none
+    groups: tuple[UsageGroup, ...]
+    complete_until: int | None  # as in Stats
+    retained_since: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +160,10 @@ class StatsClient:
         """The series of each project of an organization, or of these ids, by the project's id."""
         return self._ask(_stats_by_project(organization, projects, asked))
 
+    def usage(self, organization: str | int, **asked: Unpack[UsageAsked]) -> Usage:
+        """Usage of an organization (slug or id) by outcome, category, reason or project."""
+        return self._ask(_usage_question(organization, asked))
+
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
@@ -179,6 +222,10 @@ class AsyncStatsClient:
         """The series of each project of an organization, or of these ids, by the project's id."""
         return await self._ask(_stats_by_project(organization, projects, asked))
 
+    async def usage(self, organization: str | int, **asked: Unpack[UsageAsked]) -> Usage:
+        """Usage of an organization (slug or id) by outcome, category, reason or project."""
+        return await self._ask(_usage_question(organization, asked))
+
     async def close(self) -> None:
         """Close the connections."""
         await self._http.aclose()
@@ -216,6 +263,14 @@ def _project_stats(organization: str | int, project: str | int, asked: Asked) ->
 def _stats_by_project(organization: str | int, projects: Sequence[int], asked: Asked) -> _Question[dict[int, Stats]]:
     parameters = _parameters(asked) | {"group": "project", "projectID": list(projects)}
     return _Question(f"/api/0/organizations/{_quoted(organization)}/stats/", parameters, _by_project)
+
+
+def _usage_question(organization: str | int, asked: UsageAsked) -> _Question[Usage]:
+    parameters = {"field": ["sum(quantity)"]} | _parameters(asked)
+    for name in ("start", "end"):
+        if name in parameters:
+            parameters[name] = format_time(parameters[name])
+    return _Question(f"/api/0/organizations/{_quoted(organization)}/stats_v2/", parameters, _usage)
 
 
 def _headers(token: str) -> dict[str, str]:
@@ -264,15 +319,23 @@ def _quoted(name: str | int) -> str:
     return quote(str(name), safe="")
 
 
-def _parameters(asked: Asked) -> dict[str, Any]:
+def _parameters(asked: Asked | UsageAsked) -> dict[str, Any]:
     now = time.time()
     times = {name: parse_time(value, now) for name, value in asked.items() if name in _TIMES and isinstance(value, str)}
     given = {_NAMES.get(name, name): value for name, value in {**asked, **times}.items()}
     return {name: value for name, value in given.items() if value is not None}
 
 
-_TIMES: Final = frozenset({"since", "until"})
-_NAMES: Final = {"period": "statsPeriod"}
+_TIMES: Final = frozenset({"since", "until", "start", "end"})
+_NAMES: Final = {
+    "period": "statsPeriod",
+    "fields": "field",
+    "groups": "groupBy",
+    "outcomes": "outcome",
+    "categories": "category",
+    "reasons": "reason",
+    "projects": "project",
+}
 
 
 def _by_project(response: httpx.Response) -> dict[int, Stats]:
@@ -284,13 +347,33 @@ def _stats(response: httpx.Response) -> Stats:
     return _series(response, response.json())
 
 
+def _usage(response: httpx.Response) -> Usage:
+    return read_usage(response.json(), *_trusted(response))
+
+
+def read_usage(
+    answer: Mapping[str, Any], complete_until: int | None = None, retained_since: int | None = None
+) -> Usage:
+    """What the body of a `stats_v2` says."""
+    start, end, *intervals = (
+        int(parse_time(text, 0.0)) for text in (answer["start"], answer["end"], *answer.get("intervals", ()))
+    )
+    groups = tuple(
+        UsageGroup(one["by"], one["totals"], {field: tuple(sums) for field, sums in one.get("series", {}).items()})
+        for one in answer["groups"]
+    )
+    return Usage(start, end, tuple(intervals), groups, complete_until, retained_since)
+
+
 def _series(response: httpx.Response, points: list[tuple[float, int]]) -> Stats:
+    return Stats(tuple((float(start), int(count)) for start, count in points), *_trusted(response))
+
+
+def _trusted(response: httpx.Response) -> tuple[int | None, int | None]:
+    """Complete until, and retained since."""
+
     def seconds(name: str) -> int | None:
         text = response.headers.get(name)
         return None if text is None else int(text)
 
-    return Stats(
-        tuple((float(start), int(count)) for start, count in points),
-        seconds("X-Stats-Complete-Until"),
-        seconds("X-Stats-Retained-Since"),
-    )
+    return seconds("X-Stats-Complete-Until"), seconds("X-Stats-Retained-Since")

@@ -14,7 +14,7 @@ import pytest
 
 from orgstats.errors import Unavailable
 from orgstats.query.clickhouse import Database
-from orgstats.query.client import AsyncStatsClient, Patience, RequestRefused, Stats, StatsClient
+from orgstats.query.client import AsyncStatsClient, Patience, RequestRefused, Stats, StatsClient, Usage, UsageGroup
 from orgstats.query.directory import Directory, Wanted
 from tests.query.seeding import Cell, Counted, insert_counts, insert_sources, make_token
 from tests.query.serving import running_api
@@ -72,6 +72,50 @@ def test_client_reads_a_running_server(database: Database, clickhouse_url: str, 
             client.organization_stats("acme", since=5, until=4)
         with pytest.raises(RequestRefused, match="404"):
             client.organization_stats("../acme?x=")
+
+
+def test_client_reads_usage(database: Database, clickhouse_url: str, tmp_path: Path) -> None:
+    """Groups with series and totals, filters, by project totals alone; the same from both clients."""
+    Directory(database).add_organization(Wanted("acme", key=1), 1.0)
+    rows = [Cell(1, 100, 2), Cell(1, 130, 5, category=2, events=1), Cell(1, 3_600, 4, 2, reason="key_quota")]
+    rows += [Cell(1, 3_600, 16, 1, reason="key_quota"), Cell(1, 3_600, 8, 2, reason="key_quota", project_id=11)]
+    insert_counts(database, [*rows, Cell(1, 100, 3, project_id=11)])
+    insert_sources(database, [Counted(complete_until=2_000.0)])
+    token = make_token(database, 1)
+    fields = ("sum(quantity)", "sum(times_seen)")
+    asked: dict[str, Any] = {"groups": ["category"], "fields": fields, "start": 70, "end": 170.5, "interval": "1m"}
+    by_category = Usage(
+        60,
+        180,
+        (60, 120),
+        (
+            UsageGroup({"category": "error"}, dict.fromkeys(fields, 5), dict.fromkeys(fields, (5, 0))),
+            UsageGroup(
+                {"category": "transaction"},
+                dict(zip(fields, (5, 1), strict=True)),
+                dict(zip(fields, ((0, 5), (0, 1)), strict=True)),
+            ),
+        ),
+        2_000,
+        None,
+    )
+    hours: dict[str, Any] = {"start": "1970-01-01", "end": "1970-01-01T02:00:00Z", "categories": ["error"]}
+    filters: dict[str, Any] = {"outcomes": ["rate_limited"], "reasons": ["key_quota"], "projects": [0]}
+
+    async def ask(url: str) -> Usage:
+        async with AsyncStatsClient(url, token) as client:
+            return await client.usage("acme", **asked)
+
+    with running_api(clickhouse_url, tmp_path, RETENTION_DAYS="0") as api, StatsClient(api.url, token) as client:
+        assert client.usage("acme", **asked) == asyncio.run(ask(api.url)) == by_category
+        (limited,) = client.usage(1, groups=["reason"], **filters, **hours).groups
+        assert limited == UsageGroup({"reason": "key_quota"}, {"sum(quantity)": 4}, {"sum(quantity)": (0, 4)})
+        projects = client.usage("acme", groups=["project"], **hours)
+        assert projects.intervals == ()
+        assert projects.groups[1] == UsageGroup({"project": 11}, {"sum(quantity)": 11}, {})
+        assert client.usage("acme", categories=["error"], period="2d", interval="1d").end > time.time()
+        with pytest.raises(RequestRefused, match="category as groupby or filter"):
+            client.usage("acme")
 
 
 def test_retry_after_is_waited_for() -> None:
