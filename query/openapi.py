@@ -126,7 +126,7 @@ def _beside() -> Json:
 
 def _usage() -> list[Json]:
     texts = {"type": "array", "items": {"type": "string"}}
-    moment = {"type": "string", "format": "date-time"}
+    moment = {"type": "string", "examples": ["2021-03-14T15:00:00Z", "1615734000"]}
     return [
         {
             **_query("field", {"type": "array", "items": {"enum": list(FIELDS)}}, "what to sum; may be repeated"),
@@ -134,7 +134,7 @@ def _usage() -> list[Json]:
         },
         _query("groupBy", {"type": "array", "items": {"enum": list(GROUPS)}}, "by what; may be repeated"),
         _query("statsPeriod", {"type": "string", "default": "24h"}, "length of the range up to now, as in 14d"),
-        _query("start", moment, "with end, instead of statsPeriod: RFC 3339, UTC where no zone is given"),
+        _query("start", moment, "with end, instead of statsPeriod: RFC 3339, UTC without a zone, or epoch seconds"),
         _query("end", moment, "see start"),
         _query(
             "interval",

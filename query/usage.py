@@ -23,7 +23,9 @@ ALL_PROJECTS: Final = -1
 
 _INTERVAL: Final = re.compile(r"([0-9]{1,6})([mhdw])")
 _NUMBER: Final = re.compile(r"-?[0-9]{1,20}")
-_TIME: Final = re.compile(r"\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)?)?", re.ASCII)
+_TIME: Final = re.compile(
+    r"\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)?)?|\d{5,10}(\.\d{1,9})?", re.ASCII
+)
 _SHOWN_REASONS: Final = {"": "none", "smart_rate_limit": "spike_protection"}
 _STORED_REASONS: Final = {shown: stored for stored, shown in _SHOWN_REASONS.items()}
 _LARGEST_ID: Final = 2**64 - 1
@@ -251,7 +253,10 @@ def _range(given: Mapping[str, Sequence[str]], now: float) -> tuple[float, float
 
 
 def _moment(name: str, text: str) -> float:
-    """Epoch seconds of an RFC 3339 time, in UTC where it has no zone. A `+` in a query string may arrive as a blank."""
+    """Epoch seconds of such a number, or of an RFC 3339 time, in UTC where it has no zone.
+
+    A `+` in a query string may arrive as a blank. A number of up to four digits is more likely a year, and is refused.
+    """
     try:
         if _TIME.fullmatch(text := text.strip().replace(" ", "+")):
             return parse_time(text, 0.0)

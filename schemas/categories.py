@@ -29,7 +29,28 @@ CATEGORY_NAMES: Final = {
     15: "metric_bucket",
     16: "span_indexed",
     17: "profile_duration",
+    18: "profile_chunk",
+    19: "metric_second",
+    20: "replay_video",
+    21: "uptime",
+    22: "attachment_item",
+    23: "log_item",
+    24: "log_byte",
+    25: "profile_duration_ui",
+    26: "profile_chunk_ui",
+    27: "seer_autofix",
+    28: "seer_scanner",
+    29: "prevent_user",
+    30: "prevent_review",
+    31: "size_analysis",
+    32: "installable_build",
+    33: "trace_metric",
+    34: "seer_user",
+    35: "profile_backend",
+    36: "profile_ui",
 }
+
+_PLURALS: Final = {"replays": "replay", "profiles": "profile"}  # what clients made from the published summary ask for
 
 
 def category_name(category: int) -> str:
@@ -41,5 +62,6 @@ def category_name(category: int) -> str:
 
 def categories_named(name: str) -> tuple[int, ...]:
     """The numbers shown by this name; of `default` and `security`, their own. None for an unknown name."""
+    name = _PLURALS.get(name, name)
     shown = tuple(category for category in range(256) if category_name(category) == name)
     return shown or tuple(category for category, own in CATEGORY_NAMES.items() if own == name)

@@ -54,6 +54,13 @@ organization_ids = itertools.count(1)
             [QUANTITY, BY_CATEGORY, ("start", "2021-03-14"), ("end", "9999-03-14")],
             'Invalid end: "9999-03-14"; a time as in 2021-03-14T15:00:00Z, from 1970 to 2106',
         ),
+        *(
+            (
+                [QUANTITY, BY_CATEGORY, ("start", text), ("end", "2021-03-14")],
+                f'Invalid start: "{text}"; a time as in 2021-03-14T15:00:00Z, from 1970 to 2106',
+            )
+            for text in ("2021", "1615716000000", "-86400", "9999999999", "1e9", "nan")
+        ),
         ([QUANTITY, ("groupBy", "outcome")], "Query must have category as groupby or filter"),
         (
             [QUANTITY, BY_CATEGORY, ("statsPeriod", "soon")],
@@ -96,11 +103,17 @@ def test_what_has_no_answer_is_refused_in_words(pairs: Pairs, text: str) -> None
             "2021-03-14T13:00:00Z",
             3_600,
         ),
+        (
+            [("start", "1615716001"), ("end", "1615723200.5"), ("interval", "1m")],
+            "2021-03-14T10:00:00Z",
+            "2021-03-14T12:01:00Z",
+            60,
+        ),
         ([("start", "2021-03-14T10:00:01 02:00"), ("end", "2021-03-14T12:00Z")], "2021-03-14T08:00:00Z", None, 3_600),
     ],
 )
 def test_the_range_is_widened_to_whole_intervals(pairs: Pairs, start: str, end: str | None, interval: int) -> None:
-    """A time without a zone is UTC, and a `+` that arrived as a blank is one."""
+    """A time without a zone is UTC, a `+` that arrived as a blank is one, and a number is epoch seconds."""
     query = parse_usage(1, [QUANTITY, BY_CATEGORY, *pairs], NOW)
     answer = groups_of(query, [])
     assert (answer["start"], query.interval) == (start, interval)
@@ -123,6 +136,14 @@ def test_default_and_security_can_be_asked_for_alone() -> None:
     """They are shown as error, which stands for all three."""
     query = parse_usage(1, [QUANTITY, ("category", "default"), ("category", "security")], NOW)
     assert query.categories == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "category"), [("replays", 7), ("profiles", 6), ("profile_chunk", 18), ("profile_chunk_ui", 26)]
+)
+def test_categories_that_generated_clients_know_can_be_asked_for(name: str, category: int) -> None:
+    """The published description of the summary names two in the plural."""
+    assert parse_usage(1, [QUANTITY, ("category", name)], NOW).categories == (category,)
 
 
 def test_names_that_are_shown_are_those_that_are_filtered_for() -> None:
