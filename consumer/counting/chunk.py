@@ -93,6 +93,7 @@ class Chunk:
         self._days_stored: set[int] = set()
         self._shares: dict[tuple[int | str | None, ...], tuple[Share, ...]] = {}
         self._reasons: set[str] = {""}
+        self._seldom_by_itself = False
 
     @property
     def end(self) -> int:
@@ -109,13 +110,20 @@ class Chunk:
         """Whether there is anything to store, be it only in a family that is written seldom."""
         return bool(self._changed)
 
-    def load(self, stored: Mapping[Family, Mapping[Key, Stored]], revision: int = 0, cut_at: int = BEYOND_ALL) -> None:
+    def load(
+        self,
+        stored: Mapping[Family, Mapping[Key, Stored]],
+        revision: int = 0,
+        cut_at: int = BEYOND_ALL,
+        *,
+        closed: bool = False,
+    ) -> None:
         """Start from stored cells, because retention has deleted the head of the chunk.
 
         For each cell, events below the position that its stored version holds are skipped afterwards; this is
         exact also after a torn flush, when the cells were stored up to different positions. What is written seldom may
         be further behind than that: it is added up of the cells of `counts`, and takes an event when its cell of
-        `counts` does.
+        `counts` does. Not so of a `closed` chunk, where it is whole, and cells of `counts` may be what was lost.
 
         Cells older than `revision` were counted before the log was cut back at `cut_at`: they hold none of the
         events from there on, and are written anew.
@@ -135,8 +143,9 @@ class Chunk:
                     self._reasons.add(key.reason)
                 if revision_of(one.version) < revision:
                     self._touch(cell)
+        self._seldom_by_itself = closed
         for family in FAMILIES:
-            if family.seldom:
+            if family.seldom and not closed:
                 self._add_up(family)
 
     def _add_up(self, family: Family) -> None:
@@ -174,7 +183,8 @@ class Chunk:
         shares = self._shares_of(tally)
         finest = shares[0][0]
         for cell, at, events_at in shares:
-            if offset >= (finest if cell.family.seldom else cell).counted_to:
+            by_counts = cell.family.seldom and not self._seldom_by_itself
+            if offset >= (finest if by_counts else cell).counted_to:
                 cell.values[at] += quantity
                 if events_at:
                     cell.values[events_at] += 1

@@ -137,7 +137,7 @@ class Recount:
             projects=self.connections.settings.projects,
         )
         if keep and first in held:
-            partition.chunk.load(held[first].cells)
+            partition.chunk.load(held[first].cells, closed=True)
             partition.chunk.revision = revisions[first]
         kept = partition.chunk if keep else None
         same_log = log_to_compare(self.connections, located, first, end)

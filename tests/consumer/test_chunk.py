@@ -134,6 +134,17 @@ def test_hourly_that_is_behind_is_made_of_counts() -> None:
     assert held(chunk, HOURLY)[_hour(one)] == (15 + 1 + 2, 15 + 1 + 2)
 
 
+def test_hourly_of_a_closed_chunk_does_not_follow_counts() -> None:
+    """It is whole, and what a recount misses may be cells of `counts` that were lost."""
+    one = CountKey(1, 1_700_000_000, 7, 1, 0, "a")
+    chunk = Chunk(0)
+    chunk.load({COUNTS: {}, HOURLY: {_hour(one): Stored((8, 8), version_of(0, 40))}}, closed=True)
+    assert not chunk.changed
+    for offset in (39, 40):
+        chunk.add_one(tally("a"), offset)
+    assert held(chunk, HOURLY)[_hour(one)] == (8 + 1, 8 + 1)
+
+
 def test_what_is_written_seldom_stays_to_be_stored() -> None:
     """With its whole count as it is when it is taken in the end."""
     chunk = Chunk(0)

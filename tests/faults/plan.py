@@ -16,6 +16,8 @@ from tests.support.wait import wait_for
 MISCHIEF: Final[dict[Fault, float]] = {"swallow": 0.03, "double": 0.06, "late": 0.04, "delay": 0.04, "cut": 0.02}
 """Probability of each fault of an insert; a flush is nine of them, and two of three get through."""
 RECORDS_PER_SECOND: Final = 1_500
+JOIN_SECONDS: Final = 15.0
+"""How long a member may take to get partitions, on a machine as busy as it may be."""
 Kind = Callable[[Round], None]
 
 
@@ -84,7 +86,7 @@ class Plan:
             if time.monotonic() > began + 5 * seconds:
                 raise Unequal(f"not every fault has come up: {dict(self.done)}")
             one.tend(lambda: next(names))
-            if time.monotonic() > toggled + 2.0:
+            if time.monotonic() > toggled + (2.0 if all(map(Member.has_joined, guests)) else JOIN_SECONDS):
                 toggled = time.monotonic()
                 self._come_or_go(one, guests)
                 self._end_idlers(one, names)
@@ -115,7 +117,8 @@ class Plan:
     def _end_idlers(one: Round, names: "_Names") -> None:
         """A member that does not come to its failpoint is killed where it is."""
         for member in list(one.members):
-            if member.failpoint and time.monotonic() > member.since + 12.0:
+            since = member.joined if member.has_joined() and member.joined else member.since + JOIN_SECONDS
+            if member.failpoint and time.monotonic() > since + 12.0:
                 name = member.daemon.name.rsplit("-", 1)[0]
                 one.kill(member)
                 one.start(name, next(names))

@@ -71,6 +71,14 @@ class Member:
     daemon: Daemon
     failpoint: str = ""
     since: float = field(default_factory=time.monotonic)
+    joined: float | None = None
+    """When it was first seen to have partitions, which on a busy machine takes a while; monotonic seconds."""
+
+    def has_joined(self) -> bool:
+        """Whether it has had partitions by now."""
+        if self.joined is None and '"assigned"' in self.daemon.child.tail(50):
+            self.joined = time.monotonic()
+        return self.joined is not None
 
 
 @dataclass(frozen=True)
