@@ -266,11 +266,16 @@ def _stats_by_project(organization: str | int, projects: Sequence[int], asked: A
 
 
 def _usage_question(organization: str | int, asked: UsageAsked) -> _Question[Usage]:
+    return _Question(f"/api/0/organizations/{_quoted(organization)}/stats_v2/", usage_parameters(asked), _usage)
+
+
+def usage_parameters(asked: UsageAsked) -> dict[str, Any]:
+    """What the query string says; a sequence is its name repeated with each value."""
     parameters = {"field": ["sum(quantity)"]} | _parameters(asked)
     for name in ("start", "end"):
         if name in parameters:
             parameters[name] = format_time(parameters[name])
-    return _Question(f"/api/0/organizations/{_quoted(organization)}/stats_v2/", parameters, _usage)
+    return parameters
 
 
 def _headers(token: str) -> dict[str, str]:

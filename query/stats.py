@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from orgstats.query import sql
 from orgstats.query.clickhouse import Database
-from orgstats.query.params import InvalidQuery, StatsQuery, check_points, parse_stat, window
+from orgstats.query.params import InvalidQuery, StatsQuery, parse_stat, window
 from orgstats.query.series import LAST_SECOND, RESOLUTIONS, Point, filled
 
 
@@ -25,20 +25,6 @@ def organization_stats(
     An organization without events has zeros. Raises InvalidQuery for arguments without an answer and
     Unavailable when ClickHouse is away or too slow; never gives a part of a series.
     """
-    query = stats_query(org_id, stat=stat, since=since, until=until, resolution=resolution)
-    return read_series(database, query)[org_id]
-
-
-def stats_query(
-    org_id: int,
-    *,
-    stat: str = "received",
-    since: float | None = None,
-    until: float | None = None,
-    resolution: str | None = None,
-    projects: Sequence[int] | None = None,
-) -> StatsQuery:
-    """What organization_stats reads, with `projects` for each of these instead; raises InvalidQuery."""
     until = time.time() if until is None else until
     for value in (until, until if since is None else since):
         if not 0 <= value <= LAST_SECOND:
@@ -46,11 +32,8 @@ def stats_query(
     if resolution is not None and resolution not in RESOLUTIONS:
         raise InvalidQuery("Invalid resolution")
     width = RESOLUTIONS[resolution] if resolution else None
-    buckets = window(since, until, width)
-    if projects is None:
-        return StatsQuery(org_id, parse_stat(stat), buckets)
-    check_points(buckets, len(projects))
-    return StatsQuery(org_id, parse_stat(stat), buckets, tuple(projects), grouped=True)
+    query = StatsQuery(org_id, parse_stat(stat), window(since, until, width))
+    return read_series(database, query)[org_id]
 
 
 def read_series(database: Database, query: StatsQuery) -> dict[int, list[Point]]:

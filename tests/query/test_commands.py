@@ -164,26 +164,48 @@ def test_query_prints_table_json_csv_and_plot(orgstats: Command, database: Datab
     assert orgstats("query", "1", "--stat", "rejected", "--since", "-2h", "--resolution", "1h").startswith("time  ")
 
 
-def test_query_by_project(orgstats: Command, database: Database, clickhouse_url: str, tmp_path: Path) -> None:
-    """Totals of each project, the highest first; as CSV and JSON all points; from a server the same."""
+def test_query_by_groups(orgstats: Command, database: Database, clickhouse_url: str, tmp_path: Path) -> None:
+    """Totals, the highest first; as CSV and JSON each interval, by project totals alone; from a server the same."""
     orgstats("orgs", "add", "acme", "--id", "1")
-    words = ("query", "acme", "--since", "95", "--until", "105", "--by", "project")
-    assert orgstats(*words).split() == ["project", "received"]
-    for slug, key in (("pump", "11"), ("prime", "12")):
-        orgstats("projects", "add", "acme", slug, "--id", key)
-    insert_counts(database, [Cell(1, 100, 3, project_id=11), Cell(1, 90, 4000, project_id=12), Cell(1, 100, 9)])
+    words = ("query", "acme", "--since", "65", "--until", "175")
+    assert orgstats(*words, "--by", "project").split() == ["project", "count"]
+    cells = [Cell(1, 100, 3, project_id=11), Cell(1, 150, 4000, 2, reason="a,\x1b", project_id=12)]
+    insert_counts(database, [*cells, Cell(1, 100, 9, category=2), Cell(1, 100, 5, 5), Cell(1, 180, 7)])
     token = orgstats("tokens", "create", "--org", "acme").strip()
     with running_api(clickhouse_url, tmp_path) as api, pytest.MonkeyPatch.context() as patch:
         patch.setenv("ORGSTATS_TOKEN", token)
         for where in ((), ("--url", api.url)):
-            assert orgstats(*words, *where) == "project  received\n12          4,000\n11              3\n"
-            assert orgstats(*words, *where, "--csv").splitlines() == [
-                "project,timestamp,count",
-                *("11,90,0", "11,100,3", "12,90,4000", "12,100,0"),
+            by_project = (*words, "--by", "project", *where)
+            assert orgstats(*by_project) == "project  count\n12       4,000\n11           3\n"
+            assert orgstats(*by_project, "--csv") == "project,count\n11,3\n12,4000\n"
+            answer = json.loads(orgstats(*by_project, "--json", "--stat", "rejected"))
+            assert answer["groups"] == [{"by": {"project": 12}, "totals": {"sum(quantity)": 4000}}]
+            assert "intervals" not in answer
+            table = orgstats(*words, "--by", "category,outcome", *where).splitlines()
+            assert [line.split() for line in table] == [
+                ["outcome", "category", "count"],
+                ["rate_limited", "error", "4,000"],
+                ["accepted", "transaction", "9"],
+                ["client_discard", "error", "5"],
+                ["accepted", "error", "3"],
             ]
-            assert json.loads(orgstats(*words, *where, "--json"))["11"] == [[90.0, 0], [100.0, 3]]
-    orgstats(*words, "--plot", exit_code=2)
-    orgstats("query", "acme", "--by", "outcome", exit_code=2)
+            by_reason = (*words, "--by", "reason", *where)
+            assert "a,\\x1b  4,000\n" in orgstats(*by_reason)
+            assert orgstats(*by_reason, "--csv").splitlines() == [
+                "reason,timestamp,count",
+                *('"a,\x1b",60,0', '"a,\x1b",120,4000', "none,60,3", "none,120,0"),
+            ]
+            answer = json.loads(orgstats(*by_reason, "--json"))
+            assert answer["intervals"] == ["1970-01-01T00:01:00Z", "1970-01-01T00:02:00Z"]
+            assert answer["groups"][1]["series"] == {"sum(quantity)": [3, 0]}
+            for since, interval, length in (("-7d", "1h", 168), ("-90d", "1d", 90), ("-2h", "15m", 8)):
+                given = () if since != "-2h" else ("--resolution", interval)
+                read = orgstats("query", "acme", "--since", since, "--by", "outcome", *given, "--json", *where)
+                assert len(json.loads(read)["intervals"]) in (length, length + 1)
+    orgstats(*words, "--by", "outcome", "--plot", exit_code=2)
+    orgstats(*words, "--by", "outcome,hour", exit_code=2)
+    assert "'hour' is none of outcome, category, reason, project" in orgstats.stderr
+    orgstats(*words, "--by", "outcome", "--resolution", "10s", exit_code=2)
 
 
 def test_query_url_asks_a_server(
