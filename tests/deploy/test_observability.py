@@ -111,6 +111,15 @@ def test_prometheus_takes_its_configuration(prometheus: Path) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
+def test_the_examples_for_an_organization_are_taken_and_fire(prometheus: Path) -> None:
+    """Its scrape configuration and both of its alerts; nothing of orgstats' own loads them."""
+    config, tests = ALERTS.with_name("organization_scrape.yml"), ALERTS.with_name("organization_alerts_test.yml")
+    for words in (("check", "config", "--syntax-only", config), ("test", "rules", tests)):
+        result = promtool(prometheus, *words)
+        assert result.returncode == 0, result.stdout + result.stderr
+    assert yaml.safe_load(ALERTS.with_name("prometheus.yml").read_text())["rule_files"] == [ALERTS.name]
+
+
 @pytest.mark.parametrize("dashboard", DASHBOARDS, ids=lambda path: str(path.name))
 def test_every_series_of_a_panel_is_chosen_by_the_variables(dashboard: Path) -> None:
     """A panel that left out a variable would show another environment's consumers."""
