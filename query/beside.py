@@ -13,7 +13,7 @@ from orgstats.query.access import Caller, Organization, Project, permit_listing
 from orgstats.query.completeness import CountedState
 from orgstats.query.http import Body, body_of_json, body_of_text
 from orgstats.query.reader import Reader
-from orgstats.query.usage import Usage, UsageQuery, groups_of, parse_summary, parse_usage, summary_of
+from orgstats.query.usage import Usage, UsageQuery, parse_summary, parse_usage, summary_of
 from orgstats.schemas.outcomes import HOUR_SECONDS
 
 Pairs = list[tuple[str, str]]
@@ -61,7 +61,7 @@ class Beside:
         return CompleteBody(body, state.complete_until)
 
     async def _summary(self, organization: Organization, usage: Usage, given: dict[str, str]) -> Body:
-        summary = summary_of(usage.query, usage.rows, await self._slugs(organization))
+        summary = summary_of(usage, await self._slugs(organization))
         if given.get("download", "").lower() not in ("true", "1"):
             return body_of_json(summary)
         name = f"{organization.slug}-stats-summary.csv"
@@ -78,7 +78,7 @@ class Beside:
             query = UsageQuery(
                 organization.org_id, ("sum(quantity)",), ("project", "outcome", "category"), end - MINUTE, end, MINUTE
             )
-            found = groups_of(query, (await self._reader.usage(query, state)).rows)["groups"]
+            found = (await self._reader.usage(query, state)).answer["groups"]
             slugs = await self._slugs(organization)
             for group in found:
                 by = group["by"]

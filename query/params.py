@@ -13,6 +13,9 @@ from orgstats.times import UNIT_SECONDS
 MAX_BUCKETS: Final = 10_000
 """Most buckets in one series; more is an error, never a cut series."""
 
+LARGEST_ID: Final = 2**64 - 1
+"""Of an organization or a project."""
+
 MAX_POINTS: Final = 100_000
 """Most points in one answer with a series per project or group."""
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from orgstats.query.params import MAX_POINTS, StatsQuery
+from orgstats.query.params import LARGEST_ID, MAX_POINTS, StatsQuery
 from orgstats.query.usage import UsageQuery
 from orgstats.schemas.outcomes import (
     BUCKET_SECONDS,
@@ -20,7 +20,6 @@ from orgstats.schemas.outcomes import (
     Outcome,
 )
 
-_LARGEST_ID: Final = 2**64 - 1
 QUIET_SECONDS: Final = 60
 """A topic whose progress was written within this time is being counted: even without records it is every 5 s."""
 
@@ -165,7 +164,7 @@ def usage(query: UsageQuery) -> Statement:
 
 def organization(name: str) -> Statement:
     """The organization with this slug or numeric id, a row as of `organizations`, or none."""
-    if name.isascii() and name.isdigit() and len(name) <= 20 and int(name) <= _LARGEST_ID:
+    if name.isascii() and name.isdigit() and len(name) <= 20 and int(name) <= LARGEST_ID:
         text = (
             "SELECT org_id, slug, name, toUnixTimestamp64Milli(updated_at) FROM organizations FINAL"
             " WHERE org_id = {org:UInt64} AND slug != ''"

@@ -4,15 +4,14 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Final
 
 from orgstats.query.http import Body, body_of_json
-from orgstats.query.params import MAX_POINTS, InvalidQuery, parse_period
+from orgstats.query.params import LARGEST_ID, MAX_POINTS, InvalidQuery, parse_period
 from orgstats.schemas.categories import ATTACHMENT, categories_named, category_name
-from orgstats.schemas.outcomes import DAY_SECONDS, HOUR_SECONDS, outcome_name
-from orgstats.times import UNIT_SECONDS, parse_time
+from orgstats.schemas.outcomes import BUCKET_SECONDS, DAY_SECONDS, HOUR_SECONDS, outcome_name
+from orgstats.times import UNIT_SECONDS, format_time, parse_time
 
 MAX_INTERVALS: Final = 1_000
 """Most intervals in one answer."""
@@ -28,7 +27,6 @@ _TIME: Final = re.compile(
 )
 _SHOWN_REASONS: Final = {"": "none", "smart_rate_limit": "spike_protection"}
 _STORED_REASONS: Final = {shown: stored for stored, shown in _SHOWN_REASONS.items()}
-_LARGEST_ID: Final = 2**64 - 1
 
 Row = Sequence[Any]
 """Values of the groups as they are stored, the start of an interval, quantity, records."""
@@ -57,7 +55,7 @@ class UsageQuery:
     @property
     def stored_width(self) -> int:
         """Of the stored buckets that can be added up to intervals, the widest: 10 s or an hour."""
-        return HOUR_SECONDS if self.interval % HOUR_SECONDS == 0 else 10
+        return HOUR_SECONDS if self.interval % HOUR_SECONDS == 0 else BUCKET_SECONDS
 
 
 def parse_usage(org_id: int, pairs: Iterable[tuple[str, str]], now: float) -> UsageQuery:
@@ -70,7 +68,7 @@ def parse_usage(org_id: int, pairs: Iterable[tuple[str, str]], now: float) -> Us
     if not fields:
         raise InvalidQuery('At least one "field" is required.')
     groups = _each("groupBy", given["groupBy"], GROUPS)
-    query = _filtered(org_id, fields, groups, given, _window(given, now))
+    query = _filtered(org_id, fields, groups, given, now)
     if "category" not in groups and query.categories is None:
         raise InvalidQuery("Query must have category as groupby or filter")
     return query
@@ -80,20 +78,25 @@ def parse_summary(org_id: int, pairs: Iterable[tuple[str, str]], now: float) -> 
     """The query of a summary: always by project, category and outcome; raises InvalidQuery."""
     given = _given(pairs)
     fields = _each("field", given["field"], FIELDS) or (FIELDS[0],)
-    return _filtered(org_id, fields, ("project", "category", "outcome"), given, _window(given, now))
+    return _filtered(org_id, fields, ("project", "category", "outcome"), given, now)
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What was read for a query. The body of `stats_v2` is made once, in the thread that reads."""
+    """What was read for a query. Its groups, and the body of `stats_v2`, are made once, in the thread that reads."""
 
     query: UsageQuery
     rows: Sequence[Row]
 
     @cached_property
+    def answer(self) -> dict[str, Any]:
+        """As groups_of makes it; raises InvalidQuery when it would be too large."""
+        return groups_of(self.query, self.rows)
+
+    @cached_property
     def body(self) -> Body:
-        """The answer of `stats_v2`; raises InvalidQuery when it would be too large."""
-        return body_of_json(groups_of(self.query, self.rows))
+        """The answer of `stats_v2`."""
+        return body_of_json(self.answer)
 
 
 def groups_of(query: UsageQuery, rows: Iterable[Row]) -> dict[str, Any]:
@@ -109,9 +112,9 @@ def groups_of(query: UsageQuery, rows: Iterable[Row]) -> dict[str, Any]:
             sums[0] += quantity
             sums[1] += records
     intervals = range(query.start, query.end, query.interval)
-    answer: dict[str, Any] = {"start": _text(query.start), "end": _text(query.end)}
+    answer: dict[str, Any] = {"start": format_time(query.start), "end": format_time(query.end)}
     if not query.by_project:
-        answer["intervals"] = [_text(start) for start in intervals]
+        answer["intervals"] = [format_time(start) for start in intervals]
     answer["groups"] = []
     keys = sorted(key for key, sums in totals.items() if any(sums))
     points = len(keys) * len(query.fields) * (1 if query.by_project else len(intervals))
@@ -131,15 +134,16 @@ def groups_of(query: UsageQuery, rows: Iterable[Row]) -> dict[str, Any]:
     return answer
 
 
-def summary_of(query: UsageQuery, rows: Iterable[Row], slugs: Mapping[int, str]) -> dict[str, Any]:
+def summary_of(usage: Usage, slugs: Mapping[int, str]) -> dict[str, Any]:
     """The answer of `stats-summary`: each project that has anything, with its categories, and their outcomes."""
     projects: defaultdict[int, defaultdict[str, dict[str, Any]]] = defaultdict(lambda: defaultdict(dict))
-    for group in groups_of(query, rows)["groups"]:
+    query = usage.query
+    for group in usage.answer["groups"]:
         by = group["by"]
         projects[by["project"]][by["category"]][by["outcome"]] = group["totals"]
     return {
-        "start": _text(query.start),
-        "end": _text(query.end),
+        "start": format_time(query.start),
+        "end": format_time(query.end),
         "projects": [
             {
                 "id": str(project),
@@ -179,7 +183,7 @@ def _filtered(
     fields: tuple[str, ...],
     groups: tuple[str, ...],
     given: Mapping[str, Sequence[str]],
-    window: Callable[[], tuple[int, int, int]],
+    now: float,
 ) -> UsageQuery:
     categories = _ids("category", given, categories_named)
     outcomes = _ids("outcome", given, _outcomes_named)
@@ -189,7 +193,7 @@ def _filtered(
         raise InvalidQuery("if filtering by attachment no other category may be present")
     projects = _ids("project", given, _project)
     reasons = {stored for reason in given.get("reason", ()) for stored in (reason, _STORED_REASONS.get(reason, reason))}
-    start, end, interval = window()
+    start, end, interval = _window(given, now)  # last, as faults are told in that order
     return UsageQuery(
         org_id,
         fields,
@@ -222,22 +226,18 @@ def _outcomes_named(name: str) -> list[int]:
 
 def _project(text: str) -> list[int]:
     number = int(text) if _NUMBER.fullmatch(text) else -2
-    return [number] if ALL_PROJECTS <= number <= _LARGEST_ID else []
+    return [number] if ALL_PROJECTS <= number <= LARGEST_ID else []
 
 
-def _window(given: Mapping[str, Sequence[str]], now: float) -> Callable[[], tuple[int, int, int]]:
-    """Start, end and interval; worked out once the filters are known to be right, as faults are told in that order."""
-
-    def window() -> tuple[int, int, int]:
-        interval = _interval(given["interval"][-1] if given.get("interval") else "1h")
-        start, end = _range(given, now)
-        start, end = int(start // interval) * interval, int(-(-end // interval)) * interval
-        length = (end - start) // interval
-        if length > MAX_INTERVALS:
-            raise InvalidQuery(_too_many(start, end, length))
-        return start, end, interval
-
-    return window
+def _window(given: Mapping[str, Sequence[str]], now: float) -> tuple[int, int, int]:
+    """Start, end and interval."""
+    interval = _interval(given["interval"][-1] if given.get("interval") else "1h")
+    since, until = _range(given, now)
+    start, end = int(since // interval) * interval, int(-(-until // interval)) * interval
+    length = (end - start) // interval
+    if length > MAX_INTERVALS:
+        raise InvalidQuery(_too_many(start, end, length))
+    return start, end, interval
 
 
 def _range(given: Mapping[str, Sequence[str]], now: float) -> tuple[float, float]:
@@ -285,10 +285,6 @@ def _spelled(minutes: int) -> str:
     if minutes % 1_440 == 0:
         return f"{minutes // 1_440}d"
     return f"{minutes // 60}h" if minutes % 60 == 0 else f"{minutes}m"
-
-
-def _text(seconds: int) -> str:
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _by_field(query: UsageQuery, sums: Sequence[int]) -> dict[str, int]:

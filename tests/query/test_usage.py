@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from orgstats.query import sql
 from orgstats.query.clickhouse import Database
 from orgstats.query.params import InvalidQuery
-from orgstats.query.usage import groups_of, parse_summary, parse_usage, summary_of
+from orgstats.query.usage import Usage, groups_of, parse_summary, parse_usage, summary_of
 from tests.query.seeding import Cell, insert_counts
 
 NOW = 1_615_734_567.5  # 2021-03-14T15:09:27.5Z
@@ -264,7 +264,7 @@ def test_a_summary_has_each_project_with_its_categories_and_outcomes(database: D
         [cell, cell._replace(quantity=4, outcome=2), cell._replace(quantity=5, category=2, project_id=8)],
     )
     query = parse_summary(500, [("start", "2021-03-14"), ("end", "2021-03-15")], NOW)
-    assert summary_of(query, database.read(sql.usage(query)), {7: "pump"})["projects"] == [
+    assert summary_of(Usage(query, database.read(sql.usage(query))), {7: "pump"})["projects"] == [
         {
             "id": "7",
             "slug": "pump",
