@@ -18,6 +18,11 @@ from orgstats.schemas.outcomes import HOUR_SECONDS
 
 Pairs = list[tuple[str, str]]
 MINUTE: Final = 60
+STRAGGLING_SECONDS: Final = 10
+"""An event reaches Kafka some moments after it happened, so a minute is shown so long after it is complete.
+
+Prometheus keeps the first value that it reads of a moment; what comes later still is only in the other answers.
+"""
 OPENMETRICS: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 
@@ -73,8 +78,8 @@ class Beside:
     async def _metrics(self, organization: Organization, state: CountedState) -> Body:
         """The last minute that is complete, if one is known."""
         lines = ["# TYPE orgstats_events gauge", "# HELP orgstats_events Events of the last complete minute."]
-        if state.complete_until is not None and state.complete_until >= MINUTE:
-            end = state.complete_until // MINUTE * MINUTE
+        if state.complete_until is not None and state.complete_until >= MINUTE + STRAGGLING_SECONDS:
+            end = (state.complete_until - STRAGGLING_SECONDS) // MINUTE * MINUTE
             query = UsageQuery(
                 organization.org_id, ("sum(quantity)",), ("project", "outcome", "category"), end - MINUTE, end, MINUTE
             )

@@ -1,10 +1,9 @@
 """A real Prometheus and a receiver of traces look at a running consumer and API: what they see is what there is."""
 
-import socket
 import threading
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,7 +17,6 @@ from confluent_kafka import Producer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from orgstats.clickhouse.connect import connect
-from orgstats.deploy.local import processes
 from orgstats.query.clickhouse import Database
 from orgstats.query.directory import Directory, Wanted
 from orgstats.schemas.migrate import migrate
@@ -26,6 +24,7 @@ from tests.deploy.test_observability import ALERTS, named, panels
 from tests.query.seeding import make_token
 from tests.query.serving import running_api
 from tests.support.daemon import Daemon
+from tests.support.prometheus import Prometheus, free_port, running_prometheus
 from tests.support.servers import Kafka
 from tests.support.wait import wait_for
 
@@ -57,14 +56,8 @@ class Stack:
     topic: str
     series: str
     token: str
-    prometheus: str
+    prometheus: Prometheus
     collector: Collector
-
-    def ask(self, path: str, **parameters: str) -> Any:
-        """The data of Prometheus' answer."""
-        answer = httpx.get(f"{self.prometheus}/api/v1/{path}", params=parameters).json()
-        assert answer["status"] == "success", answer
-        return answer["data"]
 
     def use(self, **headers: str) -> bool:
         """Ask for a series, and put records on the topic; of ten one is broken and one has an unnamed outcome."""
@@ -111,7 +104,7 @@ def stack(
     """A consumer and an API that send traces, and a Prometheus that looks at both every half second."""
     directory = tmp_path_factory.mktemp("watched")
     topic = kafka.create_topic(4, {"retention.ms": "3600000"} if kafka.real else None)
-    own = {"ORGSTATS_METRICS_LISTEN": f"127.0.0.1:{_free_port()}"}
+    own = {"ORGSTATS_METRICS_LISTEN": f"127.0.0.1:{free_port()}"}
     if not kafka.real:
         own["ORGSTATS_TOPIC_ID"] = topic
     with ExitStack() as ending:
@@ -126,9 +119,9 @@ def stack(
         ending.callback(daemon.child.kill)
         api = ending.enter_context(running_api(url, directory))
         targets = {"orgstats-consumer": own["ORGSTATS_METRICS_LISTEN"], "orgstats-api": urlsplit(api.url).netloc}
-        address = ending.enter_context(_running_prometheus(prometheus, directory, targets))
+        watching = ending.enter_context(running_prometheus(prometheus, directory, _config(targets)))
         series = f"{api.url}/api/0/organizations/acme/stats/"
-        yield Stack(kafka, topic, series, token, address, collector)
+        yield Stack(kafka, topic, series, token, watching, collector)
         assert daemon.child.stop() == 0, daemon.child.tail()
 
 
@@ -143,44 +136,14 @@ def _database(server: str) -> Iterator[str]:
         client.execute(f"DROP DATABASE {name} SYNC")
 
 
-@contextmanager
-def _running_prometheus(program: Path, directory: Path, targets: dict[str, str]) -> Iterator[str]:
-    """The project's configuration, with other targets, and in a hurry."""
-    config = yaml.safe_load(ALERTS.with_name("prometheus.yml").read_text(encoding="utf-8"))
-    config["global"] = {"scrape_interval": "500ms", "evaluation_interval": "500ms"}
+def _config(targets: dict[str, str]) -> dict[str, Any]:
+    """The project's configuration, with other targets."""
+    config: dict[str, Any] = yaml.safe_load(ALERTS.with_name("prometheus.yml").read_text(encoding="utf-8"))
     config["rule_files"] = [str(ALERTS)]
     assert {job["job_name"] for job in config["scrape_configs"]} == set(targets)
     for job in config["scrape_configs"]:
         job["static_configs"] = [{"targets": [targets[job["job_name"]]]}]
-    (directory / "prometheus.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
-    address = f"127.0.0.1:{_free_port()}"
-    child = processes.start(
-        "prometheus",
-        [
-            str(program),
-            f"--config.file={directory / 'prometheus.yml'}",
-            f"--storage.tsdb.path={directory / 'prometheus'}",
-            f"--web.listen-address={address}",
-        ],
-        log=directory / "prometheus.log",
-    )
-    try:
-        processes.wait_ready(child, lambda: _answers(f"http://{address}/-/ready"), seconds=30)
-        yield f"http://{address}"
-    finally:
-        child.kill()
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(url).is_success
-    except httpx.TransportError:
-        return False
-
-
-def _free_port() -> int:
-    with closing(socket.create_server(("127.0.0.1", 0))) as probe:
-        return int(probe.getsockname()[1])
+    return config
 
 
 def test_every_panel_has_data(stack: Stack) -> None:
@@ -190,13 +153,13 @@ def test_every_panel_has_data(stack: Stack) -> None:
 
     def shown() -> bool:
         stack.use()
-        left[:] = [(title, query) for title, query in left if not stack.ask("query", query=query)["result"]]
+        left[:] = [(title, query) for title, query in left if not stack.prometheus.ask("query", query=query)["result"]]
         return not left
 
     with suppress(AssertionError):
         wait_for(shown, 60, poll_seconds=0.5)
     assert left == []
-    targets = stack.ask("targets")["activeTargets"]
+    targets = stack.prometheus.ask("targets")["activeTargets"]
     assert [(target["labels"]["job"], target["health"], target["lastError"]) for target in targets] == [
         ("orgstats-api", "up", ""),
         ("orgstats-consumer", "up", ""),
@@ -208,12 +171,12 @@ def test_alert_rules_are_evaluated_and_fire(stack: Stack) -> None:
 
     def firing() -> list[dict[str, Any]]:
         stack.use()
-        return [alert for alert in stack.ask("alerts")["alerts"] if alert["state"] == "firing"]
+        return stack.prometheus.firing()
 
     alerts = wait_for(firing, 60, poll_seconds=0.5)
     assert [alert["labels"]["alertname"] for alert in alerts] == ["OrgstatsDeadLetters"]
     assert stack.topic in alerts[0]["annotations"]["summary"]
-    rules = [rule for group in stack.ask("rules")["groups"] for rule in group["rules"]]
+    rules = [rule for group in stack.prometheus.ask("rules")["groups"] for rule in group["rules"]]
     assert [rule["name"] for rule in rules if rule["health"] != "ok" or rule.get("lastError")] == []
 
 
