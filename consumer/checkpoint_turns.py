@@ -9,6 +9,7 @@ from typing import Final
 import structlog
 
 from orgstats.consumer import metrics
+from orgstats.consumer.backoff import backoff_seconds
 from orgstats.consumer.checkpoint import CheckpointItem, Checkpoints, Position
 from orgstats.consumer.kafka.group import TopicPartition
 from orgstats.consumer.ports import Executor
@@ -16,7 +17,6 @@ from orgstats.errors import Unavailable
 
 HEARTBEAT_SECONDS: Final = 5.0
 """A source without new records still tells this often up to when it is complete."""
-MOST_BACKOFF_SECONDS: Final = 30.0
 
 logger = structlog.get_logger("orgstats.consumer")
 
@@ -114,7 +114,7 @@ class CheckpointTurns:
     def failed(self, now: float, error: Unavailable) -> None:
         """It is tried again, with what is new by then."""
         self._failures += 1
-        wait_seconds = min(MOST_BACKOFF_SECONDS, 0.25 * 2**self._failures)
+        wait_seconds = backoff_seconds(self._failures)
         self._next = now + wait_seconds
         metrics.flush_failures.inc()
         logger.warning("not stored, trying again", error=str(error), failures=self._failures, wait_seconds=wait_seconds)

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 import structlog
 
 from orgstats.consumer.assignment import CountingOptions, Opened, open_partitions
+from orgstats.consumer.backoff import backoff_seconds
 from orgstats.consumer.kafka.group import TopicPartition
 from orgstats.consumer.partitions import Partitions
 from orgstats.consumer.ports import Clients, GroupConsumer
@@ -18,7 +19,6 @@ from orgstats.errors import Unavailable
 
 AGAIN_SECONDS: Final = 1.0
 """Between two tries while nobody answers."""
-MOST_BACKOFF_SECONDS: Final = 30.0
 SHARE: Final = 5
 """A partition that cannot be opened takes at most one part in so many of the loop's time, however slowly it fails."""
 ALL: Final = 1 << 30
@@ -93,7 +93,7 @@ class Opening:
     def _back_off(self, partitions: Partitions, failed: dict[TopicPartition, Unavailable], took: float) -> None:
         for tp, error in failed.items():
             failures = self._failed[tp].failures + 1 if tp in self._failed else 1
-            seconds = max(min(MOST_BACKOFF_SECONDS, 0.25 * 2**failures), (SHARE - 1) * took)
+            seconds = max(backoff_seconds(failures), (SHARE - 1) * took)
             self._failed[tp] = BackOff(failures, self._clients.clock.monotonic() + seconds)
             partitions.not_opened(tp)
             logger.warning(

@@ -2,8 +2,9 @@
 
 import pytest
 
+from orgstats.consumer.backoff import MOST_SECONDS
 from orgstats.consumer.checkpoint import Checkpoints
-from orgstats.consumer.checkpoint_turns import HEARTBEAT_SECONDS, MOST_BACKOFF_SECONDS, CheckpointTurns
+from orgstats.consumer.checkpoint_turns import HEARTBEAT_SECONDS, CheckpointTurns
 from orgstats.errors import Unavailable
 from tests.sim.kafka import SimKafka, SimTopics
 from tests.sim.store import SimClickHouse, SimStore
@@ -67,7 +68,7 @@ def test_failures_in_a_row_wait_twice_as_long_each_up_to_a_most(turns: Checkpoin
         turns.failed(0.0, AWAY)
         assert turns.state.name == "BACKING_OFF"
         waited.append(next(half / 2 for half in range(200) if turns.due(half / 2)))
-    assert waited == [0.5, 1, 2, 4, 8, 16, *[MOST_BACKOFF_SECONDS] * 3]
+    assert waited == [0.5, 1, 2, 4, 8, 16, *[MOST_SECONDS] * 3]
     turns.answered()
     assert turns.state.name == "IDLE"
     turns.failed(0.0, AWAY)
