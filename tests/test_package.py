@@ -37,10 +37,10 @@ def test_the_client_needs_httpx_alone() -> None:
 
 
 def test_the_version_is_printed() -> None:
-    """`orgstats --version`, as scripts ask."""
-    done = subprocess.run(
-        [sys.executable, "-m", "orgstats.cli", "--version"], check=True, capture_output=True, text=True
-    )
+    """`orgstats --version`, as scripts ask; also where no extra is installed (-S leaves all packages out)."""
+    program = f"import sys; sys.path.insert(0, {str(ROOT)!r}); sys.argv = ['orgstats', '--version']\n"
+    program += "from orgstats.cli import main; main()"
+    done = subprocess.run([sys.executable, "-S", "-c", program], check=True, capture_output=True, text=True)
     assert done.stdout == f"orgstats {orgstats.__version__}\n"
 
 

@@ -3,6 +3,8 @@
 import sys
 from typing import Final
 
+import orgstats
+
 EXTRAS: Final = {
     "typer": "cli",
     "rich": "cli",
@@ -24,6 +26,9 @@ EXTRAS: Final = {
 
 def main() -> None:
     """Run the command line; a package that is not installed is one line with the remedy, and exit code 78."""
+    if sys.argv[1:] == ["--version"]:  # needs no extra
+        print(f"orgstats {orgstats.__version__}")
+        return
     try:
         from orgstats.cli.app import run
 
