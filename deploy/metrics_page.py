@@ -24,6 +24,7 @@ _PAGE = """\
 
 Made of the declarations in `consumer/metrics.py` and `query/metrics.py` by `python -m orgstats.deploy.metrics_page`.
 Dashboards are in `deploy/grafana`, alerts in `deploy/prometheus`; the alerts point to [operations.md](operations.md).
+Dashboards and alerts on an organization's own counts are in [api.md](api.md#an-organization-in-grafana).
 
 ## The consumer
 
