@@ -106,14 +106,14 @@ def measure(url: str, seconds: int, traffic: Sequence[Partition], scratch: Path,
             if raw and kind.resolution != "10s":
                 size.hourly[kind.name] = _in_engine(database, hourly_series, kind, times // 2)
         token = make_token(database, None)
-        with _serving(url, scratch) as api:
+        with serving(url, scratch) as api:
             for kind in asked:
                 size.http[kind.name] = Times.of(seconds_over_http(api.url, token, kind.path, count=times + 5)[5:])
     return size
 
 
 @contextmanager
-def _serving(url: str, scratch: Path) -> Iterator[Api]:
+def serving(url: str, scratch: Path) -> Iterator[Api]:
     """The server, whose log says more than its answers when one of them ends the run."""
     with running_api(url, scratch) as api:
         try:
@@ -160,7 +160,7 @@ def busy(
         kind = choice(choices(asked, weights)[0])
         return (kind if moving else replace(kind, spread=0)).path()
 
-    with Database(url, size=1) as database, _serving(url, scratch) as api:
+    with Database(url, size=1) as database, serving(url, scratch) as api:
         token = make_token(database, None)
         for name, moving, flushed in (
             (OWN_WINDOWS, True, nullcontext()),
