@@ -53,9 +53,9 @@ class Beside:
             read = parse_usage if route == "usage" else parse_summary
             query = read(organization.org_id, pairs, now)
             until = state.hourly_until if query.stored_width == HOUR_SECONDS else state.complete_until
-            usage = await self._reader.usage(query, state)
             if route == "usage":
-                return CompleteBody(usage.body, until)
+                return CompleteBody(await self._reader.usage_body(query, state), until)
+            usage = await self._reader.usage(query, state)
             return CompleteBody(await self._summary(organization, usage, dict(pairs)), until)
         if route == "metrics":
             body = await self._metrics(organization, state)

@@ -18,7 +18,7 @@ from orgstats.query.batch import WindowBatch
 from orgstats.query.cache import Cache, Together
 from orgstats.query.clickhouse import Database
 from orgstats.query.completeness import CountedState, SettledHistory, SourceState, counted_state
-from orgstats.query.http import Body, body_of_projects, body_of_series
+from orgstats.query.http import Body, body_of_json, body_of_projects, body_of_series
 from orgstats.query.params import InvalidQuery, StatsQuery
 from orgstats.query.stats import read_together
 from orgstats.query.usage import Usage, UsageQuery
@@ -61,6 +61,7 @@ class Reader:
         )
         self._every_organization = Cache(self._load_organizations, lambda *_: FOUND_SECONDS, size=1)
         self._usage = Cache(self._load_usage, _kept_usage_seconds, size=64)
+        self._usage_bodies = Cache(self._load_usage_body, _kept_seconds, size=256)
         self._projects = Cache(self._load_projects, lambda *_: MISSING_SECONDS, size=1_000)
         self._filtered_for = Cache(
             self._load_filtered_for, lambda _, found: FOUND_SECONDS if found else MISSING_SECONDS, size=1_000
@@ -126,6 +127,10 @@ class Reader:
         """Usage as fresh as a series is. Not read together with that of others: each has its own groups."""
         return await self._usage.get((query, state.versions))
 
+    async def usage_body(self, query: UsageQuery, state: CountedState) -> Body:
+        """The answer of `stats_v2`, as fresh; raises InvalidQuery when it would be too large."""
+        return await self._usage_bodies.get((query, state.versions))
+
     async def ping(self) -> None:
         """Raises OrgstatsError when ClickHouse is away or has no tables; asked once for all, a good answer kept 1 s."""
         await self._pings.get(())
@@ -180,8 +185,11 @@ class Reader:
 
     def _read_usage(self, query: UsageQuery) -> Usage:
         found = Usage(query, self.database.read(sql.usage(query)))
-        found.body  # noqa: B018 - made here, not on the event loop
+        found.answer  # noqa: B018 - made here, not on the event loop
         return found
+
+    async def _load_usage_body(self, key: UsageKey) -> Body:
+        return await self._call(lambda: body_of_json(self._read_usage(key[0]).answer))
 
     async def _load_projects(self, org_id: int) -> tuple[Project, ...]:
         rows = await self._call(self.database.read, sql.projects(org_id))
@@ -257,6 +265,6 @@ def _kept_usage_seconds(key: UsageKey, found: Usage) -> float:
     return SERIES_SECONDS if key[1] and len(found.rows) <= LARGEST_KEPT_ROWS else 0.0
 
 
-def _kept_seconds(key: SeriesKey, body: Body) -> float:
+def _kept_seconds(key: SeriesKey | UsageKey, body: Body) -> float:
     """Without any progress there is nothing that would tell of a change."""
     return SERIES_SECONDS if key[1] and len(body.content) <= LARGEST_KEPT_BYTES else 0.0

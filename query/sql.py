@@ -38,31 +38,32 @@ class Statement:
 # then merges only rows that pass. A sum is taken in 128 bits because one count may already be 2^64 - 1, and a sum of
 # UInt64 wraps around without a word.
 _SERIES: Final = """\
-SELECT org_id, toUInt32(toStartOfInterval(bucket, INTERVAL {{step:UInt32}} SECOND)) AS start, {total} AS total
+SELECT org_id, {start} AS start, {total} AS total
 FROM totals FINAL
 PREWHERE org_id {orgs} AND width = {{width:UInt16}}
   AND bucket BETWEEN toDateTime({{first:UInt32}}, 'UTC') AND toDateTime({{last:UInt32}}, 'UTC')
 GROUP BY org_id, start"""
 """Of organizations, whatever the resolution: days are made of hours."""
-_PROJECT_SERIES: Final = """\
-SELECT project_id, toUInt32(toStartOfInterval(bucket, INTERVAL {{step:UInt32}} SECOND)) AS start,
-       sum(toUInt128(quantity)) AS total
+_STEP: Final = "toUInt32(toStartOfInterval(bucket, INTERVAL {step:UInt32} SECOND))"
+_CELLS: Final = """\
+SELECT {groups}{start} AS start, {sums}
 FROM {table} FINAL
 PREWHERE org_id = {{org:UInt64}}
-  AND bucket BETWEEN toDateTime({{first:UInt32}}, 'UTC') AND toDateTime({{last:UInt32}}, 'UTC')
-  AND category IN {categories} AND outcome IN ({outcomes}) AND project_id IN {{projects:Array(UInt64)}}{reason}
-GROUP BY project_id, start"""
+  AND bucket BETWEEN toDateTime({{first:UInt32}}, 'UTC') AND toDateTime({{last:UInt32}}, 'UTC'){filters}
+GROUP BY {groups}start"""
+"""Of one organization by what a cell has beside it: series of projects, and usage."""
 
 
 def _text(query: StatsQuery, *, several: bool) -> str:
     outcomes = STAT_OUTCOMES[query.stat]
     if query.projects is not None:
+        filters = f" AND category IN {STAT_CATEGORIES} AND outcome IN ({', '.join(str(int(one)) for one in outcomes)})"
+        filters += " AND project_id IN {projects:Array(UInt64)}" + " AND reason = {reason:String}" * bool(query.reason)
         table = "hourly" if reads_hourly(query) else "counts"
-        numbers = ", ".join(str(int(outcome)) for outcome in outcomes)
-        reason = " AND reason = {reason:String}" if query.reason else ""
-        return _PROJECT_SERIES.format(table=table, categories=STAT_CATEGORIES, outcomes=numbers, reason=reason)
+        sums = "sum(toUInt128(quantity))"
+        return _CELLS.format(groups="project_id, ", start=_STEP, sums=sums, table=table, filters=filters)
     total = " + ".join(f"sum(toUInt128({outcome.name}))" for outcome in outcomes)
-    return _SERIES.format(total=total, orgs="IN {orgs:Array(UInt64)}" if several else "= {org:UInt64}")
+    return _SERIES.format(start=_STEP, total=total, orgs="IN {orgs:Array(UInt64)}" if several else "= {org:UInt64}")
 
 
 def reads_hourly(query: StatsQuery) -> bool:
@@ -114,12 +115,6 @@ def series(query: StatsQuery, *others: StatsQuery) -> Statement:
     return Statement(_text(query, several=bool(others)), parameters, settings, "series")
 
 
-_USAGE: Final = """\
-SELECT {groups}{start} AS start, sum(toUInt128(quantity)), sum(toUInt128(events))
-FROM {table} FINAL
-PREWHERE org_id = {{org:UInt64}}
-  AND bucket BETWEEN toDateTime({{first:UInt32}}, 'UTC') AND toDateTime({{last:UInt32}}, 'UTC'){filters}
-GROUP BY {groups}start"""
 _USAGE_COLUMNS: Final = {
     "outcome": ("outcome", "UInt8"),
     "category": ("category", "UInt8"),
@@ -145,12 +140,11 @@ def usage(query: UsageQuery) -> Statement:
             column, kind = _USAGE_COLUMNS[name]
             filters += f" AND {column} IN {{{name}:Array({kind})}}"
             parameters[name] = [*values]
-    text = _USAGE.format(
+    text = _CELLS.format(
         groups="".join(f"{_USAGE_COLUMNS[group][0]}, " for group in query.groups),
+        start="{first:UInt32}" if query.by_project else _STEP,
+        sums="sum(toUInt128(quantity)), sum(toUInt128(events))",
         table="counts" if query.stored_width == BUCKET_SECONDS else "hourly",
-        start="{first:UInt32}"
-        if query.by_project
-        else "toUInt32(toStartOfInterval(bucket, INTERVAL {step:UInt32} SECOND))",
         filters=filters,
     )
     parameters |= {

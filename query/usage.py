@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
-from orgstats.query.http import Body, body_of_json
 from orgstats.query.params import LARGEST_ID, MAX_POINTS, InvalidQuery, parse_period
 from orgstats.schemas.categories import ATTACHMENT, categories_named, category_name
 from orgstats.schemas.outcomes import BUCKET_SECONDS, DAY_SECONDS, HOUR_SECONDS, outcome_name
@@ -83,7 +82,7 @@ def parse_summary(org_id: int, pairs: Iterable[tuple[str, str]], now: float) -> 
 
 @dataclass(frozen=True)
 class Usage:
-    """What was read for a query. Its groups, and the body of `stats_v2`, are made once, in the thread that reads."""
+    """What was read for a query. Its groups are made once, in the thread that reads."""
 
     query: UsageQuery
     rows: Sequence[Row]
@@ -92,11 +91,6 @@ class Usage:
     def answer(self) -> dict[str, Any]:
         """As groups_of makes it; raises InvalidQuery when it would be too large."""
         return groups_of(self.query, self.rows)
-
-    @cached_property
-    def body(self) -> Body:
-        """The answer of `stats_v2`."""
-        return body_of_json(self.answer)
 
 
 def groups_of(query: UsageQuery, rows: Iterable[Row]) -> dict[str, Any]:

@@ -42,8 +42,12 @@ class Kind:
     def path(self) -> str:
         """As it is asked over HTTP, each time for another window."""
         end = self.last - random.randrange(HOUR)
-        start, end = (datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S") for at in (end - self.seconds, end))
-        return f"/api/0/organizations/{self.org_id}/stats_v2/?field=sum(quantity)&start={start}&end={end}&{self.asked}"
+        since, until = (
+            datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S") for at in (end - self.seconds, end)
+        )
+        return (
+            f"/api/0/organizations/{self.org_id}/stats_v2/?field=sum(quantity)&start={since}&end={until}&{self.asked}"
+        )
 
 
 def kinds(org_id: int, who: str, last: int) -> list[Kind]:
