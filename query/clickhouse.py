@@ -10,7 +10,7 @@ from clickhouse_driver import errors as driver_errors
 
 from orgstats import tracing
 from orgstats.clickhouse.cluster import catch_up
-from orgstats.clickhouse.connect import INSERT_SETTINGS, connect, translate
+from orgstats.clickhouse.connect import INSERT_SETTINGS, READ_SETTINGS, connect, translate
 from orgstats.errors import Unavailable
 from orgstats.query import metrics
 from orgstats.query.params import InvalidQuery
@@ -18,6 +18,15 @@ from orgstats.query.sql import Statement
 from orgstats.schemas import tables
 
 _TOO_MUCH: Final = frozenset({158, 307, 396})  # TOO_MANY_ROWS, TOO_MANY_BYTES, TOO_MANY_ROWS_OR_BYTES
+SENT_SETTINGS: Final = frozenset(
+    {
+        *READ_SETTINGS,
+        *("do_not_merge_across_partitions_select_final", "enable_multiple_prewhere_read_steps", "join_use_nulls"),
+        *("max_execution_time", "max_result_rows", "max_rows_to_read", "max_threads", "prefer_localhost_replica"),
+        *("read_overflow_mode", "result_overflow_mode", "timeout_overflow_mode", "use_client_time_zone"),
+    }
+)
+"""Settings that are sent with what is read, which a user that is read only must be allowed; a test has them refused."""
 _CLICKHOUSE: Final = {"db.system.name": "clickhouse"}
 
 

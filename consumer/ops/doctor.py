@@ -2,18 +2,19 @@
 
 import time
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
-from typing import Any, Final, Literal
+from dataclasses import replace
+from typing import Any, Final
 
 from orgstats.consumer.counting.batch import COMPILED
-from orgstats.consumer.counting.cells import FAMILIES
 from orgstats.consumer.counting.resume import LOG_CUT_BACK
 from orgstats.consumer.kafka.properties import READ_COMMITTED
 from orgstats.consumer.kafka.reading import why_not_batches
 from orgstats.consumer.kafka.retention import retention_of
 from orgstats.consumer.ops import clickhouse_versions
 from orgstats.consumer.ops.connections import Connections
+from orgstats.consumer.ops.findings import Finding, Level
 from orgstats.consumer.ops.lag import lag
+from orgstats.consumer.ops.rights import rights
 from orgstats.consumer.ops.stored import ask
 from orgstats.consumer.store.rules import CLOCK_SECONDS, load_history, server_now
 from orgstats.errors import OrgstatsError, Unavailable
@@ -24,17 +25,6 @@ RETENTION_DEADLINE_SECONDS: Final = 6 * 3600
 STALE_SECONDS: Final = 120.0
 
 _COMPILER: Final = "install with a C compiler at hand, and confluent-kafka from its wheel"
-
-Level = Literal["ok", "note", "act"]
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What was looked at; `act` needs a person, who is told what to do."""
-
-    level: Level
-    what: str
-    remedy: str = ""
 
 
 def examine(connections: Connections) -> list[Finding]:
@@ -218,29 +208,12 @@ def _tables(connections: Connections) -> Iterator[Finding]:
 
 
 def _rights(connections: Connections) -> Iterator[Finding]:
-    cells = [family.table for family in FAMILIES]
-    tables = (*cells, "chunk_days", "chunks", "flushes", "progress", "repairs", "dead_letters", "sources")
-    if ask(connections.store, "SELECT getSetting('readonly')", {}) != [(0,)]:  # which grants do not show
-        yield Finding(
-            "act",
-            "the ClickHouse user has readonly in its profile: nothing it counts can be stored",
-            "take it out of the profile of the consumers' user; the API's own user may have readonly=2",
-        )
-    lacking = []
-    for right in ("SELECT", "INSERT"):
-        for table in tables:
-            try:
-                if ask(connections.store, f"CHECK GRANT {right} ON {table}", {}) != [(1,)]:
-                    lacking.append(f"{right} on {table}")
-            except OrgstatsError:  # servers before 24.11 have no such question
-                yield Finding("note", "ClickHouse cannot be asked for the user's rights", "look at SHOW GRANTS")
-                return
-    if lacking:
-        yield Finding(
-            "act", f"the ClickHouse user lacks {', '.join(lacking)}", "grant it to the user of ORGSTATS_CLICKHOUSE_URL"
-        )
-    else:
-        yield Finding("ok", "rights: the ClickHouse user may read and insert")
+    """The consumers' role, and what operators' commands need beside it, which other users may have."""
+    found = list(rights(connections.store, "consumer"))
+    yield from found
+    if all(one.level == "ok" for one in found):
+        for one in rights(connections.store, "operator"):
+            yield replace(one, level="note") if one.level == "act" else one
 
 
 def _rules(connections: Connections) -> Iterator[Finding]:

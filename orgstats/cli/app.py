@@ -53,6 +53,7 @@ for _module in (
     "lag",
     "doctor",
     "acls",
+    "grants",
 ):
     import_module(f"orgstats.cli.{_module}").register(app)
 

@@ -80,14 +80,14 @@ _REMEDIES: Final = {
     81: "run orgstats migrate, or correct the database in ORGSTATS_CLICKHOUSE_URL",
     192: "correct the user in ORGSTATS_CLICKHOUSE_URL",
     193: "correct the password in ORGSTATS_CLICKHOUSE_URL",
-    497: "grant the user INSERT and SELECT on the database",
+    497: "orgstats grants prints what the user needs",
     516: "correct user and password in ORGSTATS_CLICKHOUSE_URL",
 }
 """What a person is to do about errors that no retry mends."""
 _READONLY: Final = 164
 _READONLY_REMEDY: Final = (
-    "the user of ORGSTATS_CLICKHOUSE_URL has readonly in its profile: the API needs readonly=2 (1 refuses its "
-    "settings), the consumer none"
+    "the user of ORGSTATS_CLICKHOUSE_URL has readonly in its profile, which the consumer may not have: the API's "
+    "settings must be allowed, as orgstats grants --role api prints it; else the API needs readonly=2"
 )
 
 _OURS: Final = (

@@ -15,7 +15,7 @@ from orgstats.consumer.kafka.admin import Heard
 from orgstats.consumer.kafka.broker import Broker
 from orgstats.consumer.kafka.group import Callbacks, GroupConsumer
 from orgstats.consumer.kafka.topics import Topics
-from orgstats.consumer.ops import doctor
+from orgstats.consumer.ops import doctor, rights
 from orgstats.consumer.ops.connections import open_connections
 from orgstats.consumer.ops.doctor import examine
 from orgstats.consumer.settings import ConsumerSettings
@@ -160,6 +160,7 @@ def test_the_doctor_says_once_that_a_user_is_readonly(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(("level", "acts"), [(0, 0), (2, 1)])
 def test_the_doctor_says_that_a_user_cannot_store(level: int, acts: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A profile with readonly=2 answers every question, and grants do not show it."""
-    monkeypatch.setattr(doctor, "ask", lambda _, query, __: [(level,)] if "getSetting" in query else [(1,)])
+    answers = {"getSetting": [(level,)], "system.tables": [("d", "", False)], "CHECK GRANT": [(1,)]}
+    monkeypatch.setattr(rights, "ask", lambda _, query, __: next(answers[one] for one in answers if one in query))
     found = [one for one in doctor._rights(Mock()) if one.level == "act"]
     assert ["readonly in its profile" in one.what for one in found] == [True] * acts

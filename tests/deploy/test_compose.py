@@ -1,12 +1,15 @@
 """deploy/compose.yaml says nothing that the program, the images or the files beside it do not know."""
 
 import re
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from orgstats.clickhouse.connect import connect
+from orgstats.clickhouse.url import parse
 from orgstats.consumer.daemon import LEAVE_SECONDS
 from orgstats.consumer.settings import ConsumerSettings
 from orgstats.deploy.local import apache_kafka
@@ -68,6 +71,25 @@ def test_no_password_is_written_down() -> None:
                 assert str(value).startswith("/run/"), key
     text = FILE.read_text(encoding="utf-8")
     assert re.findall(r"://[^/@\s{]+:[^/@\s{]+@", text) == []
+
+
+def test_the_api_has_a_user_of_its_own_and_no_other_password(tmp_path: Path, clickhouse_server: str) -> None:
+    """What makes the passwords writes the SQL for that user, which the engine reads, and keeps both when run again."""
+    assert [volume.partition(":")[0] for volume in SERVICES["api"]["volumes"]] == ["api-secrets"]
+    script = SERVICES["passwords"]["command"][0].replace("/run/", f"{tmp_path}/")
+    (tmp_path / "orgstats").mkdir()
+    (tmp_path / "api").mkdir()
+    for _ in range(2):
+        exec(script, {})
+        url = (tmp_path / "api" / "clickhouse-url").read_text()
+        made = (tmp_path / "orgstats" / "users.sql").read_text()
+    address = parse(url)
+    assert (address.user, sha256(address.password.encode()).hexdigest() in made) == ("api", True)
+    assert address.password not in made
+    with connect(clickhouse_server, client_name="tests") as client:
+        for statement in made.split(";\n"):
+            assert client.execute(f"EXPLAIN AST {statement}")
+    assert "INSERT" not in made
 
 
 def test_run_once_services_are_dependencies_until_completed() -> None:

@@ -473,14 +473,20 @@ def test_a_retention_is_told_only_if_it_is_set(render: Render, days: object, tol
 
 
 def test_the_api_may_have_a_user_of_its_own(render: Render) -> None:
-    """With `api.secret` the API's ClickHouse user is another than the consumers'."""
-    secrets = {
-        pod["spec"]["containers"][0]["name"]: volume["secret"]["secretName"]
-        for pod in pods(render(FULL))
-        for volume in pod["spec"]["volumes"]
-        if volume["name"] == "clickhouse"
-    }
-    assert secrets == {"consumer": "orgstats-clickhouse", "api": "orgstats-reader", "migrate": "orgstats-ddl"}
+    """The API's ClickHouse user is another than the consumers', unless `api.secret` is empty."""
+
+    def secrets(values: dict[str, Any]) -> dict[str, str]:
+        return {
+            pod["spec"]["containers"][0]["name"]: volume["secret"]["secretName"]
+            for pod in pods(render(values))
+            for volume in pod["spec"]["volumes"]
+            if volume["name"] == "clickhouse"
+        }
+
+    assert secrets(FULL) == {"consumer": "orgstats-clickhouse", "api": "orgstats-reader", "migrate": "orgstats-ddl"}
+    shared = dict.fromkeys(("consumer", "api", "migrate"), "orgstats-clickhouse")
+    assert secrets({}) == {**shared, "api": "orgstats-clickhouse-api"}
+    assert secrets({"api": {"secret": {"name": ""}}}) == shared
 
 
 def test_a_variable_may_come_from_a_secret(render: Render) -> None:
