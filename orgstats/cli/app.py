@@ -54,6 +54,7 @@ for _module in (
     "doctor",
     "acls",
     "grants",
+    "backup",
 ):
     import_module(f"orgstats.cli.{_module}").register(app)
 

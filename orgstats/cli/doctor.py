@@ -45,10 +45,7 @@ def doctor(options: DoctorOptions) -> None:
     if options.as_json:
         ops.print_json([asdict(one) for one in found])
     else:
-        for one in found:
-            typer.echo(f"{one.level:<4}  {one.what}")
-            if one.remedy:
-                typer.echo(f"      -> {one.remedy}")
+        ops.print_findings(found)
     acts = sum(one.level == "act" for one in found)
     if acts:
         raise DifferenceFound(f"{acts} to act on")

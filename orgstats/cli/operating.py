@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
@@ -15,6 +15,7 @@ import typer
 
 if TYPE_CHECKING:
     from orgstats.consumer.ops.connections import Connections
+    from orgstats.consumer.ops.findings import Finding
 
 option = partial(typer.Option, show_envvar=False)
 """An option; that each has an environment variable is said once in the command's help, not beside each."""
@@ -106,6 +107,14 @@ def print_json(value: object) -> None:
     import json
 
     typer.echo(json.dumps(value, indent=2 if sys.stdout.isatty() else None))
+
+
+def print_findings(found: "Iterable[Finding]") -> None:
+    """One line each, with the remedy below."""
+    for one in found:
+        typer.echo(f"{one.level:<4}  {one.what}")
+        if one.remedy:
+            typer.echo(f"      -> {one.remedy}")
 
 
 @contextmanager
