@@ -13,11 +13,12 @@ from orgstats.consumer.counting import resume
 from orgstats.consumer.counting.batch import BatchCounter, Record
 from orgstats.consumer.counting.completeness import SeenEnds
 from orgstats.consumer.counting.fingerprint import fingerprint_of
+from orgstats.consumer.counting.grid import Grid
 from orgstats.consumer.counting.limits import DeadLetterLimits
 from orgstats.consumer.counting.partition import Partition
-from orgstats.consumer.counting.resume import Progress, SourceFacts
+from orgstats.consumer.counting.resume import Progress, Registration, SourceFacts
 from orgstats.consumer.counting.rule_history import RuleHistory
-from orgstats.consumer.counting.source import CHUNK_LENGTH, Source, chunk_of
+from orgstats.consumer.counting.source import Source
 from orgstats.consumer.kafka.group import Committed, TopicPartition
 from orgstats.consumer.settings import ConsumerSettings
 from orgstats.errors import ConfigurationError, Refused, Unavailable
@@ -50,6 +51,7 @@ class CountingOptions:
     batch: BatchCounter
     fingerprint: str
     isolation: str
+    chunk_length: int
     projects: bool
     topic_id: str | None
     accept_skip: bool
@@ -76,6 +78,7 @@ def counting_by(settings: ConsumerSettings, history: RuleHistory, clients: ports
         BatchCounter(settings.limits, history),
         fingerprint_of(settings.limits, history.edition, projects=settings.projects),
         settings.isolation,
+        settings.chunk_length,
         settings.projects,
         settings.topic_id,
         settings.accept_skip,
@@ -233,12 +236,18 @@ def _found(
     progress = store.progress(sources.values())
     # The ends come after the progress: a member on its way out may still store what lies beyond an older end.
     lows, ends = topics.starts(sources), topics.ends(sources, "read_uncommitted")
+    # And after the ends the chunks: whatever is set later is for offsets that lie well beyond these ends.
     registrations = store.registrations(sources.values())
     repairs = store.repairs(sources.values())
     other_fingerprint = [
         s for s in sources.values() if s.source_id not in progress or progress[s.source_id].fingerprint != fingerprint
     ]
-    chunks = store.chunks({s: _first_read(s, progress, commits.get(tp)) for tp, s in sources.items()})
+    chunks = store.chunks(
+        {
+            s: _first_read(registrations.get(s.source_id), progress.get(s.source_id), commits.get(tp))
+            for tp, s in sources.items()
+        }
+    )
     begun = store.begun(sources.values())
     highest = store.highest_chunks(other_fingerprint)
     return {
@@ -264,11 +273,13 @@ def _begun(source: Source, begun: Mapping[int, tuple[int, int]], progress: Mappi
     return to_offset if rewinds >= (known.rewinds if known else 0) else 0
 
 
-def _first_read(source: Source, progress: Mapping[int, Progress], commit: Committed | None) -> int:
+def _first_read(registration: Registration | None, progress: Progress | None, commit: Committed | None) -> int:
     """The first offset of which chunks are to be known: all that may be read again, and the one before."""
-    known = progress.get(source.source_id)
-    counted = known.next_offset if known else 0
-    return max(chunk_of(min(counted, commit.next_offset if commit else counted)) - CHUNK_LENGTH, 0)
+    counted = progress.next_offset if progress else 0
+    if registration is None:
+        return 0
+    grid = registration.grid
+    return grid.before(grid.chunk_of(min(counted, commit.next_offset if commit else counted)))
 
 
 def _own_commit(commit: Committed | None, source: Source) -> int | None:
@@ -284,11 +295,21 @@ def _register(
     store: ports.Store,
     counting: CountingOptions,
 ) -> None:
-    new = [
-        (source, resume.counted_below(found[tp])) for tp, source in sources.items() if found[tp].registration is None
-    ]
-    if new:
-        store.register(new, counting.isolation, counting.clock.epoch_ms())
+    """Record sources that are counted for the first time; what is known of them then is what is recorded."""
+    new = {
+        tp: Registration(Grid(((0, counting.chunk_length),)), counting.isolation, resume.counted_below(found[tp]))
+        for tp in sources
+        if found[tp].registration is None
+    }
+    if not new:
+        return
+    store.register([(sources[tp], one) for tp, one in new.items()], counting.clock.epoch_ms())
+    recorded = store.registrations([sources[tp] for tp in new])
+    for tp in new:
+        registration = recorded.get(sources[tp].source_id)
+        if registration is None:
+            raise Unavailable("ClickHouse does not show yet that a source is registered")
+        found[tp] = replace(found[tp], registration=registration)
 
 
 def _open(source: Source, found: SourceFacts, store: ports.Store, counting: CountingOptions) -> Partition:
@@ -304,21 +325,22 @@ def _open(source: Source, found: SourceFacts, store: ports.Store, counting: Coun
         found = replace(found, repairs=store.repairs([source]).get(source.source_id, {}))
 
     def attempt(first_offset: int) -> resume.Attempt:
-        is_first = first_offset == chunk_of(start.start)
+        is_first = first_offset == start.grid.chunk_of(start.start)
         return resume.attempt(first_offset, found, counting.fingerprint, is_first=is_first)
 
     partition = Partition(
         source, start, counting.batch, attempt, projects=counting.projects, limits=counting.dead_letter_limits
     )
     if start.load_stored:
-        stored = store.chunk(source, chunk_of(start.start))
+        stored = store.chunk(source, partition.chunk.first_offset, partition.chunk.end)
         partition.load(stored, resume.after_cut(partition.chunk.first_offset, found))
         repair = found.repairs.get(partition.chunk.first_offset)
         if found.progress is not None and (repair or found.progress).fingerprint != counting.fingerprint:
             unfinished = repair is not None and repair.fingerprint != found.progress.fingerprint
             _report_mixed_fingerprint(source, start, partition.chunk.skip_until, unfinished=unfinished)
     for first_offset in start.add_up:
-        partition.add_up(first_offset, store.chunk(source, first_offset))
+        end = start.grid.chunk_end(first_offset)
+        partition.add_up(first_offset, store.chunk(source, first_offset, end))
     _report(source, found, start)
     return partition
 
@@ -330,7 +352,7 @@ def _report_mixed_fingerprint(source: Source, start: resume.Resume, stored_to: i
     if unfinished or stored_to > start.start:
         log.error(
             "retention came into an unfinished change of fingerprint: this chunk's counts may mix both",
-            chunk=chunk_of(start.start),
+            chunk=start.grid.chunk_of(start.start),
             stored_to=stored_to,
         )
 

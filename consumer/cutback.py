@@ -14,9 +14,10 @@ import structlog
 from orgstats.consumer import metrics
 from orgstats.consumer.counting.batch import Record
 from orgstats.consumer.counting.chain import NO_MARK, Chain, Mark
+from orgstats.consumer.counting.grid import NO_CHUNKS, Chunks
 from orgstats.consumer.counting.packing import packed
 from orgstats.consumer.counting.resume import LOG_CUT_BACK, Progress, SourceFacts, same_log
-from orgstats.consumer.counting.source import CHUNK_LENGTH, Source, chunk_end, chunk_of
+from orgstats.consumer.counting.source import Source
 from orgstats.consumer.ports import Store
 
 logger = structlog.get_logger("orgstats.consumer")
@@ -35,9 +36,9 @@ class Look(NamedTuple):
     newer_ms: int
 
 
-def mark_before(at: int, low: int, read: Read) -> Mark:
+def mark_before(at: int, found: SourceFacts, read: Read) -> Mark:
     """The mark of a position in the log as it is now."""
-    chain, epoch = Chain(max(chunk_of(at), low)), None
+    chain, epoch = Chain(max(found.grid.chunk_of(at), found.low)), None
     for run in read(chain.chain_from, at) if chain.chain_from < at else ():
         chain.add(packed(run))
         epoch = run[-1].leader_epoch() if run else epoch
@@ -57,10 +58,10 @@ def is_suspect(found: SourceFacts, *, chains: bool) -> bool:
     progress = found.progress
     if progress is None or ends_early(found):
         return progress is not None
-    head = chunk_of(progress.next_offset)
+    head = found.grid.chunk_of(progress.next_offset)
     if not chains or found.low <= head < progress.next_offset:
         return False
-    mark = progress.mark if head < progress.next_offset else same_log(found).get(head - CHUNK_LENGTH, NO_MARK)
+    mark = progress.mark if head < progress.next_offset else same_log(found).get(found.grid.before(head), NO_MARK)
     return mark.leader_epoch < 0 < mark.chain
 
 
@@ -84,7 +85,7 @@ def find_cut(found: SourceFacts, read: Read, chunks: Mapping[int, Mark]) -> LogC
     if not progress.next_offset:
         return changed
     until, mark = progress.next_offset, progress.mark
-    chunk = chunk_of(until - 1)
+    chunk = found.grid.chunk_of(until - 1)
     if mark.chain_from >= until:  # nothing was read of the open chunk
         mark = chunks.get(chunk, mark)
     while True:
@@ -99,8 +100,8 @@ def find_cut(found: SourceFacts, read: Read, chunks: Mapping[int, Mark]) -> LogC
             return changed  # without its head only epochs can tell, and they tell nothing
         elif mark.chain and where < end and (whole or mark.leader_epoch < 0):
             changed = LogChange(where, look.first_ms)  # epochs do not tell from where on
-        until, chunk = chunk, chunk - CHUNK_LENGTH
-        if chunk not in chunks or until <= found.low:
+        until, chunk = chunk, found.grid.before(chunk)
+        if chunk == until or chunk not in chunks or until <= found.low:
             return changed
         mark = chunks[chunk]
 
@@ -128,12 +129,9 @@ class AfterCut:
     vanished: tuple[int, int]
 
 
-def cut_back(progress: Progress, mark: Mark, at: int, begun: int) -> AfterCut:
-    """`progress` of a source whose log was cut back at an offset, of which it now has a mark.
-
-    `begun` is where the last flush that was begun ends.
-    """
-    stale_to = chunk_end(max(progress.next_offset, begun, 1) - 1)
+def cut_back(progress: Progress, found: SourceFacts, mark: Mark, at: int) -> AfterCut:
+    """`progress` of a source whose log was cut back at an offset, of which it now has a mark."""
+    stale_to = found.grid.chunk_end(max(progress.next_offset, found.begun, 1) - 1)
     return AfterCut(
         replace(
             progress,
@@ -169,7 +167,7 @@ def look_for_cut(source: Source, found: SourceFacts, read: Read, store: Store, *
         complete_until_ms=min(progress.complete_until_ms, changed.timestamp_ms),
         hourly_complete_until_ms=min(progress.hourly_complete_until_ms, changed.timestamp_ms),
     )
-    after = cut_back(progress, mark_before(changed.at, found.low, read), changed.at, found.begun)
+    after = cut_back(progress, found, mark_before(changed.at, found, read), changed.at)
     store.record_cut(source, after.progress, after.vanished[1])
     metrics.log_cuts.labels(source.topic, source.partition).inc()
     logger.error(
@@ -190,9 +188,10 @@ def _unchained(found: SourceFacts) -> SourceFacts:
     return replace(found, progress=progress and replace(progress, mark=progress.mark._replace(chain_from=-1)))
 
 
-def chunks_without_log(found: SourceFacts) -> range:
+def chunks_without_log(found: SourceFacts) -> Chunks:
     """Chunks that the log, since it was cut back, does not reach yet: what is stored of them is to be taken back."""
     progress = found.progress
     if progress is None:
-        return range(0)
-    return range(chunk_end(max(found.end, progress.next_offset, 1) - 1), progress.cut_to, CHUNK_LENGTH)
+        return NO_CHUNKS
+    first = found.grid.chunk_end(max(found.end, progress.next_offset, 1) - 1)
+    return Chunks(found.grid, first, progress.cut_to)

@@ -198,7 +198,7 @@ class Partitions:
         for opened in due.values():
             partition = opened.partition
             for chunk in partition.to_reconcile():
-                partition.reconcile(chunk, store.chunk(partition.source, chunk.first_offset))
+                partition.reconcile(chunk, store.chunk(partition.source, chunk.first_offset, chunk.end))
         self._tell_unnamed()
         return [
             CheckpointItem(

@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from orgstats.clickhouse.url import ClickHouseUrl
 from orgstats.consumer.counting.decode import AgeLimits
+from orgstats.consumer.counting.grid import CHUNK_LENGTH, LONGEST, SHORTEST
 from orgstats.consumer.counting.limits import DeadLetterLimits
 from orgstats.consumer.kafka import properties
 from orgstats.consumer.kafka.properties import DEFAULTS, FIXED, REFUSED_BY_CONSUMER_PROTOCOL, defaults, incremental
@@ -42,6 +43,15 @@ class ConsumerSettings(Settings):
             description="seconds between inserts into the table of hours, 1 to 600; a chunk's end is one in any case",
         ),
     ] = 30.0
+    chunk_length: Annotated[
+        int,
+        Field(
+            ge=SHORTEST,
+            le=LONGEST,
+            description="offsets in a chunk of partitions that are counted for the first time, a power of two, "
+            f"{SHORTEST} to {LONGEST}; the others keep theirs",
+        ),
+    ] = CHUNK_LENGTH
     reading: Annotated[
         Literal["batches", "messages"],
         Field(
@@ -94,6 +104,13 @@ class ConsumerSettings(Settings):
     kafka: Annotated[
         dict[str, str], Field(description="any other librdkafka property: ORGSTATS_KAFKA__SASL_USERNAME=…")
     ] = {}
+
+    @field_validator("chunk_length")
+    @classmethod
+    def _is_a_power_of_two(cls, value: int) -> int:
+        if value & (value - 1):
+            raise ValueError("it is not a power of two")
+        return value
 
     @field_validator("metrics_listen")
     @classmethod

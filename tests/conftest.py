@@ -10,8 +10,6 @@ from urllib.parse import urlsplit
 import pytest
 from hypothesis import settings
 
-os.environ.setdefault("ORGSTATS_TEST_CHUNK_BITS", "14")  # before the first import: an eighth of what there is to replay
-
 from orgstats.clickhouse.connect import connect
 from orgstats.deploy.local import apache_kafka
 from orgstats.schemas.migrate import migrate
@@ -19,6 +17,8 @@ from tests.support import servers
 
 settings.register_profile("orgstats", deadline=None)  # a busy machine is no fault of the code
 settings.load_profile("orgstats")
+
+os.environ.setdefault("ORGSTATS_CHUNK_LENGTH", str(1 << 14))  # an eighth of what there is to replay
 
 # Nobody's answers depend on the time zone of a process, and in UTC nobody would notice if they did. Half an hour off as
 # well, so that hours show it. Daemons and commands that tests start inherit it.

@@ -75,7 +75,7 @@ def test_imports_point_downwards(file: Path) -> None:
 def test_a_pure_file_knows_no_client_clock_or_log(file: Path) -> None:
     """What decides counts and answers depends on its arguments alone, however deep one looks."""
     assert {name.partition(".")[0] for name in imported(file)} & IMPURE_LIBRARIES == set()
-    pure = {*PURE, *(ROOT / f"orgstats/{name}.py" for name in ("__init__", "chunk_bits", "errors", "times"))}
+    pure = {*PURE, *(ROOT / f"orgstats/{name}.py" for name in ("__init__", "errors", "times"))}
     assert ours(file) <= pure | {path for path in FILES if path.name == "__init__.py"}
     calls = [node.func for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)]
     assert {call.attr for call in calls if isinstance(call, ast.Attribute)} & CLOCKS == set()

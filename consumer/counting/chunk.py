@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, cast
 
 from orgstats.consumer.counting.cells import COUNTS, FAMILIES, CountKey, Family, Key, Stored
-from orgstats.consumer.counting.source import BEYOND_ALL, CHUNK_LENGTH, next_offset_of, revision_of, version_of
+from orgstats.consumer.counting.source import BEYOND_ALL, next_offset_of, revision_of, version_of
 from orgstats.schemas.outcomes import DAY_SECONDS, DEFAULT_CATEGORY
 
 MAX_REASONS: Final = 1000
@@ -78,11 +78,12 @@ class Chunk:
     """Cells of one chunk, from its first offset to `next_offset`, by family and key.
 
     Pure: what it holds at a position is a function of the log, the rules and the settings that the fingerprint covers.
-    Without `projects` every project is 0.
+    Without `projects` every project is 0. `end` is the first offset after the chunk, where that matters.
     """
 
-    def __init__(self, first_offset: int, revision: int = 0, *, projects: bool = True) -> None:
+    def __init__(self, first_offset: int, revision: int = 0, *, end: int = BEYOND_ALL, projects: bool = True) -> None:
         self.first_offset = first_offset
+        self.end = end
         self.revision = revision
         self.next_offset = first_offset
         self.skip_until = 0
@@ -94,11 +95,6 @@ class Chunk:
         self._shares: dict[tuple[int | str | None, ...], tuple[Share, ...]] = {}
         self._reasons: set[str] = {""}
         self._seldom_by_itself = False
-
-    @property
-    def end(self) -> int:
-        """First offset after the chunk."""
-        return self.first_offset + CHUNK_LENGTH
 
     @property
     def version(self) -> int:

@@ -11,7 +11,7 @@ from orgstats.consumer.counting.chain import Chain, Mark
 from orgstats.consumer.counting.chunk import Chunk, ChunkChanges
 from orgstats.consumer.counting.limits import DeadLetterLimits, DeadLetterWatch
 from orgstats.consumer.counting.resume import Attempt, Cut, Resume
-from orgstats.consumer.counting.source import Source, chunk_of
+from orgstats.consumer.counting.source import Source
 from orgstats.schemas.outcomes import NAMED_OUTCOMES
 
 
@@ -61,13 +61,12 @@ class PartitionChanges:
 class Notes:
     """What is to be stored beside counts, since it was last stored.
 
-    `begun` holds (chunk, revision, why) that must be recorded before their rows; `withdrawn` (offset,
-    revision) of dead letters that this fingerprint can decode; `gap` (from, to, why); `closed` chunks come after their
-    counts.
+    `begun` holds (chunk, revision, why) that must be recorded before their rows; `withdrawn` (offset, revision, chunk)
+    of dead letters that this fingerprint can decode; `gap` (from, to, why); `closed` chunks come after their counts.
     """
 
     dead_letters: list[DeadRecord] = field(default_factory=list)
-    withdrawn: list[tuple[int, int]] = field(default_factory=list)
+    withdrawn: list[tuple[int, int, int]] = field(default_factory=list)
     begun: list[tuple[int, int, str]] = field(default_factory=list)
     gap: tuple[int, int, str] | None = None
     closed: list[ClosedChunk] = field(default_factory=list)
@@ -99,6 +98,7 @@ class Partition:
         self.stored_offset = -1
         self.halted = ""  # why no more is counted: a limit on dead letters was reached
         self._start = start
+        self._grid = start.grid
         self._batch = batch
         self._attempt = attempt
         self._projects = projects
@@ -112,11 +112,9 @@ class Partition:
         self._leader_epoch = start.mark.leader_epoch
         self._verify_at = start.counted if start.start < start.counted else None
         self._notes = Notes(gap=(*start.gap, start.gap_why) if start.gap else None)
-        self.chunk = (
-            Chunk(chunk_of(start.start), projects=projects)
-            if start.load_stored  # it goes on in the revision that is stored
-            else self._open(chunk_of(start.start))
-        )
+        head = self._grid.chunk_of(start.start)
+        # Without its head the chunk goes on in the revision that is stored.
+        self.chunk = self._new(head, 0) if start.load_stored else self._open(head)
         self.chunk.next_offset = start.start
 
     def load(self, stored: StoredChunk, again: Attempt | None = None) -> None:
@@ -134,7 +132,7 @@ class Partition:
 
     def add_up(self, first_offset: int, stored: StoredChunk) -> None:
         """Store with the next flush what a chunk before the open one lacks that is written seldom."""
-        chunk = Chunk(first_offset, projects=self._projects)
+        chunk = self._new(first_offset, 0)
         chunk.load(stored.cells)
         chunk.next_offset = min(max(self._start.counted, chunk.skip_until), chunk.end)
         self._closed.append(chunk)
@@ -206,7 +204,7 @@ class Partition:
         chunk.overwrite(stored.cells)
         dead = self._reconcile.pop(chunk.first_offset)
         self._notes.withdrawn += [
-            (offset, chunk.revision)
+            (offset, chunk.revision, chunk.first_offset)
             for offset, letter in stored.dead.items()
             if offset not in dead and not letter.withdrawn
         ]
@@ -343,7 +341,7 @@ class Partition:
         self._close_chain()
         self.chunk.next_offset = self.chunk.end
         self._closed.append(self.chunk)
-        self.chunk = self._open(chunk_of(next_offset))
+        self.chunk = self._open(self._grid.chunk_of(next_offset))
 
     def _close_chain(self) -> None:
         """Note of which log the chunk was counted; if it was closed before, it has to be the same."""
@@ -362,7 +360,10 @@ class Partition:
             self._notes.begun.append((first_offset, attempt.revision, attempt.why))
         if attempt.reconcile:
             self._reconcile[first_offset] = set()
-        return Chunk(first_offset, attempt.revision, projects=self._projects)
+        return self._new(first_offset, attempt.revision)
+
+    def _new(self, first_offset: int, revision: int) -> Chunk:
+        return Chunk(first_offset, revision, end=self._grid.chunk_end(first_offset), projects=self._projects)
 
 
 def _offset(record: Record) -> int:

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from orgstats.consumer.counting.chain import NO_MARK, Mark, SameLog
-from orgstats.consumer.counting.source import CHUNK_LENGTH, Source, chunk_end, chunk_of
+from orgstats.consumer.counting.grid import NO_CHUNKS, Chunks, Grid
+from orgstats.consumer.counting.source import Source
 from orgstats.errors import Refused
 
 FINGERPRINT_CHANGED: Final = "the fingerprint changed"
@@ -18,9 +19,9 @@ LOG_CUT_BACK: Final = "log cut back"
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """What `sources` holds of a source since it was first counted."""
+    """What is recorded of a source since it was first counted."""
 
-    chunk_length: int
+    grid: Grid
     isolation: str
     first_offset: int = 0
 
@@ -108,6 +109,11 @@ class SourceFacts:
     chunks: Mapping[int, ChunkMark] = field(default_factory=dict)
     begun: int = 0
 
+    @property
+    def grid(self) -> Grid:
+        """The chunks of the source; of one that nobody has registered there is nothing that could lie in any."""
+        return self.registration.grid if self.registration else Grid()
+
 
 @dataclass(frozen=True, slots=True)
 class Resume:
@@ -135,7 +141,8 @@ class Resume:
     mark: Mark = NO_MARK
     closed: Mapping[int, Mark] = field(default_factory=dict)
     cut: Cut = NO_CUT
-    add_up: range = range(0)
+    add_up: Chunks = NO_CHUNKS
+    grid: Grid = Grid()  # noqa: RUF009 - it is frozen
 
 
 def resume(
@@ -150,7 +157,8 @@ def resume(
 
     With `allow_compaction` nothing that is counted is counted again: the log may have lost any record of it.
     """
-    _refuse_other_grid(source, found.registration, isolation)
+    _refuse_other_isolation(source, found.registration, isolation)
+    grid = found.grid
     counted = counted_below(found)
     if allow_compaction:
         found = replace(found, low=max(found.low, counted))
@@ -159,15 +167,15 @@ def resume(
     seen_ms = found.progress.kafka_timestamp_ms if found.progress else 0
     skips = position > counted
     # A chunk is counted from its first offset: a skip ends where the commit's chunk begins, or where the log does.
-    target = max(chunk_of(position) if skips else position, found.low)
+    target = max(grid.chunk_of(position) if skips else position, found.low)
     gap = (counted, target) if counted < target else None
     why = "" if gap is None else "skip accepted" if skips else "retention"
-    if found.low > chunk_of(target):
+    if found.low > grid.chunk_of(target):
         # Without its head the chunk cannot be counted again, so what has been counted of it is left as it is.
-        target = max(target, min(counted, chunk_end(target)))
-    head = chunk_of(target)
+        target = max(target, min(counted, grid.chunk_end(target)))
+    head = grid.chunk_of(target)
     load_stored = found.low > head
-    stored_until = min(found.end, chunk_end(found.highest_chunk)) if found.highest_chunk >= 0 else 0
+    stored_until = min(found.end, grid.chunk_end(found.highest_chunk)) if found.highest_chunk >= 0 else 0
     begun = 0 if load_stored else min(found.end, found.begun)  # an owner before this one may still tell that progress
     catching_up_until = max(target, begun, position if skips else 0, 0 if found.progress else stored_until)
     return Resume(
@@ -185,15 +193,16 @@ def resume(
         mark=found.progress.mark if found.progress else NO_MARK,
         closed=same_log(found),
         cut=found.progress.cut if found.progress else NO_CUT,
-        add_up=_add_up(found.progress, head),
+        add_up=_add_up(found.progress, head, grid),
+        grid=grid,
     )
 
 
-def _add_up(progress: Progress | None, head: int) -> range:
+def _add_up(progress: Progress | None, head: int, grid: Grid) -> Chunks:
     """Chunks before the one at `head` that `hourly` is not written to the end of."""
     if progress is None or progress.hourly_offset >= progress.next_offset:
-        return range(0)
-    return range(chunk_of(progress.hourly_offset), min(head, progress.next_offset), CHUNK_LENGTH)
+        return NO_CHUNKS
+    return Chunks(grid, grid.chunk_of(progress.hourly_offset), min(head, progress.next_offset))
 
 
 def same_log(found: SourceFacts) -> dict[int, Mark]:
@@ -202,10 +211,12 @@ def same_log(found: SourceFacts) -> dict[int, Mark]:
     A torn flush may have stored one without the progress that says that it is counted.
     """
     cut, counted = (found.progress.cut, found.progress.next_offset) if found.progress else (NO_CUT, 0)
+    grid = found.grid
     return {
         first: chunk.mark
         for first, chunk in found.chunks.items()
-        if chunk_end(first) <= counted and not (chunk_of(cut.at) <= first < cut.to and chunk.rewinds < cut.rewinds)
+        if grid.chunk_end(first) <= counted
+        and not (grid.chunk_of(cut.at) <= first < cut.to and chunk.rewinds < cut.rewinds)
     }
 
 
@@ -215,9 +226,11 @@ def to_compare(found: SourceFacts, first: int, end: int) -> dict[int, SameLog]:
     Of chunks, closed or open, that are counted since the log was last cut back, and of which the log still has all
     records that the mark was made of. `end` is also where reading ends.
     """
-    known = {chunk: SameLog(mark, chunk_end(chunk)) for chunk, mark in same_log(found).items()}
+    known = {chunk: SameLog(mark, found.grid.chunk_end(chunk)) for chunk, mark in same_log(found).items()}
     if found.progress is not None and found.progress.next_offset > found.progress.mark.chain_from:
-        known[chunk_of(found.progress.next_offset - 1)] = SameLog(found.progress.mark, found.progress.next_offset)
+        known[found.grid.chunk_of(found.progress.next_offset - 1)] = SameLog(
+            found.progress.mark, found.progress.next_offset
+        )
     return {
         chunk: one
         for chunk, one in known.items()
@@ -242,25 +255,16 @@ def _position(found: SourceFacts, counted: int, *, accept_skip: bool) -> int:
     if found.committed is None:
         return counted
     committed = min(found.committed, found.end)
-    if committed <= counted or (accept_skip and counted < chunk_of(committed)):
+    if committed <= counted or (accept_skip and counted < found.grid.chunk_of(committed)):
         return committed
     return counted
 
 
-def _refuse_other_grid(source: Source, registration: Registration | None, isolation: str) -> None:
-    if registration is None:
-        return
-    name = f"{source.topic}/{source.partition}"
-    if registration.chunk_length != CHUNK_LENGTH:
+def _refuse_other_isolation(source: Source, registration: Registration | None, isolation: str) -> None:
+    if registration is not None and registration.isolation != isolation:
         raise Refused(
-            f"{name} was counted in chunks of {registration.chunk_length} offsets; this version uses "
-            f"{CHUNK_LENGTH}, and cells of both would overlap. Go on with the version that began, or count "
-            "into an empty database."
-        )
-    if registration.isolation != isolation:
-        raise Refused(
-            f"{name} was counted with isolation.level={registration.isolation}, now it is {isolation}: the counts "
-            f"would mix both. Set ORGSTATS_KAFKA__ISOLATION_LEVEL={registration.isolation}."
+            f"{source.topic}/{source.partition} was counted with isolation.level={registration.isolation}, now it is "
+            f"{isolation}: the counts would mix both. Set ORGSTATS_KAFKA__ISOLATION_LEVEL={registration.isolation}."
         )
 
 
@@ -281,7 +285,7 @@ class Attempt:
 def after_cut(first_offset: int, found: SourceFacts) -> Attempt | None:
     """The revision in which to count a chunk again since the log was cut back; None where that changes nothing."""
     cut, repair = found.progress.cut if found.progress else NO_CUT, found.repairs.get(first_offset)
-    if not chunk_of(cut.at) <= first_offset < cut.to:
+    if not found.grid.chunk_of(cut.at) <= first_offset < cut.to:
         return None
     if repair is not None and repair.rewinds >= cut.rewinds:
         return Attempt(repair.revision, reconcile=True)
@@ -294,8 +298,8 @@ def after_tear(first_offset: int, found: SourceFacts) -> Attempt | None:
     The log may have been cut back since to where that flush began, or further on. Then cells that it stored are of
     records that vanished, and have a position that what came instead reaches only later; nothing else tells of that.
     """
-    repair = found.repairs.get(first_offset)
-    if not chunk_of(counted_below(found)) <= first_offset < found.begun or found.begun <= counted_below(found):
+    repair, counted = found.repairs.get(first_offset), counted_below(found)
+    if not found.grid.chunk_of(counted) <= first_offset < found.begun or found.begun <= counted:
         return None
     return _again(repair, TORN)
 
@@ -328,7 +332,7 @@ def _after_change(first_offset: int, found: SourceFacts, fingerprint: str, *, is
         return Attempt(revision, reconcile=True)
     before = repair.fingerprint if repair else counted_with(first_offset, found.repairs, progress, fingerprint)
     if before != fingerprint:
-        nothing_follows = first_offset >= chunk_of(progress.next_offset)  # also a change that is taken back
+        nothing_follows = first_offset >= found.grid.chunk_of(progress.next_offset)  # also a change that is taken back
         why = FINGERPRINT_CHANGED if progress.fingerprint != fingerprint or nothing_follows else COUNTED_AGAIN
         return _again(repair, why)
     return Attempt(revision, reconcile=repair is not None)  # whether it was done before the last crash is not known

@@ -1,13 +1,8 @@
-"""What a count belongs to: sources, chunks and versions, the arithmetic of the counting rule."""
+"""What a count belongs to: sources and versions, the arithmetic of the counting rule."""
 
 import hashlib
 from dataclasses import dataclass
 from typing import Final
-
-from orgstats.chunk_bits import CHUNK_BITS
-
-CHUNK_LENGTH: Final = 1 << CHUNK_BITS
-"""Offsets in a chunk. Part of every stored cell's key: changing it needs an empty store."""
 
 _REVISION_SHIFT: Final = 48
 
@@ -32,16 +27,6 @@ class Source:
         """UInt64, the first eight bytes of a SHA-256; stable for ever, since it is part of stored keys."""
         name = f"{self.topic}\0{self.topic_id}\0{self.partition}".encode()
         return int.from_bytes(hashlib.sha256(name).digest()[:8], "big")
-
-
-def chunk_of(offset: int) -> int:
-    """First offset of the chunk that holds `offset`."""
-    return offset - offset % CHUNK_LENGTH
-
-
-def chunk_end(offset: int) -> int:
-    """First offset after the chunk that holds `offset`."""
-    return chunk_of(offset) + CHUNK_LENGTH
 
 
 def version_of(revision: int, next_offset: int) -> int:

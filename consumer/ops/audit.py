@@ -19,10 +19,11 @@ from orgstats.consumer.counting.batch import Record
 from orgstats.consumer.counting.cells import COUNTS, HOURLY, CountKey, StoredChunk
 from orgstats.consumer.counting.chain import SameLog
 from orgstats.consumer.counting.fingerprint import fingerprint_of
+from orgstats.consumer.counting.grid import NO_CHUNKS, Chunks
 from orgstats.consumer.counting.reference import ReferenceCounter, ReferenceCounts
 from orgstats.consumer.counting.resume import LOG_CUT_BACK, counted_with
 from orgstats.consumer.counting.rule_history import RuleHistory
-from orgstats.consumer.counting.source import CHUNK_LENGTH, Source, chunk_end, chunk_of
+from orgstats.consumer.counting.source import Source
 from orgstats.consumer.kafka.group import TopicPartition
 from orgstats.consumer.kafka.reader import LogReader
 from orgstats.consumer.ops import audit_rules
@@ -78,11 +79,11 @@ class Auditor:
     fingerprint: str
     retained_days: int
 
-    def chunks(self, one: SourceStatus) -> range:
+    def chunks(self, one: SourceStatus) -> Chunks:
         """First offsets of the chunks of which anything is counted; the last one may be open."""
         if one.progress is None or one.progress.next_offset <= one.first_offset:
-            return range(0)
-        return range(chunk_of(one.first_offset), one.progress.next_offset, CHUNK_LENGTH)
+            return NO_CHUNKS
+        return Chunks(one.grid, one.grid.chunk_of(one.first_offset), one.progress.next_offset)
 
     def check(self, one: SourceStatus, chunk: int, *, recount: bool) -> AuditResult:
         """Audit one chunk as far as it is stored; raises Unavailable, or Refused when the log was cut back."""
@@ -96,19 +97,20 @@ class Auditor:
         tp = (one.source.topic, one.source.partition)
         one = self._now(one)
         before = one.progress.next_offset if one.progress else 0
-        held = self.connections.store.chunk(one.source, chunk)
+        chunk_end = one.grid.chunk_end(chunk)
+        held = self.connections.store.chunk(one.source, chunk, chunk_end)
         accounted = sum(cell.values[COUNTS.events] for cell in held.cells[COUNTS].values())
         accounted += sum(not letter.withdrawn for letter in held.dead.values())
         progress = self._now(one).progress  # a flush under way is ahead of it
         after = max(before, held.reached, progress.next_offset if progress else 0)
         # What was stored while this looked, or by a flush that was torn, may be seen or not: as with a listed gap.
-        end, moving = min(chunk_end(chunk), after), before < min(chunk_end(chunk), after)
+        end, moving = min(chunk_end, after), before < min(chunk_end, after)
         gaps = (*self._gaps(one.source), *(((before, end),) if moving else ()))
         low = self.connections.topics.starts([tp])[tp]
         hourly = one.progress.hourly_offset if one.progress else 0
         extent = ChunkExtent(max(chunk, one.first_offset), end, low, gaps, self._expired_before(), hourly)
         log = "whole" if extent.whole else "head gone" if extent.readable < end else "gone"
-        checked = AuditResult(*tp, chunk, accounted, log, open=end < chunk_end(chunk))
+        checked = AuditResult(*tp, chunk, accounted, log, open=end < chunk_end)
         if not moving:
             checked.differences += audit_rules.roll_ups(extent, held)
         if checked.accounted == end - extent.first and extent.whole and not extent.gaps and not recount:
@@ -119,7 +121,7 @@ class Auditor:
         if recount and log != "gone":
             self._compare(one, checked, extent, held, *counts)
         if same_log is not None:
-            _tell_other_log(checked, same_log)
+            _tell_other_log(checked, same_log, chunk_end)
         return checked
 
     def _now(self, one: SourceStatus) -> SourceStatus:
@@ -253,7 +255,7 @@ class ContinuousAudit(threading.Thread):
                 for one in locate(connections)
                 if (one.source.topic, one.source.partition) in assigned
                 for chunk in auditor.chunks(one)
-                if chunk_end(chunk) > one.low
+                if one.grid.chunk_end(chunk) > one.low
             ]
             if candidates:
                 one, chunk = random.choice(candidates)  # noqa: S311 - a sample
@@ -272,13 +274,13 @@ def _report(checked: AuditResult) -> None:
         log.info("audited", accounted=checked.accounted, cells=checked.cells)
 
 
-def _tell_other_log(checked: AuditResult, same_log: SameLog) -> None:
-    differing = list(audit_rules.other_log(same_log))
+def _tell_other_log(checked: AuditResult, same_log: SameLog, chunk_end: int) -> None:
+    differing = list(audit_rules.other_log(same_log, chunk_end))
     if differing:
         checked.differences += differing
         checked.remedy = (
             "the log has other records than those that were counted. Restart the consumers: where it was cut back "
             "they take back what vanished. What is told of a closed chunk all the same is counted again by: orgstats "
             f"replay apply --repair --topic {checked.topic} --partitions {checked.partition} "
-            f"--from-offset {checked.chunk} --to-offset {chunk_end(checked.chunk)}"
+            f"--from-offset {checked.chunk} --to-offset {chunk_end}"
         )

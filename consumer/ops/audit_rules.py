@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 from orgstats.consumer.counting.cells import COUNTS, FAMILIES, HOURLY, TOTALS, Family, StoredChunk
 from orgstats.consumer.counting.chain import SameLog
 from orgstats.consumer.counting.reference import ReferenceCounts
-from orgstats.consumer.counting.source import BEYOND_ALL, CHUNK_LENGTH
+from orgstats.consumer.counting.source import BEYOND_ALL
 from orgstats.schemas.outcomes import HOUR_SECONDS, STAT_CATEGORIES, outcome_name
 
 _UINT64_MAX: Final = (1 << 64) - 1
@@ -141,10 +141,10 @@ def _not_the_sum(
             yield difference, events
 
 
-def other_log(same_log: SameLog) -> Iterator[Difference]:
+def other_log(same_log: SameLog, chunk_end: int) -> Iterator[Difference]:
     """Whether the log has other records than those that were counted, whatever they count as."""
     if same_log.differs:
-        table = "progress" if same_log.until % CHUNK_LENGTH else "chunks"
+        table = "progress" if same_log.until < chunk_end else "chunks"
         which = f"records of offsets {same_log.mark.chain_from} to {same_log.until}"
         chains = (f"chain {chain:016x}" for chain in (same_log.mark.chain, same_log.found))
         yield Difference(table, which, *chains)

@@ -10,15 +10,16 @@ import structlog
 from orgstats.clickhouse.connect import connect
 from orgstats.consumer.assignment import topic_uuids
 from orgstats.consumer.counting.chain import SameLog
+from orgstats.consumer.counting.grid import Grid
 from orgstats.consumer.counting.resume import ChunkMark, Progress, Registration, Repair, SourceFacts, to_compare
-from orgstats.consumer.counting.source import CHUNK_LENGTH, Source
+from orgstats.consumer.counting.source import Source
 from orgstats.consumer.kafka.broker import Broker
 from orgstats.consumer.kafka.group import TopicPartition
 from orgstats.consumer.kafka.properties import READ_COMMITTED, READ_UNCOMMITTED
 from orgstats.consumer.kafka.topics import Topics
 from orgstats.consumer.settings import ConsumerSettings
 from orgstats.consumer.store.store import Store
-from orgstats.errors import ConfigurationError, Refused, Unavailable
+from orgstats.errors import ConfigurationError, Unavailable
 
 logger = structlog.get_logger("orgstats.ops")
 
@@ -53,6 +54,11 @@ class SourceStatus:
     def isolation(self) -> str:
         """The isolation level that the source is counted with."""
         return self.registration.isolation if self.registration else "read_committed"
+
+    @property
+    def grid(self) -> Grid:
+        """Its chunks."""
+        return self.registration.grid if self.registration else Grid()
 
     @property
     def first_offset(self) -> int:
@@ -123,7 +129,7 @@ def locate(
 ) -> list[SourceStatus]:
     """Every partition of the topics, or those named, in order; `sources` are these where they are known already.
 
-    Raises what `sources_of` does, and Refused for a source counted in chunks of another length.
+    Raises what `sources_of` does.
     """
     sources = sources_of(connections, partitions) if sources is None else sources
     tps = [(source.topic, source.partition) for source in sources]
@@ -133,13 +139,7 @@ def locate(
     ends, true_ends = _ends(connections, sources, registered, hidden=hidden)
     located = []
     for source, tp in zip(sources, tps, strict=True):
-        registration = registered.get(source.source_id)
-        if registration is not None and registration.chunk_length != CHUNK_LENGTH:
-            raise Refused(
-                f"{source.topic}/{source.partition} was counted in chunks of {registration.chunk_length} offsets; "
-                f"this version uses {CHUNK_LENGTH}"
-            )
-        known = progress.get(source.source_id), registration, repairs.get(source.source_id, {})
+        known = progress.get(source.source_id), registered.get(source.source_id), repairs.get(source.source_id, {})
         unread = max(0, true_ends.get(tp, 0) - ends[tp])
         located.append(SourceStatus(source, lows[tp], ends[tp], *known, unread))
     return located
@@ -154,7 +154,8 @@ def log_to_compare(connections: Connections, one: SourceStatus, first: int, end:
     """What tells by chunk in [first, end) whether the log is the one that was counted; nothing of a compacted one."""
     if connections.settings.allow_compaction:
         return {}
-    return to_compare(SourceFacts(one.low, one.end, progress=one.progress, chunks=one.chunks), first, end)
+    found = SourceFacts(one.low, one.end, progress=one.progress, registration=one.registration, chunks=one.chunks)
+    return to_compare(found, first, end)
 
 
 def _ends(

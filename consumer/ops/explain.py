@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from orgstats.consumer.counting.source import CHUNK_LENGTH, revision_of
+from orgstats.consumer.counting.source import revision_of
 from orgstats.consumer.ops.stored import ask
 from orgstats.consumer.store.rules import load_history
 from orgstats.consumer.store.store import Store
@@ -44,7 +44,7 @@ def explain(store: Store, org_id: int, stat: Stat, start: int, seconds: int) -> 
     """The parts of a stat of an organization in [start, start + seconds), epoch seconds; they add up to it."""
     rows = ask(
         store,
-        "SELECT s.topic, s.partition, c.chunk, p.next_offset, c.outcome AS o, c.category,"
+        "SELECT c.source_id, s.topic, s.partition, c.chunk, p.next_offset, c.outcome AS o, c.category,"
         " toString(c.reason) AS r, sum(c.events), sum(c.quantity), max(c.version), any(w.why)"
         " FROM (SELECT * FROM counts FINAL WHERE org_id = %(org_id)s AND bucket >= toDateTime(%(start)s, 'UTC')"
         " AND bucket < toDateTime(%(end)s, 'UTC') AND outcome IN %(outcomes)s AND category IN %(categories)s"
@@ -52,7 +52,7 @@ def explain(store: Store, org_id: int, stat: Stat, start: int, seconds: int) -> 
         " LEFT JOIN (SELECT * FROM progress FINAL) AS p ON p.source_id = c.source_id"
         " LEFT JOIN (SELECT source_id, chunk, argMax(why, revision) AS why FROM repairs FINAL"
         " GROUP BY source_id, chunk) AS w ON w.source_id = c.source_id AND w.chunk = c.chunk"
-        " GROUP BY s.topic, s.partition, c.chunk, p.next_offset, o, c.category, r HAVING sum(c.events) > 0"
+        " GROUP BY c.source_id, s.topic, s.partition, c.chunk, p.next_offset, o, c.category, r HAVING sum(c.events) > 0"
         " ORDER BY s.topic, s.partition, c.chunk, o, c.category, r",
         {
             "org_id": org_id,
@@ -62,12 +62,13 @@ def explain(store: Store, org_id: int, stat: Stat, start: int, seconds: int) -> 
             "categories": list(STAT_CATEGORIES),
         },
     )
+    grids = store.grids({row[0] for row in rows})
     return [
         Part(
-            topic, partition, chunk, min(chunk + CHUNK_LENGTH, max(next_offset, chunk)), outcome_name(outcome),
+            topic, partition, chunk, min(grids[of].chunk_end(chunk), max(next_offset, chunk)), outcome_name(outcome),
             category, reason, events, quantity, revision_of(version), why,
         )
-        for topic, partition, chunk, next_offset, outcome, category, reason, events, quantity, version, why in rows
+        for of, topic, partition, chunk, next_offset, outcome, category, reason, events, quantity, version, why in rows
     ]  # fmt: skip
 
 

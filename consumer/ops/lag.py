@@ -5,7 +5,6 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from orgstats.consumer.counting.source import chunk_of
 from orgstats.consumer.kafka.group import TopicPartition
 from orgstats.consumer.kafka.retention import RATE_SECONDS, Retention, retention_deadline, retention_of
 from orgstats.consumer.ops.connections import Connections, SourceStatus, locate, sources_of
@@ -116,7 +115,7 @@ def _lag(state: _PartitionState, now: float) -> Lag:
         end,
         behind,
         age if behind else 0.0,
-        None if position is None else chunk_of(position),
+        None if position is None else one.grid.chunk_of(position),
         round(state.produced_rate, 1),
         None if state.counted_rate is None else round(state.counted_rate, 1),
         retention_deadline(state.retention, counted_until, now, counted_to - one.low, state.produced_rate),

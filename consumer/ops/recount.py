@@ -10,9 +10,10 @@ from orgstats.consumer.counting.batch import BatchCounter, Record
 from orgstats.consumer.counting.cells import StoredChunk
 from orgstats.consumer.counting.chain import SameLog
 from orgstats.consumer.counting.chunk import Chunk
+from orgstats.consumer.counting.grid import Chunks
 from orgstats.consumer.counting.partition import DeadRecord, Partition
 from orgstats.consumer.counting.resume import Attempt, Resume
-from orgstats.consumer.counting.source import BEYOND_ALL, CHUNK_LENGTH, chunk_end, chunk_of
+from orgstats.consumer.counting.source import BEYOND_ALL
 from orgstats.consumer.kafka.reader import LogReader
 from orgstats.consumer.ops.compare import ChunkDifference, RecountedChunk, compare
 from orgstats.consumer.ops.connections import Connections, SourceStatus, log_to_compare, with_chunks
@@ -87,7 +88,7 @@ class Recount:
         with LogReader(self.connections.settings.kafka_properties(), located.isolation) as reader:
             first = span.first
             while first < span.end:
-                end = min(first + self.pace.chunks_at_once * CHUNK_LENGTH, span.end)
+                end = min(self._after_a_few(located, first), span.end)
                 began, waited = time.monotonic(), self.tally.waited
                 chunk = list(self._chunk(reader, span, first, end, begun))
                 self.tally.seconds += time.monotonic() - began - (self.tally.waited - waited)
@@ -96,15 +97,20 @@ class Recount:
         if span.whole_log:
             yield list(self._beyond(span, begun))
 
+    def _after_a_few(self, located: SourceStatus, first: int) -> int:
+        for _ in range(self.pace.chunks_at_once):
+            first = located.grid.chunk_end(first)
+        return first
+
     def _chunk(
         self, reader: LogReader, span: OffsetRange, first: int, end: int, begun: Mapping[int, int]
     ) -> Iterator[ChunkDifference]:
-        held = self.connections.store.stored_chunks(span.located.source, first, chunk_end(end - 1))
-        revisions = {
-            chunk: begun[chunk] if chunk in begun else self._revision(span, chunk, held)
-            for chunk in range(first, end, CHUNK_LENGTH)
-        }
-        for counted in self._count(reader, span.located, first, end, revisions, held):
+        chunks = Chunks(span.located.grid, first, end)
+        held = self.connections.store.stored_chunks(
+            span.located.source, Chunks(chunks.grid, first, chunks.grid.chunk_end(end - 1))
+        )
+        revisions = {chunk: begun[chunk] if chunk in begun else self._revision(span, chunk, held) for chunk in chunks}
+        for counted in self._count(reader, span.located, chunks, revisions, held):
             self.tally.chunks += 1
             known = held.get(counted.chunk, StoredChunk())
             if span.located.low > counted.chunk:  # what became of deleted records is known from the store alone
@@ -121,17 +127,17 @@ class Recount:
         self,
         reader: LogReader,
         located: SourceStatus,
-        first: int,
-        end: int,
+        chunks: Chunks,
         revisions: Mapping[int, int],
         held: Mapping[int, StoredChunk],
     ) -> Iterator[RecountedChunk]:
-        """One pass over the log; all chunks of [first, end), also those without a record."""
+        """One pass over the log; all these chunks, also those without a record."""
+        first, end = chunks.start, chunks.stop
         start = max(first, located.low)
         keep = start > first and self.head is HeadPolicy.keep
         partition = Partition(
             located.source,
-            Resume(start, start, load_stored=keep),
+            Resume(start, start, load_stored=keep, grid=located.grid),
             self.batch,
             lambda chunk: Attempt(revisions.get(chunk, 0)),
             projects=self.connections.settings.projects,
@@ -143,7 +149,7 @@ class Recount:
         same_log = log_to_compare(self.connections, located, first, end)
         self._read(reader, partition, start, end, same_log.values())
         others = [chunk for chunk, one in same_log.items() if one.differs]
-        yield from _counted(partition, (first, end), kept, others)
+        yield from _counted(partition, chunks, kept, others)
 
     def _read(
         self, reader: LogReader, partition: Partition, start: int, end: int, same_log: Collection[SameLog]
@@ -170,8 +176,8 @@ class Recount:
 
         Their zeros have the lowest version of their revision, so that what is counted there later wins.
         """
-        first = chunk_end(span.end - 1) if span.end else 0
-        held = self.connections.store.stored_chunks(span.located.source, first, BEYOND_ALL)
+        first = span.located.grid.chunk_end(span.end - 1) if span.end else 0
+        held = self.connections.store.stored_chunks(span.located.source, Chunks(span.located.grid, first, BEYOND_ALL))
         for chunk, cells in held.items():
             revision = begun.get(chunk, max(span.located.revision(chunk), cells.revision) + 1)
             counted = RecountedChunk(span.located.source, chunk, chunk, Chunk(chunk).cells, {})
@@ -179,7 +185,7 @@ class Recount:
 
 
 def _counted(
-    partition: Partition, offsets: tuple[int, int], kept: Chunk | None, others: Collection[int]
+    partition: Partition, span: Chunks, kept: Chunk | None, others: Collection[int]
 ) -> Iterator[RecountedChunk]:
     """What a partition counted, by chunk; `kept` began with stored cells, and may not have changed.
 
@@ -192,10 +198,9 @@ def _counted(
         chunks[kept.first_offset] = kept
     dead: dict[int, dict[int, DeadRecord]] = {}
     for one in taken.notes.dead_letters:
-        dead.setdefault(chunk_of(one.record.offset()), {})[one.record.offset()] = one
-    first, end = offsets
-    for chunk in range(first, end, CHUNK_LENGTH):
+        dead.setdefault(span.grid.chunk_of(one.record.offset()), {})[one.record.offset()] = one
+    for chunk in span:
         found = chunks.get(chunk) or Chunk(chunk)
-        next_offset = min(chunk + CHUNK_LENGTH, end)
+        next_offset = min(span.grid.chunk_end(chunk), span.stop)
         cells, other_log = (found.cells, dead.get(chunk, {})), chunk in others
         yield RecountedChunk(partition.source, chunk, next_offset, *cells, marks[chunk] if other_log else None)

@@ -18,7 +18,6 @@ from orgstats.consumer.checkpoint import earliest_clock_ms
 from orgstats.consumer.counting.batch import BatchCounter
 from orgstats.consumer.counting.completeness import SeenEnds
 from orgstats.consumer.counting.fingerprint import fingerprint_of
-from orgstats.consumer.counting.source import chunk_end
 from orgstats.consumer.kafka.group import TopicPartition
 from orgstats.consumer.ops import jobs, stored
 from orgstats.consumer.ops.compare import ChunkDifference
@@ -293,7 +292,7 @@ def _write(
         c
         for c in changes
         if c.revision > span.located.revision(c.counted.chunk)
-        and (c.count or (span.whole_log and chunk_end(c.counted.chunk) > span.end))
+        and (c.count or (span.whole_log and span.located.grid.chunk_end(c.counted.chunk) > span.end))
     ]
     stored.write_repairs(store, to_record, replay.fingerprint, replay.name, at)
     failpoint("replay_recorded")
@@ -303,7 +302,7 @@ def _write(
     lost = [c for c in writing if replay.action == "repair" and _head_is_dropped(span, c)]
     stored.insert_rows(store, "gaps", [(*_gap(span, c), "dropped by a repair", at) for c in lost])
     stored.write_changes(store, writing)
-    closed = [c for c in writing if c.counted.next_offset == chunk_end(c.counted.chunk)]
+    closed = [c for c in writing if c.counted.next_offset == span.located.grid.chunk_end(c.counted.chunk)]
     stored.write_logs(store, closed, span.located.progress.rewinds if span.located.progress else 0, at)
     failpoint("replay_written")
     jobs.record(store, replay, changes, jobs.ChunkStep.done)

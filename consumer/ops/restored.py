@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Final
 
-from orgstats.consumer.counting.source import chunk_of
 from orgstats.consumer.ops.audit import auditor_of
 from orgstats.consumer.ops.connections import Connections, SourceStatus, locate
 from orgstats.consumer.ops.findings import Finding
@@ -28,7 +27,7 @@ def restore_check(connections: Connections) -> Iterator[Finding]:
     begun, highest = connections.store.begun(sources), connections.store.highest_chunks(sources)
     for one in located:
         yield from _source(one, begun.get(one.source.source_id, (0, 0))[1], highest.get(one.source.source_id))
-        for chunk in auditor.chunks(one)[-2:]:  # the open one, and the one that was closed last
+        for chunk in list(auditor.chunks(one))[-2:]:  # the open one, and the one that was closed last
             if wrong := auditor.check(one, chunk, recount=False).differences:
                 yield Finding(
                     "act",
@@ -59,11 +58,11 @@ def _source(one: SourceStatus, begun: int, highest: int | None) -> Iterator[Find
     yield Finding(
         "ok",
         f"{one.name} is restored up to {counted:,}: consumers count {again:,} records again, and read their open chunk "
-        f"from {chunk_of(counted):,}",
+        f"from {one.grid.chunk_of(counted):,}",
     )
     if begun > counted:
         yield Finding("ok", f"{one.name}: counts are stored beyond that, up to {begun:,}; they are counted again")
-    elif highest is not None and highest > chunk_of(counted):
+    elif highest is not None and highest > one.grid.chunk_of(counted):
         yield Finding(
             "act", f"{one.name}: counts are stored beyond its progress that flushes does not tell of", _COPIED
         )

@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from orgstats.consumer.counting.source import CHUNK_LENGTH, chunk_end, chunk_of
 from orgstats.consumer.ops.connections import SourceStatus
 from orgstats.consumer.ops.recount import HeadPolicy, OffsetRange
 from orgstats.errors import Refused
@@ -24,37 +23,39 @@ def closed_span(located: SourceStatus, wanted: WantedOffsets, head: HeadPolicy) 
     """
     if located.progress is None:
         return None, [f"{located.name}: nothing is counted yet, so there is nothing to replay"]
-    notes = []
-    closed_end = chunk_of(located.progress.next_offset)
-    first_retained = chunk_of(max(located.low, located.first_offset))
-    first = max(first_retained, chunk_of(wanted.first or 0))
-    end = closed_end if wanted.end is None else chunk_end(max(wanted.end, 1) - 1)
+    notes, grid = [], located.grid
+    closed_end = grid.chunk_of(located.progress.next_offset)
+    first_retained = grid.chunk_of(max(located.low, located.first_offset))
+    first = max(first_retained, grid.chunk_of(wanted.first or 0))
+    end = closed_end if wanted.end is None else grid.chunk_end(max(wanted.end, 1) - 1)
     if end > closed_end and (wanted.first or 0) < located.progress.next_offset:
         notes.append(f"{located.name}: chunk {closed_end} is open and left to the consumers")
-    if wanted.first is not None and chunk_of(wanted.first) < chunk_of(located.low) and head is HeadPolicy.refuse:
-        raise Refused(_head_gone(located, chunk_of(wanted.first)))
+    wanted_first = first_retained if wanted.first is None else grid.chunk_of(wanted.first)
+    if wanted_first < grid.chunk_of(located.low) and head is HeadPolicy.refuse:
+        raise Refused(_head_gone(located, wanted_first))
     end = min(end, closed_end)
     if first < end and located.low > max(first, located.first_offset):
         if head is HeadPolicy.refuse and wanted.first is not None:
             raise Refused(_head_gone(located, first))
         if head in (HeadPolicy.refuse, HeadPolicy.skip):
             notes.append(f"{located.name}: chunk {first} is left out, its records below {located.low} are gone")
-            first += CHUNK_LENGTH
+            first = grid.chunk_end(first)
     return (OffsetRange(located, first, end) if first < end else None), notes
 
 
 def whole_span(located: SourceStatus, head: HeadPolicy) -> tuple[OffsetRange, list[str]]:
     """Everything that a log which was cut back still holds. Raises Refused as `closed_span` does."""
-    first = chunk_of(max(located.low, located.first_offset))
+    grid = located.grid
+    first = grid.chunk_of(max(located.low, located.first_offset))
     notes = []
     if first < located.end and located.low > max(first, located.first_offset):
-        if head is HeadPolicy.refuse or chunk_end(first) > located.end:
+        if head is HeadPolicy.refuse or grid.chunk_end(first) > located.end:
             if head is not HeadPolicy.drop:
                 raise Refused(_head_gone(located, first))
         elif head is HeadPolicy.skip:
             notes.append(f"{located.name}: chunk {first} is left out, its records below {located.low} are gone")
-            first += CHUNK_LENGTH
-    return OffsetRange(located, min(first, chunk_of(located.end)), located.end, whole_log=True), notes
+            first = grid.chunk_end(first)
+    return OffsetRange(located, min(first, grid.chunk_of(located.end)), located.end, whole_log=True), notes
 
 
 def _head_gone(located: SourceStatus, chunk: int) -> str:
@@ -72,7 +73,7 @@ def without(span: OffsetRange, done: Iterable[int]) -> list[OffsetRange]:
     for chunk in sorted(s for s in done if span.first <= s < span.end):
         if first < chunk:
             spans.append(OffsetRange(span.located, first, chunk))
-        first = chunk + CHUNK_LENGTH
+        first = span.located.grid.chunk_end(chunk)
     if first < span.end or span.whole_log:
         spans.append(OffsetRange(span.located, min(first, span.end), span.end, whole_log=span.whole_log))
     return spans

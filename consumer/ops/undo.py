@@ -1,12 +1,12 @@
 """Takes back a repair: what it replaced is written again, in yet another revision."""
 
-from typing import Final
+from typing import Any, Final
 
 from orgstats.consumer.counting.cells import FAMILIES, Family
-from orgstats.consumer.counting.source import CHUNK_LENGTH
 from orgstats.consumer.ops import jobs
 from orgstats.consumer.ops.connections import Connections
 from orgstats.consumer.ops.stored import ask, run
+from orgstats.consumer.store.chunks import chunk_end, entries
 from orgstats.errors import ConfigurationError, Refused
 
 _CHUNKS: Final = (
@@ -16,7 +16,8 @@ _CHUNKS: Final = (
 _ON_CHUNK: Final = "ON r.source_id = s.source_id AND r.chunk = s.chunk"
 _ON: Final = f"{_ON_CHUNK} WHERE r.replay_id = %(id)s"
 _NEXT: Final = "bitShiftLeft(toUInt64(s.revision + 1), 48)"
-_VERSION: Final = f"bitOr({_NEXT}, s.chunk + {CHUNK_LENGTH})"
+_END: Final = chunk_end("s.source_id", "s.chunk")
+_VERSION: Final = f"bitOr({_NEXT}, {_END})"
 _KEPT: Final = "topic, partition, kafka_timestamp, key, headers, payload, payload_bytes"
 
 _UNDO_REPAIRS: Final = f"""
@@ -48,7 +49,7 @@ def undo(connections: Connections, replay_id: str | None, *, execute: bool) -> t
     again, since then nobody knows what to go back to.
     """
     replay = _to_undo(jobs.ls(connections.store), replay_id)
-    values = {"id": replay.replay_id, "name": replay.name, "undo": f"undo of {replay.name}"}
+    values: dict[str, Any] = {"id": replay.replay_id, "name": replay.name, "undo": f"undo of {replay.name}"}
     later = ask(
         connections.store,
         f"SELECT r.why, r.chunk FROM repairs AS r FINAL INNER JOIN {_CHUNKS} {_ON_CHUNK}"
@@ -61,7 +62,9 @@ def undo(connections: Connections, replay_id: str | None, *, execute: bool) -> t
             "first, or see what the log gives now with orgstats replay plan --repair"
         )
     if execute:
-        for statement in (_UNDO_REPAIRS, _UNDO_DEAD_LETTERS, *map(_undo_cells, FAMILIES)):
+        changed = ask(connections.store, f"SELECT DISTINCT source_id FROM {_CHUNKS}", values)
+        values |= entries(connections.store.grids([source_id for (source_id,) in changed]))
+        for statement in () if not changed else (_UNDO_REPAIRS, _UNDO_DEAD_LETTERS, *map(_undo_cells, FAMILIES)):
             run(connections.store, statement, values)
         jobs.finish(connections.store, replay, jobs.Step.undone)
     return replay, int(ask(connections.store, f"SELECT count() FROM {_CHUNKS}", values)[0][0])

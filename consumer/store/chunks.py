@@ -6,13 +6,15 @@ many rows the tables have, although no prefix of their key serves.
 """
 
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any, Final
 
 from clickhouse_driver import Client
 
 from orgstats.clickhouse.cluster import read
 from orgstats.consumer.counting.cells import FAMILIES, Family, Key, Stored, StoredChunk, StoredDead
-from orgstats.consumer.counting.source import Source, chunk_of
+from orgstats.consumer.counting.grid import Grid
+from orgstats.consumer.counting.source import BEYOND_ALL, Source
 from orgstats.schemas.outcomes import DAY_SECONDS
 
 OF_CHUNKS: Final = (
@@ -22,8 +24,12 @@ OF_CHUNKS: Final = (
 )
 """What chooses the cells of chunks in any of the tables; its values are those that `known_chunks` gives."""
 
+_ENTRY: Final = (
+    "arrayLastIndex((source, since) -> source = {source_id} AND since <= {offset}, %(grid_sources)s, %(grid_since)s)"
+)
 
-def read_chunks(client: Client, source: Source, first: int, end: int) -> dict[int, StoredChunk]:
+
+def read_chunks(client: Client, source: Source, grid: Grid, first: int, end: int) -> dict[int, StoredChunk]:
     """What is stored of the chunks that begin in [first, end), by chunk; chunks without a row are absent.
 
     Of each cell's rows the one with the highest version. `end` is a chunk's end, or beyond all offsets.
@@ -40,7 +46,7 @@ def read_chunks(client: Client, source: Source, first: int, end: int) -> dict[in
         " WHERE source_id = %(source)s AND offset >= %(first)s AND offset < %(end)s ORDER BY offset",
         {"source": source.source_id, "first": first, "end": end},
     ):
-        dead[chunk_of(offset)][offset] = StoredDead(*letter)
+        dead[grid.chunk_of(offset)][offset] = StoredDead(*letter)
     return {chunk: StoredChunk(cells[chunk], dead[chunk]) for chunk in sorted({*cells, *dead})}
 
 
@@ -57,6 +63,30 @@ def known_chunks(client: Client, source: Source, first: int, end: int) -> dict[s
     if not chunks:
         return {}
     return {"source": source.source_id, "chunks": chunks, "hashes": hashes, "since": since, "until": last + DAY_SECONDS}
+
+
+def chunk_of(source_id: str, offset: str) -> str:
+    """SQL of the first offset of the chunk that holds an offset, with the values that `entries` gives."""
+    at = _ENTRY.format(source_id=source_id, offset=offset)
+    return f"greatest(toUInt64(%(grid_since)s[{at}]), toUInt64({offset} - modulo({offset}, %(grid_lengths)s[{at}])))"
+
+
+def chunk_end(source_id: str, offset: str) -> str:
+    """SQL of the first offset after it."""
+    at = _ENTRY.format(source_id=source_id, offset=offset)
+    multiple = f"toUInt64({offset} - modulo({offset}, %(grid_lengths)s[{at}]) + %(grid_lengths)s[{at}])"
+    return f"least(toUInt64(%(grid_until)s[{at}]), {multiple})"
+
+
+def entries(grids: Mapping[int, Grid]) -> dict[str, list[int]]:
+    """The values for `chunk_of` and `chunk_end`, by name: whose chunks, from which offset, until which, how long."""
+    of = [
+        (source_id, since, until, length)
+        for source_id, grid in grids.items()
+        for (since, length), (until, _) in zip(grid.entries, (*grid.entries[1:], (BEYOND_ALL, 0)), strict=True)
+    ]
+    names = ("grid_sources", "grid_since", "grid_until", "grid_lengths")
+    return dict(zip(names, map(list, zip(*of, strict=True)), strict=False))
 
 
 def select(family: Family) -> str:

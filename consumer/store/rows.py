@@ -11,7 +11,7 @@ from orgstats.consumer.counting.chain import NO_MARK, Mark
 from orgstats.consumer.counting.chunk import ChunkChanges, Row
 from orgstats.consumer.counting.partition import DeadRecord, PartitionChanges
 from orgstats.consumer.counting.resume import NO_CUT, Cut
-from orgstats.consumer.counting.source import Source, chunk_of, version_of
+from orgstats.consumer.counting.source import Source, version_of
 
 PAYLOAD_BYTES: Final = 64 * 1024
 """As much of a dead letter's payload is stored; the rest is in the log, at its offset."""
@@ -163,14 +163,14 @@ def dead_letter(source: Source, dead: DeadRecord) -> tuple[Any, ...]:
     )
 
 
-def withdrawn_version(offset: int, revision: int) -> int:
+def withdrawn_version(offset: int, revision: int, chunk: int) -> int:
     """Above what an older revision stored, below what this one may store later: the log may have been cut back."""
-    return version_of(revision, chunk_of(offset) if revision else offset)
+    return version_of(revision, chunk if revision else offset)
 
 
-def _withdrawn(source: Source, offset: int, revision: int) -> tuple[Any, ...]:
+def _withdrawn(source: Source, offset: int, revision: int, chunk: int) -> tuple[Any, ...]:
     tp = (source.source_id, offset, source.topic, source.partition)
-    return (*tp, instant(0), b"", [], b"", 0, "", "", 1, withdrawn_version(offset, revision))
+    return (*tp, instant(0), b"", [], b"", 0, "", "", 1, withdrawn_version(offset, revision, chunk))
 
 
 def progress(flush: Flush) -> Columns:

@@ -5,7 +5,7 @@ person is needed. Every write may be repeated, in part or whole, and in any orde
 decide. So a lost answer needs no question, only the next flush.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, TypeVar
 
 from clickhouse_driver import Client
@@ -14,9 +14,10 @@ from orgstats.clickhouse.cluster import read, write
 from orgstats.clickhouse.connect import INSERT_SETTINGS, translate
 from orgstats.consumer.counting.cells import FAMILIES, StoredChunk
 from orgstats.consumer.counting.chain import Mark
+from orgstats.consumer.counting.grid import Chunks, Grid
 from orgstats.consumer.counting.resume import FINGERPRINT_CHANGED, ChunkMark, Progress, Registration, Repair
 from orgstats.consumer.counting.rule_history import RuleHistory
-from orgstats.consumer.counting.source import CHUNK_LENGTH, Source, revision_of
+from orgstats.consumer.counting.source import BEYOND_ALL, Source, revision_of
 from orgstats.consumer.store import rows, taking_back
 from orgstats.consumer.store.chunks import known_chunks, read_chunks
 from orgstats.consumer.store.rules import load_history
@@ -65,22 +66,32 @@ class Store:
         """All rules there ever were; raises Refused for an entry that this program cannot read."""
         return self.run(load_history)
 
-    def register(self, sources: Iterable[tuple[Source, int]], isolation: str, now_ms: int) -> None:
-        """Record sources (with their first offset) that are counted for the first time."""
+    def register(self, sources: Iterable[tuple[Source, Registration]], now_ms: int) -> None:
+        """Record sources that are counted for the first time."""
         now = rows.instant(now_ms)
         values = [
-            (s.source_id, s.topic, s.topic_id, s.partition, CHUNK_LENGTH, isolation, first_offset, now)
-            for s, first_offset in sources
+            (s.source_id, s.topic, s.topic_id, s.partition, r.grid.length_at(0), r.isolation, r.first_offset, now)
+            for s, r in sources
         ]
         self.insert("sources", list(zip(*values, strict=True)))
 
     def registrations(self, sources: Iterable[Source]) -> dict[int, Registration]:
         """What is recorded of these sources, by source id."""
+        sources = list(sources)
         found = self._ask(
-            "SELECT source_id, chunk_length, isolation, first_offset FROM sources FINAL WHERE source_id IN %(ids)s",
-            sources,
+            "SELECT source_id, isolation, first_offset FROM sources FINAL WHERE source_id IN %(ids)s", sources
         )
-        return {source_id: Registration(*rest) for source_id, *rest in found}
+        grids = self.grids([source.source_id for source in sources])
+        return {source_id: Registration(grids[source_id], *rest) for source_id, *rest in found}
+
+    def grids(self, source_ids: Collection[int]) -> dict[int, Grid]:
+        """The chunks of registered sources, by source id."""
+        if not source_ids:
+            return {}
+        found = self._run(
+            "SELECT source_id, chunk_length FROM sources FINAL WHERE source_id IN %(ids)s", {"ids": list(source_ids)}
+        )
+        return {source_id: Grid(((0, length),)) for source_id, length in found}
 
     def progress(self, sources: Iterable[Source]) -> dict[int, Progress]:
         """How far these sources are counted, by source id."""
@@ -148,7 +159,7 @@ class Store:
             self._write(sql, values)
 
     def take_back(
-        self, source: Source, chunks: range, repairs: Mapping[int, Repair], progress: Progress, now_ms: int
+        self, source: Source, chunks: Chunks, repairs: Mapping[int, Repair], progress: Progress, now_ms: int
     ) -> None:
         """Zero what is stored of chunks that the log no longer has, and withdraw their dead letters."""
         self.insert("repairs", taking_back.revisions(source, chunks, repairs, progress, now_ms))
@@ -164,14 +175,14 @@ class Store:
             )
         )
 
-    def stored_chunks(self, source: Source, first: int, end: int) -> dict[int, StoredChunk]:
-        """What is stored of the chunks that begin in [first, end), by chunk; chunks without a row are absent."""
-        return self.run(lambda client: read_chunks(client, source, first, end))
+    def stored_chunks(self, source: Source, chunks: Chunks) -> dict[int, StoredChunk]:
+        """What is stored of chunks, by chunk; chunks without a row are absent."""
+        return self.run(lambda client: read_chunks(client, source, chunks.grid, chunks.start, chunks.stop))
 
-    def chunk(self, source: Source, first_offset: int) -> StoredChunk:
-        """What is stored of one chunk."""
-        found = self.stored_chunks(source, first_offset, first_offset + CHUNK_LENGTH)
-        return found.get(first_offset, StoredChunk())
+    def chunk(self, source: Source, first: int, end: int) -> StoredChunk:
+        """What is stored of the one chunk [first, end)."""
+        one = Chunks(Grid(((first, BEYOND_ALL),)), first, end)
+        return self.stored_chunks(source, one).get(first, StoredChunk())
 
     def close(self) -> None:
         """Drop the connection; the next call makes a new one."""

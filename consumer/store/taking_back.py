@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from orgstats.consumer.counting.cells import FAMILIES, Family
+from orgstats.consumer.counting.grid import Chunks
 from orgstats.consumer.counting.resume import LOG_CUT_BACK, Progress, Repair
-from orgstats.consumer.counting.source import CHUNK_LENGTH, Source, version_of
+from orgstats.consumer.counting.source import Source, version_of
 from orgstats.consumer.store import rows
-from orgstats.consumer.store.chunks import OF_CHUNKS
+from orgstats.consumer.store.chunks import OF_CHUNKS, chunk_of, entries
 
 Statement = tuple[str, dict[str, Any]]
 """SQL and its parameters."""
@@ -37,7 +38,7 @@ _REVISIONS: Final = (
 _LETTER: Final = "source_id, offset, topic, partition, kafka_timestamp"
 _WITHDRAW: Final = (
     f"INSERT INTO dead_letters ({_LETTER}, withdrawn, version) SELECT {_LETTER}, true, bitOr(r.before, offset)"
-    f" FROM (SELECT {_LETTER}, offset - modulo(offset, {CHUNK_LENGTH}) AS chunk FROM dead_letters FINAL"
+    f" FROM (SELECT {_LETTER}, {chunk_of('source_id', 'offset')} AS chunk FROM dead_letters FINAL"
     f" {_CHUNKS} AND NOT withdrawn) AS c {_REVISIONS}"
 )
 
@@ -73,7 +74,7 @@ def cut(source: Source, progress: Progress, vanished_to: int) -> list[Statement]
 
 
 def revisions(
-    source: Source, chunks: range, repairs: Mapping[int, Repair], progress: Progress, now_ms: int
+    source: Source, chunks: Chunks, repairs: Mapping[int, Repair], progress: Progress, now_ms: int
 ) -> rows.Columns:
     """Columns of `repairs` for chunks that the log no longer has, of those where they are not begun yet.
 
@@ -89,10 +90,11 @@ def revisions(
     return list(zip(*begun, strict=True))
 
 
-def zeros(source: Source, chunks: range, known: dict[str, Any]) -> list[Statement]:
+def zeros(source: Source, chunks: Chunks, known: dict[str, Any]) -> list[Statement]:
     """Zero what is stored of these chunks and withdraw their dead letters, in the revisions that were begun.
 
     `known` is what `known_chunks` gives of them.
     """
-    values = {"source": source.source_id, "first": chunks.start, "end": chunks.stop}
+    values: dict[str, Any] = {"source": source.source_id, "first": chunks.start, "end": chunks.stop}
+    values |= entries({source.source_id: chunks.grid})
     return [(sql, values | known) for sql in (*map(_zeros, FAMILIES if known else ()), _WITHDRAW)]

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 config = typer.Typer(no_args_is_help=True, help="The settings, as the commands would read them here and now.")
 
-OTHER_VARIABLES: Final = ("ORGSTATS_FAILPOINTS", "ORGSTATS_TOKEN", "ORGSTATS_CHDB_PASSWORD", "ORGSTATS_TEST_CHUNK_BITS")
+OTHER_VARIABLES: Final = ("ORGSTATS_FAILPOINTS", "ORGSTATS_TOKEN", "ORGSTATS_CHDB_PASSWORD")
 """Variables that are read beside the settings."""
 
 

@@ -136,22 +136,26 @@ def _print(done: "RedriveResult", *, executed: bool) -> None:
 
 def _count_in_place(options: RedriveCommand, which: "Filter", connections: "Connections") -> None:
     """Plan or apply a repair of each chunk that holds some of these dead letters."""
-    from orgstats.consumer.counting.source import chunk_end, chunk_of
     from orgstats.consumer.ops.dead_letters import pages
     from orgstats.errors import DifferenceFound
 
-    chunks = {
-        (one.topic, one.partition, chunk_of(one.offset))
+    letters = {
+        (one.topic, one.partition, one.source_id, one.offset)
         for page in pages(connections.store, which, options.limit)
         for one in page
     }
-    for topic, partition, chunk in sorted(chunks):
+    grids = connections.store.grids({source_id for _, _, source_id, _ in letters})
+    chunks = {
+        (topic, partition, grids[source_id].chunk_of(offset), grids[source_id].chunk_end(offset))
+        for topic, partition, source_id, offset in letters
+    }
+    for topic, partition, chunk, end in sorted(chunks):
         scope = Scope(
             bootstrap_servers=options.bootstrap_servers,
             topic=[topic],
             partitions=str(partition),
             from_offset=chunk,
-            to_offset=chunk_end(chunk),
+            to_offset=end,
             repair=True,
             rate=options.rate,
         )

@@ -83,7 +83,7 @@ CREATE TABLE sources
     topic         String,
     topic_id      String,                  -- the topic's UUID, or the setting for a broker without one
     partition     UInt32,
-    chunk_length  UInt64,                  -- offsets in a chunk; consumers with another refuse to start
+    chunk_length  UInt64,                  -- offsets in a chunk, as set when the source was registered
     isolation     LowCardinality(String),  -- isolation.level the source was counted with
     first_offset  UInt64,                  -- where counting began: the log's start at that time
     registered_at DateTime64(3, 'UTC')

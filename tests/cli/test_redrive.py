@@ -7,7 +7,7 @@ import pytest
 from orgstats.cli import redrive
 from orgstats.cli.redrive import RedriveCommand
 from orgstats.cli.replay import PlanOptions, Scope
-from orgstats.consumer.counting.source import CHUNK_LENGTH
+from orgstats.consumer.counting.grid import CHUNK_LENGTH, Grid
 from orgstats.consumer.ops import dead_letters
 from orgstats.errors import DifferenceFound
 
@@ -23,9 +23,13 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Scope]:
         scopes.append(scope)
         raise DifferenceFound("1 cell would change")
 
-    letters = [SimpleNamespace(topic=topic, partition=partition, offset=offset) for topic, partition, offset in LETTERS]
+    letters = [
+        SimpleNamespace(topic=topic, partition=partition, offset=offset, source_id=partition)
+        for topic, partition, offset in LETTERS
+    ]
+    store = SimpleNamespace(grids=lambda ids: dict.fromkeys(ids, Grid()))
     monkeypatch.setattr(dead_letters, "pages", lambda *_: iter([letters]))
-    monkeypatch.setattr(RedriveCommand, "connections", lambda *_: SimpleNamespace(store=None))
+    monkeypatch.setattr(RedriveCommand, "connections", lambda *_: SimpleNamespace(store=store))
     monkeypatch.setattr(redrive, "plan_replay", replay)
     monkeypatch.setattr(redrive, "apply_replay", replay)
     return scopes

@@ -15,6 +15,7 @@ from typing import Any
 from orgstats.consumer.counting.batch import BatchCounter
 from orgstats.consumer.counting.cells import FAMILIES, Family, Key, Stored, StoredChunk, StoredDead
 from orgstats.consumer.counting.decode import AgeLimits
+from orgstats.consumer.counting.grid import CHUNK_LENGTH, Chunks, Grid
 from orgstats.consumer.counting.partition import LogChanged, Partition, PartitionChanges
 from orgstats.consumer.counting.resume import (
     FINGERPRINT_CHANGED,
@@ -32,7 +33,7 @@ from orgstats.consumer.counting.resume import (
     same_log,
 )
 from orgstats.consumer.counting.rule_history import RuleHistory
-from orgstats.consumer.counting.source import CHUNK_LENGTH, Source, chunk_of, next_offset_of, version_of
+from orgstats.consumer.counting.source import Source, next_offset_of, version_of
 from orgstats.consumer.cutback import chunks_without_log, cut_back, find_cut, is_suspect, mark_before, with_cut
 from orgstats.consumer.store.rows import withdrawn_version
 from tests.support.record import FakeRecord
@@ -41,6 +42,7 @@ SOURCE = Source("events", "topic_id", 0)
 ISOLATION = "read_committed"
 T0 = 1_700_000_000
 DAY = 86_400
+GRID = Grid()
 K = CHUNK_LENGTH // 128  # about a thousand offsets of a chunk as long as in production
 FINGERPRINTS = {
     "fingerprint-1": AgeLimits(),
@@ -109,7 +111,7 @@ class ModelStore:
             case "progress", progress:
                 self.progress = max(progress, self.progress or progress, key=_version)
 
-    def take_back(self, chunks: range) -> None:
+    def take_back(self, chunks: Chunks) -> None:
         """As `Store.take_back`: zeros for chunks that the log does not reach."""
         assert self.progress is not None
         for chunk in chunks:
@@ -129,7 +131,7 @@ class ModelStore:
                 zero = Stored((0,) * len(family.values), version_of(revision, chunk))
                 for key in cells:
                     self.apply(("cell", family, chunk, key, zero))
-            for offset in [at for at, (_, gone) in self.dead.items() if chunk_of(at) == chunk and not gone]:
+            for offset in [at for at, (_, gone) in self.dead.items() if GRID.chunk_of(at) == chunk and not gone]:
                 self.apply(("dead", offset, version_of(revision, offset), True))
 
     def chunk(self, first: int) -> StoredChunk:
@@ -140,7 +142,7 @@ class ModelStore:
             if chunk == first and days and min(days) <= key.bucket < max(days) + DAY:
                 cells[family][key] = stored
         dead = {at: StoredDead("", "", gone, version) for at, (version, gone) in self.dead.items()}
-        return StoredChunk(cells, {at: letter for at, letter in dead.items() if chunk_of(at) == first})
+        return StoredChunk(cells, {at: letter for at, letter in dead.items() if GRID.chunk_of(at) == first})
 
 
 def _version(progress: Progress) -> int:
@@ -160,7 +162,7 @@ def writes_of(changes: PartitionChanges, fingerprint: str) -> list[list[tuple[An
             ("dead", d.record.offset(), version_of(d.revision, d.record.offset()), False)
             for d in changes.notes.dead_letters
         ]
-        + [("dead", offset, withdrawn_version(offset, revision), True) for offset, revision in changes.notes.withdrawn],
+        + [("dead", at[0], withdrawn_version(*at), True) for at in changes.notes.withdrawn],
         *(
             [
                 ("cell", family, part.chunk.first_offset, key, Stored(values, part.version))
@@ -300,8 +302,8 @@ class World:
         if progress is not None and (suspect or is_suspect(found, chains=True)):
             changed = find_cut(found, self._records, same_log(found))
             if changed is not None:
-                mark = mark_before(changed.at, self.low, self._records)
-                after = cut_back(progress, mark, changed.at, found.begun)
+                mark = mark_before(changed.at, found, self._records)
+                after = cut_back(progress, found, mark, changed.at)
                 self.store.vanished.add(after.vanished)
                 self.store.apply(("progress", after.progress))
                 found = self._found()
@@ -327,7 +329,7 @@ class World:
 
     def _open(self, found: SourceFacts) -> None:
         if found.registration is None:
-            self.store.registration = Registration(CHUNK_LENGTH, ISOLATION, counted_below(found))
+            self.store.registration = Registration(GRID, ISOLATION, counted_below(found))
             if found.committed is None and found.progress is None:
                 self.before_start = self.low
         start: Resume = resume(
@@ -341,15 +343,15 @@ class World:
             SOURCE,
             start,
             BatchCounter(FINGERPRINTS[fingerprint], RuleHistory(())),
-            lambda first: attempt(first, found, fingerprint, is_first=first == chunk_of(start.start)),
+            lambda first: attempt(first, found, fingerprint, is_first=first == GRID.chunk_of(start.start)),
         )
         headless_change = start.load_stored and (found.progress is None or found.progress.fingerprint != fingerprint)
         if start.load_stored:
-            first = chunk_of(start.start)
+            first = GRID.chunk_of(start.start)
             partition.load(self.store.chunk(first), after_cut(first, found))
             changed = (
-                chunk_of(start.start) in found.repairs
-                and found.repairs[chunk_of(start.start)].fingerprint != fingerprint
+                GRID.chunk_of(start.start) in found.repairs
+                and found.repairs[GRID.chunk_of(start.start)].fingerprint != fingerprint
             )
             other_fingerprint = found.progress is None or found.progress.fingerprint != fingerprint
             torn = partition.chunk.skip_until > start.start
@@ -453,7 +455,7 @@ class World:
 
     def retain(self) -> None:
         before, self.low = self.low, self.random.randint(self.low, self.end)
-        cut = any(chunk_of(before) <= chunk < self.low for chunk in self.store.repairs)
+        cut = any(GRID.chunk_of(before) <= chunk < self.low for chunk in self.store.repairs)
         self.undecidable |= cut or self._a_change_is_unfinished() or self._cut_behind_a_lost_head()
 
     def compact(self) -> None:
@@ -484,11 +486,11 @@ class World:
     def _nobody_can_count_that_again(self) -> bool:
         """Retention took the head of the chunk in which the progress is, or there is no progress to mark a cut in."""
         progress = self.store.progress
-        return progress is None or max(self.low, self.before_start) > chunk_of(progress.next_offset)
+        return progress is None or max(self.low, self.before_start) > GRID.chunk_of(progress.next_offset)
 
     def _cut_behind_a_lost_head(self) -> bool:
         """What was counted of the vanished records cannot be told from what was counted of deleted ones."""
-        return self.cut_at is not None and max(self.low, self.before_start) > chunk_of(self.cut_at)
+        return self.cut_at is not None and max(self.low, self.before_start) > GRID.chunk_of(self.cut_at)
 
     def _a_change_is_unfinished(self) -> bool:
         progress = self.store.progress

@@ -4,15 +4,8 @@ from typing import Any
 
 from orgstats.consumer.counting.cells import COUNTS, HOURLY, TOTALS, CountKey, Family, Key, Stored, TotalKey
 from orgstats.consumer.counting.chunk import MAX_REASONS, Chunk, Tally
-from orgstats.consumer.counting.source import (
-    CHUNK_LENGTH,
-    Source,
-    chunk_end,
-    chunk_of,
-    next_offset_of,
-    revision_of,
-    version_of,
-)
+from orgstats.consumer.counting.grid import CHUNK_LENGTH, Grid
+from orgstats.consumer.counting.source import Source, next_offset_of, revision_of, version_of
 
 
 def tally(reason: str | None = None, quantity: int | None = None, org_id: int | None = 1) -> Tally:
@@ -190,7 +183,8 @@ def test_versions_order_by_revision_then_position() -> None:
 
 def test_chunks_are_named_by_their_first_offset() -> None:
     """The last offset of a chunk and the first of the next have names of their own."""
-    assert (chunk_of(CHUNK_LENGTH - 1), chunk_of(CHUNK_LENGTH), chunk_end(5)) == (0, CHUNK_LENGTH, CHUNK_LENGTH)
+    grid = Grid()
+    assert [grid.chunk_of(CHUNK_LENGTH - 1), grid.chunk_of(CHUNK_LENGTH), grid.chunk_end(5)] == [0, *[CHUNK_LENGTH] * 2]
 
 
 def test_a_source_is_its_topic_topic_id_and_partition() -> None:

@@ -7,9 +7,9 @@ import pytest
 from confluent_kafka import Message
 
 from orgstats.consumer.counting.chain import Chain, Mark
+from orgstats.consumer.counting.grid import CHUNK_LENGTH as L
 from orgstats.consumer.counting.packing import packed, packed_in_python
 from orgstats.consumer.counting.resume import Progress, SourceFacts
-from orgstats.consumer.counting.source import CHUNK_LENGTH as L
 from orgstats.consumer.cutback import Read, find_cut
 from tests.support.record import FakeRecord
 

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from orgstats.consumer.counting.source import chunk_end
+from orgstats.consumer.counting.grid import Grid
 from orgstats.consumer.ops.audit_rules import ChunkExtent, roll_ups
 from tests.consumer.histories import Values, World, expected, stored_values, without_buckets, writes_of
 
@@ -101,7 +101,7 @@ def torn(world: World) -> list[object]:
     return [
         difference
         for chunk in sorted(chunks)
-        for difference in roll_ups(ChunkExtent(chunk, chunk_end(chunk), world.low, gaps), store.chunk(chunk))
+        for difference in roll_ups(ChunkExtent(chunk, Grid().chunk_end(chunk), world.low, gaps), store.chunk(chunk))
     ]
 
 

@@ -5,8 +5,8 @@ from collections import Counter
 
 import pytest
 
+from orgstats.consumer.counting.grid import CHUNK_LENGTH, SHORTEST
 from orgstats.consumer.counting.rule_history import RuleHistory
-from orgstats.consumer.counting.source import CHUNK_LENGTH
 from orgstats.consumer.kafka.errors import Fenced, Unreleased
 from orgstats.errors import Refused, Unavailable
 from tests.sim.kafka import SimConsumer, SimTopics
@@ -49,6 +49,18 @@ def test_a_chunk_that_closes_is_stored_whole(world: SimWorld) -> None:
     process = world.process()
     counted(process)
     assert len({row.chunk for row in world.store.final("counts")}) > 5
+
+
+def test_a_source_keeps_its_chunk_length(world: SimWorld) -> None:
+    """The setting is for what is counted for the first time; a consumer with another one goes on as it was begun."""
+    first = world.process(chunk_length=SHORTEST)
+    counted(first)
+    first.stop()
+    world.produce(A, 40, apart=SHORTEST)
+    counted(world.process(chunk_length=CHUNK_LENGTH))
+    chunks = {row.chunk for row in world.store.final("counts")}
+    assert all(chunk % SHORTEST == 0 for chunk in chunks)
+    assert len(chunks) > 30
 
 
 def test_an_idle_partition_tells_that_it_is_complete(world: SimWorld) -> None:

@@ -9,9 +9,10 @@ from dataclasses import replace
 
 import pytest
 
+from orgstats.consumer.counting.grid import CHUNK_LENGTH
 from orgstats.consumer.counting.resume import LOG_CUT_BACK
 from orgstats.consumer.counting.rule_history import RuleHistory
-from orgstats.consumer.counting.source import CHUNK_LENGTH, next_offset_of
+from orgstats.consumer.counting.source import next_offset_of
 from orgstats.consumer.kafka.errors import Fenced
 from orgstats.consumer.kafka.group import TopicPartition
 from orgstats.errors import OrgstatsError, Unavailable

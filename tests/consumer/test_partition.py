@@ -6,11 +6,12 @@ from orgstats.consumer.counting.batch import BatchCounter
 from orgstats.consumer.counting.cells import COUNTS, HOURLY, TOTALS, CountKey
 from orgstats.consumer.counting.chain import Mark
 from orgstats.consumer.counting.decode import AgeLimits
+from orgstats.consumer.counting.grid import CHUNK_LENGTH
 from orgstats.consumer.counting.limits import DeadLetterLimits
 from orgstats.consumer.counting.partition import LogChanged, Partition
 from orgstats.consumer.counting.resume import Attempt, Resume
 from orgstats.consumer.counting.rule_history import RuleHistory
-from orgstats.consumer.counting.source import CHUNK_LENGTH, Source
+from orgstats.consumer.counting.source import Source
 from tests.support.record import FakeRecord
 
 T0 = 1_700_000_000

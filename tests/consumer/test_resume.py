@@ -7,6 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from orgstats.consumer.counting.chain import Mark
+from orgstats.consumer.counting.grid import CHUNK_LENGTH, Grid
 from orgstats.consumer.counting.resume import (
     COUNTED_AGAIN,
     FINGERPRINT_CHANGED,
@@ -22,14 +23,14 @@ from orgstats.consumer.counting.resume import (
     resume,
     same_log,
 )
-from orgstats.consumer.counting.source import CHUNK_LENGTH, Source, chunk_of
+from orgstats.consumer.counting.source import Source
 from orgstats.consumer.cutback import with_cut
 from orgstats.errors import Refused
 
 SOURCE = Source("events", "uuid", 3)
 CHUNK = CHUNK_LENGTH
 K = CHUNK // 128  # about a thousand offsets of a chunk as long as in production
-REGISTERED = Registration(CHUNK, "read_committed")
+REGISTERED = Registration(Grid(), "read_committed")
 
 
 def progress(next_offset: int, fingerprint: str = "new") -> Progress:
@@ -111,7 +112,7 @@ def test_every_offset_below_the_position_is_counted_or_listed(
     """In every combination of counted, commit, low, end and option, nothing lies between what is counted and read."""
     first, _, low, end = offsets
     stored = None if counted is None else progress(min(max(counted, first), end))
-    registration = Registration(CHUNK, "read_committed", first) if registered or stored else None
+    registration = Registration(Grid(), "read_committed", first) if registered or stored else None
     found = SourceFacts(low, end, committed, stored, registration)
     start = resume(SOURCE, found, "read_committed", accept_skip=accept_skip)
     below = counted_below(found)
@@ -119,10 +120,10 @@ def test_every_offset_below_the_position_is_counted_or_listed(
     missing = (below, start.start) if below < start.start else None
     assert start.gap == missing
     assert start.start % CHUNK == 0 or start.load_stored
-    assert start.load_stored == (low > chunk_of(start.start))
+    assert start.load_stored == (low > Grid().chunk_of(start.start))
     if missing and missing[1] > low:  # what the log still has is left out only as far as the commit's chunk
         assert accept_skip
-        assert missing[1] == chunk_of(min(committed or 0, end))
+        assert missing[1] == Grid().chunk_of(min(committed or 0, end))
 
 
 def test_after_a_cut_counting_goes_on_where_the_log_was_cut() -> None:
@@ -149,8 +150,7 @@ def test_marks_of_chunks_from_before_a_cut_are_not_compared() -> None:
 @pytest.mark.parametrize(
     ("registration", "words"),
     [
-        (Registration(1 << 10, "read_committed"), "chunks of 1024"),
-        (Registration(CHUNK, "read_uncommitted"), "ISOLATION_LEVEL=read_uncommitted"),
+        (Registration(Grid(), "read_uncommitted"), "ISOLATION_LEVEL=read_uncommitted"),
     ],
 )
 def test_another_grid_or_isolation_is_refused(registration: Registration, words: str) -> None:

@@ -8,8 +8,9 @@ from clickhouse_driver import Client
 
 from orgstats.clickhouse.connect import connect
 from orgstats.consumer.counting.cells import COUNTS, FAMILIES, HOURLY, TOTALS, CountKey, Family, Stored, TotalKey
-from orgstats.consumer.counting.source import CHUNK_LENGTH, Source, version_of
-from orgstats.consumer.store.chunks import known_chunks, read_chunks, select
+from orgstats.consumer.counting.grid import CHUNK_LENGTH, Grid
+from orgstats.consumer.counting.source import Source, version_of
+from orgstats.consumer.store.chunks import chunk_end, chunk_of, entries, known_chunks, read_chunks, select
 from orgstats.schemas.tables import insert
 
 SOURCE = Source("events", "uuid", 0)
@@ -36,7 +37,7 @@ def test_of_each_cell_the_highest_version_is_read(client: Client) -> None:
     client.execute(insert("counts"), [(*key, *row) for row in rows] + [(*late, *chunk, 1, 1, 5)])
     client.execute(insert("hourly"), [(*key, *chunk, 2**64 - 1, 3, 7)])
     client.execute(insert("totals"), [(*total, *chunk, 1, 2, 3, 7)])
-    found = read_chunks(client, SOURCE, 0, 1 << 48)
+    found = read_chunks(client, SOURCE, Grid(), 0, 1 << 48)
     assert list(found) == [CHUNK_LENGTH]
     assert found[CHUNK_LENGTH].cells == {
         COUNTS: {key: Stored((3, 1), version_of(1, 100)), late: Stored((1, 1), 5)},
@@ -44,8 +45,24 @@ def test_of_each_cell_the_highest_version_is_read(client: Client) -> None:
         TOTALS: {total: Stored((1, 2, 3), 7)},
     }
     assert (found[CHUNK_LENGTH].revision, found[CHUNK_LENGTH].reached) == (1, 100)
-    assert read_chunks(client, SOURCE, 0, CHUNK_LENGTH) == {}
-    assert list(read_chunks(client, OTHER, 0, CHUNK_LENGTH)) == [0]
+    assert read_chunks(client, SOURCE, Grid(), 0, CHUNK_LENGTH) == {}
+    assert list(read_chunks(client, OTHER, Grid(), 0, CHUNK_LENGTH)) == [0]
+
+
+def test_chunks_in_sql_are_those_of_the_grid(client: Client) -> None:
+    """First and last offset of the chunk of any offset, of sources with other lengths, and with several."""
+    grids = {
+        SOURCE.source_id: Grid(((0, CHUNK_LENGTH), (4 * CHUNK_LENGTH, 4 * CHUNK_LENGTH), (9 * CHUNK_LENGTH, 1 << 14))),
+        OTHER.source_id: Grid(((0, 1 << 14),)),
+    }
+    for source_id, grid in grids.items():
+        offsets = range(0, 12 * CHUNK_LENGTH, 4_999)
+        found = client.execute(
+            f"SELECT o, {chunk_of('s', 'o')}, {chunk_end('s', 'o')}"
+            " FROM (SELECT toUInt64(%(source)s) AS s, number * 4999 AS o FROM numbers(%(many)s))",
+            {"source": source_id, "many": len(offsets), **entries(grids)},
+        )
+        assert found == [(at, grid.chunk_of(at), grid.chunk_end(at)) for at in offsets]
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.table)

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from orgstats.consumer.counting.source import CHUNK_LENGTH, chunk_of
 from orgstats.deploy.local.apache_kafka import Running
 from tests.faults.proxy import Fault, State
 from tests.faults.round import FAILPOINTS, Member, Round, Site, Unequal
+from tests.support.oracle import CHUNK
 from tests.support.wait import wait_for
 
 MISCHIEF: Final[dict[Fault, float]] = {"swallow": 0.03, "double": 0.06, "late": 0.04, "delay": 0.04, "cut": 0.02}
@@ -155,9 +155,7 @@ class Plan:
             wait_for(lambda: sum(one.progress().values()) > target, 60, poll_seconds=0.1)  # noqa: B023
             if at % 2 == 0:
                 one.kill_all()
-            one.delete_below(
-                {p: one.chance.randint(chunk_of(n), n) for p, n in one.progress().items() if n > chunk_of(n)}
-            )
+            one.delete_below({p: one.chance.randint(n - n % CHUNK, n) for p, n in one.progress().items() if n % CHUNK})
             one.kill_all()
         one.traffic.stop()
         self.site.proxy.chances = {}
@@ -240,7 +238,7 @@ class Plan:
         """An operator sets the offsets back, ahead, and loses them; closed chunks are among what is read again."""
         one.traffic.produce(3_000)
         for partition in range(2):
-            one.traffic.transaction(CHUNK_LENGTH, partition, keep=False)
+            one.traffic.transaction(CHUNK, partition, keep=False)
         one.traffic.produce(3_000)
         one.drain()
         ends = one.ends()

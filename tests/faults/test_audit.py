@@ -13,10 +13,10 @@ import pytest
 
 from orgstats.clickhouse.connect import connect
 from orgstats.consumer.counting.cells import FAMILIES
-from orgstats.consumer.counting.source import CHUNK_LENGTH
 from orgstats.deploy.local.paths import free_ports
 from orgstats.schemas.migrate import migrate
 from tests.faults.round import Round
+from tests.support.oracle import CHUNK
 from tests.support.wait import wait_for
 
 ORGSTATS = str(Path(sys.executable).with_name("orgstats"))
@@ -26,7 +26,7 @@ def close_a_chunk(one: Round, partition: int = 0) -> None:
     """Put records into a partition, its first chunk's rest of aborted ones, and count them."""
     one.traffic._partitions = 1
     one.traffic.produce(1_000)
-    one.traffic.transaction(CHUNK_LENGTH, partition, keep=False)
+    one.traffic.transaction(CHUNK, partition, keep=False)
     one.traffic.produce(500)
     one.drain()
 
@@ -99,7 +99,7 @@ def test_a_closed_chunk_with_holes_balances(one: Round, flags: tuple[str, ...]) 
     code, found = audit(one, *flags)
     assert (code, [(c["partition"], c["chunk"], c["open"], c["log"], c["cells"]) for c in found]) == (
         0,
-        [(0, 0, False, "whole", bool(flags)), (0, CHUNK_LENGTH, True, "whole", bool(flags))],
+        [(0, 0, False, "whole", bool(flags)), (0, CHUNK, True, "whole", bool(flags))],
     )
     assert 900 < found[0]["accounted"] <= 1_000 + 2
 
@@ -175,7 +175,7 @@ def test_retention_and_gaps_are_no_differences(one: Round) -> None:
     code, found = audit(one, "--recount")
     assert (code, found[0]["log"], found[0]["cells"]) == (0, "head gone", True)
     corrupt(one, "quantity - quantity AS quantity, events - events AS events")
-    one.delete_below({0: CHUNK_LENGTH + 10})
+    one.delete_below({0: CHUNK + 10})
     code, found = audit(one, "--recount")
     assert (code, found[0]["log"]) == (0, "gone")
 
@@ -212,7 +212,7 @@ def test_the_daemon_audits_while_it_counts(new_round: Callable[..., Round]) -> N
         return float(next((line.split()[1] for line in lines if line.startswith(name)), 0))
 
     one.traffic.produce(1_000)
-    one.traffic.transaction(CHUNK_LENGTH, 0, keep=False)
+    one.traffic.transaction(CHUNK, 0, keep=False)
     one.traffic.produce(100)
     wait_for(lambda: metric("orgstats_audited_chunks_total") > 0, 60, poll_seconds=0.2)
     assert metric("orgstats_audit_mismatched_total") == 0

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer
 
-from orgstats.consumer.counting.source import CHUNK_LENGTH
 from orgstats.deploy.local import apache_kafka
 from tests.ops.conftest import orgstats_runner
 from tests.support import oracle, stored
 from tests.support.daemon import Daemon
+from tests.support.oracle import CHUNK
 from tests.support.servers import Kafka
 from tests.support.wait import wait_for
 
@@ -127,7 +127,7 @@ def of_equal_counts(log: CutLog, records: int, second: int, spaces: int = 0) -> 
 @pytest.mark.timeout(600)
 def test_other_records_that_count_alike_are_told_and_taken_up(log: CutLog, tmp_path: Path, clickhouse_url: str) -> None:
     """A recount tells chunks of another log though no cell differs; a repair or the consumers take up the new one."""
-    kept, end, second = CHUNK_LENGTH * 3 // 4, CHUNK_LENGTH + 2_000, int(time.time())
+    kept, end, second = CHUNK * 3 // 4, CHUNK + 2_000, int(time.time())
     of_equal_counts(log, kept, second)
     log.keep()
     of_equal_counts(log, end - kept, second)
@@ -144,14 +144,14 @@ def test_other_records_that_count_alike_are_told_and_taken_up(log: CutLog, tmp_p
         assert told() == []
         log.cut_back()
         of_equal_counts(log, end - kept, second, spaces=1)
-        assert told() == [(0, "chunks"), (CHUNK_LENGTH, "progress")]
+        assert told() == [(0, "chunks"), (CHUNK, "progress")]
         assert "Restart the consumers" in run("audit", "--recount").stderr
         done = run("replay", "apply")
         assert (done.returncode, "other records than those that were counted" in done.stderr) == (1, True)
         assert run("replay", "apply", "--repair").returncode == 0
-        assert told() == [(CHUNK_LENGTH, "progress")]
+        assert told() == [(CHUNK, "progress")]
         consumer.start()
-        wait_for(lambda: stored.gaps(clickhouse_url) == [(0, CHUNK_LENGTH, end)], 120, poll_seconds=0.2)
+        wait_for(lambda: stored.gaps(clickhouse_url) == [(0, CHUNK, end)], 120, poll_seconds=0.2)
         counted(clickhouse_url, end)
         assert told() == []
         assert consumer.child.stop(grace_seconds=60) == 0
@@ -167,8 +167,8 @@ def test_other_records_that_count_alike_are_told_and_taken_up(log: CutLog, tmp_p
         (940, 60, 160, False),
         (940, 60, 160, True),
         (940, 60, 0, False),
-        (CHUNK_LENGTH - 3_000, CHUNK_LENGTH - 3_000, CHUNK_LENGTH, False),
-        (CHUNK_LENGTH - 3_000, CHUNK_LENGTH - 3_000, 1_000, False),  # the last chunk is gone for good
+        (CHUNK - 3_000, CHUNK - 3_000, CHUNK, False),
+        (CHUNK - 3_000, CHUNK - 3_000, 1_000, False),  # the last chunk is gone for good
     ],
 )
 def test_a_log_cut_back_and_grown_again_is_made_good(

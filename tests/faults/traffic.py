@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaException, Producer
 
-from orgstats.consumer.counting.source import CHUNK_LENGTH
+from tests.support.oracle import CHUNK
 
 BROKEN: Final = (
     b"",
@@ -107,7 +107,7 @@ class Traffic:
                 elif at < 0.08:
                     self.transaction(self._chance.randint(1, 300), keep=False)
                 elif at < 0.10:
-                    self.transaction(CHUNK_LENGTH // 2, self._chance.randrange(self._partitions), keep=False)
+                    self.transaction(CHUNK // 2, self._chance.randrange(self._partitions), keep=False)
                 else:
                     self.produce(records_per_second // 10)
             except KafkaException:  # the broker is being restarted; an unfinished transaction is given up

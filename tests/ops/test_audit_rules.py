@@ -3,7 +3,7 @@
 import pytest
 
 from orgstats.consumer.counting.cells import COUNTS, HOURLY, TOTALS, CountKey, Key, Stored, StoredChunk, TotalKey
-from orgstats.consumer.counting.source import CHUNK_LENGTH
+from orgstats.consumer.counting.grid import CHUNK_LENGTH
 from orgstats.consumer.ops.audit_rules import ChunkExtent, roll_ups
 
 BUCKET = 1_700_000_000

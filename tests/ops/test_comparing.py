@@ -17,9 +17,10 @@ from orgstats.consumer.counting.cells import (
     TotalKey,
 )
 from orgstats.consumer.counting.chunk import Cell
+from orgstats.consumer.counting.grid import CHUNK_LENGTH as CHUNK
+from orgstats.consumer.counting.grid import Grid
 from orgstats.consumer.counting.partition import DeadRecord
 from orgstats.consumer.counting.resume import Progress, Registration, Repair
-from orgstats.consumer.counting.source import CHUNK_LENGTH as CHUNK
 from orgstats.consumer.counting.source import Source, version_of
 from orgstats.consumer.ops.compare import ChunkDifference, RecountedChunk, compare
 from orgstats.consumer.ops.connections import SourceStatus
@@ -119,7 +120,7 @@ def test_dead_letters_come_and_go_with_the_fingerprint() -> None:
 
 def located(low: int = 0, counted: int = 3 * CHUNK + 5, first_offset: int = 0) -> SourceStatus:
     """A source as broker and store know it."""
-    registration = Registration(CHUNK, "read_committed", first_offset)
+    registration = Registration(Grid(), "read_committed", first_offset)
     repairs = {CHUNK: Repair(2, "fingerprint")}
     return SourceStatus(SOURCE, low, counted + 10, Progress(counted, "fingerprint"), registration, repairs)
 

@@ -14,7 +14,8 @@ from orgstats.consumer.ops.connections import Connections, open_connections
 from orgstats.consumer.ops.explain import explain
 from orgstats.consumer.ops.lag import lag
 from tests.ops.conftest import Run, World
-from tests.ops.traffic import CHUNK, RECORDS
+from tests.ops.traffic import RECORDS
+from tests.support.oracle import CHUNK
 
 
 def test_lag_tells_position_end_and_open_chunk(world: World, connections: Connections, ask: Any, orgstats: Run) -> None:

@@ -5,8 +5,9 @@ from typing import Any, cast
 
 import pytest
 
+from orgstats.consumer.counting.grid import Grid
 from orgstats.consumer.counting.resume import Progress, Registration
-from orgstats.consumer.counting.source import CHUNK_LENGTH, Source
+from orgstats.consumer.counting.source import Source
 from orgstats.consumer.kafka.group import TopicPartition
 from orgstats.consumer.ops import doctor
 from orgstats.consumer.ops.connections import Connections
@@ -56,7 +57,7 @@ class Busy:
 
     def registrations(self, sources: Iterable[Source]) -> dict[int, Any]:
         return {
-            source.source_id: Registration(CHUNK_LENGTH, self.isolations[source.partition % len(self.isolations)], 0)
+            source.source_id: Registration(Grid(), self.isolations[source.partition % len(self.isolations)], 0)
             for source in sources
         }
 

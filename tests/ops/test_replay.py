@@ -25,9 +25,10 @@ from orgstats.consumer.store.rules import void
 from orgstats.errors import Refused
 from tests.ops import traffic
 from tests.ops.conftest import Run, World, orgstats_runner
-from tests.ops.traffic import CHUNK, DAY, RECORDS
+from tests.ops.traffic import DAY, RECORDS
 from tests.support import oracle, stored
 from tests.support.daemon import Daemon
+from tests.support.oracle import CHUNK
 from tests.support.servers import Kafka
 from tests.support.wait import wait_for
 

@@ -10,8 +10,9 @@ from confluent_kafka import Producer
 
 from orgstats.clickhouse.connect import connect
 from orgstats.consumer.counting.chain import NO_MARK
+from orgstats.consumer.counting.grid import Chunks, Grid
 from orgstats.consumer.counting.resume import Progress, Repair
-from orgstats.consumer.counting.source import CHUNK_LENGTH, Source
+from orgstats.consumer.counting.source import Source
 from orgstats.consumer.ops.connections import store_of
 from orgstats.query.clickhouse import Database
 from orgstats.query.directory import Directory, Wanted
@@ -22,6 +23,7 @@ from tests.query.seeding import Cell, Counted, insert_counts, insert_sources, ma
 from tests.query.serving import running_api
 from tests.support import roles, stored
 from tests.support.daemon import Daemon
+from tests.support.oracle import CHUNK
 from tests.support.servers import Kafka
 from tests.support.wait import wait_for
 
@@ -72,9 +74,7 @@ def test_a_consumer_may_all_that_it_does(real_kafka: Kafka, topic: str, director
             daemon.child.kill()
         store, source = store_of(url), Source(topic, "other", 0)
         store.record_cut(source, Progress(5, "x", rewinds=1, mark=NO_MARK, cut_at=5), 9)
-        store.take_back(
-            source, range(0, CHUNK_LENGTH, CHUNK_LENGTH), {0: Repair(1, "x")}, Progress(0, "x", rewinds=1), 1
-        )
+        store.take_back(source, Chunks(Grid(), 0, CHUNK), {0: Repair(1, "x")}, Progress(0, "x", rewinds=1), 1)
         assert not any((store.chunks({source: 0}), store.highest_chunks([source]), store.begun([source])))
         store.close()
         assert "SELECT" in roles.refused(url, "SELECT * FROM tokens")
@@ -86,11 +86,11 @@ def test_operators_may_all_that_their_commands_do(
     real_kafka: Kafka, topic: str, directory: Path, tmp_path: Path
 ) -> None:
     """What was counted is looked at, compared, written again and taken back; dead letters are sent again."""
-    produce(real_kafka, topic, CHUNK_LENGTH)
+    produce(real_kafka, topic, CHUNK)
     with roles.unrestricted(directory) as url:
         daemon = Daemon("consumer", tmp_path, real_kafka.bootstrap_servers, topic, url)
         try:
-            wait_for(lambda: stored.progress(url).get(0) == CHUNK_LENGTH + 1, 60, poll_seconds=0.1)
+            wait_for(lambda: stored.progress(url).get(0) == CHUNK + 1, 60, poll_seconds=0.1)
             assert daemon.child.stop(grace_seconds=30) == 0
         finally:
             daemon.child.kill()

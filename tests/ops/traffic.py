@@ -5,10 +5,8 @@ from typing import Any, Final
 
 from confluent_kafka import Producer
 
-from orgstats.consumer.counting.source import CHUNK_LENGTH
-from tests.support.oracle import accept_all
+from tests.support.oracle import CHUNK, accept_all
 
-CHUNK: Final = CHUNK_LENGTH
 RECORDS: Final = 2 * CHUNK + CHUNK // 8
 EVERY_MS: Final = 4_000
 DAY: Final = 86_400

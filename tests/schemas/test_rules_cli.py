@@ -11,7 +11,7 @@ import pytest
 
 from orgstats.cli import main
 from orgstats.clickhouse.connect import connect
-from orgstats.consumer.counting.source import CHUNK_LENGTH
+from orgstats.consumer.counting.grid import CHUNK_LENGTH
 
 RULES = '[[rule]]\noutcome = "filtered"\nreason = "bots"\nuser_agent = ["*bot*"]\norg_id = [5]\n'
 

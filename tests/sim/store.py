@@ -5,12 +5,13 @@ what the real one asks in SQL is asked of the rows here.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple, NoReturn
 
 from orgstats.consumer.counting.cells import FAMILIES, Family, Stored, StoredChunk, StoredDead
 from orgstats.consumer.counting.chain import Mark
+from orgstats.consumer.counting.grid import Chunks, Grid
 from orgstats.consumer.counting.resume import (
     FINGERPRINT_CHANGED,
     LOG_CUT_BACK,
@@ -20,7 +21,7 @@ from orgstats.consumer.counting.resume import (
     Repair,
 )
 from orgstats.consumer.counting.rule_history import RuleHistory
-from orgstats.consumer.counting.source import Source, chunk_of, revision_of, version_of
+from orgstats.consumer.counting.source import Source, revision_of, version_of
 from orgstats.consumer.store import rows, taking_back
 from orgstats.consumer.store.store import Store
 from orgstats.errors import Unavailable
@@ -138,7 +139,13 @@ class SimStore(Store):
     def registrations(self, sources: Iterable[Source]) -> dict[int, Registration]:
         """By source id."""
         found = self._rows("sources", sources)
-        return {row.source_id: Registration(row.chunk_length, row.isolation, row.first_offset) for row in found}
+        grids = self.grids([row.source_id for row in found])
+        return {row.source_id: Registration(grids[row.source_id], row.isolation, row.first_offset) for row in found}
+
+    def grids(self, source_ids: Collection[int]) -> dict[int, Grid]:
+        """By source id."""
+        found = [row for row in self._server.final("sources") if row.source_id in source_ids]
+        return {row.source_id: Grid(((0, row.chunk_length),)) for row in found}
 
     def progress(self, sources: Iterable[Source]) -> dict[int, Progress]:
         """By source id."""
@@ -190,20 +197,20 @@ class SimStore(Store):
             highest[row.source_id] = max(row.chunk, highest.get(row.source_id, 0))
         return highest
 
-    def chunk(self, source: Source, first_offset: int) -> StoredChunk:
+    def chunk(self, source: Source, first: int, end: int) -> StoredChunk:
         """What is stored of one chunk: only cells of days that are known are found."""
         if (source.topic, source.partition) in self._server.slow:
             self._server.clock.sleep(30)
             raise Unavailable("ClickHouse: TIMEOUT_EXCEEDED")
-        days = [row.day for row in self._rows("chunk_days", [source]) if row.chunk == first_offset]
-        dead = [row for row in self._rows("dead_letters", [source]) if chunk_of(row.offset) == first_offset]
+        days = [row.day for row in self._rows("chunk_days", [source]) if row.chunk == first]
+        dead = [row for row in self._rows("dead_letters", [source]) if first <= row.offset < end]
         cells = {
             family: {
                 family.key(*(getattr(row, name) for name in family.key._fields)): Stored(
                     tuple(getattr(row, name) for name in family.values), row.version
                 )
                 for row in self._cells(family, source)
-                if row.chunk == first_offset and days and min(days) <= row.bucket < max(days) + DAY_SECONDS
+                if row.chunk == first and days and min(days) <= row.bucket < max(days) + DAY_SECONDS
             }
             for family in FAMILIES
         }
@@ -234,18 +241,19 @@ class SimStore(Store):
         self._server.insert("progress", [cut])
 
     def take_back(
-        self, source: Source, chunks: range, repairs: Mapping[int, Repair], progress: Progress, now_ms: int
+        self, source: Source, chunks: Chunks, repairs: Mapping[int, Repair], progress: Progress, now_ms: int
     ) -> None:
         """Zeros of the revision before the one that is begun."""
         self.insert("repairs", taking_back.revisions(source, chunks, repairs, progress, now_ms))
         revisions = self.repairs([source]).get(source.source_id, {})
+        gone, chunk_of = set(chunks), chunks.grid.chunk_of
         for family in FAMILIES:
             zero = dict.fromkeys(family.values, 0)
-            found = [row for row in self._cells(family, source) if row.chunk in chunks]
+            found = [row for row in self._cells(family, source) if row.chunk in gone]
             versions = [version_of(revisions[row.chunk].revision - 1, row.chunk) for row in found]
             zeros = [row._replace(version=v, **zero) for row, v in zip(found, versions, strict=True)]
             self._server.insert(family.table, zeros)
-        dead = [row for row in self._rows("dead_letters", [source]) if chunk_of(row.offset) in chunks]
+        dead = [row for row in self._rows("dead_letters", [source]) if chunk_of(row.offset) in gone]
         withdrawn = [
             row._replace(withdrawn=True, version=version_of(revisions[chunk_of(row.offset)].revision - 1, row.offset))
             for row in dead

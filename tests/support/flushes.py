@@ -9,10 +9,11 @@ from zlib import crc32
 from orgstats.consumer.counting.batch import BatchCounter
 from orgstats.consumer.counting.cells import FAMILIES, Key
 from orgstats.consumer.counting.decode import AgeLimits
+from orgstats.consumer.counting.grid import CHUNK_LENGTH
 from orgstats.consumer.counting.partition import Partition, PartitionChanges
 from orgstats.consumer.counting.resume import Attempt, Resume
 from orgstats.consumer.counting.rule_history import RuleHistory
-from orgstats.consumer.counting.source import CHUNK_LENGTH, Source
+from orgstats.consumer.counting.source import Source
 from orgstats.deploy.traffic import Mix, Slot, records
 from tests.support.record import FakeRecord
 

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
-CHUNK: Final = 1 << int(os.environ.get("ORGSTATS_TEST_CHUNK_BITS", "17"))
+CHUNK: Final = int(os.environ.get("ORGSTATS_CHUNK_LENGTH", str(1 << 17)))
 ACCEPTED, FILTERED, RATE_LIMITED = 0, 1, 2
 SHOWN_CATEGORIES: Final = (0, 1, 3)
 SUMMED_OUTCOMES: Final = {

@@ -5,7 +5,7 @@ from typing import Final
 
 from clickhouse_driver import Client
 
-from orgstats.consumer.counting.source import CHUNK_LENGTH, chunk_of
+from orgstats.consumer.counting.grid import CHUNK_LENGTH
 from orgstats.schemas.outcomes import BUCKET_SECONDS, HOUR_SECONDS, STAT_CATEGORIES, STAT_OUTCOMES
 from tests.bench.query.traffic import TABLES, Partition, load_templates
 
@@ -103,7 +103,7 @@ def _groups(one: Partition, first: int, end: int) -> str:
         SELECT {one.number}, template, intDiv(second, {BUCKET_SECONDS}) * {BUCKET_SECONDS} AS bucket,
                {one.source.source_id}, intDiv(offset, {CHUNK_LENGTH}) * {CHUNK_LENGTH} AS chunk,
                count(), least({flushed}, chunk + {CHUNK_LENGTH}), max(offset) >= {first}
-        FROM ({one.events(chunk_of(first), end)}) GROUP BY template, bucket, chunk"""
+        FROM ({one.events(first - first % CHUNK_LENGTH, end)}) GROUP BY template, bucket, chunk"""
 
 
 def write_raw(client: Client, traffic: Iterable[Partition], first: int, end: int) -> None:

@@ -10,10 +10,10 @@ from orgstats.clickhouse.connect import connect
 from orgstats.consumer.counting.batch import BatchCounter
 from orgstats.consumer.counting.cells import FAMILIES
 from orgstats.consumer.counting.decode import AgeLimits
+from orgstats.consumer.counting.grid import CHUNK_LENGTH
 from orgstats.consumer.counting.partition import Partition, PartitionChanges
 from orgstats.consumer.counting.resume import Attempt, Resume
 from orgstats.consumer.counting.rule_history import RuleHistory
-from orgstats.consumer.counting.source import CHUNK_LENGTH
 from orgstats.consumer.store import rows
 from orgstats.schemas.tables import TABLES as ROW_TYPES
 from orgstats.schemas.tables import columns
