@@ -234,7 +234,8 @@ def _found(
 ) -> dict[TopicPartition, SourceFacts]:
     commits = log.committed(sources)
     progress = store.progress(sources.values())
-    # The ends come after the progress: a member on its way out may still store what lies beyond an older end.
+    # The ends come last: a member on its way out may still store what lies beyond an older end.
+    begun = store.begun(sources.values())
     lows, ends = topics.starts(sources), topics.ends(sources, "read_uncommitted")
     # And after the ends the chunks: whatever is set later is for offsets that lie well beyond these ends.
     registrations = store.registrations(sources.values())
@@ -248,7 +249,6 @@ def _found(
             for tp, s in sources.items()
         }
     )
-    begun = store.begun(sources.values())
     highest = store.highest_chunks(other_fingerprint)
     return {
         tp: SourceFacts(

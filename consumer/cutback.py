@@ -13,7 +13,7 @@ import structlog
 
 from orgstats.consumer import metrics
 from orgstats.consumer.counting.batch import Record
-from orgstats.consumer.counting.chain import NO_MARK, Chain, Mark
+from orgstats.consumer.counting.chain import Chain, Mark
 from orgstats.consumer.counting.grid import NO_CHUNKS, Chunks
 from orgstats.consumer.counting.packing import packed
 from orgstats.consumer.counting.resume import LOG_CUT_BACK, Progress, SourceFacts, same_log
@@ -51,18 +51,23 @@ def ends_early(found: SourceFacts) -> bool:
 
 
 def is_suspect(found: SourceFacts, *, chains: bool) -> bool:
-    """Whether the log ends early, or has to be compared now because nothing of it is read again.
+    """Whether the log ends early, or has to be compared now because nothing that is read again could tell.
 
-    Then only leader epochs, which the broker checks, tell that it is the same; without them the last chain does.
+    What is read again tells by its chain, if there was any record. Where nothing is, the broker checks leader epochs;
+    without them the chunks before are compared, and so where the open chunk has only offsets without a record.
     """
     progress = found.progress
     if progress is None or ends_early(found):
         return progress is not None
-    head = found.grid.chunk_of(progress.next_offset)
-    if not chains or found.low <= head < progress.next_offset:
+    head, mark = found.grid.chunk_of(progress.next_offset), progress.mark
+    if not chains:
         return False
-    mark = progress.mark if head < progress.next_offset else same_log(found).get(found.grid.before(head), NO_MARK)
-    return mark.leader_epoch < 0 < mark.chain
+    if found.low > head:
+        return mark.leader_epoch < 0 < mark.chain
+    if mark.chain if head < progress.next_offset else mark.leader_epoch >= 0:
+        return False
+    first = found.registration.first_offset if found.registration else 0
+    return max(first, found.low) < head
 
 
 class LogChange(NamedTuple):
@@ -85,9 +90,9 @@ def find_cut(found: SourceFacts, read: Read, chunks: Mapping[int, Mark]) -> LogC
     if not progress.next_offset:
         return changed
     until, mark = progress.next_offset, progress.mark
-    chunk = found.grid.chunk_of(until - 1)
+    chunk, closed, oldest = found.grid.chunk_of(until - 1), False, min(chunks, default=until)
     if mark.chain_from >= until:  # nothing was read of the open chunk
-        mark = chunks.get(chunk, mark)
+        mark, closed = chunks.get(chunk, mark), chunk in chunks
     while True:
         where, end = max(chunk, mark.chain_from, found.low), min(until, found.end)
         look = _look(read(where, end) if where < end else (), where, mark)
@@ -98,12 +103,12 @@ def find_cut(found: SourceFacts, read: Read, chunks: Mapping[int, Mark]) -> LogC
             changed = LogChange(look.newer, look.newer_ms)
         elif where > mark.chain_from:
             return changed  # without its head only epochs can tell, and they tell nothing
-        elif mark.chain and where < end and (whole or mark.leader_epoch < 0):
-            changed = LogChange(where, look.first_ms)  # epochs do not tell from where on
+        elif where < end and (mark.chain or (closed and look.chain)) and (whole or mark.leader_epoch < 0):
+            changed = LogChange(where, look.first_ms)  # epochs do not tell from where on, or there was no record at all
         until, chunk = chunk, found.grid.before(chunk)
-        if chunk == until or chunk not in chunks or until <= found.low:
+        if chunk == until or chunk < oldest or until <= found.low:
             return changed
-        mark = chunks[chunk]
+        mark, closed = chunks.get(chunk, Mark(chain_from=chunk)), True  # absent: passed over, it held no record
 
 
 def _look(runs: Iterable[Sequence[Record]], first: int, mark: Mark) -> Look:

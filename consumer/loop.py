@@ -35,6 +35,7 @@ from orgstats.consumer.pauses import PauseReason, Pauses
 from orgstats.consumer.positions import Positions
 from orgstats.consumer.rules_copy import RulesCopy
 from orgstats.consumer.settings import ConsumerSettings
+from orgstats.consumer.states import STORING
 from orgstats.errors import Refused, Unavailable
 from orgstats.failpoints import failpoint
 
@@ -161,6 +162,8 @@ class Loop:
             return
         if work:
             self._checkpoints.begin(work, self._counting.fingerprint, now)
+        elif not self._partitions.within(STORING):  # what could not be stored was taken away
+            self._pause_for(PauseReason.NOT_STORED, on=False)
 
     def _settle(self, now: float) -> None:
         """Commit a checkpoint that is stored, or make its changes changes again."""

@@ -9,6 +9,7 @@ from orgstats.consumer.counting.batch import BatchCounter, Pending, Record
 from orgstats.consumer.counting.cells import COUNTS, StoredChunk
 from orgstats.consumer.counting.chain import Chain, Mark
 from orgstats.consumer.counting.chunk import Chunk, ChunkChanges
+from orgstats.consumer.counting.grid import Chunks
 from orgstats.consumer.counting.limits import DeadLetterLimits, DeadLetterWatch
 from orgstats.consumer.counting.resume import Attempt, Cut, Resume
 from orgstats.consumer.counting.source import Source
@@ -341,7 +342,18 @@ class Partition:
         self._close_chain()
         self.chunk.next_offset = self.chunk.end
         self._closed.append(self.chunk)
+        self._pass_over(self.chunk.end, self._grid.chunk_of(next_offset))
         self.chunk = self._open(self._grid.chunk_of(next_offset))
+        self._chain = Chain(self.chunk.first_offset)
+
+    def _pass_over(self, first_offset: int, end: int) -> None:
+        """Chunks without a record. Of one that is to be counted again, what is stored is of records that are gone."""
+        for first in Chunks(self._grid, first_offset, end):
+            if self._attempt(first).reconcile:
+                empty = self._open(first)
+                empty.next_offset = empty.end
+                self._closed.append(empty)
+                self._notes.closed.append(ClosedChunk(first, empty.revision, Mark(-1, 0, first)))
 
     def _close_chain(self) -> None:
         """Note of which log the chunk was counted; if it was closed before, it has to be the same."""
@@ -352,7 +364,6 @@ class Partition:
         if known is not None and known.chain_from < mark.chain_from:
             mark = known  # of more records than the log still has
         self._notes.closed.append(ClosedChunk(chunk.first_offset, chunk.revision, mark))
-        self._chain = Chain(chunk.end)
 
     def _open(self, first_offset: int) -> Chunk:
         attempt = self._attempt(first_offset)

@@ -299,7 +299,7 @@ class World:
     def open(self, *, suspect: bool = False) -> None:
         found = self._found()
         progress = found.progress
-        if progress is not None and (suspect or is_suspect(found, chains=True)):
+        if progress is not None and (suspect or is_suspect(found, chains=not self.allow_compaction)):
             changed = find_cut(found, self._records, same_log(found))
             if changed is not None:
                 mark = mark_before(changed.at, found, self._records)
