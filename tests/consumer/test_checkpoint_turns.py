@@ -6,8 +6,9 @@ from orgstats.consumer.backoff import MOST_SECONDS
 from orgstats.consumer.checkpoint import Checkpoints
 from orgstats.consumer.checkpoint_turns import HEARTBEAT_SECONDS, CheckpointTurns
 from orgstats.errors import Unavailable
+from tests.sim.clickhouse import SimClickHouse
 from tests.sim.kafka import SimKafka, SimTopics
-from tests.sim.store import SimClickHouse, SimStore
+from tests.sim.store import SimStore
 from tests.sim.time import SimClock, SimExecutor
 
 AWAY = Unavailable("no answer")

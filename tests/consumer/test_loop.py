@@ -9,8 +9,9 @@ from orgstats.consumer.counting.grid import CHUNK_LENGTH, SHORTEST
 from orgstats.consumer.counting.rule_history import RuleHistory
 from orgstats.consumer.kafka.errors import Fenced, Unreleased
 from orgstats.errors import Refused, Unavailable
-from tests.sim.kafka import SimConsumer, SimTopics
-from tests.sim.store import Fault, Planned
+from tests.sim.clickhouse import Fault, Planned
+from tests.sim.group import SimConsumer
+from tests.sim.kafka import SimTopics
 from tests.sim.world import SimProcess, SimWorld
 
 A, B = ("events", 0), ("events", 1)

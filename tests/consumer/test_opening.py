@@ -148,7 +148,7 @@ def test_what_does_not_pass_ends_the_process_as_ever(world: SimWorld) -> None:
     process.stop()
     world.kafka.leaderless.add(BAD)
     sources = world.store.rows["sources"]
-    sources[:] = [row._replace(isolation="other") if row.partition == 7 else row for row in sources]
+    world.store.rows["sources"] = [row._replace(isolation="other") if row.partition == 7 else row for row in sources]
     with pytest.raises(Refused, match=r"events/7 was counted with isolation\.level=other"):
         world.process().run(60)
 

@@ -16,7 +16,8 @@ from orgstats.consumer.counting.source import Source
 from orgstats.consumer.kafka.group import TopicPartition
 from orgstats.consumer.partitions import Partitions
 from orgstats.consumer.states import PartitionState
-from tests.sim.store import SimClickHouse, SimStore
+from tests.sim.clickhouse import SimClickHouse
+from tests.sim.store import SimStore
 from tests.sim.time import SimClock
 from tests.support.record import FakeRecord
 

@@ -7,7 +7,8 @@ from orgstats.consumer.counting.rule_history import RuleHistory, RulesEntry
 from orgstats.consumer.rules_copy import RULES_SECONDS, RulesCopy
 from orgstats.consumer.store.rules import STALE_SECONDS
 from orgstats.errors import Unavailable
-from tests.sim.store import SimClickHouse, SimStore
+from tests.sim.clickhouse import SimClickHouse
+from tests.sim.store import SimStore
 from tests.sim.time import SimClock
 
 

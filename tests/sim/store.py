@@ -1,13 +1,12 @@
-"""A ClickHouse of a few lines: it keeps every row that was inserted, and the readers' rule decides what counts.
+"""The Store of the product on a ClickHouse in memory (clickhouse.py).
 
-`SimStore` is the real Store where that only inserts, so that rows come in the real order and with the real columns;
-what the real one asks in SQL is asked of the rows here.
+It is the real Store where that only inserts, so that rows come in the real order and with the real columns; what the
+real one asks in SQL is asked of the rows here.
 """
 
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime
-from typing import Any, Final, Literal, NamedTuple, NoReturn
+from typing import NoReturn
 
 from orgstats.consumer.counting.cells import FAMILIES, Family, Stored, StoredChunk, StoredDead
 from orgstats.consumer.counting.chain import Mark
@@ -27,113 +26,46 @@ from orgstats.consumer.store.store import Store
 from orgstats.errors import Unavailable
 from orgstats.schemas.outcomes import DAY_SECONDS
 from orgstats.schemas.tables import TABLES, GapRow
-from tests.sim.time import SimClock
-
-Fault = Literal["refused", "torn", "lost answer"]
-Row = Any
-"""One of the row types of schemas/tables.py."""
-
-KEYS: Final = {
-    **{family.table: (*family.key._fields, "source_id", "chunk") for family in FAMILIES},
-    "chunk_days": ("source_id", "chunk", "day"),
-    "progress": ("source_id",),
-    "flushes": ("source_id",),
-    "sources": ("source_id",),
-    "dead_letters": ("source_id", "offset"),
-    "repairs": ("source_id", "chunk", "revision"),
-    "chunks": ("source_id", "chunk"),
-    "gaps": ("source_id", "from_offset", "to_offset"),
-}
-
-
-class Planned(NamedTuple):
-    """A fault of the next insert into a table."""
-
-    table: str
-    fault: Fault
-
-
-class SimClickHouse:
-    """The server: rows by table in the order of their inserts; `away`: it does not answer.
-
-    What it has of chunks of the `slow` (topic, partition)s takes 30 s, and then it does not answer.
-    """
-
-    def __init__(self, clock: SimClock) -> None:
-        self.clock = clock
-        self.rows: dict[str, list[Row]] = {table: [] for table in TABLES}
-        self.rules = RuleHistory()
-        self.away = False
-        self.slow: set[tuple[str, int]] = set()
-        self.faults: list[Planned] = []
-        self.before_insert: Callable[[str], None] = lambda _table: None
-
-    def answer(self) -> None:
-        """Every call comes by here."""
-        if self.away:
-            raise Unavailable("ClickHouse does not answer")
-
-    def insert(self, table: str, new: list[Row]) -> None:
-        """Keep rows; with a fault planned none, some of them, or all of them without saying so."""
-        self.before_insert(table)
-        self.answer()
-        planned = next((one for one in self.faults if one.table == table), None)
-        if planned is None:
-            self.rows[table] += new
-            return
-        self.faults.remove(planned)
-        self.rows[table] += {"refused": [], "torn": new[::2], "lost answer": new}[planned.fault]
-        raise Unavailable(f"ClickHouse: insert into {table}: {planned.fault}")
-
-    def final(self, table: str) -> Iterator[Row]:
-        """Of each key's rows the one with the highest version, of those with the same the last."""
-        found: dict[tuple[Any, ...], Row] = {}
-        for row in self.rows[table]:
-            key = tuple(getattr(row, name) for name in KEYS[table])
-            if key not in found or getattr(row, "version", 0) >= getattr(found[key], "version", 0):
-                found[key] = row
-        yield from found.values()
-
-    def counts(self) -> Counter[tuple[int, int, int]]:
-        """Quantity by (org, bucket, outcome), as a reader sees it."""
-        seen: Counter[tuple[int, int, int]] = Counter()
-        for row in self.final("counts"):
-            seen[row.org_id, row.bucket, row.outcome] += row.quantity
-        return +seen
-
-    def progress(self) -> dict[tuple[str, int], int]:
-        """Next offset by topic and partition."""
-        sources = {row.source_id: (row.topic, row.partition) for row in self.final("sources")}
-        return {sources[row.source_id]: row.next_offset for row in self.final("progress")}
+from tests.sim.clickhouse import MANY, Row, SimClickHouse
+from tests.sim.kafka import no_effect
 
 
 class SimStore(Store):
     """One connection to it."""
 
-    def __init__(self, server: SimClickHouse) -> None:
+    def __init__(self, server: SimClickHouse, effect: Callable[[], None] = no_effect) -> None:
         super().__init__(_no_client)
         self._server = server
+        self._effect = effect
 
     def insert(self, table: str, columns: rows.Columns) -> int:
         """Keep rows."""
         if not columns or not columns[0]:
             return 0
-        self._server.insert(table, [TABLES[table](*row) for row in zip(*columns, strict=True)])
+        self._insert(table, [TABLES[table](*row) for row in zip(*columns, strict=True)])
         return len(columns[0])
 
+    def _insert(self, table: str, new: list[Row]) -> None:
+        self._effect()
+        self._server.insert(table, new)
+        self._effect()
+
     def _rows(self, table: str, sources: Iterable[Source]) -> list[Row]:
-        self._server.answer()
-        ids = {source.source_id for source in sources}
-        return [row for row in self._server.final(table) if row.source_id in ids]
+        self._effect()
+        self._server.answer_read()
+        found = self._server.winners(table)
+        return [row for source in sources for row in found.get(source.source_id, {}).values()]
 
     def clock_ms(self) -> int:
-        """The same clock as everybody's."""
+        """The server's."""
+        self._effect()
         self._server.answer()
-        return self._server.clock.epoch_ms()
+        return self._server.epoch_ms()
 
     def rule_history(self) -> RuleHistory:
         """Whatever the test has set."""
-        self._server.answer()
+        self._effect()
+        self._server.answer_read()
         return self._server.rules
 
     def registrations(self, sources: Iterable[Source]) -> dict[int, Registration]:
@@ -204,6 +136,8 @@ class SimStore(Store):
             raise Unavailable("ClickHouse: TIMEOUT_EXCEEDED")
         days = [row.day for row in self._rows("chunk_days", [source]) if row.chunk == first]
         dead = [row for row in self._rows("dead_letters", [source]) if first <= row.offset < end]
+        if self._server.trouble == "no memory" and len(days) + len(dead) > MANY:
+            raise Unavailable("ClickHouse: MEMORY_LIMIT_EXCEEDED")
         cells = {
             family: {
                 family.key(*(getattr(row, name) for name in family.key._fields)): Stored(
@@ -222,10 +156,10 @@ class SimStore(Store):
 
     def record_cut(self, source: Source, progress: Progress, vanished_to: int) -> None:
         """The gap, then the progress."""
-        now = rows.instant(self._server.clock.epoch_ms())
+        now = rows.instant(self._server.epoch_ms())
         (before,) = self._rows("progress", [source])
         if progress.cut_at < vanished_to:
-            self._server.insert("gaps", [GapRow(source.source_id, progress.cut_at, vanished_to, LOG_CUT_BACK, now)])
+            self._insert("gaps", [GapRow(source.source_id, progress.cut_at, vanished_to, LOG_CUT_BACK, now)])
         cut = before._replace(
             next_offset=progress.cut_at,
             complete_until=rows.instant(progress.complete_until_ms),
@@ -238,7 +172,7 @@ class SimStore(Store):
             hourly_complete_until=rows.instant(progress.hourly_complete_until_ms),
             version=version_of(progress.rewinds, progress.next_offset),
         )
-        self._server.insert("progress", [cut])
+        self._insert("progress", [cut])
 
     def take_back(
         self, source: Source, chunks: Chunks, repairs: Mapping[int, Repair], progress: Progress, now_ms: int
@@ -252,14 +186,14 @@ class SimStore(Store):
             found = [row for row in self._cells(family, source) if row.chunk in gone]
             versions = [version_of(revisions[row.chunk].revision - 1, row.chunk) for row in found]
             zeros = [row._replace(version=v, **zero) for row, v in zip(found, versions, strict=True)]
-            self._server.insert(family.table, zeros)
+            self._insert(family.table, zeros)
         dead = [row for row in self._rows("dead_letters", [source]) if chunk_of(row.offset) in gone]
         withdrawn = [
             row._replace(withdrawn=True, version=version_of(revisions[chunk_of(row.offset)].revision - 1, row.offset))
             for row in dead
             if not row.withdrawn
         ]
-        self._server.insert("dead_letters", withdrawn)
+        self._insert("dead_letters", withdrawn)
 
 
 def _ms(moment: datetime) -> int:

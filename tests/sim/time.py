@@ -44,6 +44,21 @@ class SimClock:
         self._planned.append((self._seconds + seconds, call))
 
 
+class SkewedClock:
+    """The clock of one machine: it goes as fast as the others, but is ahead by `skew_ms`."""
+
+    def __init__(self, clock: SimClock) -> None:
+        self._clock = clock
+        self.skew_ms = 0
+        self.monotonic = clock.monotonic
+        self.sleep = clock.sleep
+        self.wait = clock.wait
+
+    def epoch_ms(self) -> int:
+        """As this machine shows it."""
+        return self._clock.epoch_ms() + self.skew_ms
+
+
 class SimExecutor:
     """Runs a call at once; or with `hold` only when `run` is called or somebody waits for it.
 

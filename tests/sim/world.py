@@ -9,9 +9,12 @@ from orgstats.consumer.kafka.group import TopicPartition
 from orgstats.consumer.loop import Loop
 from orgstats.consumer.ports import Clients
 from orgstats.consumer.settings import ConsumerSettings
-from tests.sim.kafka import SimConsumer, SimGroup, SimKafka, SimReader, SimTopics
-from tests.sim.store import SimClickHouse, SimStore
-from tests.sim.time import SimClock, SimExecutor
+from orgstats.consumer.states import PartitionState
+from tests.sim.clickhouse import SimClickHouse
+from tests.sim.group import SimConsumer, SimGroup
+from tests.sim.kafka import SimKafka, SimReader, SimTopics
+from tests.sim.store import SimStore
+from tests.sim.time import SimClock, SimExecutor, SkewedClock
 
 MOST_TURNS = 2_000
 
@@ -19,9 +22,17 @@ MOST_TURNS = 2_000
 class SimWorld:
     """What processes share."""
 
-    def __init__(self, *topics: str, partitions: int = 2, incremental: bool = False) -> None:
+    def __init__(
+        self,
+        *topics: str,
+        partitions: int = 2,
+        incremental: bool = False,
+        epochs: bool = True,
+        fetches_first: bool = False,
+    ) -> None:
+        self.fetches_first = fetches_first
         self.clock = SimClock()
-        self.kafka = SimKafka(self.clock)
+        self.kafka = SimKafka(self.clock, epochs=epochs)
         self.store = SimClickHouse(self.clock)
         self.topics = topics or ("events",)
         for topic in self.topics:
@@ -69,12 +80,27 @@ class SimWorld:
                     counts[event["org_id"], event["timestamp"] // 10 * 10, event["outcome"]] += event["quantity"]
         return +counts
 
+    def counted(self) -> dict[TopicPartition, int]:
+        """Next offset of each partition of the topics that there are."""
+        uuids = {topic: uuid for topic, (uuid, _) in self.kafka.topics.items()}
+        rows = [row for row in self.store.final("sources") if uuids.get(row.topic) == row.topic_id]
+        progress = self.store.winners("progress")
+        return {
+            (row.topic, row.partition): one.next_offset
+            for row in rows
+            for one in progress.get(row.source_id, {}).values()
+        }
+
     def all_is_counted(self) -> bool:
         """Every log is stored up to its end, and committed."""
         ends = self.ends()
         commits = {tp: self.kafka.commits[tp].next_offset for tp in ends.keys() & self.kafka.commits.keys()}
-        stored = self.store.progress()
+        stored = self.counted()
         return commits == ends and all(stored.get(tp) == end for tp, end in ends.items())
+
+
+class Killed(BaseException):
+    """The process ends here, and nothing of it goes on."""
 
 
 class SimProcess:
@@ -83,30 +109,58 @@ class SimProcess:
     def __init__(self, world: SimWorld, **settings: object) -> None:
         self.world = world
         self.stopping = Event()
+        self.clock = SkewedClock(world.clock)
         self.executor = SimExecutor(world.clock)
         self.members: list[SimConsumer] = []
+        self.dead = False
+        self.busy = False
+        """Whether its loop is on the stack, stopped while others go on."""
+        self.fuse: tuple[int, Callable[[], None]] | None = None
+        """What happens at which of its next effects."""
         known = {"bootstrap_servers": "kafka:9092", "clickhouse_url": "clickhouse://store:9000/orgstats"}
+        self.settings = ConsumerSettings.model_validate({**known, "topic": world.topics, **settings})
         clients = Clients(
             self._join,
-            SimTopics(world.kafka),
-            SimStore(world.store),
-            SimStore(world.store),
-            lambda: SimReader(world.kafka),
-            world.clock,
+            SimTopics(world.kafka, self.effect),
+            SimStore(world.store, self.effect),
+            SimStore(world.store, self.effect),
+            lambda: SimReader(world.kafka, self.settings.isolation, self.effect),
+            self.clock,
             self.executor,
         )
-        self.loop = Loop(
-            ConsumerSettings.model_validate({**known, "topic": world.topics, **settings}), clients, self.stopping
-        )
+        self.loop = Loop(self.settings, clients, self.stopping)
 
     def _join(self, events: object) -> SimConsumer:
-        self.members.append(self.world.group.join(events))  # type: ignore[arg-type]
-        return self.member
+        member = self.world.group.join(events, self.settings.instance_id, self.effect)  # type: ignore[arg-type]
+        member.isolation = self.settings.isolation
+        member.fetches_first = self.world.fetches_first
+        self.members.append(member)
+        return member
+
+    def effect(self) -> None:
+        """Something outside changes, is asked, or was just changed: here it may end, or stand still."""
+        if self.fuse is not None:
+            left, happens = self.fuse
+            self.fuse = (left - 1, happens) if left else None
+            if not left:
+                happens()
+        if self.dead:
+            raise Killed
+
+    def kill(self) -> None:
+        """SIGKILL: the group hears no more of it."""
+        self.dead = True
+        if self.members and self.member.silent_since is None:
+            self.member.silent_since = self.world.clock.monotonic()
 
     @property
     def member(self) -> SimConsumer:
         """Its membership of now."""
         return self.members[-1]
+
+    def state(self, tp: TopicPartition) -> PartitionState:
+        """What a partition is to it."""
+        return self.loop._partitions.state(tp)
 
     def turn(self, turns: int = 1) -> None:
         """So many turns of the loop."""

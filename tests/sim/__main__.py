@@ -1,0 +1,67 @@
+"""`python -m tests.sim --seed N --histories M`: plays random histories; `--replay FILE` one that was written down."""
+
+import argparse
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from multiprocessing import Pool
+from pathlib import Path
+
+from tests.sim.coverage import table
+from tests.sim.plan import Plan, draw, from_lines
+from tests.sim.play import Outcome, Tally, play
+from tests.sim.quiet_logs import be_quiet
+from tests.sim.shrink import shrink
+
+
+def main() -> int:
+    """Exit 1 when a history fails; the shortest script of the first one is printed."""
+    parser = argparse.ArgumentParser(prog="python -m tests.sim", description=__doc__)
+    parser.add_argument("--seed", type=int, default=0, help="the first one")
+    parser.add_argument("--histories", type=int, default=1000)
+    parser.add_argument("--replay", type=Path, help="a script to be played instead, with the product's log lines")
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
+    parser.add_argument("--shrink", action=argparse.BooleanOptionalAction, default=True)
+    options = parser.parse_args()
+    if options.replay:
+        outcome = play(from_lines(options.replay.read_text()))
+        print(outcome.detail or "holds")
+        return int(bool(outcome.invariant))
+    be_quiet()
+    seeds = range(options.seed, options.seed + options.histories)
+    began = time.monotonic()
+    tally, failed = Tally(), list[tuple[int, Outcome]]()
+    for seed, outcome in _play_all(seeds, options.jobs):
+        tally.add(outcome)
+        if outcome.invariant:
+            failed.append((seed, outcome))
+            print(f"seed {seed}: {outcome.detail}", flush=True)
+    print(table(tally.met))
+    print(f"{tally} in {time.monotonic() - began:.1f} s")
+    if failed and options.shrink:
+        _print_shortest(*failed[0])
+    return int(bool(failed))
+
+
+def _play_all(seeds: Iterable[int], jobs: int) -> Iterator[tuple[int, Outcome]]:
+    if jobs == 1:
+        yield from map(_play, seeds)
+        return
+    with Pool(jobs, be_quiet) as pool:
+        yield from pool.imap(_play, seeds, chunksize=20)
+
+
+def _play(seed: int) -> tuple[int, Outcome]:
+    return seed, play(draw(seed))
+
+
+def _print_shortest(seed: int, outcome: Outcome) -> None:
+    def fails(plan: Plan) -> bool:
+        return play(plan).invariant == outcome.invariant
+
+    short = shrink(draw(seed), fails)
+    print(f"\nseed {seed}, {len(short.steps)} steps: {play(short).detail}\n\n{short.to_lines()}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,125 @@
+"""The invariants: what must hold whenever somebody looks, and what once faults have ceased."""
+
+from bisect import bisect_left
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from orgstats.consumer.counting.resume import LOG_CUT_BACK
+from tests.sim.clickhouse import SimClickHouse
+from tests.sim.kafka import SimKafka
+from tests.sim.log import SimLog
+from tests.sim.oracle import Counted, Values, Violation, dead_letters, one_pass, sources, stored, summed
+from tests.sim.rules import SimRules
+from tests.sim.world import SimWorld
+from tests.support.record import FakeRecord
+
+CELLS = "cells equal one pass"
+LETTERS = "dead letters each once"
+GAPS = "only what is gone is a gap"
+COMPLETE = "complete_until never too early"
+COMMITS = "the commit follows the store"
+CATCHES_UP = "after faults everything catches up"
+ENDED = "no process ends without a reason"
+PROGRAM = "no error of the program"
+
+
+class Scope(NamedTuple):
+    """What is compared: by which version of the program and which rules, and what cannot be told by time or outcome."""
+
+    isolation: str
+    version: int
+    rules: SimRules
+    mixed_times: bool
+    mixed_outcomes: bool
+    limits: dict[int, str]
+    """By source: why the guarantee does not reach it any more."""
+
+
+def complete_until(store: SimClickHouse, kafka: SimKafka) -> None:
+    """No record that was acknowledged before may be uncounted."""
+    for one in sources(store, kafka):
+        log = one.log
+        since_ms = log.cut_at_ms if log.unresolved else 0  # what is from before is counted, and will be once more
+        at = next((at for at, ms in _acknowledged(log, max(one.next_offset, log.low)) if ms >= since_ms), None)
+        if at is not None and one.complete_until_ms > log.acknowledged_ms[at]:
+            told = f"told {one.complete_until_ms}, offset {at} of {log.acknowledged_ms[at]} is not counted"
+            raise Violation(COMPLETE, f"{one.name}: {told}")
+
+
+def _acknowledged(log: SimLog, first: int) -> Iterator[tuple[int, int]]:
+    """(offset, when) of records from an offset on."""
+    for record in log.records[bisect_left(log.records, first, key=FakeRecord.offset) :]:
+        if record.at not in log.aborted:
+            yield record.at, log.acknowledged_ms[record.at]
+
+
+def commits(world: SimWorld) -> None:
+    """Nothing is committed that is not stored. Not so when an operator has moved either."""
+    counted = world.counted()
+    ahead = {tp: one.next_offset for tp, one in world.kafka.commits.items() if one.next_offset > counted.get(tp, 0)}
+    if ahead:
+        raise Violation(COMMITS, f"committed {ahead}, stored {counted}")
+
+
+def quiet(store: SimClickHouse, kafka: SimKafka, scope: Scope) -> None:
+    """Every cell and dead letter of every source, as far as it is counted, equals one pass over its log."""
+    for one in sources(store, kafka):
+        if one.source_id in scope.limits:
+            continue
+        _gaps(one)
+        _cells(one, store, scope)
+
+
+def _gaps(one: Counted) -> None:
+    for first, end, why in one.gaps:
+        if why == "retention" and end > one.log.low:
+            raise Violation(GAPS, f"{one.name}: {first} to {end} is listed, the log begins at {one.log.low}")
+
+
+def _cells(one: Counted, store: SimClickHouse, scope: Scope) -> None:
+    gaps = [gap for gap in one.gaps if gap[2] != LOG_CUT_BACK]  # those offsets are given out again
+    log = one.log
+    every = list(log.ever(scope.isolation))
+    sure = [
+        r
+        for r in every
+        if one.first_offset <= r.at < one.next_offset
+        and r.at not in log.maybe
+        and not any(first <= r.at < end for first, end, _ in gaps)
+    ]
+    most, most_dead = one_pass(
+        [*every, *log.vanished] if log.vanished and log.unresolved else every, scope.rules, scope.version
+    )
+    least, least_dead = one_pass([] if log.unresolved else sure, scope.rules, scope.version)
+    if not log.unresolved and one.hourly_offset < one.next_offset:
+        behind, _ = one_pass((r for r in sure if r.at < one.hourly_offset), scope.rules, scope.version)
+        least = type(least)({key: behind[key] if key[0] == "hourly" else n for key, n in least.items()})
+    found = stored(store, one.source_id)
+    if scope.mixed_times or scope.mixed_outcomes:
+        most, least, found = (summed(values, outcomes=scope.mixed_outcomes) for values in (most, least, found))
+        expired = store.expired_before > 0
+    else:
+        expired = False
+    wrong = {
+        key: (least[key], n, most[key])
+        for key, n in found.items()
+        if not _low(least, key, store, expired) <= n <= most[key]
+    }
+    wrong |= {
+        key: (n, 0, most[key]) for key, n in least.items() if key not in found and _low(least, key, store, expired)
+    }
+    if wrong:
+        raise Violation(
+            CELLS, f"{one.name}: {len(wrong)} differ (at least, stored, at most): {dict([*wrong.items()][:4])}"
+        )
+    dead = dead_letters(store, one.source_id)
+    if not least_dead <= dead <= most_dead:
+        raise Violation(
+            LETTERS, f"{one.name}: missing {sorted(least_dead - dead)}, too many {sorted(dead - most_dead)}"
+        )
+
+
+def _low(least: Values, key: tuple[object, ...], store: SimClickHouse, expired: bool) -> int:
+    if expired or (isinstance(key[2], int) and key[2] < store.expired_before and len(key) > 4):
+        return 0
+    return least[key]

@@ -1,0 +1,297 @@
+"""Plays a plan: the real loop in its processes, faults as the steps say, and the invariants whenever it is quiet."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final
+
+from orgstats.consumer.kafka.errors import Fenced
+from orgstats.consumer.kafka.group import TopicPartition
+from orgstats.consumer.states import PartitionState
+from orgstats.errors import OrgstatsError, Refused, Unavailable
+from tests.sim import checks
+from tests.sim.limits import Limits
+from tests.sim.oracle import VERSIONS, Violation, sources
+from tests.sim.plan import Plan, Step
+from tests.sim.rules import SimRules
+from tests.sim.world import Killed, SimProcess, SimWorld
+
+MOST_PROCESSES: Final = 3
+MOST_TURNS: Final = 3_000
+MOST_STARTS: Final = 60
+DEEPEST: Final = 2
+"""So many processes stand still within each other's calls."""
+
+Action = Callable[["History", Step], None]
+ACTIONS: dict[str, Action] = {}
+"""By what a step says; the steps_*.py register theirs."""
+
+
+def action(call: Action) -> Action:
+    """Register a function as what a step of its name does."""
+    ACTIONS[call.__name__.rstrip("_")] = call
+    return call
+
+
+class History:
+    """A world, its processes, and what happened."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        one = plan.world
+        self.world = SimWorld(
+            *("events", "other")[: one.topics],
+            partitions=one.partitions,
+            incremental=one.incremental,
+            epochs=one.epochs,
+            fetches_first=one.fetches_first,
+        )
+        self.world.kafka.policy = "compact" if one.compacted else "delete"
+        self.rules = SimRules()
+        self.limits = Limits(self.world)
+        self.processes: list[SimProcess] = []
+        self.version = 0
+        self.backup = self.world.store.copy()
+        self.moved = False
+        """Whether an operator has moved commits or the store since it was quiet."""
+        self.recreated = False
+        self.mixed_times = False
+        self.mixed_outcomes = False
+        self.met: Counter[tuple[str, PartitionState]] = Counter()
+        self.quiet_points = 0
+        self._at = 0
+        self.depth = 0
+
+    def play(self) -> None:
+        """All steps, then a quiet point. Raises Violation."""
+        self.go_on(len(self.plan.steps))
+        self.settle(ends=True)
+        if self.mixed_times or self.mixed_outcomes:
+            self.count_all_again()
+
+    def go_on(self, steps: int) -> None:
+        """So many of the steps that are left."""
+        for _ in range(steps):
+            if self._at < len(self.plan.steps):
+                self._at += 1
+                self.do(self.plan.steps[self._at - 1])
+
+    def do(self, step: Step) -> None:
+        """One step, and what must hold at any time."""
+        kind = step["do"]
+        if kind != "turn":
+            for process in self.processes:
+                for tp in self.world.kafka.tps():
+                    self.met[kind, process.state(tp)] += 1
+        ACTIONS[kind](self, step)
+        checks.complete_until(self.world.store, self.world.kafka)
+        if not self.moved:
+            checks.commits(self.world)
+
+    # Processes
+
+    def idle(self) -> list[SimProcess]:
+        """Those whose loop is not on the stack."""
+        return [process for process in self.processes if not process.busy]
+
+    def pick(self, which: int) -> SimProcess | None:
+        """One of them."""
+        idle = self.idle()
+        return idle[which % len(idle)] if idle else None
+
+    def tp(self, which: int) -> TopicPartition:
+        """One of all partitions."""
+        tps = self.world.kafka.tps()
+        return tps[which % len(tps)]
+
+    def start(self) -> SimProcess | None:
+        """Another consumer, of the present version; None where ClickHouse does not let it."""
+        one = self.plan.world
+        settings: dict[str, Any] = {
+            "accept_skip": one.accept_skip,
+            "allow_compaction": one.compacted,
+            "dead_letter_share": 0,
+            "dead_letter_run": one.dead_letter_run,
+            "batch_size": one.batch_size,
+            "flush_seconds": one.flush_seconds,
+            "chunk_length": one.chunk_length,
+            "max_event_age_seconds": VERSIONS[self.version],
+            "kafka": {"isolation.level": one.isolation},
+        }
+        if one.named:
+            names = {process.settings.instance_id for process in self.processes}
+            settings["instance_id"] = next(f"name-{n}" for n in range(9) if f"name-{n}" not in names)
+        try:
+            process = SimProcess(self.world, **settings)
+        except Unavailable:
+            return None
+        self.processes.append(process)
+        return process
+
+    def run(self, process: SimProcess, call: Callable[[], None]) -> bool:
+        """Let a process do something; whether it goes on afterwards."""
+        process.busy = True
+        try:
+            call()
+        except Killed:
+            self.drop(process)
+        except OrgstatsError as error:
+            self._ended(process, error)
+        except Violation:
+            raise
+        except Exception as error:
+            raise Violation(checks.PROGRAM, repr(error)) from error
+        finally:
+            process.busy = False
+        return process in self.processes
+
+    def turn(self, process: SimProcess, turns: int) -> None:
+        """Turns of its loop, as long as it lives."""
+        self.run(process, lambda: process.turn(turns))
+
+    def _ended(self, process: SimProcess, error: OrgstatsError) -> None:
+        """It has ended by itself."""
+        excused = (
+            isinstance(error, Fenced)
+            or (isinstance(error, Refused) and (self.recreated or self.plan.world.dead_letter_run > 0))
+            or (isinstance(error, Unavailable) and process.stopping.is_set())
+        )
+        self.drop(process)
+        if not excused:
+            raise Violation(checks.ENDED, repr(error))
+
+    def drop(self, process: SimProcess) -> None:
+        """It is gone, and the group does not know it yet."""
+        process.kill()
+        if process in self.processes:
+            self.processes.remove(process)
+
+    def end(self, process: SimProcess, *, arrives: bool) -> None:
+        """SIGKILL; an insert under way may still arrive."""
+        if arrives:
+            self.run(process, process.executor.run)
+        self.drop(process)
+
+    def end_all(self, *, arrives: bool = False) -> None:
+        """As an operator does before what needs it: also those that nobody has heard of for a while."""
+        for process in self.idle():
+            self.end(process, arrives=arrives)
+        self.world.clock.sleep(31.0)
+        self.world.group.expire()
+
+    @property
+    def alone(self) -> bool:
+        """Whether no process stands still in the middle of something."""
+        return len(self.idle()) == len(self.processes)
+
+    # Quiet points
+
+    def settle(self, *, ends: bool) -> None:
+        """Faults cease; with `ends` all processes are killed, and another one does all. Everything must be counted."""
+        if not self.alone:
+            return
+        self._heal()
+        if ends:
+            self.end_all(arrives=self.plan.world.seed % 2 == 0)
+        self.catch_up()
+        self.check()
+        self.limits.settled()
+        self.moved = False
+        self.quiet_points += 1
+        for tp in self.world.kafka.tps():
+            self.world.kafka.log(tp).unresolved = False
+
+    def _heal(self) -> None:
+        store, kafka = self.world.store, self.world.kafka
+        store.away, store.trouble, kafka.away, kafka.lost_commits, store.skew_ms = False, "", None, 0, 0
+        store.slow.clear()
+        store.faults.clear()
+        store.arrive()
+        kafka.leaderless.clear()
+        for tp in kafka.tps():
+            log = kafka.log(tp)
+            for transaction in [*log.open]:
+                log.finish(transaction, commit=transaction % 2 == 0)
+        for process in self.processes:
+            process.fuse, process.executor.hold, process.clock.skew_ms = None, False, 0
+            self.run(process, process.executor.run)
+
+    def catch_up(self) -> None:
+        """Until all is stored and committed, also what is written seldom."""
+        for _ in range(MOST_STARTS):
+            if not self.processes:
+                self.start()
+            if self._counted_all():
+                return
+        raise Violation(checks.CATCHES_UP, f"not after {MOST_STARTS} processes: {self._far()}")
+
+    def _counted_all(self) -> bool:
+        """Whether these processes get there; those that halted, or whose topic went, are ended, others have to."""
+        for turns in range(MOST_TURNS):
+            if self._is_counted() and self.written_seldom():
+                return True
+            for process in self.processes:
+                stopped = {process.state(tp) for tp in self.world.kafka.tps()} & {
+                    PartitionState.HALTED,
+                    PartitionState.GONE,
+                }
+                if stopped and turns > 20:
+                    self.run(process, process.stop)
+                    self.drop(process)
+                    self.world.clock.sleep(31.0)
+                    return False
+            for process in [*self.processes]:
+                self.turn(process, 1 if turns < 300 else 5)
+            if not self.processes:
+                return False
+        raise Violation(checks.CATCHES_UP, f"not within {MOST_TURNS} turns: {self._far()}")
+
+    def _is_counted(self) -> bool:
+        counted, commits = self.world.counted(), self.world.kafka.commits
+        return (
+            self.world.all_is_counted()
+            and all(commit.next_offset <= counted.get(tp, 0) for tp, commit in commits.items())
+            and all(self._owner(tp) is not None for tp in self.world.kafka.tps())
+        )
+
+    def _owner(self, tp: TopicPartition) -> SimProcess | None:
+        return next((process for process in self.processes if process.state(tp) is PartitionState.COUNTING), None)
+
+    def written_seldom(self) -> bool:
+        """Whether `hourly` is written, too; if not, the time for it comes."""
+        topics = {uuid for uuid, _ in self.world.kafka.topics.values()}
+        ids = {row.source_id for row in self.world.store.final("sources") if row.topic_id in topics}
+        rows = [row for row in self.world.store.final("progress") if row.source_id in ids]
+        if all(row.hourly_offset == row.next_offset for row in rows):
+            return True
+        self.world.clock.sleep(10.0)
+        return False
+
+    def _far(self) -> dict[str, object]:
+        commits = {tp: commit.next_offset for tp, commit in self.world.kafka.commits.items()}
+        states = [{tp: str(p.state(tp)) for tp in self.world.kafka.tps()} for p in self.processes]
+        return {"ends": self.world.ends(), "stored": self.world.counted(), "commits": commits, "states": states}
+
+    def check(self) -> None:
+        """Compare everything."""
+        scope = checks.Scope(
+            self.plan.world.isolation,
+            self.version,
+            self.rules,
+            self.mixed_times,
+            self.mixed_outcomes,
+            self.limits.found,
+        )
+        checks.quiet(self.world.store, self.world.kafka, scope)
+
+    def count_all_again(self) -> None:
+        """After a change: the commits are set back to the beginning; what the logs have all of is compared exactly."""
+        self.end_all()
+        kafka = self.world.kafka
+        kafka.commits = {tp: replace(commit, next_offset=0) for tp, commit in kafka.commits.items()}
+        self.catch_up()
+        self.mixed_times = self.mixed_outcomes = False
+        for one in sources(self.world.store, kafka):
+            if one.log.low or one.first_offset or one.log not in [kafka.log(tp) for tp in kafka.tps()]:
+                self.limits.found[one.source_id] = "counted by another version, and gone"
+        self.check()

@@ -1,0 +1,208 @@
+"""Steps: what producers and operators do to Kafka, and what happens to its logs."""
+
+from dataclasses import replace
+from random import Random
+
+from orgstats.consumer.kafka.group import TopicPartition
+from orgstats.errors import Unavailable
+from tests.sim.events import body
+from tests.sim.history import History, action
+from tests.sim.plan import Step
+
+_MOST_LEAD_MS = 30_000
+"""A producer's timestamp is not further ahead, or rules could be missed by it (docs/reliability.md)."""
+
+
+def _produce(history: History, tp: TopicPartition, step: Step) -> list[int]:
+    """Records at the end of a log; their offsets."""
+    world, choice = history.world, Random(step["kind"])
+    now, log, found = world.clock.epoch_ms(), world.kafka.log(tp), []
+    for _ in range(step["records"]):
+        when = now
+        if not history.plan.world.log_append:
+            when += choice.choice((0, 0, -60_000, -86_400_000, _MOST_LEAD_MS))
+        apart = step["apart"] if step["apart"] < 60 else step["apart"] * choice.randint(1, 3)
+        found.append(log.append(body(choice, now // 1000), when, now, apart))
+    return found
+
+
+@action
+def produce(history: History, step: Step) -> None:
+    """Producers write."""
+    _produce(history, history.tp(step["tp"]), step)
+
+
+@action
+def broken(history: History, step: Step) -> None:
+    """A producer goes wrong."""
+    history.world.kafka.produce(history.tp(step["tp"]), *[b"{"] * step["records"])
+
+
+@action
+def begin(history: History, step: Step) -> None:
+    """A transaction begins with its first records."""
+    tp = history.tp(step["tp"])
+    log = history.world.kafka.log(tp)
+    if len(log.open) < 2:
+        log.open[step["kind"]] = [log.end]
+        log.open[step["kind"]] = _produce(history, tp, step)
+
+
+@action
+def send(history: History, step: Step) -> None:
+    """More records in the first transaction that is open, or beside it."""
+    tp = history.tp(step["tp"])
+    log = history.world.kafka.log(tp)
+    found = _produce(history, tp, step)
+    if log.open and step["kind"] % 2:
+        next(iter(log.open.values())).extend(found)
+
+
+@action
+def end(history: History, step: Step) -> None:
+    """A transaction is committed, or aborted."""
+    log = history.world.kafka.log(history.tp(step["tp"]))
+    if log.open:
+        log.finish(next(iter(log.open)), commit=step["commit"])
+
+
+@action
+def kafka_away(history: History, _step: Step) -> None:
+    """Kafka does not answer, or does again."""
+    kafka = history.world.kafka
+    kafka.away = None if kafka.away else Unavailable("Kafka: no answer")
+
+
+@action
+def leaderless(history: History, step: Step) -> None:
+    """A partition has no leader, or has one again."""
+    history.world.kafka.leaderless ^= {history.tp(step["tp"])}
+
+
+@action
+def lose_commits(history: History, step: Step) -> None:
+    """The next commits get lost on their way."""
+    history.world.kafka.lost_commits = step["commits"]
+
+
+@action
+def retain(history: History, step: Step) -> None:
+    """Retention deletes what is counted already."""
+    tp = history.tp(step["tp"])
+    log = history.world.kafka.log(tp)
+    _retain(history, tp, min(log.stable_end, history.world.counted().get(tp, 0)), step["share"])
+
+
+@action
+def lose(history: History, step: Step) -> None:
+    """Retention deletes whatever is old, counted or not."""
+    tp = history.tp(step["tp"])
+    if step["grows"]:
+        _produce(history, tp, {"records": step["grows"], "apart": 7, "kind": round(1000 * step["share"])})
+    _retain(history, tp, history.world.kafka.log(tp).stable_end, step["share"])
+
+
+def _retain(history: History, tp: TopicPartition, most: int, share: float) -> None:
+    log = history.world.kafka.log(tp)
+    low = log.low + round(share * (most - log.low))
+    if low > log.low:
+        history.limits.on_retention(tp, low)
+        history.world.kafka.retain(tp, low)
+
+
+@action
+def cut(history: History, step: Step) -> None:
+    """An unclean election: the log loses its tail, and perhaps others come to its offsets before anybody looks."""
+    if not history.alone:
+        return
+    tp = history.tp(step["tp"])
+    kafka, store = history.world.kafka, history.world.store
+    log = kafka.log(tp)
+    store.arrive()
+    if step["ends"] or not history.plan.world.epochs:
+        history.end_all()
+    elif history.plan.world.tears:
+        history.end_all(arrives=step["counted"])
+    most = max(log.low, min(log.end, history.world.counted().get(tp, 0))) if step["counted"] else log.end
+    back = round((most - log.low) * step["share"] ** 3)
+    history.limits.on_cut(tp, most - back, zombies=False)
+    kafka.cut_back(tp, most - back)
+    history.moved = True  # the commit may lie behind the end now
+    if step["grows"]:
+        _produce(history, tp, {"records": step["grows"], "apart": 60, "kind": round(1000 * step["share"])})
+
+
+@action
+def elect(history: History, step: Step) -> None:
+    """Another leader, with the whole log."""
+    history.world.kafka.log(history.tp(step["tp"])).elect()
+
+
+@action
+def compact(history: History, step: Step) -> None:
+    """Any records but the last vanish, their offsets stay."""
+    tp = history.tp(step["tp"])
+    log, choice = history.world.kafka.log(tp), Random(step["kind"])
+    counted = history.world.counted().get(tp, 0)
+    gone = {record.at for record in log.records[:-1] if record.at < log.stable_end and choice.random() < 0.4}
+    log.compacted |= gone
+    log.maybe |= {at for at in gone if at >= counted}
+
+
+@action
+def commit_back(history: History, step: Step) -> None:
+    """An operator sets the group's offsets back, which Kafka lets nobody do while it has members."""
+    _set_commit(history, step, lambda commit, _end: round(commit * step["share"]))
+
+
+@action
+def commit_ahead(history: History, step: Step) -> None:
+    """An operator sets them ahead."""
+    if history.plan.world.accept_skip:
+        history.limits.on_skip(history.tp(step["tp"]))
+    _set_commit(history, step, lambda commit, end: commit + round((end - commit) * step["share"]))
+
+
+@action
+def drop_metadata(history: History, step: Step) -> None:
+    """A tool writes the commits anew, without what stood beside them."""
+    _set_commit(history, {**step, "tp": 0}, lambda commit, _end: commit)
+
+
+def _set_commit(history: History, step: Step, to) -> None:  # type: ignore[no-untyped-def]
+    if not history.alone:
+        return
+    history.end_all()
+    kafka, tp = history.world.kafka, history.tp(step["tp"])
+    if tp in kafka.commits:
+        commit = kafka.commits[tp]
+        history.moved = True
+        kafka.commits[tp] = replace(commit, next_offset=to(commit.next_offset, kafka.log(tp).end), metadata="")
+
+
+@action
+def add_partition(history: History, step: Step) -> None:
+    """A topic gets one partition more."""
+    topic, _ = history.tp(step["tp"])
+    if len(history.world.kafka.topics[topic][1]) < 4:
+        history.world.kafka.add_partition(topic)
+        history.world.group.rebalance()
+
+
+@action
+def recreate(history: History, step: Step) -> None:
+    """A topic is deleted and made again."""
+    if not history.alone:
+        return
+    topic, _ = history.tp(step["tp"])
+    if step["ends"]:
+        history.end_all()
+    kafka = history.world.kafka
+    history.limits.on_deletion(topic)
+    partitions = len(kafka.topics[topic][1])
+    order = [*kafka.topics]
+    kafka.delete(topic)
+    kafka.create(topic, partitions)
+    kafka.topics = {name: kafka.topics[name] for name in order}
+    history.recreated = history.moved = True  # a commit may still be made of what was
+    history.world.group.rebalance()

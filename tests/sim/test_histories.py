@@ -1,0 +1,45 @@
+"""The guarantee, on the real loop in a simulated world: random histories, and those that once failed."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from orgstats.consumer.states import PartitionState
+from tests.sim.coverage import never_met, table
+from tests.sim.history import ACTIONS
+from tests.sim.plan import Plan, draw, from_lines
+from tests.sim.play import Tally, play
+from tests.sim.quiet_logs import quiet
+
+HISTORIES = int(os.environ.get("ORGSTATS_TEST_SIM_HISTORIES", "1500"))
+SCRIPTS = sorted(Path(__file__).with_name("scripts").glob("*.jsonl"))
+RARE = {PartitionState.DRAINING, PartitionState.GONE}
+"""Only met by each fault in more histories than a test should take."""
+
+
+def test_every_invariant_holds_in_random_histories() -> None:
+    """At each quiet point and at the end; and over the run every fault meets partitions in every state."""
+    tally = Tally()
+    with quiet():
+        for seed in range(HISTORIES):
+            outcome = play(draw(seed))
+            assert not outcome.invariant, f"{outcome.detail}\npython -m tests.sim --seed {seed} --histories 1"
+            tally.add(outcome)
+    missed = [pair for pair in never_met(tally.met, ACTIONS.keys() - {"turn"}) if pair[1] not in RARE]
+    assert not missed, table(tally.met)
+    assert {state for _, state in tally.met} == {*PartitionState}
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+def test_what_once_failed_holds(script: Path) -> None:
+    """Each was the shortest script of a history that showed a hole; its first line says which."""
+    plan = from_lines(script.read_text())
+    assert plan.about
+    assert play(plan).detail == ""
+
+
+def test_a_plan_is_read_as_it_is_written() -> None:
+    """So that what is printed can be replayed."""
+    plan = draw(7)
+    assert from_lines(plan.to_lines()) == Plan(plan.world, plan.steps)
