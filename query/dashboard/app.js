@@ -11,6 +11,7 @@ import * as why from "./why.js";
 
 const BEHIND_SECONDS = 30; // counting is usually a few seconds behind
 const BEHIND_REFRESH_SECONDS = 5;
+const EXPLAIN_SECONDS = 60; // it is a dozen questions, and changes slowly
 const SETTLE_MS = 250; // after the last move of a zoom finer buckets are read
 const $ = (id) => document.getElementById(id);
 const form = $("form");
@@ -20,6 +21,7 @@ let asked; // the form as it was when it was last sent: what is being typed is n
 let result; // the last answer of api.read
 let before; // the same of the period before, or undefined
 let closer; // the same of the part that is zoomed into, in finer buckets, or undefined
+let explained = {}; // of which window, and when, it was last read what it is made of
 let reading; // the AbortController of the reads under way
 let timer; // of the next read
 let settling; // of the read of finer buckets
@@ -81,6 +83,7 @@ async function compare(signal) {
   else {
     const length = result.view.until - result.view.since + 1;
     const earlier = { ...result.view, since: result.view.since - length, until: result.view.until - length };
+    if (before && JSON.stringify(before.view) === JSON.stringify(earlier)) return;
     before = earlier.since < 0 ? undefined : { ...(await read(earlier, asked.token, signal)), length };
   }
   render();
@@ -88,9 +91,12 @@ async function compare(signal) {
 
 /** Read what the window is made of. */
 async function explain(signal) {
+  const key = JSON.stringify([result.view, asked.token]);
+  if (explained.key === key && now() - explained.at < EXPLAIN_SECONDS) return;
   try {
     const found = await why.read(result.view, asked.token, signal);
-    why.render($("why"), found, asked.filters, choose);
+    explained = { key, at: now() };
+    why.render($("why"), found, result.view.filters, choose);
     write($("why-problem"), "");
   } catch (error) {
     if (signal.aborted) throw error;

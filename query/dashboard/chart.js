@@ -54,7 +54,7 @@ export async function draw(element, result, { rows, width, before }, shown, onZo
   const marks = [...untrusted(result, from, to)];
   const isNew = !element.layout;
   const revision = JSON.stringify([result.view.org, result.view.range, result.view.range === "custom" && from]);
-  const zoomed = element.layout?.meta === revision && visibleRange(element) && seen(element);
+  const zoomed = element.layout?.meta === revision && visibleRange(element) && element.layout.xaxis.range;
   await Plotly.react(
     element,
     [outline, ...parts, ...(before ? [earlier(before, width, isThin ? { color: color("muted"), width: 1 } : { color: color("ink"), width: 1.5, dash: "dot" })] : []), ...marks.map((mark) => hatch(mark, color("muted")))],
@@ -71,7 +71,7 @@ export async function draw(element, result, { rows, width, before }, shown, onZo
       plot_bgcolor: color("panel"),
       xaxis: {
         type: "date",
-        range: (zoomed || [from, to]).map(utc),
+        range: zoomed || [from, to].map(utc),
         minallowed: utc(from),
         maxallowed: utc(to),
         automargin: true,
