@@ -91,13 +91,29 @@ CREATE TABLE sources
     topic         String,
     topic_id      String,                  -- the topic's UUID, or the setting for a broker without one
     partition     UInt32,
-    chunk_length  UInt64,                  -- offsets in a chunk, as set when the source was registered
+    chunk_length  UInt64,                  -- offsets in a chunk when it was registered; changes are in chunk_lengths
     isolation     LowCardinality(String),  -- isolation.level the source was counted with
     first_offset  UInt64,                  -- where counting began: the log's start at that time
     registered_at DateTime64(3, 'UTC')
 )
 ENGINE = ReplacingMergeTree(registered_at)
 ORDER BY source_id;
+
+-- Changes of a source's chunk length: from an offset on chunks are as long as this says. Each is proposed, and then taken
+-- back or decided; the highest state of an entry wins, see consumer/ops/chunk_length.py for why. Never deleted: what is
+-- stored beyond from_offset is by it.
+CREATE TABLE chunk_lengths
+(
+    source_id   UInt64,
+    from_offset UInt64,
+    entry_id    String,                -- drawn by who proposes it
+    length      UInt64,
+    by          String,
+    at          DateTime64(3, 'UTC'),  -- when it was proposed
+    state       UInt8                  -- 0 proposed, 1 taken back, 2 decided
+)
+ENGINE = ReplacingMergeTree(state)
+ORDER BY (source_id, from_offset, entry_id);
 
 -- How far each source is counted; written after its counts, before the commit. The highest version wins.
 CREATE TABLE progress
