@@ -6,23 +6,24 @@ they take minutes for what takes seconds here, and their rates do not depend on 
 
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from tests.bench.ingest import freshness, rules
+from tests.bench.ingest import freshness, native, rules
 from tests.bench.ingest.stage import RAW, Run, Stage, running
 from tests.bench.report import DOCS, Spread, bar_chart, machine, table, write_section
 from tests.bench.usage import say
 
 COMMAND: Final = "python -m tests.bench ingest"
+PLAIN: Final = "plain script"
 OTHERS: Final = {
     "sentry-arroyo": "arroyo_rows",
     "quixstreams": "quix_rows",
     "bytewax": "bytewax_rows",
     "aiokafka": "aiokafka_rows",
-    "plain script": "plain",
+    PLAIN: "plain",
 }
 BASELINE, DECODING, BARE, OURS, TWO = (
     "consume() alone",
@@ -31,6 +32,14 @@ BASELINE, DECODING, BARE, OURS, TWO = (
     "orgstats",
     "orgstats, two",
 )
+RULES: Final = f"events to classify, {rules.COUNT} rules"
+RATIOS: Final = {
+    "ingest_share_of_librdkafka": native.LIBRDKAFKA,
+    "ingest_times_rust": native.RUST,
+    "ingest_times_rust_arroyo": native.RUST_ARROYO,
+    "ingest_times_go": native.GO,
+    "ingest_times_plain_script": PLAIN,
+}
 Runs = dict[str, list[Run]]
 
 
@@ -48,30 +57,33 @@ def run(*, quick: bool) -> dict[str, float]:
         say("filling the topics")
         large = stage.topic(2_000_000 if quick else 5_000_000)
         small = stage.topic(300_000 if quick else 500_000)
+        raw_topic = stage.topic(1_000_000 if quick else 2_000_000, RAW)
         found = _in_turn(_own(stage, large, quick=quick), rounds=2 if quick else 3)
         others = _in_turn(_others(stage, small, quick=quick), rounds=1 if quick else 3)
+        raw = _in_turn(_raw(stage, raw_topic, quick=quick), rounds=1 if quick else 3)
         if not quick:
-            raw = _in_turn(_raw(stage), rounds=3)
             rest = Rest(
                 stage.consume(stage.topic(10_000_000)),
                 _consume_with_many_cells(stage),
                 freshness.measure(stage),
             )
             _write(found, others, raw, rest)
-    return {
-        "ingest_share_of_baseline": _rate(found[OURS]) / _rate(found[BASELINE]),
-        "ingest_times_arroyo": _rate(found[OURS]) / _rate(others["sentry-arroyo"]),
-        "ingest_times_plain_script": _rate(found[OURS]) / _rate(others["plain script"]),
-    }
+    return _ratios(found | others | raw)
+
+
+def _ratios(found: Runs) -> dict[str, float]:
+    """How many times faster ours is than each that could be run; and the speed of classifying, as a share of ours."""
+    ours = _rate(found[OURS])
+    beside = {name: ours / _rate(found[program]) for name, program in RATIOS.items() if program in found}
+    return beside | {f"classify_{rules.COUNT}_rules_share": _rate(found[RULES]) / ours}
 
 
 def _own(stage: Stage, topic: str, *, quick: bool) -> dict[str, Callable[[], Run]]:
-    programs: dict[str, Callable[[], Run]] = {
-        BASELINE: partial(stage.run, "baseline", topic, insert=False),
-        OURS: partial(stage.consume, topic),
-    }
+    compiled = {name: partial(stage.execute, command, topic) for name, command in native.build().items()}
+    programs: dict[str, Callable[[], Run]] = {**compiled, OURS: partial(stage.consume, topic)}
     if not quick:
         programs |= {
+            BASELINE: partial(stage.run, "baseline", topic, insert=False),
             DECODING: partial(stage.run, "baseline", topic, "--decode", insert=False),
             BARE: partial(stage.run, "bare", topic),
             TWO: partial(stage.consume, topic, consumers=2),
@@ -82,19 +94,16 @@ def _own(stage: Stage, topic: str, *, quick: bool) -> dict[str, Callable[[], Run
 def _others(stage: Stage, topic: str, *, quick: bool) -> dict[str, Callable[[], Run]]:
     programs: dict[str, Callable[[], Run]] = {}
     for name, program in OTHERS.items():
-        if not quick or name in ("sentry-arroyo", "plain script"):
+        if not quick or name == PLAIN:
             programs[name] = partial(stage.run, program, topic)
         if not quick:
             programs[f"{name}, no inserts"] = partial(stage.run, program, topic, insert=False)
     return programs
 
 
-def _raw(stage: Stage) -> dict[str, Callable[[], Run]]:
-    topic = stage.topic(2_000_000, RAW)
-    return {
-        "events to classify, no rules": partial(stage.consume, topic),
-        f"events to classify, {rules.COUNT} rules": partial(stage.consume, topic, prepare=rules.put_in_force),
-    }
+def _raw(stage: Stage, topic: str, *, quick: bool) -> dict[str, Callable[[], Run]]:
+    without = {} if quick else {"events to classify, no rules": partial(stage.consume, topic)}
+    return {**without, RULES: partial(stage.consume, topic, prepare=rules.put_in_force)}
 
 
 def _consume_with_many_cells(stage: Stage) -> Run:
@@ -120,7 +129,7 @@ def _write(found: Runs, others: Runs, raw: Runs, rest: Rest) -> None:
     groups = {**found, **raw, **others}
     rates = [(name, Spread.of(one.per_second for one in runs)) for name, runs in groups.items()]
     bar_chart(DOCS / "images" / "ingest.svg", "Records a second, one topic, one machine", "records a second", rates)
-    ours, baseline = _rate(found[OURS]), _rate(found[BASELINE])
+    ours = _rate(found[OURS])
     rows = [
         (
             name,
@@ -135,20 +144,19 @@ def _write(found: Runs, others: Runs, raw: Runs, rest: Rest) -> None:
     goals = table(
         ("goal", "wanted", "measured"),
         (
-            ("share of consume() alone", "≥ 0.6", f"{ours / baseline:.2f}"),
-            ("records a second, one process", "≥ 600,000", f"{ours:,.0f}"),
-            ("times sentry-arroyo", "≥ 5", f"{ours / _rate(others['sentry-arroyo']):.1f}"),
+            *_ratio_goals(groups),
+            ("times Python's sentry-arroyo", "≥ 12", f"{ours / _rate(others['sentry-arroyo']):.1f}"),
             (
                 "processor time per record, the process",
-                "≤ 2 µs",
+                "≤ 1.6 µs",
                 f"{Spread.of(o.cpu_us for o in found[OURS]).middle:.2f} µs",
             ),
             ("two processes over one", "≥ 1.3", f"{_rate(found[TWO]) / ours:.2f}"),
-            ("the guarantee's machinery, processor time", "≤ 3 %", f"{_more(found):.1f} %"),
-            ("a backlog of 10 million, over the best second", "≥ 80 %", f"{100 * rest.backlog.steadiness:.0f} %"),
+            ("the guarantee's machinery, processor time", "≤ 5 %", f"{_more(found):.1f} %"),
+            ("a backlog of 10 million, over the best second", "≥ 85 %", f"{100 * rest.backlog.steadiness:.0f} %"),
             ("rows written per record, catching up", "≤ 0.1", f"{rest.backlog.rows / rest.backlog.records:.3f}"),
             (f"memory, 64 partitions, {memory.cells:,.0f} cells", "≤ 300 MB", f"{memory.memory_mib * 1.048576:.0f} MB"),
-            (f"produced to visible at {fresh.rate:,.0f} records/s, p99", "≤ 2 s", f"{fresh.visible_p99:.2f} s"),
+            (f"produced to visible at {fresh.rate:,.0f} records/s, p99", "≤ 1.5 s", f"{fresh.visible_p99:.2f} s"),
             ("SIGKILL to fresh counts, 64 partitions", "≤ session timeout + 20 s", fresh.recovered_text()),
         ),
     )
@@ -158,6 +166,20 @@ def _write(found: Runs, others: Runs, raw: Runs, rest: Rest) -> None:
         f"{table(names, rows)}\n\n![Records a second]({'images/ingest.svg'})\n\n{goals}\n"
     )
     write_section("ingest", text)
+
+
+def _ratio_goals(groups: Runs) -> Iterable[tuple[str, str, str]]:
+    """What is to be reached beside programs that are compiled, of those that could be built, and classifying."""
+    found = _ratios(groups)
+    for name, wanted in (
+        ("ingest_share_of_librdkafka", 0.5),
+        ("ingest_times_rust", 1.3),
+        ("ingest_times_rust_arroyo", 2.2),
+        ("ingest_times_go", 2),
+        (f"classify_{rules.COUNT}_rules_share", 0.6),
+    ):
+        if name in found:
+            yield name.replace("_", " "), f"≥ {wanted}", f"{found[name]:.2f}"
 
 
 def _more(found: Runs) -> float:

@@ -24,6 +24,7 @@ from orgstats.deploy.local import apache_kafka, chdb_server, processes
 from orgstats.deploy.local.paths import free_ports
 from orgstats.deploy.traffic import Mix, Slot, records
 from orgstats.schemas.migrate import migrate, split
+from tests.bench.ingest import native
 from tests.bench.usage import cpu_seconds, memory_mib
 from tests.support.wait import wait_for
 
@@ -38,6 +39,19 @@ LOOK_SECONDS: Final = 0.2
 LIVE: Final = "orgstats_live_cells"
 
 TABLES: Final = Path(__file__).with_name("tables.sql")
+
+
+Sums = tuple[int, ...]
+"""Events, quantity, cells, and the sum of quantities times a weight of each cell: those who agree counted the same."""
+SUMS: Final = """
+SELECT sum(events), sum(quantity), count(), sum(quantity * (weight % 1000003))
+FROM (
+    SELECT sum(counts.events) AS events, sum(counts.quantity) AS quantity,
+        any(org_id + 3 * intDiv(toUnixTimestamp(bucket), 10) + 5 * project_id + 7 * category + 11 * outcome
+            + 13 * lengthUTF8(reason)) AS weight
+    FROM counts FINAL
+    GROUP BY org_id, bucket, project_id, category, outcome, reason
+)"""
 
 
 @dataclass(frozen=True)
@@ -81,6 +95,8 @@ class Stage:
     engine: chdb_server.Running
     topics: dict[str, int] = field(default_factory=dict)
     """Records by topic."""
+    sums: dict[str, Sums] = field(default_factory=dict)
+    """What a topic's events add up to, as the first program said that counted it."""
 
     def topic(self, count: int, mix: Mix = OUTCOMES, *, partitions: int = 4, per_second: int = PER_SECOND) -> str:
         """A topic with so many records that end now, lz4."""
@@ -121,26 +137,36 @@ class Stage:
         own = "# /// script" in path.read_text(encoding="utf-8")
         uv = str(Path(sys.executable).with_name("uv"))
         start = [uv, "run", "--quiet", "--python", sys.executable, "--script"] if own else [sys.executable]
+        return self.execute([*start, str(path), *arguments], topic, url=self.database() if insert else "")
+
+    def execute(self, command: Sequence[str], topic: str, *, url: str = "") -> Run:
+        """Run a program over the whole topic. Raises RuntimeError when it fails, or counts otherwise than another."""
+        group, fetching = f"bench-{uuid.uuid4().hex[:8]}", {name: DEFAULTS[name] for name in FETCHING}
         env = {
             **os.environ,
             "PYTHONPATH": str(ROOT),
             "BENCH_BOOTSTRAP_SERVERS": self.broker.bootstrap_servers,
             "BENCH_TOPIC": topic,
-            "BENCH_GROUP": f"{program}-{uuid.uuid4().hex[:8]}",
+            "BENCH_GROUP": group,
             "BENCH_RECORDS": str(self.topics[topic]),
-            "BENCH_FETCHING": json.dumps({name: DEFAULTS[name] for name in FETCHING}),
-            "BENCH_CLICKHOUSE_URL": self.database() if insert else "",
+            "BENCH_FETCHING": json.dumps(fetching),
+            "BENCH_PROPERTIES": native.properties(self.broker.bootstrap_servers, group, fetching),
+            "BENCH_CLICKHOUSE_URL": url,
         }
         before = self._others()
-        ended = subprocess.run(
-            [*start, str(path), *arguments], env=env, cwd=self.directory, capture_output=True, check=False, timeout=600
-        )
+        ended = subprocess.run(command, env=env, cwd=self.directory, capture_output=True, check=False, timeout=600)
         after = self._others()
         lines = ended.stdout.decode().splitlines()
         if ended.returncode or not lines:
-            raise RuntimeError(f"{program} ended with {ended.returncode}:\n{ended.stderr.decode()[-2000:]}")
+            raise RuntimeError(f"{command} ended with {ended.returncode}:\n{ended.stderr.decode()[-2000:]}")
         told = json.loads(lines[-1])
+        if "sums" in told:
+            self._agree(topic, tuple(told["sums"]))
         return Run(told["records"], told["seconds"], told["cpu_seconds"], after[0] - before[0], after[1] - before[1])
+
+    def _agree(self, topic: str, sums: Sums) -> None:
+        if self.sums.setdefault(topic, sums) != sums:
+            raise RuntimeError(f"two programs count differently: {self.sums[topic]} and {sums}")
 
     def _others(self) -> tuple[float, float]:
         """Processor seconds that broker and engine have used so far."""
@@ -151,14 +177,16 @@ class Stage:
         topic: str,
         *,
         consumers: int = 1,
-        prepare: Callable[[str], None] = lambda _url: None,
+        prepare: Callable[[str], None] | None = None,
     ) -> Run:
         """The real daemons over the whole topic: from the first record counted to all of them stored.
 
-        Raises RuntimeError when the counts are not what the topic holds. `prepare` is given the database's URL.
+        Raises RuntimeError when the counts are not what the topic holds. `prepare` is given the database's URL; what
+        it puts there changes the counts, so they are compared with nobody's.
         """
         url = self.database()
-        prepare(url)
+        if prepare is not None:
+            prepare(url)
         daemons = [self.daemon(topic, url, f"consumer-{n}") for n in range(consumers)]
         total = self.topics[topic]
         try:
@@ -185,6 +213,9 @@ class Stage:
         with connect(url, client_name="bench") as client:
             if client.execute("SELECT sum(events) FROM counts FINAL") != [(total,)]:
                 raise RuntimeError("the counts are wrong")
+            (sums,) = client.execute(SUMS)
+        if prepare is None:
+            self._agree(topic, sums)
         (began, begun), (ended, _) = marks[0], marks[-1]
         spent = (ended - began, cpu, after[0] - before[0], after[1] - before[1])
         return Run(total - int(begun), *spent, int(rows), memory, int(cells), _steadiness(marks))
