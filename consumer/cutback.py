@@ -90,7 +90,7 @@ def find_cut(found: SourceFacts, read: Read, chunks: Mapping[int, Mark]) -> LogC
     if not progress.next_offset:
         return changed
     until, mark = progress.next_offset, progress.mark
-    chunk, closed, oldest = found.grid.chunk_of(until - 1), False, min(chunks, default=until)
+    chunk, closed = found.grid.chunk_of(until - 1), False
     if mark.chain_from >= until:  # nothing was read of the open chunk
         mark, closed = chunks.get(chunk, mark), chunk in chunks
     while True:
@@ -106,9 +106,9 @@ def find_cut(found: SourceFacts, read: Read, chunks: Mapping[int, Mark]) -> LogC
         elif where < end and (mark.chain or (closed and look.chain)) and (whole or mark.leader_epoch < 0):
             changed = LogChange(where, look.first_ms)  # epochs do not tell from where on, or there was no record at all
         until, chunk = chunk, found.grid.before(chunk)
-        if chunk == until or chunk < oldest or until <= found.low:
+        if chunk == until or chunk not in chunks or until <= found.low:
             return changed
-        mark, closed = chunks.get(chunk, Mark(chain_from=chunk)), True  # absent: passed over, it held no record
+        mark, closed = chunks[chunk], True
 
 
 def _look(runs: Iterable[Sequence[Record]], first: int, mark: Mark) -> Look:
