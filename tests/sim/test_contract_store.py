@@ -1,0 +1,194 @@
+"""What histories rely on of ClickHouse, on the simulated one and on the real engine alike."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from orgstats.clickhouse.connect import connect
+from orgstats.consumer.counting.cells import COUNTS, CountKey, Stored
+from orgstats.consumer.counting.chain import Mark
+from orgstats.consumer.counting.grid import Chunks, Grid
+from orgstats.consumer.counting.resume import FINGERPRINT_CHANGED, LOG_CUT_BACK, Progress, Registration
+from orgstats.consumer.counting.source import Source, version_of
+from orgstats.consumer.store.rows import instant
+from orgstats.consumer.store.store import Store
+from orgstats.schemas.tables import TABLES
+from tests.sim.clickhouse import SimClickHouse
+from tests.sim.store import SimStore
+from tests.sim.time import SimClock
+
+SOURCE = Source("events", "uuid", 3)
+OTHER = Source("events", "uuid", 4)
+LENGTH = 1 << 14
+GRID = Grid(((0, LENGTH),))
+DAY = 1_700_000_000 // 86_400 * 86_400
+KEY = CountKey(1, DAY + 10, 2, 1, 0, "")
+
+
+@pytest.fixture(params=["simulated", "real"])
+def store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    """An empty one, in which both sources are registered."""
+    if request.param == "simulated":
+        made: Store = SimStore(SimClickHouse(SimClock()))
+    else:
+        url = request.getfixturevalue("clickhouse_url")
+        made = Store(lambda: connect(url, client_name="tests"))
+    made.register([(one, Registration(GRID, "read_committed", 7)) for one in (SOURCE, OTHER)], 1_700_000_000_000)
+    yield made
+    made.close()
+
+
+def insert(store: Store, table: str, *rows: Sequence[Any]) -> None:
+    """One insert of whole rows."""
+    store.insert(table, list(zip(*(TABLES[table](*row) for row in rows), strict=True)))
+
+
+def count(
+    quantity: int, version: int, *, key: CountKey = KEY, source: Source = SOURCE, chunk: int = 0
+) -> Sequence[Any]:
+    """A row of `counts`."""
+    return (*key, source.source_id, chunk, quantity, 1, version)
+
+
+def know(store: Store, *chunks: int, day: int = DAY) -> None:
+    """Say that chunks have cells of a day."""
+    insert(store, "chunk_days", *((SOURCE.source_id, chunk, day) for chunk in chunks))
+
+
+def cells(store: Store, chunk: int = 0) -> dict[Any, Stored]:
+    """The cells of `counts` of a chunk."""
+    return dict(store.chunk(SOURCE, chunk, chunk + LENGTH).cells[COUNTS])
+
+
+def progress(next_offset: int, rewinds: int = 0) -> Sequence[Any]:
+    """A row of `progress`."""
+    now = instant(1_700_000_000_000)
+    rest = (1, "fingerprint", 0, 11, 0, 0, 0, next_offset, now, now)
+    return (SOURCE.source_id, next_offset, now, now, *rest, version_of(rewinds, next_offset))
+
+
+def letter(offset: int, version: int) -> Sequence[Any]:
+    """A row of `dead_letters`."""
+    now = instant(1_700_000_000_000)
+    return (SOURCE.source_id, offset, "events", 3, now, b"", [], b"{", 1, "not_json", "", False, version)
+
+
+def test_the_highest_version_wins_in_any_order(store: Store) -> None:
+    """Also a late insert, and one that came twice."""
+    know(store, 0)
+    for quantity, version in ((5, 50), (3, 30), (5, 50), (4, 40)):
+        insert(store, "counts", count(quantity, version))
+    assert cells(store) == {KEY: Stored((5, 1), 50)}
+
+
+def test_a_torn_insert_is_completed_by_the_next_one(store: Store) -> None:
+    """Rows that arrived stay as they are until something newer comes."""
+    know(store, 0)
+    other = KEY._replace(org_id=2)
+    insert(store, "counts", count(1, 10))
+    assert cells(store) == {KEY: Stored((1, 1), 10)}
+    insert(store, "counts", count(2, 20), count(7, 20, key=other))
+    assert cells(store) == {KEY: Stored((2, 1), 20), other: Stored((7, 1), 20)}
+
+
+def test_a_revision_beats_any_offset_before(store: Store) -> None:
+    """Its number is in the version's high bits."""
+    know(store, 0)
+    insert(store, "counts", count(9, version_of(0, 16_000)), count(1, version_of(1, 10)))
+    assert cells(store) == {KEY: Stored((1, 1), version_of(1, 10))}
+
+
+def test_only_cells_of_known_days_are_found(store: Store) -> None:
+    """So a day is stored before the first of its cells."""
+    insert(store, "counts", count(1, 10))
+    assert cells(store) == {}
+    know(store, 0, day=DAY + 86_400)
+    assert cells(store) == {}
+    know(store, 0)
+    assert cells(store) == {KEY: Stored((1, 1), 10)}
+
+
+def test_sources_and_chunks_are_kept_apart(store: Store) -> None:
+    """The same key in another chunk or source is another cell."""
+    know(store, 0, LENGTH)
+    insert(store, "counts", count(1, 10), count(2, LENGTH + 10, chunk=LENGTH), count(3, 10, source=OTHER))
+    assert cells(store) == {KEY: Stored((1, 1), 10)}
+    assert cells(store, LENGTH) == {KEY: Stored((2, 1), LENGTH + 10)}
+    assert store.highest_chunks([SOURCE, OTHER]) == {SOURCE.source_id: LENGTH}
+
+
+def test_progress_goes_by_version(store: Store) -> None:
+    """An older one that comes later changes nothing; one that is set back is of a higher rewind."""
+    insert(store, "progress", progress(20))
+    insert(store, "progress", progress(10))
+    assert store.progress([SOURCE, OTHER])[SOURCE.source_id].next_offset == 20
+    insert(store, "progress", progress(5, rewinds=1))
+    found = store.progress([SOURCE, OTHER])
+    assert found.keys() == {SOURCE.source_id}
+    assert (found[SOURCE.source_id].next_offset, found[SOURCE.source_id].rewinds) == (5, 1)
+
+
+def test_a_flush_that_was_begun_is_told(store: Store) -> None:
+    """By its rewinds and where it ends."""
+    assert store.begun([SOURCE]) == {}
+    insert(store, "flushes", (SOURCE.source_id, 30, version_of(2, 30)))
+    insert(store, "flushes", (SOURCE.source_id, 20, version_of(2, 20)))
+    assert store.begun([SOURCE]) == {SOURCE.source_id: (2, 30)}
+
+
+def test_registrations_keep_what_was_set(store: Store) -> None:
+    """The chunks, the isolation level and where counting began."""
+    assert store.registrations([SOURCE]) == {SOURCE.source_id: Registration(GRID, "read_committed", 7)}
+
+
+def test_of_repairs_the_last_revision_counts(store: Store) -> None:
+    """And which fingerprint came into force with the chunk last."""
+    now = instant(0)
+    of = SOURCE.source_id, 0
+    insert(store, "repairs", (*of, 1, 0, "first", FINGERPRINT_CHANGED, now), (*of, 2, 3, "second", LOG_CUT_BACK, now))
+    repair = store.repairs([SOURCE])[SOURCE.source_id][0]
+    assert (repair.revision, repair.fingerprint, repair.new_fingerprint, repair.rewinds) == (2, "second", "first", 3)
+
+
+def test_closed_chunks_from_an_offset_on(store: Store) -> None:
+    """Of each the mark of the highest revision and rewind."""
+    now = instant(0)
+    rows = [
+        (SOURCE.source_id, chunk, 0, rewinds, 1, chain, chunk, now, version_of(rewinds, 0))
+        for chunk, rewinds, chain in ((0, 0, 5), (LENGTH, 1, 6), (LENGTH, 0, 7), (2 * LENGTH, 0, 8))
+    ]
+    insert(store, "chunks", *rows)
+    found = store.chunks({SOURCE: LENGTH})[SOURCE.source_id]
+    assert {chunk: (one.mark, one.rewinds) for chunk, one in found.items()} == {
+        LENGTH: (Mark(1, 6, LENGTH), 1),
+        2 * LENGTH: (Mark(1, 8, 2 * LENGTH), 0),
+    }
+
+
+def test_a_cut_is_recorded(store: Store) -> None:
+    """Progress is what is known since, in the next rewind."""
+    insert(store, "progress", progress(50))
+    known = store.progress([SOURCE])[SOURCE.source_id]
+    cut = Progress(
+        20, known.fingerprint, 1, known.kafka_timestamp_ms, 1_699_999_999_000, Mark(4, 9, 0), 20, LENGTH, 50, 0
+    )
+    store.record_cut(SOURCE, cut, 50)
+    assert store.progress([SOURCE])[SOURCE.source_id] == cut
+
+
+def test_chunks_that_are_taken_back_become_zero(store: Store) -> None:
+    """Their cells, in any table, and their dead letters are withdrawn; what is counted there later wins."""
+    know(store, 0, LENGTH)
+    insert(store, "counts", count(1, 10), count(2, LENGTH + 10, chunk=LENGTH))
+    insert(store, "dead_letters", letter(3, 3), letter(LENGTH + 3, LENGTH + 3))
+    insert(store, "progress", progress(10, rewinds=1))
+    known = store.progress([SOURCE])[SOURCE.source_id]
+    store.take_back(SOURCE, Chunks(GRID, LENGTH, 2 * LENGTH), {}, known, 0)
+    assert cells(store) == {KEY: Stored((1, 1), 10)}
+    assert {stored.values for stored in cells(store, LENGTH).values()} == {(0, 0)}
+    letters = [store.chunk(SOURCE, chunk, chunk + LENGTH).dead for chunk in (0, LENGTH)]
+    assert [dead.withdrawn for found in letters for dead in found.values()] == [False, True]
+    again = version_of(store.repairs([SOURCE])[SOURCE.source_id][LENGTH].revision, LENGTH + 1)
+    insert(store, "counts", count(6, again, chunk=LENGTH))
+    assert cells(store, LENGTH) == {KEY: Stored((6, 1), again)}
