@@ -51,7 +51,6 @@ for _module in (
     "explain",
     "dead_letters",
     "lag",
-    "chunk_length",
     "doctor",
     "acls",
     "grants",

@@ -15,6 +15,7 @@ from tests.support.record import FakeRecord
 
 CELLS = "cells equal one pass"
 LETTERS = "dead letters each once"
+SMALLER = "what readers see never becomes smaller"
 GAPS = "only what is gone is a gap"
 COMPLETE = "complete_until never too early"
 COMMITS = "the commit follows the store"
@@ -31,6 +32,7 @@ class Scope(NamedTuple):
     rules: SimRules
     mixed_times: bool
     mixed_outcomes: bool
+    accept_skip: bool
     limits: dict[int, str]
     """By source: why the guarantee does not reach it any more."""
 
@@ -53,6 +55,21 @@ def _acknowledged(log: SimLog, first: int) -> Iterator[tuple[int, int]]:
             yield record.at, log.acknowledged_ms[record.at]
 
 
+def never_smaller(world: SimWorld, before: dict[int, tuple[int, int]]) -> dict[int, tuple[int, int]]:
+    """How many events `counts` shows of each source, and of how many rows: a reader never sees fewer than `before`.
+
+    Not so where the log was cut back, and what vanished is taken back.
+    """
+    now: dict[int, tuple[int, int]] = {}
+    for one in sources(world.store, world.kafka):
+        found = world.store.winners("counts").get(one.source_id, {})
+        events = sum(row.events for row in found.values())
+        now[one.source_id] = events, len(found)
+        if not one.log.vanished and events < before.get(one.source_id, (0, 0))[0]:
+            raise Violation(SMALLER, f"{one.name}: {events} events, before {before[one.source_id][0]}")
+    return now
+
+
 def commits(world: SimWorld) -> None:
     """Nothing is committed that is not stored. Not so when an operator has moved either."""
     counted = world.counted()
@@ -66,12 +83,14 @@ def quiet(store: SimClickHouse, kafka: SimKafka, scope: Scope) -> None:
     for one in sources(store, kafka):
         if one.source_id in scope.limits:
             continue
-        _gaps(one)
+        _gaps(one, scope)
         _cells(one, store, scope)
 
 
-def _gaps(one: Counted) -> None:
+def _gaps(one: Counted, scope: Scope) -> None:
     for first, end, why in one.gaps:
+        if why == "skip accepted" and not scope.accept_skip:
+            raise Violation(GAPS, f"{one.name}: {first} to {end} is skipped, which nobody has accepted")
         if why == "retention" and end > one.log.low:
             raise Violation(GAPS, f"{one.name}: {first} to {end} is listed, the log begins at {one.log.low}")
 

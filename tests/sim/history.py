@@ -22,6 +22,9 @@ MOST_STARTS: Final = 60
 DEEPEST: Final = 2
 """So many processes stand still within each other's calls."""
 
+FORGETS: Final = {"restore", "expire"}
+"""Steps after which a reader may see less than before; while the version changes, cells of both are there."""
+
 Action = Callable[["History", Step], None]
 ACTIONS: dict[str, Action] = {}
 """By what a step says; the steps_*.py register theirs."""
@@ -60,6 +63,8 @@ class History:
         self.met: Counter[tuple[str, PartitionState]] = Counter()
         self.quiet_points = 0
         self._at = 0
+        self._events: dict[int, tuple[int, int]] = {}
+        self._rows = 0
         self.depth = 0
 
     def play(self) -> None:
@@ -85,6 +90,8 @@ class History:
                     self.met[kind, process.state(tp)] += 1
         ACTIONS[kind](self, step)
         checks.complete_until(self.world.store, self.world.kafka)
+        if kind in FORGETS:
+            self._events.clear()
         if not self.moved:
             checks.commits(self.world)
 
@@ -147,7 +154,13 @@ class History:
 
     def turn(self, process: SimProcess, turns: int) -> None:
         """Turns of its loop, as long as it lives."""
-        self.run(process, lambda: process.turn(turns))
+        for _ in range(turns):
+            if not self.run(process, process.loop.turn):
+                return
+            rows = len(self.world.store.rows["counts"])
+            if rows != self._rows and not (self.mixed_times or self.mixed_outcomes):
+                self._events = checks.never_smaller(self.world, self._events)
+                self._rows = rows
 
     def _ended(self, process: SimProcess, error: OrgstatsError) -> None:
         """It has ended by itself."""
@@ -280,6 +293,7 @@ class History:
             self.rules,
             self.mixed_times,
             self.mixed_outcomes,
+            self.plan.world.accept_skip,
             self.limits.found,
         )
         checks.quiet(self.world.store, self.world.kafka, scope)

@@ -15,7 +15,7 @@ STEPS: Final = 110
 FAULTS: Final = ("refused", "torn", "lost answer", "doubled", "late")
 TABLES: Final = (
     *("counts", "hourly", "totals", "progress", "progress", "flushes", "dead_letters"),
-    *("chunk_days", "chunks", "repairs", "sources", "gaps"),
+    *("chunk_days", "chunk_days", "chunks", "repairs", "sources", "gaps"),
 )
 TROUBLES: Final = ("read only", "no memory", "disk full", "replica lags")
 
@@ -93,6 +93,8 @@ def draw(seed: int) -> Plan:
         groups = [one for one in groups if one is not _CUT] + [_COMPACTION]
     elif fingerprints:
         groups.append(_FINGERPRINTS)
+    if world.accept_skip and _OFFSETS not in groups:
+        groups.append(_OFFSETS)
     if world.dead_letter_run:
         groups.append(_BROKEN)
     for group in groups:
@@ -106,8 +108,9 @@ _CUT: Final = ("cut",) * 3 + ("elect",)
 _BROKEN: Final = ("broken",) * 3
 _COMPACTION: Final = ("compact",) * 3
 _FINGERPRINTS: Final = ("version", "version", "void")
+_OFFSETS: Final = ("commit_back", "commit_ahead", "drop_metadata")
 _TEARING: Final = (
-    ("fault",) * 5 + ("arrive",) * 2,
+    ("fault",) * 7 + ("arrive",) * 2,
     ("store_away", "trouble", "trouble", "slow", "slow"),
     ("kill_at",) * 4,
     ("stand_still",) * 3,
@@ -122,7 +125,7 @@ _GROUPS: Final = (
     ("lose",) * 2,
     _CUT,
     ("back_up", "restore"),
-    ("commit_back", "commit_ahead", "drop_metadata"),
+    _OFFSETS,
     ("skew", "skew_store"),
     ("add_partition",),
     ("recreate",) * 2,

@@ -1,0 +1,334 @@
+"""Small changes that take one guard out of the product, by the rule that it guards (docs/design.md, reliability.md)."""
+
+from typing import Final, NamedTuple
+
+
+class Mutant(NamedTuple):
+    """In a module of orgstats.consumer, `old` becomes `new`; `old` stands there once."""
+
+    name: str
+    module: str
+    old: str
+    new: str
+
+
+_RESUME: Final = "counting.resume"
+_PARTITION: Final = "counting.partition"
+_CHUNK: Final = "counting.chunk"
+_CUTBACK: Final = "cutback"
+_CHECKPOINT: Final = "checkpoint"
+_LOOP: Final = "loop"
+_OPENING: Final = "assignment"
+
+MUTANTS: Final = (
+    # The counting rule
+    Mutant("the open chunk is counted again from its head", _RESUME, "target if load_stored else head,", "target,"),
+    Mutant(
+        "nothing is stored while catching up",
+        _PARTITION,
+        "return self.next_offset < self.catching_up_until",
+        "return False",
+    ),
+    Mutant(
+        "where the head is gone, stored cells are loaded",
+        _RESUME,
+        "load_stored = found.low > head",
+        "load_stored = False",
+    ),
+    Mutant(
+        "a loaded cell skips what it holds",
+        _CHUNK,
+        "if offset >= (finest if by_counts else cell).counted_to:",
+        "if offset >= 0:",
+    ),
+    Mutant(
+        "what was delivered before is passed over",
+        _PARTITION,
+        "if run and run[0].offset() < self.next_offset:",
+        "if False:",
+    ),
+    Mutant("changes that were not stored are changes again", _PARTITION, "part.chunk.not_stored(part)", "pass"),
+    Mutant(
+        "dead letters that were not stored are stored later",
+        _PARTITION,
+        "notes.dead_letters[:0] = changes.notes.dead_letters",
+        "pass",
+    ),
+    Mutant("closed chunks that were not stored are kept", _PARTITION, "if s.end > changes.next_offset]", "if False]"),
+    Mutant("days that were not stored are stored later", _CHUNK, "self._days_stored -= changes.days", "pass"),
+    Mutant(
+        "progress comes after the counts",
+        "store.store",
+        '("flushes", rows.flushes(flush)),',
+        '("progress", rows.progress(flush)), ("flushes", rows.flushes(flush)),',
+    ),
+    Mutant("a chunk's days come before its cells", "store.store", '("chunk_days", rows.chunk_days(changes)),', ""),
+    Mutant(
+        "the commit comes last",
+        _LOOP,
+        "        except Unavailable as error:\n            self._partitions.not_stored(flight.work)",
+        "        except Unavailable as error:\n            self._commit(flight.work, flight.fingerprint)\n"
+        "            self._partitions.not_stored(flight.work)",
+    ),
+    # hourly
+    Mutant(
+        "hourly tells how far it is written",
+        _PARTITION,
+        "self._hourly_offset if self.chunk.changed else self.next_offset,",
+        "self.next_offset,",
+    ),
+    Mutant(
+        "hourly of a chunk that is not opened is made good",
+        _RESUME,
+        "    return Chunks(grid, grid.chunk_of(progress.hourly_offset)",
+        "    return NO_CHUNKS\n    return Chunks(grid, grid.chunk_of(progress.hourly_offset)",
+    ),
+    Mutant(
+        "hourly that is behind is made of counts",
+        _CHUNK,
+        "            if cell.values != values:",
+        "            if False:",
+    ),
+    # Commits, gaps
+    Mutant("what nobody counted is listed", _RESUME, "if counted < target else None", "if False else None"),
+    Mutant(
+        "a commit ahead of the store is not believed",
+        _RESUME,
+        "    if committed <= counted or (accept_skip",
+        "    if True or (accept_skip",
+    ),
+    Mutant(
+        "an accepted skip ends where a chunk begins",
+        _RESUME,
+        "grid.chunk_of(position) if skips else position",
+        "position",
+    ),
+    # Versions of the program and the rules
+    Mutant(
+        "another fingerprint counts in the next revision", _RESUME, "    if before != fingerprint:", "    if False:"
+    ),
+    Mutant("stale cells become zero", _PARTITION, "chunk.overwrite(stored.cells)", "pass"),
+    Mutant(
+        "stale dead letters are withdrawn", _PARTITION, "if offset not in dead and not letter.withdrawn", "if False"
+    ),
+    Mutant(
+        "no cell is stale before the recount is past it",
+        _PARTITION,
+        "past = self.next_offset >= self._start.log_end",
+        "past = True",
+    ),
+    Mutant(
+        "a revision is recorded",
+        _PARTITION,
+        "self._notes.begun.append((first_offset, attempt.revision, attempt.why))\n        if",
+        "pass\n        if",
+    ),
+    Mutant(
+        "a new edition of the rules counts the open chunks again",
+        _LOOP,
+        "history, self._clients)\n            self._look_anew()",
+        "history, self._clients)",
+    ),
+    Mutant(
+        "nothing is classified by an old copy of the rules",
+        "rules_copy",
+        "return self._clock.monotonic() > self._read_at + STALE_SECONDS",
+        "return False",
+    ),
+    Mutant(
+        "a change is done when all is counted again",
+        _PARTITION,
+        'self._start.fingerprint_before if self.next_offset < self._start.fingerprint_before_until else ""',
+        '""',
+    ),
+    # Logs that were cut back
+    Mutant(
+        "what is read again must give the stored chain",
+        _PARTITION,
+        "if mark.chain and self._chain.chain_from == mark.chain_from and self._chain.value != mark.chain:",
+        "if False:",
+    ),
+    Mutant(
+        "records of a later epoch were not counted",
+        _PARTITION,
+        "if epoch is not None and -1 < known < epoch:",
+        "if False:",
+    ),
+    Mutant(
+        "closed chunks that are read again are compared",
+        _PARTITION,
+        "if known and known.chain and known.chain_from == mark.chain_from and known.chain != mark.chain:",
+        "if False:",
+    ),
+    Mutant(
+        "chunks without a record are looked at",
+        _PARTITION,
+        "            if attempt.reconcile:\n                empty",
+        "            if False:\n                empty",
+    ),
+    Mutant(
+        "a chain begins with its chunk",
+        _PARTITION,
+        "        self._chain = Chain(self.chunk.first_offset)",
+        "        self._chain = Chain(self._closed[-1].end)",
+    ),
+    Mutant("a log that ends early is compared", _CUTBACK, "return progress is not None", "return False"),
+    Mutant(
+        "where nothing is read again the chunk before is compared",
+        _CUTBACK,
+        "return max(first, found.low) < head",
+        "return False",
+    ),
+    Mutant(
+        "the cut is looked for backwards",
+        _CUTBACK,
+        "        if chunk == until or chunk not in chunks or until <= found.low:",
+        "        if True:",
+    ),
+    Mutant(
+        "a chunk that held no record is compared", _CUTBACK, "(mark.chain or (closed and look.chain))", "mark.chain"
+    ),
+    Mutant(
+        "chunks from the cut on are counted in the next revision",
+        _RESUME,
+        "    if not found.grid.chunk_of(cut.at) <= first_offset < cut.to:",
+        "    if True:",
+    ),
+    Mutant(
+        "what the log does not reach any more is taken back",
+        _CUTBACK,
+        "    return Chunks(found.grid, first, progress.cut_to)",
+        "    return NO_CHUNKS",
+    ),
+    Mutant(
+        "a second cut does not forget the first", _CUTBACK, "cut_to=max(stale_to, progress.cut_to),", "cut_to=stale_to,"
+    ),
+    Mutant(
+        "a commit from before the cut is too far",
+        _CUTBACK,
+        "return replace(found, committed=min(found.committed, progress.next_offset))",
+        "return found",
+    ),
+    Mutant(
+        "completeness goes back with a cut",
+        _CUTBACK,
+        "complete_until_ms=min(progress.complete_until_ms, changed.timestamp_ms),\n        hourly",
+        "complete_until_ms=progress.complete_until_ms,\n        hourly",
+    ),
+    Mutant("chunks from before the cut are not compared", _RESUME, "and chunk.rewinds < cut.rewinds)", "and False)"),
+    Mutant(
+        "a torn flush counts its chunks again",
+        _RESUME,
+        "found.begun <= counted:\n        return None",
+        "True:\n        return None",
+    ),
+    Mutant("a flush tells how far it goes", "store.store", '("flushes", rows.flushes(flush)),', ""),
+    Mutant(
+        "the broker is asked how far an epoch reaches",
+        _OPENING,
+        "        return None\n    return progress.mark.leader_epoch",
+        "        return None\n    return None",
+    ),
+    Mutant(
+        "a checkpoint looks where the logs end", _CHECKPOINT, "if ends[one.tp] < one.changes.next_offset]", "if False]"
+    ),
+    Mutant(
+        "what a withdrawn letter is below is counted later",
+        "store.rows",
+        "version_of(revision, chunk if revision else offset)",
+        "version_of(revision, (1 << 48) - 1)",
+    ),
+    Mutant(
+        "the ends are asked for last",
+        _OPENING,
+        "    commits = log.committed(sources)\n",
+        "    ends_early = topics.ends(sources, 'read_uncommitted')\n    commits = log.committed(sources)\n",
+    ),
+    # Topics, the store
+    Mutant("a topic is still the same", _CHECKPOINT, "if now_uuid != uuid:", "if False:"),
+    Mutant(
+        "a topic that is made again is not counted on",
+        "partitions",
+        "            if before != one.assigned.uuid:",
+        "            if False:",
+    ),
+    Mutant(
+        "the store still holds what it confirmed",
+        _CHECKPOINT,
+        "if (found.next_offset if found else -1) < confirmed:",
+        "if False:",
+    ),
+    Mutant("nobody has set the source back", _CHECKPOINT, "found.rewinds > one.assigned.rewinds", "False"),
+    Mutant(
+        "a source is still registered", _CHECKPOINT, "if one.changes.source.source_id not in registered:", "if False:"
+    ),
+    # Completeness
+    Mutant(
+        "neither clock is exceeded: the store's", _CHECKPOINT, "return min(store.clock_ms(), here_ms)", "return here_ms"
+    ),
+    Mutant(
+        "neither clock is exceeded: the consumer's",
+        _CHECKPOINT,
+        "return min(store.clock_ms(), here_ms)",
+        "return store.clock_ms()",
+    ),
+    Mutant(
+        "hidden records count as acknowledged",
+        _CHECKPOINT,
+        'for one in work], "read_uncommitted")',
+        'for one in work], "read_committed")',
+    ),
+    Mutant(
+        "complete up to a look once its end is counted", "counting.completeness", "if end <= next_offset]", "if True]"
+    ),
+    Mutant(
+        "a clock that was ahead is corrected",
+        "counting.completeness",
+        "self._complete_until_ms = min(self._complete_until_ms, now_ms)",
+        "pass",
+    ),
+    # The loop
+    Mutant(
+        "nothing is opened while a checkpoint is under way",
+        _LOOP,
+        "if self._checkpoints.in_flight or self._read_anew:",
+        "if self._read_anew:",
+    ),
+    Mutant(
+        "nothing of what is opened again is read on",
+        _LOOP,
+        "if self._checkpoints.in_flight or self._read_anew:",
+        "if self._checkpoints.in_flight:",
+    ),
+    Mutant(
+        "a pause ends when nothing is left to be stored",
+        _LOOP,
+        "        elif not self._partitions.within(STORING):",
+        "        elif False:",
+    ),
+    Mutant(
+        "what was opened ends the pause",
+        _LOOP,
+        "        self._pause_for(PauseReason.NOT_STORED, on=False)\n        metrics",
+        "        metrics",
+    ),
+    Mutant(
+        "a position that is lost is stored first",
+        "states",
+        "_E.POSITION_LOST: _P.DRAINING",
+        "_E.POSITION_LOST: _P.OPENING",
+    ),
+    Mutant("who was fenced joins again", _LOOP, "            self._member.join_again()", "            pass"),
+    Mutant(
+        "a lost partition is dropped",
+        _LOOP,
+        "        self._unsaved = self._partitions.unstored(tps)\n        self._drop(tps)",
+        "        self._unsaved = self._partitions.unstored(tps)",
+    ),
+    Mutant(
+        "a failed checkpoint does not end reading for ever",
+        _LOOP,
+        "            self._pause_for(PauseReason.NOT_STORED, on=False)\n            ours",
+        "            ours",
+    ),
+)
