@@ -2,10 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help up test campaigns check bench bench-quick soak lock clean
+.PHONY: help up test campaigns test-cluster check bench bench-quick soak lock clean
 
 help:  ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /: /'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /: /'
 
 up: .venv/.local  ## the whole product on embedded Kafka and ClickHouse
 	@$(BIN)/orgstats up
@@ -18,6 +18,9 @@ test: .venv/.dev  ## the tests, on the real Kafka where Java and Maven are there
 
 campaigns: .venv/.dev  ## the long tests: consumers as processes under faults, a million records, long replays
 	$(BIN)/pytest -n auto --dist worksteal -m campaign $(ARGS)
+
+test-cluster: .venv/.dev  ## counting on a ClickHouse cluster in Docker while its parts are killed (deploy/cluster)
+	ORGSTATS_TEST_CLUSTER=docker $(BIN)/pytest -n0 -m campaign tests/cluster $(ARGS)
 
 check: .venv/.dev  ## formatting, lint, types
 	$(BIN)/ruff format --check .

@@ -36,6 +36,7 @@ READ_SETTINGS: Final[dict[str, Any]] = {
 
 RETRYABLE_CODES: Final = frozenset(
     {
+        32,  # ATTEMPT_TO_READ_AFTER_EOF: a shard was killed while it was sent its part of an insert
         159,  # TIMEOUT_EXCEEDED
         160,  # TOO_SLOW
         164,  # READONLY: a server that is being switched over; of a user that is readonly see `translate`

@@ -32,6 +32,10 @@ def test_errors_that_need_a_person_name_the_remedy(code: int, remedy: str) -> No
         (driver_errors.TypeMismatchError("expected UInt64"), OrgstatsError),
         (struct.error("argument out of range"), OrgstatsError),
         (driver_errors.NetworkError("reset"), Unavailable),
+        (
+            driver_errors.ServerException("DB::Exception: Attempt to read after eof: while receiving packet", 32),
+            Unavailable,
+        ),
         (driver_errors.SocketTimeoutError("slow"), Unavailable),
         (EOFError("cut"), Unavailable),
         (OSError("unreachable"), Unavailable),

@@ -1,0 +1,1 @@
+"""Counting on a cluster while its parts are killed."""
