@@ -15,7 +15,7 @@ from orgstats.consumer.counting.completeness import SeenEnds
 from orgstats.consumer.counting.fingerprint import fingerprint_of
 from orgstats.consumer.counting.grid import Grid
 from orgstats.consumer.counting.limits import DeadLetterLimits
-from orgstats.consumer.counting.partition import Partition
+from orgstats.consumer.counting.partition import ChunkNotKnown, Partition
 from orgstats.consumer.counting.resume import Progress, Registration, SourceFacts
 from orgstats.consumer.counting.rule_history import RuleHistory
 from orgstats.consumer.counting.source import Source
@@ -120,6 +120,7 @@ def open_partitions(
     try:
         found = _found(sources, log, topics, store, counting.fingerprint)
         _register(sources, found, store, counting)
+        _refuse_misplaced(sources, found, store)
     except Unavailable as error:
         return Opened({}, dict.fromkeys(sources, error), absent)
     opened: dict[TopicPartition, OpenPartition] = {}
@@ -312,6 +313,24 @@ def _register(
         found[tp] = replace(found[tp], registration=registration)
 
 
+def _refuse_misplaced(
+    sources: dict[TopicPartition, Source], found: dict[TopicPartition, SourceFacts], store: ports.Store
+) -> None:
+    """Refuse a source of which chunks are stored that it does not have: what is in them would be counted twice."""
+    changed = {
+        source.source_id: (tp, found[tp].grid)
+        for tp, source in sources.items()
+        if found[tp].progress is None or len(found[tp].grid.entries) > 1
+    }
+    for source_id, chunk in store.misplaced_chunks({of: grid for of, (_, grid) in changed.items()}).items():
+        topic, partition = changed[source_id][0]
+        raise Refused(
+            f"{topic}/{partition}: a chunk is stored that begins at offset {chunk}, and by its chunk lengths there is "
+            "none: a consumer counted by another length, and its counts would be there twice. See orgstats "
+            "chunk-length ls, and take the chunk back as docs/operations.md tells"
+        )
+
+
 def _open(source: Source, found: SourceFacts, store: ports.Store, counting: CountingOptions) -> Partition:
     start = resume.resume(
         source,
@@ -328,9 +347,12 @@ def _open(source: Source, found: SourceFacts, store: ports.Store, counting: Coun
         is_first = first_offset == start.grid.chunk_of(start.start)
         return resume.attempt(first_offset, found, counting.fingerprint, is_first=is_first)
 
-    partition = Partition(
-        source, start, counting.batch, attempt, projects=counting.projects, limits=counting.dead_letter_limits
-    )
+    try:
+        partition = Partition(
+            source, start, counting.batch, attempt, projects=counting.projects, limits=counting.dead_letter_limits
+        )
+    except ChunkNotKnown as error:
+        raise Unavailable(str(error)) from error
     if start.load_stored:
         stored = store.chunk(source, partition.chunk.first_offset, partition.chunk.end)
         partition.load(stored, resume.after_cut(partition.chunk.first_offset, found))

@@ -7,7 +7,7 @@ import structlog
 
 from orgstats.consumer import metrics
 from orgstats.consumer.counting.batch import Record
-from orgstats.consumer.counting.partition import LogChanged, Partition
+from orgstats.consumer.counting.partition import ChunkNotKnown, LogChanged, Partition
 from orgstats.consumer.kafka.group import ReadBatch, TopicPartition
 from orgstats.consumer.partitions import Partitions
 from orgstats.failpoints import failpoint
@@ -36,6 +36,8 @@ def count_batch(batch: ReadBatch, partitions: Partitions) -> ReadNext:
                 partition.advance(next_offset)
             except LogChanged as error:
                 _log_changed(tp, error, partitions, after)
+            except ChunkNotKnown as error:
+                _not_known(tp, error, partitions, after)
             else:
                 partitions.see_caught_up(tp)
     if lost := partitions.lost_position(batch.lost_position):
@@ -53,6 +55,9 @@ def _count_run(
     except LogChanged as error:
         _log_changed(tp, error, partitions, after)
         return
+    except ChunkNotKnown as error:
+        _not_known(tp, error, partitions, after)
+        return
     metrics.records.labels(tp[0]).inc(len(run))
     metrics.out_of_bounds.labels(tp[0]).inc(partition.out_of_bounds - moved)
     if partition.chunk is not chunk:
@@ -62,6 +67,12 @@ def _count_run(
         logger.error("halted", why=why)
         metrics.halted.labels(*tp).set(1)
         after.halted.append(tp)
+
+
+def _not_known(tp: TopicPartition, error: ChunkNotKnown, partitions: Partitions, after: ReadNext) -> None:
+    logger.warning("waiting for the next chunk", topic=tp[0], partition=tp[1], error=str(error))
+    partitions.chunk_not_known(tp)
+    after.anew.append(tp)
 
 
 def _log_changed(tp: TopicPartition, error: LogChanged, partitions: Partitions, after: ReadNext) -> None:

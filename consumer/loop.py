@@ -2,7 +2,8 @@
 
 What it speaks with is handed in (ports.py). What it remembers has a file each: partitions and their states
 (partitions.py, states.py), the membership (membership.py), the checkpoint under way (checkpoint_turns.py), reasons to
-pause (pauses.py), the copy of the rules (rules_copy.py), how far is stored (positions.py).
+pause (pauses.py), the copies of the rules (rules_copy.py) and of the chunk lengths (grids_copy.py), how far is stored
+(positions.py).
 """
 
 from collections.abc import Iterable, Mapping
@@ -25,6 +26,7 @@ from orgstats.consumer.checkpoint import (
     commit,
 )
 from orgstats.consumer.checkpoint_turns import CheckpointTurns
+from orgstats.consumer.grids_copy import GridsCopy
 from orgstats.consumer.health import HEALTH
 from orgstats.consumer.kafka.errors import Fenced
 from orgstats.consumer.kafka.group import Callbacks, ReadBatch, TopicPartition
@@ -63,6 +65,7 @@ class Loop:
         self._read_anew = False  # what is to be read has changed
         self._unsaved = False  # partitions were given up before all that was counted was stored and committed
         self._rules = RulesCopy(clients.store, clients.clock)
+        self._grids = GridsCopy(clients.store, clients.clock)
         self._counting = counting_by(settings, self._rules.history, clients)
         self._checkpoints = CheckpointTurns(
             Checkpoints(clients.topics, clients.checkpoint_store, clients.clock),
@@ -134,6 +137,7 @@ class Loop:
         self._settle(now)
         if not self._open(now):  # asked first, so that slow checkpoints, one after the other, leave it a turn
             self._begin_checkpoint(now)  # and of what was just opened something is read first
+        self._grids.refresh(self._partitions)
         self._refresh_rules()  # after what may take long: the next batch is not classified by a copy that is too old
         self._pause_for(PauseReason.UNSTORED, on=self._partitions.too_much_is_unstored())
         if self._read_anew:

@@ -55,6 +55,11 @@ class Partitions:
         """What counts the records of a partition; None when it is not to be read now."""
         return self._open[tp].partition if self.state(tp) in READ else None
 
+    @property
+    def reading(self) -> list[Partition]:
+        """What counts the records that are read now."""
+        return [self._open[tp].partition for tp in self.within(READ)]
+
     def next_offsets(self) -> dict[TopicPartition, int]:
         """Where each goes on that is read."""
         return {tp: self._open[tp].partition.next_offset for tp in self.within(READ)}
@@ -138,6 +143,10 @@ class Partitions:
             self.suspects.add(tp)
             self._on(tp, PartitionEvent.POSITION_LOST)
         return lost
+
+    def chunk_not_known(self, tp: TopicPartition) -> None:
+        """Which chunk comes next is to be found out."""
+        self._on(tp, PartitionEvent.CHUNK_NOT_KNOWN)
 
     def log_changed(self, tp: TopicPartition) -> None:
         """What is read again is not what was counted."""

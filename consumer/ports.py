@@ -4,7 +4,7 @@
 and raises is said at the real ones: consumer/kafka/group.py, consumer/kafka/reader.py and consumer/store/store.py.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 from confluent_kafka import Message
 
 from orgstats.consumer.counting.cells import StoredChunk
-from orgstats.consumer.counting.grid import Chunks
+from orgstats.consumer.counting.grid import Chunks, Grid
 from orgstats.consumer.counting.resume import ChunkMark, Progress, Registration, Repair
 from orgstats.consumer.counting.rule_history import RuleHistory
 from orgstats.consumer.counting.source import Source
@@ -89,6 +89,8 @@ class Store(Protocol):
     def write(self, flush: Flush) -> Mapping[str, int]: ...
     def register(self, sources: Iterable[tuple[Source, Registration]], now_ms: int) -> None: ...
     def registrations(self, sources: Iterable[Source]) -> Mapping[int, Registration]: ...
+    def grids(self, source_ids: Collection[int]) -> Mapping[int, Grid]: ...
+    def misplaced_chunks(self, grids: Mapping[int, Grid]) -> Mapping[int, int]: ...
     def progress(self, sources: Iterable[Source]) -> Mapping[int, Progress]: ...
     def begun(self, sources: Iterable[Source]) -> Mapping[int, tuple[int, int]]: ...
     def repairs(self, sources: Iterable[Source]) -> Mapping[int, Mapping[int, Repair]]: ...

@@ -9,7 +9,7 @@ from orgstats.clickhouse.url import ClickHouseUrl
 from orgstats.consumer.counting.decode import AgeLimits
 from orgstats.consumer.counting.grid import CHUNK_LENGTH, LONGEST, SHORTEST
 from orgstats.consumer.counting.limits import DeadLetterLimits
-from orgstats.consumer.kafka import properties
+from orgstats.consumer.kafka import msk, properties
 from orgstats.consumer.kafka.properties import DEFAULTS, FIXED, REFUSED_BY_CONSUMER_PROTOCOL, defaults, incremental
 from orgstats.settings import Settings
 
@@ -101,6 +101,9 @@ class ConsumerSettings(Settings):
     log_level: Annotated[Literal["debug", "info", "warning", "error"], Field(description="least severe log line")] = (
         "info"
     )
+    msk_region: Annotated[
+        str, Field(description="AWS region of an MSK cluster, to log in by IAM; needs the extra msk")
+    ] = ""
     kafka: Annotated[
         dict[str, str], Field(description="any other librdkafka property: ORGSTATS_KAFKA__SASL_USERNAME=…")
     ] = {}
@@ -159,4 +162,4 @@ class ConsumerSettings(Settings):
         own: dict[str, Any] = {"bootstrap.servers": self.bootstrap_servers, "group.id": self.group}
         if self.instance_id:
             own["group.instance.id"] = self.instance_id
-        return {**self.kafka, **own}
+        return {**(msk.properties(self.msk_region) if self.msk_region else {}), **self.kafka, **own}

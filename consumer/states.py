@@ -22,7 +22,8 @@ class PartitionState(StrEnum):
     COUNTING = "counting"
     """Read, and stored."""
     DRAINING = "draining"
-    """The log no longer has the next record. What is counted is stored first, then it is opened again."""
+    """The log no longer has the next record, or the next chunk is not known. What is counted is stored first, then it
+    is opened again."""
     HALTED = "halted"
     """A limit on dead letters was reached: what is counted is stored, and no more is read."""
     GONE = "gone"
@@ -42,6 +43,8 @@ class PartitionEvent(StrEnum):
     CAUGHT_UP = "caught up"
     LIMIT_REACHED = "limit reached"
     POSITION_LOST = "position lost"
+    CHUNK_NOT_KNOWN = "chunk not known"
+    """It has come to the end of a chunk, and a change of the chunk length may be under way."""
     STORED = "stored"
     """All that is counted."""
     DISTRUSTED = "distrusted"
@@ -52,13 +55,14 @@ class PartitionEvent(StrEnum):
 _P, _E = PartitionState, PartitionEvent
 _ALWAYS: Final = {_E.ASSIGNED: _P.OPENING, _E.TAKEN: _P.CLOSED, _E.DISTRUSTED: _P.OPENING, _E.TOPIC_GONE: _P.GONE}
 """Of what is assigned. Assigned anew without having been taken away, it is looked at anew."""
+_ANEW: Final = (_E.POSITION_LOST, _E.CHUNK_NOT_KNOWN)
 
 PARTITION: Final[Mapping[PartitionState, Mapping[PartitionEvent, PartitionState]]] = {
     _P.CLOSED: {_E.ASSIGNED: _P.OPENING},
     _P.OPENING: {**_ALWAYS, _E.OPENED: _P.CATCHING_UP, _E.OPENING_FAILED: _P.NOT_OPENED},
     _P.NOT_OPENED: {**_ALWAYS, _E.DUE: _P.OPENING, _E.DISTRUSTED: _P.NOT_OPENED},  # it has counted nothing
-    _P.CATCHING_UP: {**_ALWAYS, _E.CAUGHT_UP: _P.COUNTING, _E.POSITION_LOST: _P.OPENING},
-    _P.COUNTING: {**_ALWAYS, _E.LIMIT_REACHED: _P.HALTED, _E.POSITION_LOST: _P.DRAINING},
+    _P.CATCHING_UP: {**_ALWAYS, _E.CAUGHT_UP: _P.COUNTING, **dict.fromkeys(_ANEW, _P.OPENING)},
+    _P.COUNTING: {**_ALWAYS, _E.LIMIT_REACHED: _P.HALTED, **dict.fromkeys(_ANEW, _P.DRAINING)},
     _P.DRAINING: {**_ALWAYS, _E.STORED: _P.OPENING},
     _P.HALTED: _ALWAYS,
     _P.GONE: dict.fromkeys((_E.ASSIGNED, _E.TAKEN, _E.DISTRUSTED, _E.TOPIC_GONE), _P.GONE),

@@ -76,8 +76,8 @@ def _stored_width(width: int) -> int:
     return BUCKET_SECONDS if width < HOUR_SECONDS else HOUR_SECONDS
 
 
-# The key begins with the bucket's month, so no cell has rows in two partitions. The same for every series: a server
-# that keeps the settings of a connection need not set any from one to the next.
+# A partition is a week of buckets, which are part of the key, so no cell has rows in two. The same for every
+# series: a server that keeps the settings of a connection need not set any from one to the next.
 _PROJECT_SERIES_SETTINGS: Final = {
     "max_result_rows": MAX_POINTS,
     "do_not_merge_across_partitions_select_final": 1,

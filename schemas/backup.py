@@ -15,7 +15,7 @@ from orgstats.clickhouse.cluster import LOCAL, SHARDED_BY
 ORDER: Final = (
     "progress",
     *("counts", "hourly", "totals", "dead_letters"),
-    *("chunk_days", "chunks", "repairs", "flushes", "gaps", "sources", "rules"),
+    *("chunk_days", "chunks", "repairs", "flushes", "gaps", "sources", "chunk_lengths", "rules"),
     *("replays", "replay_chunks", "replaced_counts", "replaced_hourly", "replaced_totals", "replaced_dead_letters"),
     *("dead_letter_actions", "retired_topics", "organizations", "projects", "tokens", "migrations"),
 )

@@ -38,7 +38,9 @@ class Role(NamedTuple):
 
 ROLES: Final[dict[RoleName, Role]] = {
     "consumer": Role(
-        reads=_CELLS | {"chunk_days", "chunks", "dead_letters", "flushes", "progress", "repairs", "rules", "sources"},
+        reads=_CELLS
+        | {"chunk_days", "chunk_lengths", "chunks", "dead_letters"}
+        | {"flushes", "progress", "repairs", "rules", "sources"},
         inserts=_CELLS
         | {"chunk_days", "chunks", "dead_letters", "flushes", "gaps", "progress", "repairs", "rules", "sources"},
     ),

@@ -1,4 +1,4 @@
-"""How long counts are kept: what the tables say, what is asked for, and what a shorter time would delete.
+"""How long counts and dead letters are kept: what the tables say, what is asked for, and what shorter would delete.
 
 History that ClickHouse has deleted is gone for good. So a retention that nobody names stays as it is, and one that
 is shorter than what a table with rows keeps is refused until it is asked for by name.
@@ -17,6 +17,7 @@ RETAINED: Final = {
     "counts": "bucket",
     "hourly": "bucket",
     "totals": "bucket",
+    "dead_letters": "stored_at",
     "replaced_counts": "bucket",
     "replaced_hourly": "bucket",
     "replaced_totals": "bucket",

@@ -63,6 +63,18 @@ class SourceRow(NamedTuple):
     registered_at: Moment
 
 
+class ChunkLengthRow(NamedTuple):
+    """`chunk_lengths`: chunks are as long as this from an offset on, once that is decided."""
+
+    source_id: UInt64
+    from_offset: UInt64
+    entry_id: Text
+    length: UInt64
+    by: Text
+    at: Moment
+    state: UInt8
+
+
 class ProgressRow(NamedTuple):
     """`progress`: how far a source is counted."""
 
@@ -311,6 +323,7 @@ TABLES: dict[str, type[tuple[Any, ...]]] = {
     "hourly": CountRow,
     "totals": TotalRow,
     "sources": SourceRow,
+    "chunk_lengths": ChunkLengthRow,
     "progress": ProgressRow,
     "flushes": FlushRow,
     "retired_topics": RetiredTopicRow,

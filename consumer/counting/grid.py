@@ -1,15 +1,22 @@
-"""How the offsets of a source are divided into chunks: by one length, or by another from some offset on. Pure."""
+"""How the offsets of a source are divided into chunks: by one length, or by another from some offset on. Pure.
+
+Why nobody ever counts by an older length than others do is told in consumer/ops/chunk_length.py.
+"""
 
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from orgstats.consumer.counting.source import BEYOND_ALL
+
 CHUNK_LENGTH: Final = 1 << 17
 """Offsets in a chunk of a source for which nothing else is set."""
 SHORTEST: Final = 1 << 14
 LONGEST: Final = 1 << 20
 """Bounds of what may be set."""
+MARGIN_CHUNKS: Final = 4
+"""So many chunks beyond where a log ended when the lengths were read nobody can have changed them unseen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,10 +24,21 @@ class Grid:
     """Chunks of one source. `entries` are (first offset, length) in offset order, the first from 0 on.
 
     Within an entry chunks begin at multiples of its length; where the next one begins, a chunk ends in any case. So
-    every offset is in exactly one chunk, whatever the entries are.
+    every offset is in exactly one chunk, whatever the entries are. `proposed` is where the first change would begin
+    that is neither decided nor taken back: which chunks there are from there on is not known.
     """
 
     entries: tuple[tuple[int, int], ...] = ((0, CHUNK_LENGTH),)
+    proposed: int = BEYOND_ALL
+
+    @property
+    def margin(self) -> int:
+        """How many offsets beyond the end of the log are certain for who has read this."""
+        return MARGIN_CHUNKS * max(length for _, length in self.entries)
+
+    def known_to(self, end: int) -> int:
+        """Chunks that end here or earlier are certain for who read this when the log ended at `end` or later."""
+        return min(end + self.margin, self.proposed)
 
     def chunk_of(self, offset: int) -> int:
         """First offset of the chunk that holds `offset`."""

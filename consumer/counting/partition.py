@@ -9,10 +9,11 @@ from orgstats.consumer.counting.batch import BatchCounter, Pending, Record
 from orgstats.consumer.counting.cells import COUNTS, StoredChunk
 from orgstats.consumer.counting.chain import Chain, Mark
 from orgstats.consumer.counting.chunk import Chunk, ChunkChanges
-from orgstats.consumer.counting.grid import Chunks
+from orgstats.consumer.counting.grid import Chunks, Grid
 from orgstats.consumer.counting.limits import DeadLetterLimits, DeadLetterWatch
 from orgstats.consumer.counting.resume import Attempt, Cut, Resume
 from orgstats.consumer.counting.source import Source
+from orgstats.errors import Refused
 from orgstats.schemas.outcomes import NAMED_OUTCOMES
 
 
@@ -24,6 +25,13 @@ class DeadRecord:
     code: str
     text: str
     revision: int
+
+
+class ChunkNotKnown(Exception):
+    """Which chunk comes next is not certain: a change of the chunk length may be under way.
+
+    Of the partition that raises it nothing more can be counted; what is counted is right, and to be stored.
+    """
 
 
 class LogChanged(Exception):
@@ -99,7 +107,7 @@ class Partition:
         self.stored_offset = -1
         self.halted = ""  # why no more is counted: a limit on dead letters was reached
         self._start = start
-        self._grid = start.grid
+        self._grid, self._known_to = start.grid, start.known_to
         self._batch = batch
         self._attempt = attempt
         self._projects = projects
@@ -113,7 +121,7 @@ class Partition:
         self._leader_epoch = start.mark.leader_epoch
         self._verify_at = start.counted if start.start < start.counted else None
         self._notes = Notes(gap=(*start.gap, start.gap_why) if start.gap else None)
-        head = self._grid.chunk_of(start.start)
+        head = self._certain(start.start)
         # Without its head the chunk goes on in the revision that is stored.
         self.chunk = self._new(head, 0) if start.load_stored else self._open(head)
         self.chunk.next_offset = start.start
@@ -144,6 +152,29 @@ class Partition:
         return self.chunk.next_offset
 
     @property
+    def wants_grid(self) -> bool:
+        """Whether the chunks after the open one should be asked for: the next ones will not be certain for long."""
+        return self._known_to < self.chunk.end + 2 * self._grid.length_at(self.chunk.end)
+
+    @property
+    def seen_end(self) -> int:
+        """The log ends here or further on."""
+        return max(self.next_offset, self._start.log_end)
+
+    def learn(self, grid: Grid, end: int) -> None:
+        """Go on by chunks that were read when the log ended at `end` or later.
+
+        Raises Refused when the open chunk is none of them.
+        """
+        first, last = self.chunk.first_offset, self.chunk.end
+        if (grid.chunk_of(first), grid.chunk_end(first)) != (first, last):
+            raise Refused(
+                f"{self.source.topic}/{self.source.partition}: the chunk of offsets {first} to {last} is being counted "
+                "here, and now there is none such: a change of the chunk length was decided too late. Start it again"
+            )
+        self._grid, self._known_to = grid, max(self._known_to, grid.known_to(end))
+
+    @property
     def catching_up(self) -> bool:
         """Whether a recount has not yet reached the position that it must not be stored below."""
         return self.next_offset < self.catching_up_until
@@ -167,7 +198,8 @@ class Partition:
         """Count records in offset order; those below the position have been counted and are passed over.
 
         When a limit on dead letters is reached `halted` says so, and nothing more is counted. What was counted by then
-        is right and to be stored, so that the records which made it halt can be looked at.
+        is right and to be stored, so that the records which made it halt can be looked at. Raises ChunkNotKnown when
+        all that come before the chunk are counted, and LogChanged.
         """
         if run and run[0].offset() < self.next_offset:
             run = run[bisect_left(run, self.next_offset, key=_offset) :]
@@ -182,7 +214,10 @@ class Partition:
             self._close(run[0].offset())
 
     def advance(self, next_offset: int) -> None:
-        """Move over offsets that hold no record: control records and aborted transactions at the log's end."""
+        """Move over offsets that hold no record: control records and aborted transactions at the log's end.
+
+        Raises ChunkNotKnown, as `count`.
+        """
         if self.halted:
             return
         self._verify(next_offset)
@@ -197,7 +232,7 @@ class Partition:
         """
         self._fold()
         past = self.next_offset >= self._start.log_end
-        candidates = (*self._closed, self.chunk) if past else self._closed
+        candidates = (*self._closed, self.chunk) if past or self.next_offset == self.chunk.end else self._closed
         return [chunk for chunk in candidates if chunk.first_offset in self._reconcile]
 
     def reconcile(self, chunk: Chunk, stored: StoredChunk) -> None:
@@ -336,15 +371,16 @@ class Partition:
             self.unnamed_outcomes[outcome] += events
 
     def _close(self, next_offset: int) -> None:
-        """Finish the open chunk and open the one that holds `next_offset`."""
+        """Finish the open chunk and open the one that holds `next_offset`; if that is not known, this is the end."""
         self._fold()
         self._verify(self.chunk.end)
         self._close_chain()
         self.chunk.next_offset = self.chunk.end
+        following = self._certain(next_offset)
         self._closed.append(self.chunk)
-        self._pass_over(self.chunk.end, self._grid.chunk_of(next_offset))
-        self.chunk = self._open(self._grid.chunk_of(next_offset))
-        self._chain = Chain(self.chunk.first_offset)
+        self._pass_over(self.chunk.end, following)
+        self.chunk = self._open(following)
+        self._chain = Chain(following)
 
     def _pass_over(self, first_offset: int, end: int) -> None:
         """Chunks without a record. Of one that is to be counted again, what is stored is of records that are gone."""
@@ -365,6 +401,17 @@ class Partition:
         if known is not None and known.chain_from < mark.chain_from:
             mark = known  # of more records than the log still has
         self._notes.closed.append(ClosedChunk(chunk.first_offset, chunk.revision, mark))
+
+    def _certain(self, offset: int) -> int:
+        """First offset of the chunk that holds an offset; raises ChunkNotKnown."""
+        if self._grid.chunk_end(offset) > self._known_to:
+            raise ChunkNotKnown(
+                f"a change of the chunk length at offset {self._grid.proposed} is neither decided nor taken back: see "
+                "orgstats chunk-length ls"
+                if self._grid.proposed <= self._known_to
+                else f"chunks beyond offset {self._known_to} are not known yet"
+            )
+        return self._grid.chunk_of(offset)
 
     def _open(self, first_offset: int) -> Chunk:
         attempt = self._attempt(first_offset)

@@ -32,11 +32,15 @@ Cells = dict[tuple[Any, ...], tuple[int, ...]]
 
 @dataclass(slots=True)
 class ReferenceCounts:
-    """What records give: the cells of `counts`, `hourly` and `totals` by table, reason codes of the dead by offset."""
+    """What records give: the cells of `counts`, `hourly` and `totals` by table.
+
+    Of the dead, by offset, the reason codes and the Kafka timestamps in epoch milliseconds.
+    """
 
     records: int = 0
     cells: dict[str, Cells] = field(default_factory=lambda: {"counts": {}, "hourly": {}, "totals": {}})
     dead: dict[int, str] = field(default_factory=dict)
+    dead_ms: dict[int, int] = field(default_factory=dict)
 
 
 class ReferenceCounter:
@@ -57,6 +61,7 @@ class ReferenceCounter:
                 self._count(record.value(), record.timestamp()[1])
             except Undecodable as dead:
                 self.counted.dead[record.offset() or 0] = str(dead.code)
+                self.counted.dead_ms[record.offset() or 0] = record.timestamp()[1]
 
     def _count(self, value: bytes | None, timestamp_ms: int) -> None:
         event = decode(value)

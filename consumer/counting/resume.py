@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from orgstats.consumer.counting.chain import NO_MARK, Mark, SameLog
 from orgstats.consumer.counting.grid import NO_CHUNKS, Chunks, Grid
-from orgstats.consumer.counting.source import Source
+from orgstats.consumer.counting.source import BEYOND_ALL, Source
 from orgstats.errors import Refused
 
 FINGERPRINT_CHANGED: Final = "the fingerprint changed"
@@ -125,6 +125,7 @@ class Resume:
     done with, and `progress` has the new one, when all that `fingerprint_before` may have stored is counted again.
     What is read again has to be the log that was counted: at `counted` its `mark` must be reached, and at the end of
     the `closed` chunks theirs. Chunks that begin at `add_up` are not opened, and `hourly` may lack what `counts` has.
+    Only chunks of `grid` that end at `known_to` or earlier are certain, see `Grid.known_to`.
     """
 
     start: int
@@ -143,6 +144,7 @@ class Resume:
     cut: Cut = NO_CUT
     add_up: Chunks = NO_CHUNKS
     grid: Grid = Grid()  # noqa: RUF009 - it is frozen
+    known_to: int = BEYOND_ALL
 
 
 def resume(
@@ -195,6 +197,7 @@ def resume(
         cut=found.progress.cut if found.progress else NO_CUT,
         add_up=_add_up(found.progress, head, grid),
         grid=grid,
+        known_to=grid.known_to(found.end),
     )
 
 

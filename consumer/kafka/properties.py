@@ -1,6 +1,7 @@
 """librdkafka's properties: ours, which ones the guarantee needs, and what is wrong with those that were given."""
 
 import re
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -104,6 +105,8 @@ def faults(properties: Mapping[str, Any], kind: type[Consumer | Producer] = Cons
     if found:
         return found
     trial = {name: value for name, value in properties.items() if name != "bootstrap.servers"}
+    if "oauth_cb" in trial:
+        trial["oauth_cb"] = lambda _config: ("none", time.time() + 3600)  # it would be asked at once, too
     if "sasl.oauthbearer.token.endpoint.url" in trial:
         trial["sasl.oauthbearer.token.endpoint.url"] = "http://127.0.0.1:1/"  # a client asks for a token at once
     try:
@@ -140,10 +143,15 @@ def _oauth(properties: Mapping[str, Any]) -> Iterator[str]:
     """librdkafka takes this one and then waits for ever for a token that nobody gives it."""
     mechanism = str(properties.get("sasl.mechanism", properties.get("sasl.mechanisms", "")))
     unsecured = str(properties.get("enable.sasl.oauthbearer.unsecure.jwt", "false")).lower() == "true"
+    if "oauth_cb" in properties:
+        if mechanism != "OAUTHBEARER":
+            yield "ORGSTATS_KAFKA__SASL_MECHANISM: ORGSTATS_MSK_REGION needs OAUTHBEARER; unset one of them"
+        return
     if mechanism == "OAUTHBEARER" and properties.get("sasl.oauthbearer.method") != "oidc" and not unsecured:
         yield (
             "ORGSTATS_KAFKA__SASL_OAUTHBEARER_METHOD: OAUTHBEARER needs oidc here; set it, and "
-            "ORGSTATS_KAFKA__SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL with the client's id and secret"
+            "ORGSTATS_KAFKA__SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL with the client's id and secret; for MSK with IAM set "
+            "ORGSTATS_MSK_REGION"
         )
 
 

@@ -96,6 +96,8 @@ def cells(
     for offset in sorted(dead.keys() | at_most.dead.keys()):
         if offset >= extent.readable:
             code = dead.get(offset)
+            if code is None and at_most.dead_ms[offset] // 1000 < extent.expired_before:
+                continue  # stored no earlier than this, and perhaps deleted since
             if code != at_most.dead.get(offset) and not (code is None and offset not in surely.dead):
                 yield Difference("dead_letters", f"offset={offset}", str(code), str(at_most.dead.get(offset)))
 

@@ -137,6 +137,9 @@ def locate(
     progress, repairs = connections.store.progress(sources), connections.store.repairs(sources)
     # After the progress, and all of them at once: a running consumer is never ahead of an end that was asked later.
     ends, true_ends = _ends(connections, sources, registered, hidden=hidden)
+    # After both: a change of the chunk length that is decided later lies beyond either.
+    grids = connections.store.grids(registered)
+    registered = {one: replace(known, grid=grids.get(one, known.grid)) for one, known in registered.items()}
     located = []
     for source, tp in zip(sources, tps, strict=True):
         known = progress.get(source.source_id), registered.get(source.source_id), repairs.get(source.source_id, {})

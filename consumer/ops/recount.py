@@ -117,6 +117,10 @@ class Recount:
                 still = {o: one for o, one in known.dead.items() if o >= span.located.low}
                 known = replace(known, dead=still)
             yield compare(counted, known, revisions[counted.chunk])
+        if self.repair:  # what was counted by a chunk length that does not hold here is there twice
+            for chunk in sorted(held.keys() - {*chunks}):
+                if chunks.grid.chunk_of(chunk) != chunk:
+                    yield self._taken_back(span, chunk, held[chunk], begun)
 
     def _revision(self, span: OffsetRange, chunk: int, held: Mapping[int, StoredChunk]) -> int:
         recorded = span.located.revision(chunk)
@@ -179,9 +183,14 @@ class Recount:
         first = span.located.grid.chunk_end(span.end - 1) if span.end else 0
         held = self.connections.store.stored_chunks(span.located.source, Chunks(span.located.grid, first, BEYOND_ALL))
         for chunk, cells in held.items():
-            revision = begun.get(chunk, max(span.located.revision(chunk), cells.revision) + 1)
-            counted = RecountedChunk(span.located.source, chunk, chunk, Chunk(chunk).cells, {})
-            yield compare(counted, cells, revision)
+            yield self._taken_back(span, chunk, cells, begun)
+
+    def _taken_back(
+        self, span: OffsetRange, chunk: int, cells: StoredChunk, begun: Mapping[int, int]
+    ) -> ChunkDifference:
+        revision = begun.get(chunk, max(span.located.revision(chunk), cells.revision) + 1)
+        counted = RecountedChunk(span.located.source, chunk, chunk, Chunk(chunk).cells, {})
+        return compare(counted, cells, revision)
 
 
 def _counted(

@@ -48,6 +48,11 @@ def whole_span(located: SourceStatus, head: HeadPolicy) -> tuple[OffsetRange, li
     grid = located.grid
     first = grid.chunk_of(max(located.low, located.first_offset))
     notes = []
+    if located.end and grid.chunk_end(located.end - 1) > grid.proposed:
+        raise Refused(
+            f"{located.name}: a change of the chunk length at offset {grid.proposed} is neither decided nor taken "
+            "back, see orgstats chunk-length ls"
+        )
     if first < located.end and located.low > max(first, located.first_offset):
         if head is HeadPolicy.refuse or grid.chunk_end(first) > located.end:
             if head is not HeadPolicy.drop:
@@ -69,11 +74,11 @@ def _head_gone(located: SourceStatus, chunk: int) -> str:
 
 def without(span: OffsetRange, done: Iterable[int]) -> list[OffsetRange]:
     """The span in parts, without chunks that are done."""
-    spans, first = [], span.first
-    for chunk in sorted(s for s in done if span.first <= s < span.end):
+    spans, first, grid = [], span.first, span.located.grid
+    for chunk in sorted(s for s in done if span.first <= s < span.end and grid.chunk_of(s) == s):
         if first < chunk:
             spans.append(OffsetRange(span.located, first, chunk))
-        first = span.located.grid.chunk_end(chunk)
+        first = grid.chunk_end(chunk)
     if first < span.end or span.whole_log:
         spans.append(OffsetRange(span.located, min(first, span.end), span.end, whole_log=span.whole_log))
     return spans

@@ -89,6 +89,21 @@ def entries(grids: Mapping[int, Grid]) -> dict[str, list[int]]:
     return dict(zip(names, map(list, zip(*of, strict=True)), strict=False))
 
 
+def misplaced(client: Client, grids: Mapping[int, Grid]) -> list[tuple[int, int]]:
+    """(source id, first offset) of the first chunk of each source that may have cells and is none of its grid.
+
+    Without those that a repair has begun: it took back what is in them.
+    """
+    return read(
+        client,
+        "SELECT source_id, min(chunk) FROM chunk_days WHERE source_id IN %(ids)s"
+        f" AND chunk != {chunk_of('source_id', 'chunk')}"
+        " AND (source_id, chunk) NOT IN (SELECT source_id, chunk FROM repairs WHERE source_id IN %(ids)s)"
+        " GROUP BY source_id",
+        {"ids": list(grids), **entries(grids)},
+    )
+
+
 def select(family: Family) -> str:
     """The cells of chunks in one table: rows of (chunk, values, version, key…)."""
     shown = {"bucket": "toUnixTimestamp(bucket)", "reason": "toString(reason)"}

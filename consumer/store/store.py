@@ -18,11 +18,11 @@ from orgstats.consumer.counting.grid import Chunks, Grid
 from orgstats.consumer.counting.resume import FINGERPRINT_CHANGED, ChunkMark, Progress, Registration, Repair
 from orgstats.consumer.counting.rule_history import RuleHistory
 from orgstats.consumer.counting.source import BEYOND_ALL, Source, revision_of
-from orgstats.consumer.store import rows, taking_back
-from orgstats.consumer.store.chunks import known_chunks, read_chunks
+from orgstats.consumer.store import chunk_lengths, rows, taking_back
+from orgstats.consumer.store.chunks import known_chunks, misplaced, read_chunks
 from orgstats.consumer.store.rules import load_history
 from orgstats.failpoints import failpoint
-from orgstats.schemas.tables import insert
+from orgstats.schemas.tables import ChunkLengthRow, insert
 
 Result = TypeVar("Result")
 
@@ -85,13 +85,16 @@ class Store:
         return {source_id: Registration(grids[source_id], *rest) for source_id, *rest in found}
 
     def grids(self, source_ids: Collection[int]) -> dict[int, Grid]:
-        """The chunks of registered sources, by source id."""
-        if not source_ids:
-            return {}
-        found = self._run(
-            "SELECT source_id, chunk_length FROM sources FINAL WHERE source_id IN %(ids)s", {"ids": list(source_ids)}
-        )
-        return {source_id: Grid(((0, length),)) for source_id, length in found}
+        """The chunks of registered sources, by source id, as they are decided by now."""
+        return self.run(lambda client: chunk_lengths.grids(client, source_ids))
+
+    def length_changes(self, source_ids: Collection[int]) -> list[ChunkLengthRow]:
+        """Every change of chunk lengths of these sources, by source and offset."""
+        return self.run(lambda client: chunk_lengths.changes(client, source_ids))
+
+    def misplaced_chunks(self, grids: Mapping[int, Grid]) -> dict[int, int]:
+        """The first chunk that may have cells and is none of its grid, by source id; nothing where there is none."""
+        return dict(self.run(lambda client: misplaced(client, grids))) if grids else {}
 
     def progress(self, sources: Iterable[Source]) -> dict[int, Progress]:
         """How far these sources are counted, by source id."""

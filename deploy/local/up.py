@@ -257,7 +257,7 @@ def _welcome(address: Address, token: str) -> str:
     url = f"{address.url}/api/0/organizations/{SLUG}/stats/"
     return (
         f"\n  API        {url}\n"
-        f"  dashboard  {address.url}/#org={SLUG}\n"
+        f"  dashboard  {address.url}/#org={SLUG}&token={token}\n"
         f"  token      {token}\n\n"
         f"  curl -H 'Authorization: Bearer {token}' '{url}?stat=received&resolution=1h'\n\n"
         "  Ctrl-C stops everything.\n"

@@ -10,6 +10,7 @@ EXTRAS: Final = {
     "rich": "cli",
     "confluent_kafka": "consumer",
     "msgspec": "consumer",
+    "aws_msk_iam_sasl_signer": "msk",
     "xxhash": "consumer",
     "jwt": "api",
     "plotly": "api",

@@ -51,6 +51,7 @@ for _module in (
     "explain",
     "dead_letters",
     "lag",
+    "chunk_length",
     "doctor",
     "acls",
     "grants",

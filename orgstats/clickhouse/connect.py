@@ -26,13 +26,14 @@ INSERT_SETTINGS: Final[dict[str, Any]] = {
 }
 
 READ_SETTINGS: Final[dict[str, Any]] = {
+    "do_not_merge_across_partitions_select_final": 0,  # a dead letter's rows may be in two weeks
+    # The rest is for clusters; a single server has nothing to do with it.
     "skip_unavailable_shards": 0,  # a part of an answer is none
     "max_replica_delay_for_distributed_queries": 10,
     "fallback_to_stale_replicas_for_distributed_queries": 0,
     "distributed_product_mode": "deny",  # a join of two split tables would miss what is on other shards
     "optimize_skip_unused_shards": 1,  # an organization's series is asked of its shard alone
 }
-"""For clusters; a single server has nothing to do with them."""
 
 RETRYABLE_CODES: Final = frozenset(
     {

@@ -1,8 +1,7 @@
 /** The public API as the page needs it: where to ask, what came back, and what to do when it did not. */
 
-import { WIDTHS } from "./text.js";
-
 const RETRY_SECONDS = 5;
+const OUTCOMES = { accepted: "accepted", rejected: "rate_limited", blacklisted: "filtered" };
 
 /** Why there are no numbers, in words that help; `retrySeconds` where asking again can. */
 export class Problem extends Error {
@@ -12,54 +11,101 @@ export class Problem extends Error {
   }
 }
 
-/** The address of one stat of a view {org, since, until, resolution}. */
+/** The address of one stat of a view {org, since, until, stored}; with filters, of all of them in `stats_v2`. */
 export function address(view, stat) {
-  const query = new URLSearchParams({ stat, since: view.since, until: view.until });
-  if (view.resolution !== "auto") query.set("resolution", view.resolution);
-  const org = encodeURIComponent(view.org).replaceAll("'", "%27"); // it will stand in quotes in a shell
-  return new URL(`api/0/organizations/${org}/stats/?${query}`, document.baseURI).href;
+  if (Object.keys(view.filters).length) return usageAddress(view, { groupBy: ["outcome"] });
+  const name = Object.entries(NAMES).find(([, width]) => width === view.stored)[0];
+  return url(view, "stats", [["stat", stat], ["since", view.since], ["until", view.until], ["resolution", name]]);
+}
+const NAMES = { "10s": 10, "1h": 3600, "1d": 86400 };
+
+/** The address of usage in a view's window; `asked` are more parameters, each with one value or a list of them. */
+export function usageAddress({ org, since, until, stored, filters }, asked) {
+  const iso = (seconds) => `${new Date(seconds * 1000).toISOString().slice(0, 19)}Z`;
+  const all = {
+    field: "sum(quantity)",
+    interval: `${stored / 60}m`.replace("1440m", "1d"),
+    start: iso(since),
+    end: iso(until + 1),
+    category: "error",
+    outcome: Object.values(OUTCOMES),
+    ...filters,
+    ...asked,
+  };
+  const pairs = Object.entries(all).flatMap(([name, value]) => [value].flat().map((one) => [name, one]));
+  return url({ org }, "stats_v2", pairs);
 }
 
-/** The width in seconds of the buckets that answer a view, by the API's own rule. */
-export function width({ since, until, resolution }) {
-  if (resolution !== "auto") return WIDTHS[resolution];
-  return until - since <= 3600 ? 10 : until - since <= 604800 ? 3600 : 86400;
+function url({ org }, route, pairs) {
+  const quoted = encodeURIComponent(org).replaceAll("'", "%27"); // it will stand in quotes in a shell
+  const query = String(new URLSearchParams(pairs)).replaceAll("'", "%27");
+  return new URL(`api/0/organizations/${quoted}/${route}/?${query}`, document.baseURI).href;
 }
 
 /** The rows {start, received, accepted, rejected, blacklisted, state} of a view; counts are BigInt. */
 export async function read(view, token, signal) {
-  const headers = token ? { Authorization: `Bearer ${token}` } : {};
-  const ask = (stat) => askOne(address(view, stat), { headers, signal }, view);
+  return Object.keys(view.filters).length ? readFiltered(view, token, signal) : readAll(view, token, signal);
+}
+
+async function readAll(view, token, signal) {
+  const ask = (stat) => askOne(address(view, stat), token, signal, view);
   // Received is asked for last: counts grow, and so it is not less than its parts.
   const [rejected, blacklisted] = await Promise.all([ask("rejected"), ask("blacklisted")]);
   const received = await ask("received");
   const known = [rejected, blacklisted, received].map((answer) => answer.completeUntil);
-  const completeUntil = known.includes(null) ? null : Math.min(...known);
-  const { retainedSince } = received;
-  const rows = received.points.map(([start, count], i) => {
-    const parts = rejected.points[i][1] + blacklisted.points[i][1];
-    return {
-      start,
-      received: count,
-      accepted: count > parts ? count - parts : 0n,
-      rejected: rejected.points[i][1],
-      blacklisted: blacklisted.points[i][1],
-      state: stateOf(start, start + width(view), { completeUntil, retainedSince }),
-    };
+  const trust = {
+    completeUntil: known.includes(null) ? null : Math.min(...known),
+    retainedSince: received.retainedSince,
+  };
+  const rows = received.json.map(([start, count], i) => {
+    const [all, no, out] = [count, rejected.json[i][1], blacklisted.json[i][1]].map(BigInt);
+    const accepted = all > no + out ? all - no - out : 0n;
+    return { start, received: all, accepted, rejected: no, blacklisted: out, state: stateOf(start, view.stored, trust) };
   });
   const bodies = { received: received.body, rejected: rejected.body, blacklisted: blacklisted.body };
-  return { view, rows, width: width(view), completeUntil, retainedSince, bodies };
+  return { view, rows, width: view.stored, ...trust, bodies };
+}
+
+async function readFiltered(view, token, signal) {
+  const { completeUntil, retainedSince, json, body } = await askOne(address(view), token, signal, view);
+  const trust = { completeUntil, retainedSince };
+  const series = (name) => json.groups.find(({ by }) => by.outcome === OUTCOMES[name])?.series["sum(quantity)"];
+  const [accepted, rejected, blacklisted] = ["accepted", "rejected", "blacklisted"].map(series);
+  const rows = json.intervals.map((text, i) => {
+    const start = Date.parse(text) / 1000;
+    const [yes, no, out] = [accepted, rejected, blacklisted].map((counts) => BigInt(counts?.[i] ?? 0));
+    const state = stateOf(start, view.stored, trust);
+    return { start, received: yes + no + out, accepted: yes, rejected: no, blacklisted: out, state };
+  });
+  return { view, rows, width: view.stored, ...trust, bodies: { received: body, rejected: body, blacklisted: body } };
+}
+
+/** The groups of usage in a view's window, counts as BigInt: [{by, total, series}]. */
+export async function usage(view, asked, token, signal) {
+  const { json } = await askOne(usageAddress(view, asked), token, signal, view);
+  return json.groups.map(({ by, totals, series }) => ({
+    by,
+    total: BigInt(Object.values(totals)[0]),
+    series: Object.values(series ?? {})[0]?.map(Number),
+  }));
+}
+
+/** {id: slug} of the organization's projects that have a name. */
+export async function projects({ org }, token, signal) {
+  const { json } = await askOne(url({ org }, "projects", []), token, signal, { org });
+  return Object.fromEntries(json.map(({ id, slug }) => [id, slug]));
 }
 
 /** How far a bucket's counts can be trusted. */
-function stateOf(start, end, { completeUntil, retainedSince }) {
+function stateOf(start, width, { completeUntil, retainedSince }) {
   if (start < retainedSince) return "deleted";
-  if (end > (completeUntil ?? Date.now() / 1000)) return "open";
+  if (start + width > (completeUntil ?? Date.now() / 1000)) return "open";
   return completeUntil === null ? "unknown" : "complete";
 }
 
-async function askOne(url, options, view) {
-  const answer = await fetch(url, options).catch((error) => {
+async function askOne(url, token, signal, view) {
+  const headers = token ? { Authorization: `Bearer ${token}` } : {};
+  const answer = await fetch(url, { headers, signal }).catch((error) => {
     if (error.name === "AbortError") throw error;
     throw new Problem("The server cannot be reached", "It may be starting, or your network is down.", {
       retrySeconds: RETRY_SECONDS,
@@ -70,11 +116,15 @@ async function askOne(url, options, view) {
   const seconds = (name) => (answer.headers.has(name) ? Number(answer.headers.get(name)) : null);
   return {
     body,
-    // Above 2^53 a number of JavaScript is not exact, so a count is read as text, then as BigInt.
-    points: JSON.parse(body.replace(/, ?(\d+)\]/g, ',"$1"]')).map(([start, count]) => [start, BigInt(count)]),
+    json: JSON.parse(body, exact),
     completeUntil: seconds("X-Stats-Complete-Until"),
     retainedSince: seconds("X-Stats-Retained-Since") ?? 0,
   };
+}
+
+/** Above 2^53 a number of JavaScript is not exact, so a count is taken from the text. */
+function exact(_, value, context) {
+  return typeof value === "number" && value > Number.MAX_SAFE_INTEGER ? BigInt(context?.source ?? value) : value;
 }
 
 function problem(answer, body, { org }) {

@@ -1,67 +1,73 @@
-/** The page: what is asked for, what was answered, and everything that shows it. */
+/** The page: reads what is asked for, and shows it. */
 
-import { Problem, address, read } from "./api.js";
+import { read } from "./api.js";
+import { renderCards, write } from "./cards.js";
 import { draw, visibleRange, zoom } from "./chart.js";
-import { RANGES, SERIES, WIDTHS, ago, number, rate, share, time, widthName } from "./text.js";
+import { buckets, fillCustom, filled, isFiner, keep, link, offer, restore, showToken, toggleFilter, view } from "./form.js";
+import { isWhole, merged, sums, widthFor, within } from "./rows.js";
+import * as taking from "./taking.js";
+import { ago, number, time, widthName } from "./text.js";
+import * as why from "./why.js";
 
-const MOST_BUCKETS = 10000;
-const SHARED = ["org", "range", "resolution", "since", "until"]; // what the page's address may hold
-const STATES = { complete: "complete", open: "still counting", deleted: "deleted", unknown: "not known" };
+const BEHIND_SECONDS = 30; // counting is usually a few seconds behind
+const BEHIND_REFRESH_SECONDS = 5;
+const EXPLAIN_SECONDS = 60; // it is a dozen questions, and changes slowly
+const SETTLE_MS = 250; // after the last move of a zoom finer buckets are read
 const $ = (id) => document.getElementById(id);
 const form = $("form");
 const now = () => Date.now() / 1000;
-const toField = (seconds) => new Date(seconds * 1000).toISOString().slice(0, 19);
-const fromField = (text) => Date.parse(`${text}Z`) / 1000;
 
 let asked; // the form as it was when it was last sent: what is being typed is not asked for yet
 let result; // the last answer of api.read
-let reading; // the AbortController of the read under way
+let before; // the same of the period before, or undefined
+let closer; // the same of the part that is zoomed into, in finer buckets, or undefined
+let explained = {}; // of which window, and when, it was last read what it is made of
+let reading; // the AbortController of the reads under way
 let timer; // of the next read
+let settling; // of the read of finer buckets
 
-/** Ask for what the form says. The token stays in this tab; the rest is in the address, to be shared. */
+/** Ask for what the form says. */
 function submit() {
-  asked = { ...Object.fromEntries(new FormData(form)), token: $("token").value.trim() };
-  asked.org = asked.org.trim();
-  sessionStorage.setItem("token", asked.token);
-  const shared = SHARED.slice(0, asked.range === "custom" ? 5 : 3).map((name) => [name, asked[name]]);
-  if (!asked.org.startsWith("ost_")) history.replaceState(null, "", `#${new URLSearchParams(shared)}`);
+  asked = filled();
+  keep(asked);
   show();
-}
-
-/** The window asked for, as it is now. Its end is a multiple of 10 s, so that all who look ask the same. */
-function view() {
-  const { org, range, resolution } = asked;
-  const until = range === "custom" ? fromField(asked.until) - 1 : Math.floor(now() / 10) * 10;
-  const since = range === "custom" ? fromField(asked.since) : until - RANGES[range] + 1;
-  if (!org) throw new Problem("Which organization?", "Type its slug or its id.", { field: "org" });
-  if (org.startsWith("ost_")) {
-    throw new Problem("This is a token", "It belongs into the field beside; here goes the slug.", { field: "org" });
-  }
-  if (!(since <= until)) throw new Problem("Which range?", "It must begin before it ends.", { field: "since" });
-  return { org, range, resolution, since, until };
 }
 
 /** Read and show; `quietly` when nobody pressed anything, so that nothing is announced or focused. */
 async function show(quietly = false) {
   clearTimeout(timer);
   reading?.abort();
-  const own = (reading = new AbortController());
+  const { signal } = (reading = new AbortController());
   document.body.ariaBusy = "true";
   $("welcome").hidden = true;
   try {
     if (result && result.view.org !== asked.org) clear();
-    result = { ...(await read(view(), asked.token, own.signal)), readAt: now() };
+    const wanted = view(asked, now());
+    const found = { ...(await read(wanted, asked.token, signal)), readAt: now() };
+    if (JSON.stringify(result?.view.filters) !== JSON.stringify(wanted.filters) || !quietly) before = closer = undefined;
+    result = found;
     remember(asked.org);
     complain(null, quietly);
+    showToken(false);
     render();
     if (!quietly) announce();
-    if ($("live").checked && asked.range !== "custom") next(Math.min(60, result.width));
+    scheduleNext();
+    await Promise.all([compare(signal), explain(signal), lookCloser(signal)]);
   } catch (error) {
-    if (own.signal.aborted) return;
+    if (signal.aborted) return;
     complain(error, quietly);
     if (error.retrySeconds) next(error.retrySeconds);
   }
   document.body.ariaBusy = "false";
+}
+
+/** Counts of a window that may still grow are read again: soon while counting is behind. */
+function scheduleNext() {
+  const { completeUntil, view } = result;
+  const open = completeUntil !== null && completeUntil <= view.until;
+  const isBehind = open && Math.min(now(), view.until) - completeUntil > BEHIND_SECONDS;
+  if (!$("live").checked || (view.range === "custom" && !isBehind)) return;
+  next(isBehind ? BEHIND_REFRESH_SECONDS : Math.min(60, result.view.width));
 }
 
 /** Read again after some seconds, or later, when somebody looks. */
@@ -71,52 +77,111 @@ function next(seconds) {
   timer = setTimeout(() => (document.hidden ? hidden() : again()), seconds * 1000);
 }
 
+/** Read the period before, where it is wanted. */
+async function compare(signal) {
+  if (!$("compared").checked) before = undefined;
+  else {
+    const length = result.view.until - result.view.since + 1;
+    const earlier = { ...result.view, since: result.view.since - length, until: result.view.until - length };
+    if (before && JSON.stringify(before.view) === JSON.stringify(earlier)) return;
+    before = earlier.since < 0 ? undefined : { ...(await read(earlier, asked.token, signal)), length };
+  }
+  render();
+}
+
+/** Read what the window is made of. */
+async function explain(signal) {
+  const key = JSON.stringify([result.view, asked.token]);
+  if (explained.key === key && now() - explained.at < EXPLAIN_SECONDS) return;
+  try {
+    const found = await why.read(result.view, asked.token, signal);
+    explained = { key, at: now() };
+    why.render($("why"), found, result.view.filters, choose);
+    write($("why-problem"), "");
+  } catch (error) {
+    if (signal.aborted) throw error;
+    write($("why-problem"), `${error.message}. ${error.help ?? ""}`);
+  }
+}
+
+/** Look at one reason, project or category, or at all again. */
+function choose(list, value) {
+  toggleFilter(list, value);
+  submit();
+}
+
+/** Read the part that is zoomed into in finer buckets, where there are any. */
+async function lookCloser(signal) {
+  const part = seen();
+  if (!part || !isFiner(result.view, part[1] - part[0])) closer = undefined;
+  else {
+    const finer = buckets(part[0], part[1] - 1, result.view);
+    if (finer.stored >= result.view.stored) closer = undefined;
+    else closer = await read({ ...result.view, ...finer }, asked.token, signal);
+  }
+  render();
+}
+
+/** The window [from, to) that the chart shows; undefined when it is all of it. */
+const seen = () => ($("chart").layout && !$("chart").hidden ? visibleRange($("chart")) : undefined);
+
 function clear() {
-  result = undefined;
+  result = before = closer = undefined;
   $("result").hidden = $("complete").hidden = true;
 }
 
-/** Show a problem, or that there is none any more. */
+/** Show a problem, or that there is none any more; what was shown before stays where it is. */
 function complain(problem, quietly) {
-  for (const id of ["org", "token", "since"]) $(id).ariaInvalid = String(problem?.field === id);
+  for (const id of ["org", "token", "since", "until"]) $(id).ariaInvalid = String(problem?.field === id);
   $("problem").hidden = !problem;
   if (!problem) return;
   const { message, help = "", retrySeconds = 0, field = "" } = problem;
-  if (field) clear();
+  if (field === "token") showToken(true);
   const retry = retrySeconds ? ` The next try is in ${number(retrySeconds)} s.` : "";
   const old = result ? ` The numbers below are from ${time(Math.round(result.readAt))} UTC.` : "";
   $("problem").querySelector("button").hidden = !retrySeconds;
-  setText($("problem").querySelector("h2"), message);
-  setText($("problem").querySelector("p"), help + retry + old);
+  write($("problem").querySelector("h2"), message);
+  write($("problem").querySelector("p"), help + retry + old);
   if (field && !quietly) $(field).focus();
 }
 
-/** A live region is read out whenever it is written, so nothing is written twice. */
-function setText(element, text) {
-  if (element.textContent !== text) element.textContent = text;
+/** What is to be seen now: rows in buckets that suit the part of the window that the chart shows. */
+function shown() {
+  const part = seen();
+  const from = closer ?? result;
+  const span = part ?? [result.view.since, result.view.until + 1];
+  const width = Math.max(from.width, part ? widthFor(span[1] - span[0], from.width) : result.view.width);
+  const rows = within(from.rows, from.width, span);
+  return { span, rows, width, buckets: merged(rows, width), stored: from.width };
+}
+
+/** Rows of the period before in a part of it, moved into the present one. */
+function beforeIn(span) {
+  if (!before) return undefined;
+  const moved = before.rows.map((row) => ({ ...row, start: row.start + before.length }));
+  return within(moved, before.width, span);
 }
 
 function render() {
-  const { rows, width } = result;
+  const { span, rows, width, buckets, stored } = shown();
+  const ends = span.map((end, i) => (i ? Math.ceil(end / width) : Math.floor(end / width)) * width);
   $("result").hidden = false;
-  const total = Object.fromEntries(
-    ["received", ...SERIES].map((name) => [name, rows.reduce((sum, row) => sum + row[name], 0n)]),
-  );
-  const whole = rows.filter((row) => row.state === "complete" || row.state === "unknown");
-  for (const card of $("totals").children) {
-    const name = card.dataset.series;
-    const counted = whole.reduce((sum, row) => sum + row[name], 0n);
-    const part = name === "received" ? "" : `${share(total[name], total.received)} · `;
-    setText(card.children[1], number(total[name]));
-    setText(card.children[2], part + rate(counted, whole.length * width));
-  }
-  const end = rows.at(-1).start + width;
-  const buckets = `${number(rows.length)} ${rows.length === 1 ? "bucket" : "buckets"} of ${widthName(width)}`;
-  setText($("window"), `${time(rows[0].start)} to ${time(end)} UTC, ${buckets}. Rates are those of whole buckets.`);
-  renderTrust(end);
-  renderChart(total.received);
-  renderTable();
-  renderApi();
+  const whole = rows.filter(isWhole).map(({ start }) => start);
+  const wholeBefore = before && before.width === stored && beforeIn([whole[0] ?? 0, (whole.at(-1) ?? -stored) + stored]);
+  renderCards($("totals"), rows, stored, wholeBefore);
+  const count = `${number(buckets.length)} ${buckets.length === 1 ? "bucket" : "buckets"} of ${widthName(width)}`;
+  write($("window"), `${time(ends[0])} to ${time(ends[1])} UTC, ${count}. Rates are those of whole buckets.`);
+  renderFilter();
+  renderTrust(result.view.until + 1);
+  renderChart(buckets, width, sums(result.rows).received);
+  taking.renderTable(...tabled(), result.view.org);
+  taking.renderApi(result);
+}
+
+function renderFilter() {
+  const [[name, value] = []] = Object.entries(result.view.filters);
+  $("filter").hidden = !name;
+  if (name) write($("filter").querySelector("span"), `Only ${name} ${value}`);
 }
 
 function renderTrust(end) {
@@ -124,7 +189,7 @@ function renderTrust(end) {
   const behind = until !== null && until < end && now() - until > 300;
   $("complete").hidden = false;
   $("complete").className = until === null || behind ? "warning" : "";
-  setText(
+  write(
     $("complete"),
     until === null
       ? "It is not known how far these counts are complete"
@@ -132,58 +197,52 @@ function renderTrust(end) {
   );
 }
 
-async function renderChart(total) {
+async function renderChart(rows, width, total) {
   const deleted = result.rows.some((row) => row.state === "deleted");
   $("empty").hidden = total > 0n;
   $("chart").hidden = $("legend").hidden = $("zoom").hidden = total === 0n;
-  setText(
+  write(
     $("empty"),
     "No events in this range. " +
       (deleted ? `What was before ${time(result.retainedSince)} UTC has been deleted. ` : "") +
       "Try a longer one; if it should not be empty, see at the top how far everything is counted.",
   );
   if (total === 0n) return;
-  const shown = new Set([...$("legend").querySelectorAll(":checked")].map((box) => box.value));
+  const parts = new Set([...$("legend").querySelectorAll("[name=series]:checked")].map((box) => box.value));
+  const earlier = before && merged(beforeIn([result.view.since, result.view.until + 1]), Math.max(width, before.width));
+  const line = earlier?.length && width >= before.width ? earlier : undefined;
   try {
-    await draw($("chart"), result, shown, renderZoom);
+    await draw($("chart"), result, { rows, width, before: line }, parts, moved);
     renderZoom();
   } catch (error) {
     $("empty").hidden = false;
-    setText($("empty"), `The chart cannot be drawn (${error.message}); the numbers are in the table below.`);
+    write($("empty"), `The chart cannot be drawn (${error.message}); the numbers are in the table below.`);
   }
+}
+
+/** The chart shows another part now. */
+function moved() {
+  renderZoom();
+  clearTimeout(settling);
+  settling = setTimeout(() => result && lookCloser(reading.signal).catch(() => render()), SETTLE_MS);
 }
 
 function renderZoom() {
   const all = !visibleRange($("chart"));
-  for (const button of $("zoom").children) {
-    if (button.value === "load") button.hidden = all;
-    else button.ariaDisabled = String(all && button.value !== "in"); // a button that is disabled loses the focus
+  for (const button of $("zoom").querySelectorAll("button")) {
+    button.ariaDisabled = String(all && button.value !== "in"); // a button that is disabled loses the focus
   }
 }
 
-function renderTable() {
-  if (!$("numbers").open || !result) return;
-  const lines = result.rows.map((row) => {
-    const line = document.createElement("tr");
-    line.insertCell().textContent = time(row.start, result.width < 60);
-    for (const name of ["received", ...SERIES]) line.insertCell().textContent = number(row[name]);
-    line.insertCell().textContent = STATES[row.state];
-    return line;
-  });
-  $("numbers").querySelector("tbody").replaceChildren(...lines);
-}
-
-function renderApi() {
-  const stat = $("stat").value;
-  $("curl").textContent = `curl -H "Authorization: Bearer $TOKEN" '${address(result.view, stat)}'`;
-  // The address itself would answer nobody without a token, so the link opens what it has answered here.
-  URL.revokeObjectURL($("json").href);
-  $("json").href = URL.createObjectURL(new Blob([result.bodies[stat]], { type: "application/json" }));
+/** The rows of the table: in the resolution that was chosen, otherwise as in the chart. */
+function tabled() {
+  const { rows, buckets, width, stored } = shown();
+  return result.view.resolution === "auto" ? [buckets, width] : [rows, stored];
 }
 
 function announce() {
   const totals = [...$("totals").children].map(({ children: [name, total] }) => name.textContent + " " + total.textContent);
-  setText($("status"), `${totals.join(", ")}. ${$("window").textContent}`);
+  write($("status"), `${totals.join(", ")}. ${$("window").textContent}`);
 }
 
 function remember(org) {
@@ -194,24 +253,8 @@ function remember(org) {
 
 const remembered = () => JSON.parse(localStorage.getItem("orgs") ?? "[]");
 
-/** Offer only what has an answer: the form after a choice in it. */
-function renderForm() {
-  const { range } = Object.fromEntries(new FormData(form));
-  $("custom").hidden = range !== "custom";
-  for (const choice of form.resolution) {
-    choice.disabled = RANGES[range] / WIDTHS[choice.value] > MOST_BUCKETS;
-    if (choice.disabled && choice.checked) form.resolution.value = "auto";
-  }
-}
-
-/** Fill the form from the address, and ask when it names an organization. */
-function restore() {
-  const given = new URLSearchParams(location.hash.slice(1));
-  for (const name of SHARED) if (given.has(name)) form.elements[name].value = given.get(name);
-  form.elements.org.value ||= remembered()[0] ?? "";
-  $("token").value ||= sessionStorage.getItem("token") ?? "";
-  renderForm();
-  if (given.get("org") || ($("org").value && $("token").value)) submit();
+function start() {
+  if (restore(remembered()[0])) submit();
   else $("welcome").hidden = false;
 }
 
@@ -221,31 +264,21 @@ form.addEventListener("submit", (event) => {
 });
 form.addEventListener("change", ({ target }) => {
   if (target.type !== "radio") return;
-  renderForm();
-  if (target.value === "custom" && result) {
-    $("since").value = toField(result.rows[0].start);
-    $("until").value = toField(result.rows.at(-1).start + result.width);
-  } else if (target.value !== "custom" && asked) submit();
+  offer();
+  if (target.value === "custom" && result) fillCustom(...(seen() ?? [result.view.since, result.view.until + 1]));
+  else if (target.value !== "custom" && asked) submit();
 });
 $("problem").querySelector("button").addEventListener("click", () => show());
+$("signed-in").querySelector("button").addEventListener("click", () => (showToken(true), $("token").focus()));
 $("live").addEventListener("change", () => ($("live").checked && asked ? show(true) : clearTimeout(timer)));
-$("legend").addEventListener("change", render);
-$("stat").addEventListener("change", renderApi);
-$("numbers").addEventListener("toggle", renderTable);
-$("copy").addEventListener("click", async () => {
-  getSelection().selectAllChildren($("curl")); // pages that are not served over TLS may only select
-  await navigator.clipboard?.writeText($("curl").textContent);
-  setText($("copy"), navigator.clipboard ? "Copied" : "Selected, press Ctrl + C");
-  setTimeout(() => setText($("copy"), "Copy the command"), 2000);
-});
-$("zoom").addEventListener("click", ({ target: { value } }) => {
-  if (value !== "load") return value && zoom($("chart"), value);
-  [$("since").value, $("until").value] = visibleRange($("chart")).map(toField);
-  [form.range.value, form.resolution.value] = ["custom", "auto"];
-  $("zoom").querySelector("[value=in]").focus(); // the button that was pressed is about to go
-  renderForm();
-  submit();
-});
+$("compared").addEventListener("change", () => compare(reading.signal).catch(() => render()));
+$("legend").addEventListener("change", ({ target }) => target.name === "series" && render());
+$("filter").querySelector("button").addEventListener("click", () => choose(...Object.entries(asked.filters)[0]));
+$("stat").addEventListener("change", () => taking.renderApi(result));
+$("numbers").addEventListener("toggle", () => taking.renderTable(...tabled(), result.view.org));
+$("copy").addEventListener("click", () => taking.copy($("copy"), $("curl").textContent, $("curl")));
+$("link").addEventListener("click", () => taking.copy($("link"), new URL(link(asked, seen()), location.href).href));
+$("zoom").addEventListener("click", ({ target: { value } }) => value && zoom($("chart"), value));
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => result && render());
-addEventListener("hashchange", restore);
-restore();
+addEventListener("hashchange", start);
+start();

@@ -1,9 +1,16 @@
 /** The chart: what was received, stacked from its parts, and where the numbers cannot be trusted yet. */
 
-import { SERIES, number } from "./text.js";
+import { SERIES, number, per } from "./text.js";
 
-const PER = { 10: "per 10 s", 3600: "per hour", 86400: "per day" };
-const AT = { 10: "%H:%M:%S UTC", 3600: "%H:%M UTC", 86400: "UTC" };
+const MINUTE = 60000;
+const DAY = 86400;
+const TICKS = [
+  { dtickrange: [null, MINUTE], value: "%H:%M:%S\n%Y-%m-%d" },
+  { dtickrange: [MINUTE, DAY * 1000], value: "%H:%M\n%Y-%m-%d" },
+  { dtickrange: [DAY * 1000, "M1"], value: "%m-%d\n%Y" },
+  { dtickrange: ["M1", null], value: "%Y-%m" },
+];
+const THIN_PIXELS = 6; // an outline around less would be all that is seen
 const LAST_MOMENT = 4294967296000;
 let loading;
 
@@ -22,61 +29,71 @@ function plotly() {
   return loading;
 }
 
-/** Draw a result of api.read, of its parts those in `shown`. A zoom stays until another range is asked for. */
-export async function draw(element, result, shown, onZoom) {
+/**
+ * Draw rows of one width, of their parts those in `shown`, and the period before as a line where it is given. `result`
+ * is the answer of api.read for the whole window. A zoom stays until another range is asked for.
+ */
+export async function draw(element, result, { rows, width, before }, shown, onZoom) {
   const Plotly = await plotly();
   const color = (name) => getComputedStyle(element).getPropertyValue(`--${name}`).trim();
-  const [from, to] = span(result);
+  const [from, to] = span(result.view);
+  const drawn = { rows, width };
+  const isThin = element.clientWidth / rows.length < THIN_PIXELS;
   const parts = SERIES.map((name) =>
-    steps(name, result, {
+    steps(name, drawn, {
       stackgroup: "received",
       fillcolor: color(name),
       line: { width: 0, color: color(name) },
       visible: shown.has(name),
     }),
   );
-  const outline = steps("received", result, {
-    line: { width: result.rows.length > 400 ? 0 : 1, color: color("ink") },
+  const outline = steps("received", drawn, {
+    line: { width: isThin ? 0 : 1, color: color("ink") },
     visible: shown.size === SERIES.length, // it would keep the scale when somebody looks at a small part
   });
   const marks = [...untrusted(result, from, to)];
   const isNew = !element.layout;
+  const revision = JSON.stringify([result.view.org, result.view.range, result.view.range === "custom" && from]);
+  const zoomed = element.layout?.meta === revision && visibleRange(element) && element.layout.xaxis.range;
   await Plotly.react(
     element,
-    [outline, ...parts, ...marks.map((mark) => hatch(mark, color("muted")))],
+    [outline, ...parts, ...(before ? [earlier(before, width, isThin ? { color: color("muted"), width: 1 } : { color: color("ink"), width: 1.5, dash: "dot" })] : []), ...marks.map((mark) => hatch(mark, color("muted")))],
     {
       dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom", // a finger scrolls the page
       hovermode: "x unified",
       hoverdistance: -1, // a bucket may be wide
       hoverlabel: { bgcolor: color("panel"), bordercolor: color("line"), font: { color: color("ink") } },
       showlegend: false,
-      uirevision: JSON.stringify([result.view.org, result.view.range, result.view.resolution]),
+      meta: revision,
       margin: { l: 8, r: 8, t: 24, b: 8 },
       font: { family: getComputedStyle(element).fontFamily, size: 13, color: color("muted") },
       paper_bgcolor: "transparent",
       plot_bgcolor: color("panel"),
       xaxis: {
         type: "date",
-        range: [utc(from), utc(to)],
+        range: zoomed || [from, to].map(utc),
         minallowed: utc(from),
         maxallowed: utc(to),
         automargin: true,
         showgrid: false,
         linecolor: color("line"),
-        hoverformat: `%a %d %b %Y ${AT[result.width]}`,
+        hoverformat: `%a %Y-%m-%d ${width < DAY ? (width < 60 ? "%H:%M:%S " : "%H:%M ") : ""}UTC`,
+        tickformatstops: TICKS,
         spikecolor: color("muted"),
         spikethickness: 1,
         spikedash: "solid",
         nticks: Math.max(3, Math.round(element.clientWidth / 110)),
       },
-      yaxis: yAxis(result, color("line")),
+      yaxis: yAxis(drawn, color("line")),
       yaxis2: { overlaying: "y", range: [0, 1], visible: false, fixedrange: true },
       shapes: marks.filter((mark) => mark.edge).map((mark) => edge(mark, color("ink"))),
       annotations: marks.filter((mark) => mark.edge).map((mark) => label(mark, from, to, color("ink"))),
     },
-    { displayModeBar: false, showTips: false, responsive: true, doubleClick: "reset" },
+    { displayModeBar: false, showTips: false, responsive: true, doubleClick: false },
   );
-  if (isNew) element.on("plotly_relayout", onZoom);
+  if (!isNew) return;
+  element.on("plotly_relayout", onZoom);
+  element.on("plotly_doubleclick", () => zoom(element, "all"));
 }
 
 /** Move what is seen: in, out, earlier, later, all. */
@@ -123,13 +140,18 @@ function moment(text) {
   return Date.parse(`${text.replace(" ", "T")}Z`);
 }
 
-/** Milliseconds from the start of the first bucket to the end of the last. */
-function span({ rows, width }) {
-  return [rows[0].start * 1000, Math.min((rows.at(-1).start + width) * 1000, LAST_MOMENT)];
+/** Milliseconds from the start of a view to its end. */
+function span({ since, until }) {
+  return [since * 1000, Math.min((until + 1) * 1000, LAST_MOMENT)];
+}
+
+/** The period before, as a line over the present one. */
+function earlier(rows, width, line) {
+  return steps("before", { rows, width }, { line }, "received");
 }
 
 /** One series as steps, each as wide as its bucket: a thousand bars would take seconds to draw. */
-function steps(name, { rows, width }, style) {
+function steps(name, { rows, width }, style, count = name) {
   // The steps change half-way between points, so the first and last bucket get a neighbour out of sight.
   const padded = [rows[0], ...rows, rows.at(-1)];
   const first = rows[0].start - width;
@@ -139,8 +161,8 @@ function steps(name, { rows, width }, style) {
     x: padded.map((_, i) => utc((first + i * width) * 1000)),
     xperiod: width * 1000,
     xperiodalignment: "middle",
-    y: padded.map((row) => Number(row[name])),
-    customdata: padded.map((row) => number(row[name])),
+    y: padded.map((row) => Number(row[count])),
+    customdata: padded.map((row) => number(row[count])),
     hovertemplate: `${name} %{customdata}<extra></extra>`,
     ...style,
     line: { shape: "hvh", ...style.line },
@@ -150,7 +172,7 @@ function steps(name, { rows, width }, style) {
 function yAxis({ rows, width }, gridcolor) {
   const highest = Math.max(...rows.map((row) => Number(row.received)));
   return {
-    title: { text: `events ${PER[width]}`, standoff: 12, font: { size: 13 } },
+    title: { text: `events ${per(width)}`, standoff: 12, font: { size: 13 } },
     automargin: true,
     fixedrange: true,
     gridcolor,

@@ -2,14 +2,24 @@
 
 export const SERIES = ["accepted", "rejected", "blacklisted"];
 export const RANGES = { "1h": 3600, "24h": 86400, "7d": 604800, "30d": 2592000, "90d": 7776000 };
-export const WIDTHS = { "10s": 10, "1h": 3600, "1d": 86400 };
-const NAMES = { 10: "10 seconds", 3600: "1 hour", 86400: "1 day" };
+export const RESOLUTIONS = { "10s": 10, "1h": 3600, "1d": 86400 };
+const UNITS = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
 
 /** All digits of a count (BigInt) or number: 1,234,567. */
 export const number = (value) => value.toLocaleString("en");
 
-/** The name of a bucket's width. */
-export const widthName = (seconds) => NAMES[seconds];
+/** A bucket's width: 10 seconds, 1 hour. */
+export function widthName(seconds) {
+  const [unit, length] = UNITS.find(([, length]) => seconds % length === 0);
+  return `${seconds / length} ${unit}${seconds === length ? "" : "s"}`;
+}
+
+/** What a bucket's count is: per hour, per 10 s. */
+export function per(seconds) {
+  const [unit, length] = UNITS.find(([, length]) => seconds % length === 0);
+  if (seconds === length) return `per ${unit}`;
+  return `per ${seconds / length} ${{ second: "s", minute: "min", hour: "h", day: "d" }[unit]}`;
+}
 
 /** 2020-03-21 21:00, with seconds where there are any, or always. */
 export function time(seconds, always = false) {
@@ -17,12 +27,20 @@ export function time(seconds, always = false) {
   return text.slice(0, 10) + " " + text.slice(11, always || seconds % 60 ? 19 : 16);
 }
 
-/** A count per second; the third digit is enough for a rate. */
+/** Epoch seconds of such a text, also with a T or a Z; NaN for another. */
+export function parseTime(text) {
+  const match = /^(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d(?::\d\d)?))?Z?$/.exec(text.trim());
+  return match ? Date.parse(`${match[1]}T${match[2] ?? "00:00"}Z`) / 1000 : NaN;
+}
+
+/** A count over some seconds as a rate in the unit that reads well; the third digit is enough. */
 export function rate(count, seconds) {
   if (!seconds) return "no whole bucket yet";
   const perSecond = Number(count) / seconds;
-  const digits = perSecond < 100 ? { maximumSignificantDigits: 3 } : { maximumFractionDigits: 0 };
-  return `${perSecond.toLocaleString("en", digits)}/s`;
+  const [name, factor] = [["s", 1], ["min", 60], ["h", 3600]].find(([, factor]) => perSecond * factor >= 1) ?? ["d", 86400];
+  const value = perSecond * factor;
+  const digits = value < 100 ? { maximumSignificantDigits: 3 } : { maximumFractionDigits: 0 };
+  return `${value.toLocaleString("en", digits)}/${value ? name : "s"}`;
 }
 
 /** A part of a whole, both BigInt, in per cent. What is not all or nothing never reads as 100 or 0. */

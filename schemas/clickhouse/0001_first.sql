@@ -11,6 +11,12 @@
 -- Source and chunk only keep the cells of one key apart and come last. The consumer asks for the cells of one chunk,
 -- which no prefix of this key serves: `chunk_days` knows their days, and the index by_chunk leaves out the granules
 -- that have none of them, so that this costs the same however many rows there are.
+--
+-- PARTITION BY: nothing is rewritten only to delete what is old (ttl_only_drop_parts); a part goes once all of it is, so
+-- it must hold what expires together. Rows stay for up to a week longer than retention says. A month would keep a third
+-- more than 90 days, a day would make 90 partitions of them. The bucket is part of the key: all rows of a cell are in
+-- one partition, and FINAL merges each by itself. The price is a part for each week that a flush has events of, which is
+-- one or two unless many come late, and 13 weeks instead of 4 months to read where somebody asks for 90 days.
 CREATE TABLE counts
 (
     org_id     UInt64 CODEC(Delta, ZSTD),
@@ -27,8 +33,9 @@ CREATE TABLE counts
     INDEX by_chunk cityHash64(source_id, chunk) TYPE bloom_filter(0.05) GRANULARITY 1
 )
 ENGINE = ReplacingMergeTree(version)
-PARTITION BY toYYYYMM(bucket)
-ORDER BY (org_id, bucket, project_id, category, outcome, reason, source_id, chunk);
+PARTITION BY toMonday(bucket)
+ORDER BY (org_id, bucket, project_id, category, outcome, reason, source_id, chunk)
+SETTINGS ttl_only_drop_parts = 1;
 
 -- The same by hour: what projects and reasons are read from at an hour and more. Written less often than the other two
 -- (a chunk's end, every half minute), since nearly all of its cells change with each flush; see progress.
@@ -48,8 +55,9 @@ CREATE TABLE hourly
     INDEX by_chunk cityHash64(source_id, chunk) TYPE bloom_filter(0.05) GRANULARITY 1
 )
 ENGINE = ReplacingMergeTree(version)
-PARTITION BY toYYYYMM(bucket)
-ORDER BY (org_id, bucket, project_id, category, outcome, reason, source_id, chunk);
+PARTITION BY toMonday(bucket)
+ORDER BY (org_id, bucket, project_id, category, outcome, reason, source_id, chunk)
+SETTINGS ttl_only_drop_parts = 1;
 
 -- What the documented endpoint shows, for 10 s and for hours; days are made of hours. Quantities of the categories
 -- that it shows, by outcome.
@@ -72,9 +80,9 @@ CREATE TABLE totals
     INDEX by_chunk cityHash64(source_id, chunk) TYPE bloom_filter(0.05) GRANULARITY 8
 )
 ENGINE = ReplacingMergeTree(version)
-PARTITION BY toYYYYMM(bucket)
+PARTITION BY toMonday(bucket)
 ORDER BY (org_id, width, bucket, source_id, chunk)
-SETTINGS index_granularity = 256;
+SETTINGS index_granularity = 256, ttl_only_drop_parts = 1;
 
 -- One partition of one topic. The id is a hash of the three, made in consumer/counting/source.py.
 CREATE TABLE sources
@@ -83,13 +91,29 @@ CREATE TABLE sources
     topic         String,
     topic_id      String,                  -- the topic's UUID, or the setting for a broker without one
     partition     UInt32,
-    chunk_length  UInt64,                  -- offsets in a chunk, as set when the source was registered
+    chunk_length  UInt64,                  -- offsets in a chunk when it was registered; changes are in chunk_lengths
     isolation     LowCardinality(String),  -- isolation.level the source was counted with
     first_offset  UInt64,                  -- where counting began: the log's start at that time
     registered_at DateTime64(3, 'UTC')
 )
 ENGINE = ReplacingMergeTree(registered_at)
 ORDER BY source_id;
+
+-- Changes of a source's chunk length: from an offset on chunks are as long as this says. Each is proposed, and then taken
+-- back or decided; the highest state of an entry wins, see consumer/ops/chunk_length.py for why. Never deleted: what is
+-- stored beyond from_offset is by it.
+CREATE TABLE chunk_lengths
+(
+    source_id   UInt64,
+    from_offset UInt64,
+    entry_id    String,                -- drawn by who proposes it
+    length      UInt64,
+    by          String,
+    at          DateTime64(3, 'UTC'),  -- when it was proposed
+    state       UInt8                  -- 0 proposed, 1 taken back, 2 decided
+)
+ENGINE = ReplacingMergeTree(state)
+ORDER BY (source_id, from_offset, entry_id);
 
 -- How far each source is counted; written after its counts, before the commit. The highest version wins.
 CREATE TABLE progress
@@ -180,6 +204,12 @@ ENGINE = ReplacingMergeTree(at)
 ORDER BY (source_id, chunk, revision);
 
 -- Records that could not be decoded; re-reading the log writes the same row again.
+--
+-- They are kept for as long as counts, from when they were stored on, and go in whole parts too. The week of storing is
+-- no function of the key. So rows of one letter may be in two partitions, where only FINAL makes them one, which no
+-- statement on this table leaves out (nor may do_not_merge_across_partitions_select_final be set). Rows that win are stored
+-- later, so they never go before those that they replace. The record's own time would not do: a withdrawn letter has
+-- none, and would go first and let the letter show again.
 CREATE TABLE dead_letters
 (
     source_id       UInt64,
@@ -196,10 +226,13 @@ CREATE TABLE dead_letters
     withdrawn       Bool,                    -- a recount found that the record can be decoded after all
     version         UInt64,                  -- revision << 48 | offset
     -- Tells records apart that were at one offset, one after the other, of a log that was cut back.
-    record_hash     UInt64 MATERIALIZED sipHash64(kafka_timestamp, key, payload_bytes, payload)
+    record_hash     UInt64 MATERIALIZED sipHash64(kafka_timestamp, key, payload_bytes, payload),
+    stored_at       DateTime('UTC') MATERIALIZED now()
 )
 ENGINE = ReplacingMergeTree(version)
-ORDER BY (source_id, offset);
+PARTITION BY toMonday(stored_at)
+ORDER BY (source_id, offset)
+SETTINGS ttl_only_drop_parts = 1;
 
 -- Topics that an operator has taken out: what is counted of them stays, and nobody waits for more. One that is
 -- registered again afterwards is back.
@@ -303,7 +336,8 @@ CREATE TABLE replay_chunks
 ENGINE = ReplacingMergeTree(step)
 ORDER BY (replay_id, source_id, chunk);
 
--- Cells as they were before a repair, so that it can be undone; zeros for a cell that there was not.
+-- Cells as they were before a repair, so that it can be undone; zeros for a cell that there was not. By week like the
+-- cells themselves: they are written seldom, and go in whole parts.
 CREATE TABLE replaced_counts
 (
     replay_id  String,
@@ -319,7 +353,9 @@ CREATE TABLE replaced_counts
     events     UInt64
 )
 ENGINE = ReplacingMergeTree
-ORDER BY (replay_id, source_id, chunk, org_id, bucket, project_id, category, outcome, reason);
+PARTITION BY toMonday(bucket)
+ORDER BY (replay_id, source_id, chunk, org_id, bucket, project_id, category, outcome, reason)
+SETTINGS ttl_only_drop_parts = 1;
 
 CREATE TABLE replaced_hourly
 (
@@ -336,7 +372,9 @@ CREATE TABLE replaced_hourly
     events     UInt64
 )
 ENGINE = ReplacingMergeTree
-ORDER BY (replay_id, source_id, chunk, org_id, bucket, project_id, category, outcome, reason);
+PARTITION BY toMonday(bucket)
+ORDER BY (replay_id, source_id, chunk, org_id, bucket, project_id, category, outcome, reason)
+SETTINGS ttl_only_drop_parts = 1;
 
 CREATE TABLE replaced_totals
 (
@@ -351,7 +389,9 @@ CREATE TABLE replaced_totals
     rate_limited UInt64
 )
 ENGINE = ReplacingMergeTree
-ORDER BY (replay_id, source_id, chunk, org_id, width, bucket);
+PARTITION BY toMonday(bucket)
+ORDER BY (replay_id, source_id, chunk, org_id, width, bucket)
+SETTINGS ttl_only_drop_parts = 1;
 
 -- Dead letters as they were before a repair; their payload stays in `dead_letters`.
 CREATE TABLE replaced_dead_letters
@@ -366,7 +406,9 @@ CREATE TABLE replaced_dead_letters
     replaced_at DateTime('UTC')  -- when it was kept; the cells above age with their bucket
 )
 ENGINE = ReplacingMergeTree
-ORDER BY (replay_id, source_id, chunk, offset);
+PARTITION BY toMonday(replaced_at)
+ORDER BY (replay_id, source_id, chunk, offset)
+SETTINGS ttl_only_drop_parts = 1;
 
 -- What an operator did with a dead letter, and with no other record that came to its offset later. The highest version
 -- tells: it is one more than the version that was read, so that no host's clock decides. `redriving` is written before

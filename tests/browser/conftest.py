@@ -25,7 +25,7 @@ FLAGS: Final = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 ]
-ORGANIZATIONS: Final = {1: "random", 2: "quiet", 3: "vast"}
+ORGANIZATIONS: Final = {1: "random", 2: "quiet", 3: "vast", 4: "mixed"}
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def store(clickhouse_server: str) -> Iterator[str]:
-    """The URL of a database with the organizations `random`, `quiet` (no events) and `vast` (over 2^64)."""
+    """The URL of a database with the organizations `random`, `quiet` (no events), `vast` (over 2^64) and `mixed`."""
     name = f"test_{uuid.uuid4().hex[:12]}"
     client = connect(clickhouse_server, client_name="tests")
     client.execute(f"CREATE DATABASE {name}")
@@ -53,7 +53,10 @@ def store(clickhouse_server: str) -> Iterator[str]:
     database = Database(url, size=1)
     for org_id, slug in ORGANIZATIONS.items():
         Directory(database).add_organization(Wanted(slug, key=org_id), 1.0)
-    insert_counts(database, [*_random_cells(), *(Cell(3, FIRST, 2**63 - 1, chunk=n) for n in range(3))])
+    Directory(database).add_project(4, Wanted("pump-station", key=1), 1.0)
+    insert_counts(
+        database, [*_mixed_cells(), *_random_cells(), *(Cell(3, FIRST, 2**63 - 1, chunk=n) for n in range(3))]
+    )
     insert_sources(database, [Counted(complete_until=COMPLETE_UNTIL)])
     yield url
     database.close()
@@ -68,6 +71,19 @@ def _random_cells() -> Iterator[Cell]:
         for outcome in Outcome:
             if rng.random() < 0.67:
                 yield Cell(1, bucket, rng.randrange(1, 10 ** rng.randrange(1, 6)), outcome)
+
+
+def _mixed_cells() -> Iterator[Cell]:
+    """Reasons, projects and categories, in the seeded window and in the one before."""
+    rng = random.Random(4)
+    for bucket in range(FIRST - HOURS * 3_600, FIRST + HOURS * 3_600, 600):
+        for project in range(9):
+            size = 100 * (9 - project)
+            yield Cell(4, bucket, rng.randrange(size), project_id=project)
+            yield Cell(4, bucket, rng.randrange(size), Outcome.rate_limited, 1, "quota", project_id=project)
+            yield Cell(4, bucket, rng.randrange(size), Outcome.filtered, 1, "web-crawlers", project_id=project)
+            yield Cell(4, bucket, rng.randrange(size), category=2, project_id=project)
+        yield Cell(4, bucket, rng.randrange(50), Outcome.filtered, 3, "a <b>strange</b> reason, 12345678901234567890")
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ FIRST: Final = 1_600_000_200 // 3_600 * 3_600
 HOURS: Final = 5
 END: Final = FIRST + HOURS * 3_600
 COMPLETE_UNTIL: Final = END - 1_234
+SHOWN: Final = ["accepted", "filtered", "rate_limited"]
 SERIES: Final = ("received", "accepted", "rejected", "blacklisted")
 
 
@@ -26,9 +27,13 @@ class Site:
 
     def series(self, stat: str, org: str = "random", *, resolution: str = "1h") -> list[tuple[int, int]]:
         """The points that the API answers for the seeded window."""
+        return self.points(stat, org, FIRST, END - 1, resolution)
+
+    def points(self, stat: str, org: str, since: int, until: int, resolution: str = "1h") -> list[tuple[int, int]]:
+        """The points that the API answers for any window."""
         answer = httpx.get(
             f"{self.url}/api/0/organizations/{org}/stats/",
-            params={"stat": stat, "since": FIRST, "until": END - 1, "resolution": resolution},
+            params={"stat": stat, "since": since, "until": until, "resolution": resolution},
             headers={"Authorization": f"Bearer {self.tokens['all']}"},
         )
         assert answer.status_code == 200, answer.text
@@ -39,6 +44,18 @@ class Site:
         series = {stat: self.series(stat, org, resolution=resolution) for stat in SERIES if stat != "accepted"}
         zipped = zip(series["received"], series["rejected"], series["blacklisted"], strict=True)
         return {**series, "accepted": [(a[0], a[1] - b[1] - c[1]) for a, b, c in zipped]}
+
+    def usage(self, org: str, *groups: str, **asked: str) -> list[dict[str, Any]]:
+        """The groups that `stats_v2` answers for the seeded window, the largest first; of errors unless asked else."""
+        asked = {"field": "sum(quantity)", "category": "error", "interval": "5m", **asked}
+        answer = httpx.get(
+            f"{self.url}/api/0/organizations/{org}/stats_v2/",
+            params={**asked, "groupBy": groups, "start": field(FIRST), "end": field(END), "outcome": SHOWN},
+            headers={"Authorization": f"Bearer {self.tokens['all']}"},
+        )
+        assert answer.status_code == 200, answer.text
+        found: list[dict[str, Any]] = answer.json()["groups"]
+        return sorted(found, key=lambda group: -group["totals"][asked["field"]])
 
 
 class Look:
@@ -72,7 +89,7 @@ class Look:
     def open(self, *, token: str = "all", **view: str) -> None:
         """Open the page as somebody does who gave the token before; without a range: the seeded window."""
         if "range" not in view:
-            view |= {"range": "custom", "since": _field(FIRST), "until": _field(END)}
+            view |= {"range": "custom", "since": field(FIRST), "until": field(END)}
         view = {"org": "random", "resolution": "1h", **view}
         if self.page.url != (blank := self.site.url + "/docs"):
             self.page.goto(blank)
@@ -84,12 +101,13 @@ class Look:
         """Wait until nothing is being read."""
         self.page.locator("body[aria-busy=false]").wait_for()
 
-    def charted(self) -> dict[str, list[tuple[int, int]]]:
-        """The points of each visible series in the chart, as plotly has them."""
+    def charted(self, *, before: bool = False) -> dict[str, list[tuple[int, int]]]:
+        """The points of each visible series in the chart, as plotly has them; the period before only if wanted."""
         self.page.locator("#chart .main-svg").first.wait_for()
         traces: list[dict[str, Any]] = self.page.evaluate(
-            "document.querySelector('#chart').data.filter(t => t.stackgroup || t.name === 'received')"
-            ".filter(t => t.visible !== false).map(({name, x, y}) => ({name, x, y}))"
+            "before => document.querySelector('#chart').data.filter(t => t.stackgroup || t.name === 'received' "
+            "|| before && t.name === 'before').filter(t => t.visible !== false).map(({name, x, y}) => ({name, x, y}))",
+            before,
         )
         # The first and last point only give their neighbours the right width; they are out of sight.
         return {t["name"]: [(round(_seconds(x)), y) for x, y in zip(t["x"], t["y"], strict=True)][1:-1] for t in traces}
@@ -102,6 +120,16 @@ class Look:
     def totals(self) -> dict[str, str]:
         """What the page says in large letters."""
         return {name: self.page.locator(f"[data-series={name}] dd").first.inner_text() for name in SERIES}
+
+    def why(self, list_: str) -> list[list[str]]:
+        """Name, count and share of each row of one of the lists that say why."""
+        self.page.locator(f"[data-list={list_}] li").first.wait_for()
+        rows: list[list[str]] = self.page.evaluate(
+            "list => [...document.querySelectorAll(`[data-list=${list}] li`)]"
+            ".map(row => [...row.querySelectorAll('span')].map(part => part.textContent))",
+            list_,
+        )
+        return rows
 
     def table(self) -> list[list[str]]:
         """The cells of the table, opened if need be."""
@@ -126,7 +154,16 @@ def looking(page: Page, site: Site) -> Iterator[Look]:
         page.remove_listener(event, handler)
 
 
-def _field(seconds: int) -> str:
+def merged(points: list[tuple[int, int]], width: int) -> list[tuple[int, int]]:
+    """The counts in wider buckets."""
+    sums: dict[int, int] = {}
+    for start, count in points:
+        sums[start // width * width] = sums.get(start // width * width, 0) + count
+    return sorted(sums.items())
+
+
+def field(seconds: int) -> str:
+    """A time as the form and the page's address take it."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 

@@ -12,8 +12,8 @@ import pytest
 
 from tests.clients.test_go import SERIES, TOTAL
 from tests.conformance.conftest import ORG_ID, PUMP, SLUG, Target
-from tests.conftest import IN_CI
 from tests.query.seeding import EXAMPLE
+from tests.support.npm import packages
 
 pytestmark = pytest.mark.campaign  # packages are fetched
 HERE = Path(__file__).parent
@@ -26,22 +26,7 @@ def modules(target: Target) -> Path:
     """A folder in which the packages are installed; kept in `.local` for the next run."""
     if not target.own or not (npm := shutil.which("npm")):
         pytest.skip("needs npm" if target.own else "needs data of its own")
-    wanted = [f"{name}@{version}" for name, version in VERSIONS.items()]
-    folder = HERE.parents[1] / ".local" / "clients" / "-".join(["npm", *VERSIONS.values()])
-    if not folder.is_dir():
-        made = folder.with_name(f"{folder.name}.{os.getpid()}")  # others may install at the same time
-        made.mkdir(parents=True)
-        quiet = ("--no-save", "--ignore-scripts", "--no-audit", "--no-fund")
-        install = _run([npm, "install", *quiet, "--prefix", str(made), *wanted], made)
-        if install.returncode:
-            shutil.rmtree(made)
-            reachable = _run([npm, "ping"], HERE).returncode == 0
-            (pytest.fail if IN_CI and reachable else pytest.skip)(f"npm gives no packages: {install.stderr[-500:]}")
-        try:
-            made.rename(folder)
-        except OSError:  # somebody was faster
-            shutil.rmtree(made)
-    return folder
+    return packages(npm, VERSIONS)
 
 
 Program = Callable[[str], dict[str, Any]]

@@ -379,12 +379,14 @@ class World:
             return
         records = [r for r in self.log if r.at >= max(self.low, owner.partition.next_offset)][:most]
         try:
+            owner.partition.learn(GRID, self.end)
             owner.partition.count(records)
         except LogChanged:
             self._open_anew(owner)
 
     def _advance(self, owner: Owner) -> None:
         try:
+            owner.partition.learn(GRID, self.end)
             owner.partition.advance(self.end)
         except LogChanged:
             self._open_anew(owner)

@@ -3,12 +3,12 @@
 import pytest
 
 from orgstats.consumer.counting.batch import BatchCounter
-from orgstats.consumer.counting.cells import COUNTS, HOURLY, TOTALS, CountKey
+from orgstats.consumer.counting.cells import COUNTS, HOURLY, TOTALS, CountKey, Stored, StoredChunk
 from orgstats.consumer.counting.chain import Mark
 from orgstats.consumer.counting.decode import AgeLimits
-from orgstats.consumer.counting.grid import CHUNK_LENGTH
+from orgstats.consumer.counting.grid import CHUNK_LENGTH, Grid
 from orgstats.consumer.counting.limits import DeadLetterLimits
-from orgstats.consumer.counting.partition import LogChanged, Partition
+from orgstats.consumer.counting.partition import ChunkNotKnown, LogChanged, Partition
 from orgstats.consumer.counting.resume import Attempt, Resume
 from orgstats.consumer.counting.rule_history import RuleHistory
 from orgstats.consumer.counting.source import Source
@@ -97,3 +97,27 @@ def test_what_was_stored_before_does_not_halt_again(catching_up_until: int, halt
     counting = partition(catching_up_until=catching_up_until, run=3)
     counting.count([event(at, 999) for at in range(5)])
     assert bool(counting.halted) is halts
+
+
+def test_the_last_chunk_that_is_known_is_stored_whole() -> None:
+    """At its end nothing more is counted; what is stored of it and was not found again becomes zero."""
+    start = Resume(0, 0, grid=Grid(((0, 8),)), known_to=8, log_end=100)
+    batch = BatchCounter(AgeLimits(), RuleHistory())
+    counting = Partition(Source("t", "u", 0), start, batch, lambda _: Attempt(1, begins=True, reconcile=True))
+    with pytest.raises(ChunkNotKnown):
+        counting.count([event(at) for at in (0, 5, 11)])
+    (chunk,) = counting.to_reconcile()
+    stale = CountKey(9, T0 // 10 * 10, 0, 1, 0, "")
+    counting.reconcile(chunk, StoredChunk({COUNTS: {stale: Stored((3, 3), 5)}, HOURLY: {}, TOTALS: {}}))
+    changes = counting.take()
+    assert (changes.next_offset, changes.hourly_offset) == (8, 8)
+    assert [one.first_offset for one in changes.notes.closed] == [0]
+    assert dict(changes.chunks[0].rows[COUNTS])[stale] == (0, 0)
+
+
+def test_chunks_across_which_there_is_no_record_are_passed() -> None:
+    """The chain of what is counted begins with the chunk that is open, also behind chunks without a record."""
+    start = Resume(0, 0, grid=Grid(((0, 8),)))
+    counting = Partition(Source("t", "u", 0), start, BatchCounter(AgeLimits(), RuleHistory()), lambda _: Attempt(0))
+    counting.count([event(at) for at in (0, 33)])
+    assert counting.take().mark.chain_from == 32

@@ -1,6 +1,10 @@
 """What librdkafka would refuse is told when settings are read: one line, the variable, the remedy, no secret."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -81,3 +85,46 @@ def test_what_librdkafka_takes_is_taken(tmp_path: Path) -> None:
     kafka = {f"ORGSTATS_KAFKA__{name}": value for name, value in oauth.items()}
     settings = ConsumerSettings.from_env({**GOOD, **kafka, "ORGSTATS_BOOTSTRAP_SERVERS": servers})
     assert settings.kafka_properties()["bootstrap.servers"] == servers
+
+
+def signer(monkeypatch: pytest.MonkeyPatch, *, asked: list[str]) -> None:
+    """The signer of AWS, as a module that only says which regions it was asked for."""
+
+    def generate_auth_token(region: str) -> tuple[str, int]:
+        asked.append(region)
+        return "token", 1_700_000_000_000
+
+    provider = SimpleNamespace(generate_auth_token=generate_auth_token)
+    monkeypatch.setitem(sys.modules, "aws_msk_iam_sasl_signer", SimpleNamespace(MSKAuthTokenProvider=provider))
+
+
+def test_a_region_of_msk_is_a_token_callback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In seconds, as librdkafka wants them; nothing is signed while settings are read."""
+    asked: list[str] = []
+    signer(monkeypatch, asked=asked)
+    settings = ConsumerSettings.from_env({**GOOD, "ORGSTATS_MSK_REGION": "eu-west-1"})
+    properties = settings.kafka_properties()
+    assert (properties["security.protocol"], properties["sasl.mechanism"]) == ("SASL_SSL", "OAUTHBEARER")
+    assert asked == []
+    assert properties["oauth_cb"]("") == ("token", 1_700_000_000.0)
+    assert asked == ["eu-west-1"]
+
+
+def test_a_region_and_another_mechanism_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of them is a mistake."""
+    signer(monkeypatch, asked=[])
+    other = {"ORGSTATS_MSK_REGION": "eu-west-1", "ORGSTATS_KAFKA__SASL_MECHANISM": "PLAIN"}
+    with pytest.raises(
+        ConfigurationError, match="ORGSTATS_KAFKA__SASL_MECHANISM: ORGSTATS_MSK_REGION needs OAUTHBEARER"
+    ):
+        ConsumerSettings.from_env({**GOOD, **other})
+
+
+def test_without_the_extra_one_line_says_what_to_install() -> None:
+    """Exit 78, as with every package that is missing."""
+    env = {**os.environ, **GOOD, "ORGSTATS_MSK_REGION": "eu-west-1", "PYTHONPATH": ""}
+    words = [str(Path(sys.executable).with_name("orgstats")), "config", "check", "consume"]
+    done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (
+        78, "orgstats: this needs aws_msk_iam_sasl_signer: pip install 'orgstats[msk]'\n",
+    )  # fmt: skip

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 from clickhouse_driver import Client
@@ -9,9 +10,13 @@ from clickhouse_driver import Client
 from orgstats.clickhouse.connect import connect
 from orgstats.consumer.counting.cells import COUNTS, FAMILIES, HOURLY, TOTALS, CountKey, Family, Stored, TotalKey
 from orgstats.consumer.counting.grid import CHUNK_LENGTH, Grid
+from orgstats.consumer.counting.resume import Registration
 from orgstats.consumer.counting.source import Source, version_of
+from orgstats.consumer.ops.chunk_length import settle
+from orgstats.consumer.ops.connections import store_of
+from orgstats.consumer.store.chunk_lengths import State
 from orgstats.consumer.store.chunks import chunk_end, chunk_of, entries, known_chunks, read_chunks, select
-from orgstats.schemas.tables import insert
+from orgstats.schemas.tables import ChunkLengthRow, insert
 
 SOURCE = Source("events", "uuid", 0)
 OTHER = Source("events", "uuid", 1)
@@ -63,6 +68,26 @@ def test_chunks_in_sql_are_those_of_the_grid(client: Client) -> None:
             {"source": source_id, "many": len(offsets), **entries(grids)},
         )
         assert found == [(at, grid.chunk_of(at), grid.chunk_end(at)) for at in offsets]
+
+
+def test_a_change_of_the_chunk_length_is_decided_or_taken_back_once(clickhouse_url: str) -> None:
+    """Of a row that is written several times the last state holds, and one that is settled is not settled again."""
+    store, now = store_of(clickhouse_url), datetime.now(UTC)
+    store.register([(SOURCE, Registration(Grid(((0, 1 << 14),)), "read_committed"))], 0)
+    ids = [SOURCE.source_id]
+    assert store.grids(ids) == {SOURCE.source_id: Grid(((0, 1 << 14),))}
+    rows = [ChunkLengthRow(ids[0], at << 14, f"entry{at}", 1 << 15, "me", now, 0) for at in (8, 16, 24)]
+    for row in rows:
+        store.insert("chunk_lengths", [[value] for value in row])
+    assert store.grids(ids)[ids[0]] == Grid(((0, 1 << 14),), proposed=8 << 14)
+    settle(store, rows[0], State.TAKEN_BACK)
+    settle(store, rows[0], State.DECIDED)
+    settle(store, rows[1], State.DECIDED)
+    settle(store, rows[1], State.TAKEN_BACK)
+    assert store.grids(ids)[ids[0]] == Grid(((0, 1 << 14), (16 << 14, 1 << 15)), proposed=24 << 14)
+    assert [row.state for row in store.length_changes(ids)] == [State.TAKEN_BACK, State.DECIDED, State.PROPOSED]
+    assert store.grids([]) == {}
+    store.close()
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.table)

@@ -2,6 +2,7 @@
 
 import re
 from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,11 @@ import yaml
 from orgstats.clickhouse.connect import connect
 from orgstats.clickhouse.url import parse
 from orgstats.consumer.daemon import LEAVE_SECONDS
+from orgstats.consumer.ops.clickhouse_versions import OLDEST_TESTED, faults, numbers
 from orgstats.consumer.settings import ConsumerSettings
 from orgstats.deploy.local import apache_kafka
 from orgstats.query.settings import QuerySettings
 from tests.deploy.commands import SETTINGS, understood, unknown_variables
-from tests.support.servers import CLICKHOUSE_IMAGE
 
 FILE = Path(__file__).parents[2] / "deploy" / "compose.yaml"
 COMPOSE: dict[str, Any] = yaml.safe_load(FILE.read_text(encoding="utf-8"))
@@ -47,9 +48,11 @@ def test_each_image_is_pinned(name: str) -> None:
 
 
 def test_servers_are_those_that_the_tests_run_against() -> None:
-    """Kafka and ClickHouse have the versions that the tests use."""
+    """Kafka has the version that the tests use; ClickHouse one between the oldest and the engine of the tests."""
     assert SERVICES["kafka"]["image"] == SERVICES["topic"]["image"] == f"apache/kafka:{apache_kafka.VERSION}"
-    assert SERVICES["clickhouse"]["image"] == CLICKHOUSE_IMAGE
+    release = numbers(SERVICES["clickhouse"]["image"].partition(":")[2])[:2]
+    assert OLDEST_TESTED <= release <= numbers(version("chdb-core"))[:2]
+    assert faults(f"{release[0]}.{release[1]}.99.99", replicated=True) == []
 
 
 @pytest.mark.parametrize(
@@ -120,6 +123,14 @@ def test_stop_grace_period_covers_shutdown() -> None:
         assert seconds(SERVICES[name]["stop_grace_period"]) > leave
     query = {name: field.default for name, field in QuerySettings.model_fields.items()}
     assert seconds(SERVICES["api"]["stop_grace_period"]) > query["drain_seconds"] + query["query_timeout_seconds"] + 1
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_each_container_has_a_limit(name: str) -> None:
+    """One that leaks is ended instead of the machine; servers that hold many files open may."""
+    assert re.fullmatch(r"\d+g", SERVICES[name]["mem_limit"])
+    if name in ("clickhouse", "kafka"):
+        assert SERVICES[name]["ulimits"]["nofile"]["hard"] >= 100_000
 
 
 def test_ports_are_open_to_this_machine_only() -> None:

@@ -76,6 +76,19 @@ def test_version_label_equals_package_version() -> None:
     assert f'org.opencontainers.image.licenses="{project["license"]}"' in DOCKERFILE
 
 
+def test_the_build_file_is_for_both_architectures_and_tells_what_is_inside() -> None:
+    """Its arguments are the Dockerfile's, its version the package's; a list of all packages is attached."""
+    bake = json.loads((ROOT / "deploy" / "docker-bake.json").read_text(encoding="utf-8"))
+    target, variables = bake["target"]["orgstats"], bake["variable"]
+    assert target["platforms"] == ["linux/amd64", "linux/arm64"]
+    assert "type=sbom" in target["attest"]
+    assert (ROOT / target["dockerfile"]).is_file()
+    for name, value in target["args"].items():
+        assert f"ARG {name}=" in DOCKERFILE
+        assert value == f"${{{name}}}"
+        assert dict(re.findall(r"^ARG (\w+)=(\S+)$", DOCKERFILE, re.MULTILINE))[name] == variables[name]["default"]
+
+
 def test_health_check_command_compiles() -> None:
     """Its one line compiles; the test that runs the image sees it succeed."""
     (text,) = arguments("HEALTHCHECK")

@@ -4,7 +4,8 @@ import pytest
 
 from orgstats.consumer.counting.cells import COUNTS, HOURLY, TOTALS, CountKey, Key, Stored, StoredChunk, TotalKey
 from orgstats.consumer.counting.grid import CHUNK_LENGTH
-from orgstats.consumer.ops.audit_rules import ChunkExtent, roll_ups
+from orgstats.consumer.counting.reference import ReferenceCounts
+from orgstats.consumer.ops.audit_rules import ChunkExtent, cells, roll_ups
 
 BUCKET = 1_700_000_000
 HOUR = BUCKET // 3600 * 3600
@@ -56,3 +57,15 @@ def test_hourly_may_lack_what_it_is_behind(behind: int, tables: list[str]) -> No
 def test_a_gap_leaves_no_more_than_it_lists(gap: tuple[int, int], tables: list[str]) -> None:
     """As many events as offsets are listed in the chunk may be in one table and not in another, and no more."""
     assert found(chunk((10, 4), 10), gap) == tables
+
+
+@pytest.mark.parametrize(
+    ("expired_before", "tables"), [(0, ["dead_letters"]), (BUCKET, ["dead_letters"]), (BUCKET + 1, [])]
+)
+def test_a_dead_letter_that_may_have_been_deleted_with_age_is_not_missed(
+    expired_before: int, tables: list[str]
+) -> None:
+    """One of a record that is younger than retention is a difference."""
+    given = ReferenceCounts(1, dead={5: "empty"}, dead_ms={5: BUCKET * 1000})
+    extent = ChunkExtent(0, CHUNK_LENGTH, 0, (), expired_before)
+    assert [difference.table for difference in cells(extent, StoredChunk(), given, given)] == tables

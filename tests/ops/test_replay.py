@@ -16,7 +16,7 @@ from orgstats.clickhouse.connect import connect
 from orgstats.consumer.counting.cells import COUNTS, FAMILIES, Key, TotalKey
 from orgstats.consumer.kafka.topics import Topics
 from orgstats.consumer.ops.compare import ChunkDifference
-from orgstats.consumer.ops.connections import Connections
+from orgstats.consumer.ops.connections import Connections, locate
 from orgstats.consumer.ops.recount import Pace
 from orgstats.consumer.ops.replay import PreparedReplay, ReplayRequest, TimeRange, apply, plan, prepare
 from orgstats.consumer.ops.summary import Summary, counts_now
@@ -127,6 +127,23 @@ def test_roll_ups_that_alone_were_lost_or_spoilt_come_back(
     assert dict(look(connections)[0].conflicts) == {"cells with another count": 3}
     assert act(connections, repair=True).changes == 3
     assert stored.differences(url, world.truth) == {}
+
+
+def test_chunks_of_no_length_are_taken_back(world: World, connections: Connections, url: str, ask: Ask) -> None:
+    """What was counted by another chunk length is there twice, until a repair; afterwards consumers start again."""
+    for table in ("counts", "hourly", "totals", "chunk_days"):
+        rows_of_one = f"(SELECT * FROM {table} WHERE chunk = {CHUNK})"
+        ask(f"INSERT INTO {table} SELECT * REPLACE (chunk + {CHUNK // 2} AS chunk) FROM {rows_of_one}")
+    assert set(stored.differences(url, world.truth)) == {"counts", "hourly", "totals"}
+    (source,) = [one.source for one in locate(connections)]
+    grids = connections.store.grids([source.source_id])
+    assert connections.store.misplaced_chunks(grids) == {source.source_id: CHUNK + CHUNK // 2}
+    assert look(connections)[0].changes == 0
+    planned, _ = look(connections, repair=True)
+    assert act(connections, repair=True).changes == planned.changes > 0
+    assert stored.differences(url, world.truth) == {}
+    assert connections.store.misplaced_chunks(grids) == {}
+    assert look(connections, repair=True)[0].changes == 0
 
 
 @pytest.mark.parametrize("repair", [False, True])

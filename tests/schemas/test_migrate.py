@@ -152,6 +152,25 @@ def test_retention_deletes_old_rows(clickhouse_url: str) -> None:
     assert ask(clickhouse_url, "SELECT quantity FROM counts FINAL") == [(1,)]
 
 
+def test_a_withdrawn_dead_letter_does_not_come_back_with_age(clickhouse_url: str) -> None:
+    """Its two rows are in two weeks: FINAL shows the newer one, and the older one goes first."""
+    with connect(clickhouse_url, client_name="tests") as client:
+        for version, withdrawn, age in ((1, False, 20), (2, True, 0)):
+            client.execute(
+                "INSERT INTO dead_letters (source_id, offset, kafka_timestamp, withdrawn, version, stored_at)"
+                " SELECT 1, 7, toDateTime64(0, 3), %(withdrawn)s, %(version)s, now() - toIntervalDay(%(age)s)",
+                {"withdrawn": withdrawn, "version": version, "age": age},
+                settings={"insert_allow_materialized_columns": 1},
+            )
+    shown = "SELECT withdrawn FROM dead_letters FINAL"
+    rows = "SELECT count() FROM dead_letters"
+    ask(clickhouse_url, "OPTIMIZE TABLE dead_letters FINAL")
+    assert (ask(clickhouse_url, shown), ask(clickhouse_url, rows)) == ([(True,)], [(2,)])
+    migrate(clickhouse_url, retention_days=10, shorten=True)
+    ask(clickhouse_url, "OPTIMIZE TABLE dead_letters FINAL")
+    assert (ask(clickhouse_url, shown), ask(clickhouse_url, rows)) == ([(True,)], [(1,)])
+
+
 def test_what_is_kept_for_undo_is_deleted_with_age(clickhouse_url: str) -> None:
     """A dead letter that a repair replaced is kept for undo as long as counts are, and no longer."""
     ask(

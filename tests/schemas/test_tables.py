@@ -3,6 +3,7 @@
 import pytest
 
 from orgstats.clickhouse.connect import connect
+from orgstats.schemas.retention import RETAINED
 from orgstats.schemas.tables import TABLES, columns, insert
 
 
@@ -40,6 +41,20 @@ def test_the_keys_that_the_guarantee_rests_on(clickhouse_url: str, table: str, e
         )
     assert found[0][0] == key
     assert found[0][1].startswith(f"ReplacingMergeTree({engine}) ")
+
+
+def test_what_expires_is_dropped_in_whole_parts_and_a_cell_is_in_one_of_them(clickhouse_url: str) -> None:
+    """Partitions are weeks; of all but dead letters, which FINAL makes one, a week is a function of the key."""
+    with connect(clickhouse_url, client_name="tests") as client:
+        found = client.execute(
+            "SELECT name, partition_key, sorting_key, engine_full FROM system.tables"
+            " WHERE database = currentDatabase() AND partition_key != '' ORDER BY name"
+        )
+    assert {name for name, *_ in found} == set(RETAINED)
+    for name, partition, key, engine in found:
+        assert partition == f"toMonday({RETAINED[name]})"
+        assert "ttl_only_drop_parts = 1" in engine
+        assert (RETAINED[name] in key.split(", ")) == (name not in ("dead_letters", "replaced_dead_letters")), name
 
 
 def test_every_column_of_counts_is_compressed_as_declared(clickhouse_url: str) -> None:

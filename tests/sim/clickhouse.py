@@ -22,6 +22,7 @@ KEYS: Final = {
     "progress": ("source_id",),
     "flushes": ("source_id",),
     "sources": ("source_id",),
+    "chunk_lengths": ("source_id", "from_offset", "entry_id"),
     "dead_letters": ("source_id", "offset"),
     "repairs": ("source_id", "chunk", "revision"),
     "chunks": ("source_id", "chunk"),
@@ -131,7 +132,7 @@ class SimClickHouse:
         for row in rows[count:] if count else rows:
             of_source = found.setdefault(row.source_id, {})
             key = tuple([getattr(row, name) for name in names])
-            if key not in of_source or getattr(row, "version", 0) >= getattr(of_source[key], "version", 0):
+            if key not in of_source or _version(row) >= _version(of_source[key]):
                 of_source[key] = row
         self._seen[table] = rows, len(rows)
         return found
@@ -152,3 +153,7 @@ class SimClickHouse:
         """Next offset by topic and partition."""
         sources = {row.source_id: (row.topic, row.partition) for row in self.final("sources")}
         return {sources[row.source_id]: row.next_offset for row in self.final("progress")}
+
+
+def _version(row: Row) -> int:
+    return getattr(row, "version", getattr(row, "state", 0))

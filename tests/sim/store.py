@@ -21,7 +21,7 @@ from orgstats.consumer.counting.resume import (
 )
 from orgstats.consumer.counting.rule_history import RuleHistory
 from orgstats.consumer.counting.source import Source, revision_of, version_of
-from orgstats.consumer.store import rows, taking_back
+from orgstats.consumer.store import chunk_lengths, rows, taking_back
 from orgstats.consumer.store.store import Store
 from orgstats.errors import Unavailable
 from orgstats.schemas.outcomes import DAY_SECONDS
@@ -76,8 +76,30 @@ class SimStore(Store):
 
     def grids(self, source_ids: Collection[int]) -> dict[int, Grid]:
         """By source id."""
-        found = [row for row in self._server.final("sources") if row.source_id in source_ids]
-        return {row.source_id: Grid(((0, row.chunk_length),)) for row in found}
+        self._effect()
+        self._server.answer_read()
+        rows = [(row.source_id, 0, "", row.chunk_length, 2) for row in self._server.final("sources")]
+        rows += [
+            (row.source_id, row.from_offset, row.entry_id, row.length, row.state)
+            for row in self._server.final("chunk_lengths")
+        ]
+        return chunk_lengths.grids_of([row for row in rows if row[0] in source_ids])
+
+    def length_changes(self, source_ids: Collection[int]) -> list[Row]:
+        """By source and offset."""
+        self._effect()
+        self._server.answer_read()
+        return sorted(row for row in self._server.final("chunk_lengths") if row.source_id in source_ids)
+
+    def misplaced_chunks(self, grids: Mapping[int, Grid]) -> dict[int, int]:
+        """By source id."""
+        repaired = {(row.source_id, row.chunk) for row in self._server.rows["repairs"]}
+        found = {
+            (row.source_id, row.chunk)
+            for row in self._server.final("chunk_days")
+            if row.source_id in grids and grids[row.source_id].chunk_of(row.chunk) != row.chunk
+        }
+        return dict(sorted(found - repaired, reverse=True))
 
     def progress(self, sources: Iterable[Source]) -> dict[int, Progress]:
         """By source id."""

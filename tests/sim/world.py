@@ -4,12 +4,14 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from threading import Event
+from typing import NoReturn
 
 from orgstats.consumer.kafka.group import TopicPartition
 from orgstats.consumer.loop import Loop
 from orgstats.consumer.ports import Clients
 from orgstats.consumer.settings import ConsumerSettings
 from orgstats.consumer.states import PartitionState
+from orgstats.errors import Unavailable
 from tests.sim.clickhouse import SimClickHouse
 from tests.sim.group import SimConsumer, SimGroup
 from tests.sim.kafka import SimKafka, SimReader, SimTopics
@@ -161,6 +163,15 @@ class SimProcess:
     def state(self, tp: TopicPartition) -> PartitionState:
         """What a partition is to it."""
         return self.loop._partitions.state(tp)
+
+    def cut_off(self) -> None:
+        """From now on it learns nothing of the group, and is told no chunk lengths."""
+
+        def unanswered(_ids: object) -> NoReturn:
+            raise Unavailable("ClickHouse does not answer")
+
+        self.member._learn = lambda: None  # type: ignore[method-assign]
+        self.loop._clients.store.grids = unanswered  # type: ignore[assignment,method-assign]
 
     def turn(self, turns: int = 1) -> None:
         """So many turns of the loop."""
