@@ -80,14 +80,20 @@ async function readFiltered(view, token, signal) {
   return { view, rows, width: view.stored, ...trust, bodies: { received: body, rejected: body, blacklisted: body } };
 }
 
-/** The groups of usage in a view's window, counts as BigInt: [{by, total, series}]. */
+/** The groups of usage in a view's window: [{by, total (BigInt), series}], numbers above 2^53 as BigInt. */
 export async function usage(view, asked, token, signal) {
   const { json } = await askOne(usageAddress(view, asked), token, signal, view);
   return json.groups.map(({ by, totals, series }) => ({
     by,
     total: BigInt(Object.values(totals)[0]),
-    series: Object.values(series ?? {})[0]?.map(Number),
+    series: Object.values(series ?? {})[0],
   }));
+}
+
+/** The organizations that a token may see: [{slug, …}]. */
+export async function organizations(token, signal) {
+  const address = new URL("api/0/organizations/", document.baseURI).href;
+  return (await askOne(address, token, signal, { org: "" })).json;
 }
 
 /** {id: slug} of the organization's projects that have a name. */

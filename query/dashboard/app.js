@@ -1,12 +1,14 @@
 /** The page: reads what is asked for, and shows it. */
 
-import { read } from "./api.js";
+import { organizations, read } from "./api.js";
 import { renderCards, write } from "./cards.js";
 import { draw, visibleRange, zoom } from "./chart.js";
-import { buckets, fillCustom, filled, isFiner, keep, link, offer, restore, showToken, toggleFilter, view } from "./form.js";
+import { buckets, dropFilters, fillCustom, filled, isFiner, keep, link, offer, restore, showToken, toggleFilter, view } from "./form.js";
 import { isWhole, merged, sums, widthFor, within } from "./rows.js";
 import * as taking from "./taking.js";
-import { ago, number, time, widthName } from "./text.js";
+import { announce, complain, renderTrust } from "./telling.js";
+import { number, time, widthName } from "./text.js";
+import * as who from "./who.js";
 import * as why from "./why.js";
 
 const BEHIND_SECONDS = 30; // counting is usually a few seconds behind
@@ -21,6 +23,7 @@ let asked; // the form as it was when it was last sent: what is being typed is n
 let result; // the last answer of api.read
 let before; // the same of the period before, or undefined
 let closer; // the same of the part that is zoomed into, in finer buckets, or undefined
+let listed = {}; // the organizations that a token may see
 let explained = {}; // of which window, and when, it was last read what it is made of
 let reading; // the AbortController of the reads under way
 let timer; // of the next read
@@ -28,6 +31,7 @@ let settling; // of the read of finer buckets
 
 /** Ask for what the form says. */
 function submit() {
+  if (asked && asked.org !== filled().org) dropFilters(); // projects and reasons are its own
   asked = filled();
   keep(asked);
   show();
@@ -47,15 +51,15 @@ async function show(quietly = false) {
     if (JSON.stringify(result?.view.filters) !== JSON.stringify(wanted.filters) || !quietly) before = closer = undefined;
     result = found;
     remember(asked.org);
-    complain(null, quietly);
+    complain(null, { quietly });
     showToken(false);
     render();
-    if (!quietly) announce();
+    if (!quietly) announce($("totals"));
     scheduleNext();
-    await Promise.all([compare(signal), explain(signal), lookCloser(signal)]);
+    await Promise.all([compare(signal), explain(signal), lookCloser(signal), list(signal)]);
   } catch (error) {
     if (signal.aborted) return;
-    complain(error, quietly);
+    complain(error, { quietly, readAt: result?.readAt });
     if (error.retrySeconds) next(error.retrySeconds);
   }
   document.body.ariaBusy = "false";
@@ -84,7 +88,9 @@ async function compare(signal) {
     const length = result.view.until - result.view.since + 1;
     const earlier = { ...result.view, since: result.view.since - length, until: result.view.until - length };
     if (before && JSON.stringify(before.view) === JSON.stringify(earlier)) return;
-    before = earlier.since < 0 ? undefined : { ...(await read(earlier, asked.token, signal)), length };
+    const found = earlier.since < 0 ? undefined : await read(earlier, asked.token, signal);
+    // What has been deleted would read as none.
+    before = found && found.retainedSince <= earlier.since ? { ...found, length } : undefined;
   }
   render();
 }
@@ -102,6 +108,26 @@ async function explain(signal) {
     if (signal.aborted) throw error;
     write($("why-problem"), `${error.message}. ${error.help ?? ""}`);
   }
+}
+
+/** Offer the organizations of the token; what they received is read once somebody opens the list. */
+async function list(signal) {
+  if (listed.token !== asked.token) {
+    const found = await organizations(asked.token, signal).catch((error) => {
+      if (signal.aborted) throw error;
+      return []; // a gateway may let nobody list them
+    });
+    listed = { token: asked.token, found };
+    remember(asked.org);
+  }
+  $("who").hidden = listed.found.length < 2;
+  if ($("who").hidden || !$("who").open) return;
+  const table = await who.read(result.view, listed.found, asked.token, signal);
+  const order = $("who").querySelector("[aria-pressed=true]").value;
+  who.render($("who"), table, order, (slug) => {
+    form.elements.org.value = slug;
+    submit();
+  });
 }
 
 /** Look at one reason, project or category, or at all again. */
@@ -128,21 +154,6 @@ const seen = () => ($("chart").layout && !$("chart").hidden ? visibleRange($("ch
 function clear() {
   result = before = closer = undefined;
   $("result").hidden = $("complete").hidden = true;
-}
-
-/** Show a problem, or that there is none any more; what was shown before stays where it is. */
-function complain(problem, quietly) {
-  for (const id of ["org", "token", "since", "until"]) $(id).ariaInvalid = String(problem?.field === id);
-  $("problem").hidden = !problem;
-  if (!problem) return;
-  const { message, help = "", retrySeconds = 0, field = "" } = problem;
-  if (field === "token") showToken(true);
-  const retry = retrySeconds ? ` The next try is in ${number(retrySeconds)} s.` : "";
-  const old = result ? ` The numbers below are from ${time(Math.round(result.readAt))} UTC.` : "";
-  $("problem").querySelector("button").hidden = !retrySeconds;
-  write($("problem").querySelector("h2"), message);
-  write($("problem").querySelector("p"), help + retry + old);
-  if (field && !quietly) $(field).focus();
 }
 
 /** What is to be seen now: rows in buckets that suit the part of the window that the chart shows. */
@@ -172,7 +183,7 @@ function render() {
   const count = `${number(buckets.length)} ${buckets.length === 1 ? "bucket" : "buckets"} of ${widthName(width)}`;
   write($("window"), `${time(ends[0])} to ${time(ends[1])} UTC, ${count}. Rates are those of whole buckets.`);
   renderFilter();
-  renderTrust(result.view.until + 1);
+  renderTrust(result, now());
   renderChart(buckets, width, sums(result.rows).received);
   taking.renderTable(...tabled(), result.view.org);
   taking.renderApi(result);
@@ -182,19 +193,6 @@ function renderFilter() {
   const [[name, value] = []] = Object.entries(result.view.filters);
   $("filter").hidden = !name;
   if (name) write($("filter").querySelector("span"), `Only ${name} ${value}`);
-}
-
-function renderTrust(end) {
-  const { completeUntil: until } = result;
-  const behind = until !== null && until < end && now() - until > 300;
-  $("complete").hidden = false;
-  $("complete").className = until === null || behind ? "warning" : "";
-  write(
-    $("complete"),
-    until === null
-      ? "It is not known how far these counts are complete"
-      : `Counted up to ${time(until)} UTC, ${ago(now() - until)} ago`,
-  );
 }
 
 async function renderChart(rows, width, total) {
@@ -240,15 +238,11 @@ function tabled() {
   return result.view.resolution === "auto" ? [buckets, width] : [rows, stored];
 }
 
-function announce() {
-  const totals = [...$("totals").children].map(({ children: [name, total] }) => name.textContent + " " + total.textContent);
-  write($("status"), `${totals.join(", ")}. ${$("window").textContent}`);
-}
-
 function remember(org) {
   const orgs = [org, ...remembered().filter((other) => other !== org)].slice(0, 10);
   localStorage.setItem("orgs", JSON.stringify(orgs));
-  $("orgs").replaceChildren(...orgs.map((name) => new Option(name)));
+  const all = new Set([...orgs, ...(listed.found ?? []).map(({ slug }) => slug)]);
+  $("orgs").replaceChildren(...[...all].map((name) => new Option(name)));
 }
 
 const remembered = () => JSON.parse(localStorage.getItem("orgs") ?? "[]");
@@ -272,6 +266,12 @@ $("problem").querySelector("button").addEventListener("click", () => show());
 $("signed-in").querySelector("button").addEventListener("click", () => (showToken(true), $("token").focus()));
 $("live").addEventListener("change", () => ($("live").checked && asked ? show(true) : clearTimeout(timer)));
 $("compared").addEventListener("change", () => compare(reading.signal).catch(() => render()));
+$("who").addEventListener("toggle", () => list(reading.signal).catch(() => {}));
+$("who").querySelector("thead").addEventListener("click", ({ target: { value } }) => {
+  if (!value) return;
+  for (const button of $("who").querySelectorAll("thead button")) button.ariaPressed = String(button.value === value);
+  list(reading.signal).catch(() => {});
+});
 $("legend").addEventListener("change", ({ target }) => target.name === "series" && render());
 $("filter").querySelector("button").addEventListener("click", () => choose(...Object.entries(asked.filters)[0]));
 $("stat").addEventListener("change", () => taking.renderApi(result));

@@ -23,6 +23,11 @@ export function toggleFilter(name, value) {
   filters = filters[name] === value ? {} : { [name]: value };
 }
 
+/** Look at all of it again. */
+export function dropFilters() {
+  filters = {};
+}
+
 /** The window and the buckets of what was asked, as it is now: many who look ask for the same. Raises Problem. */
 export function view(asked, now = Date.now() / 1000) {
   const { org, range, resolution, filters } = asked;

@@ -84,7 +84,7 @@ function line({ value, name, kind, total, series }, whole, pressed, onClick) {
   const button = Object.assign(document.createElement("button"), { type: "button", value, title: name });
   button.ariaPressed = String(pressed);
   if (kind) button.dataset.kind = kind === "filtered" ? "blacklisted" : "rejected";
-  button.append(text("name", name), picture(series ?? []), text("count", number(total)), text("share", share(total, whole)));
+  button.append(text("name", name), picture((series ?? []).map(Number)), text("count", number(total)), text("share", share(total, whole)));
   button.addEventListener("click", onClick);
   const item = document.createElement("li");
   item.append(button);
