@@ -57,7 +57,7 @@ class ConsumerSettings(Settings):
         Field(
             description="how records are read: batches, by compiled code where it works, or messages, an object each"
         ),
-    ] = "messages"
+    ] = "batches"
     batch_size: Annotated[int, Field(ge=1, le=1_000_000, description="most records per read, 1 to 1000000")] = 10_000
     max_event_age_seconds: Annotated[
         int, Field(ge=0, description="an event older than its Kafka timestamp by more counts at that timestamp")

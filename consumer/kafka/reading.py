@@ -60,9 +60,11 @@ def make(properties: Mapping[str, Any], *, batches: bool) -> tuple[Consumer, Rea
     if batches:
         made, why = _compiled(properties)
         if made is not None:
-            logger.info("reading", way="compiled")
+            logger.info("reading", way="batches")
             return made
         logger.warning("reading record by record, at half the speed", why=why)
+    else:
+        logger.info("reading", way="messages")
     consumer = Consumer(dict(properties))
     return consumer, MessageReading(consumer)
 

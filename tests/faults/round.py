@@ -1,5 +1,6 @@
 """One topic, one database, a few consumers and all that can be done to them; classified cell by cell at the end."""
 
+import os
 import random
 import signal
 import time
@@ -54,6 +55,8 @@ BROKER_PROPERTIES: Final = {
 }
 
 
+READING: Final = ("batches", "messages")
+"""Members read one way and the other in turn, unless ORGSTATS_READING says how all do."""
 CLASSIC_SESSION: Final = {
     "ORGSTATS_KAFKA__SESSION_TIMEOUT_MS": str(int(SESSION_SECONDS * 1000)),
     "ORGSTATS_KAFKA__HEARTBEAT_INTERVAL_MS": "400",
@@ -118,6 +121,7 @@ class Round:
         self.traffic = Traffic(site.bootstrap_servers, self.topic, PARTITIONS, seed)
         self.members: list[Member] = []
         self.zombies: list[tuple[float, Member]] = []
+        self.started = 0
 
     # Topic and group
 
@@ -210,7 +214,10 @@ class Round:
 
     def start(self, name: str, failpoint: str = "", *, static: bool = True) -> Member:
         """Start a consumer; with a failpoint it kills itself there, some time or other."""
-        env = {**self.env, **({"ORGSTATS_INSTANCE_ID": name} if static else {})}
+        way = os.environ.get("ORGSTATS_READING") or READING[self.started % len(READING)]
+        self.started += 1
+        self.done[f"started, reads {way}"] += 1
+        env = {"ORGSTATS_READING": way, **self.env, **({"ORGSTATS_INSTANCE_ID": name} if static else {})}
         if failpoint:
             env["ORGSTATS_FAILPOINTS"] = f"{failpoint}=kill@{self.chance.randint(1, 2)}"
         url = _with_database(self.site.proxy.url, self.database)

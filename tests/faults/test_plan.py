@@ -1,12 +1,13 @@
 """The seeded plan, small: every kind of fault happens to real processes, and then every cell is compared."""
 
+import os
 from collections import Counter
 
 import pytest
 
 from tests.faults.conftest import Place
 from tests.faults.plan import Plan
-from tests.faults.round import FAILPOINTS, Round
+from tests.faults.round import FAILPOINTS, READING, Round
 
 SEED = 7
 
@@ -34,6 +35,8 @@ def test_a_storm_of_rebalances_kills_and_zombies_changes_no_count(plan: Plan) ->
     plan.play(storm)
     assert done["records compared"] > 0
     assert done["seconds of storm"] >= 60
+    for way in READING:
+        assert done[f"started, reads {way}"] > 0 or "ORGSTATS_READING" in os.environ
 
 
 @pytest.mark.timeout(400)

@@ -34,8 +34,9 @@ class Kafka:
         self.bootstrap: dict[str, Any] = {"bootstrap.servers": bootstrap_servers}
         self.admin = AdminClient(self.bootstrap)
 
-    def topic(self, partitions: int = 3) -> str:
-        name = f"reading-{uuid.uuid4().hex[:8]}"
+    def topic(self, partitions: int = 3, name: str = "") -> str:
+        name = name or f"reading-{uuid.uuid4().hex[:8]}"
+        wait_for(lambda: name not in self.admin.list_topics(timeout=10).topics, 30)  # as one made again may be still
         self.admin.create_topics([NewTopic(name, num_partitions=partitions, replication_factor=1)])[name].result(30)
         wait_for(lambda: name in self.admin.list_topics(timeout=10).topics, 30)
         return name
@@ -65,10 +66,11 @@ class Member:
         self.assigned: set[TopicPartition] = set()
         self.revoked: list[TopicPartition] = []
         self.lost: list[TopicPartition] = []
+        self.troubles: list[KafkaError] = []
         self.log = GroupConsumer(
             {**kafka.bootstrap, "group.id": group or uuid.uuid4().hex, **properties},
             topics,
-            Callbacks(self.assigned.update, self._take(self.revoked), self._take(self.lost), lambda _: None),
+            Callbacks(self.assigned.update, self._take(self.revoked), self._take(self.lost), self.troubles.append),
             batches=way == "batches",
         )
         assert isinstance(self.log._records, reading.BatchReading) == (way == "batches")
@@ -323,6 +325,101 @@ def test_of_a_partition_that_was_given_back_no_record_comes(
     assert len(first.revoked) >= 6
 
 
+@pytest.mark.campaign
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_pause_outlasts_a_rebalance_and_ends_with_the_next_start(
+    kafka: Kafka, member: Callable[..., Member], way: str, protocol: str
+) -> None:
+    """Nothing comes while nothing is started, though another member comes and goes; membership is kept meanwhile."""
+    topic, group = kafka.topic(4), uuid.uuid4().hex
+    kafka.produce(topic, 20_000, partitions=4)
+    first = member([topic], way, group, group_protocol=protocol)
+    first.log.start(dict.fromkeys(first.join(4), 0))
+    wait_for(lambda: first.read(10).runs, 30)
+    first.log.start({})
+    second = member([topic], way, group, group_protocol=protocol)
+
+    def have(*counts: int) -> bool:
+        for one in (first, second)[: len(counts)]:
+            batch = one.read(10)
+            assert not (batch.runs)
+            assert not (batch.ends)
+        return [len(one.assigned) for one in (first, second)][: len(counts)] == list(counts)
+
+    wait_for(lambda: have(2, 2), 60)
+    second.log.close()
+    wait_for(lambda: have(4), 60)
+    found = first.drain(dict.fromkeys(first.assigned, 100))
+    assert {tp: offsets_of(run) for tp, run in found.items()} == {(topic, n): list(range(100, 5_000)) for n in range(4)}
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_topic_that_is_made_again_is_read_from_its_start(
+    kafka: Kafka, member: Callable[..., Member], way: str, protocol: str
+) -> None:
+    """That it went away is told, as a trouble or by taking its partitions; the other topic goes on meanwhile."""
+    topic, other = kafka.topic(), kafka.topic()
+    kafka.produce(topic, 900)
+    one = member([topic, other], way, group_protocol=protocol, topic_metadata_refresh_interval_ms=500)
+    one.log.start(dict.fromkeys(one.join(6), 0))
+    wait_for(lambda: one.read().runs, 30)
+    kafka.admin.delete_topics([topic])[topic].result(30)
+    gone = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION, KafkaError.UNKNOWN_TOPIC_ID)
+    wait_for(lambda: one.read().troubles or one.revoked or one.lost, 60)
+    kafka.produce(other, 30)
+    found: list[int] = []
+
+    def others() -> bool:
+        if len(one.assigned) == 3:
+            one.log.start(dict.fromkeys(one.assigned, 0))
+        batch = one.read()
+        assert {error.code() for error in batch.troubles} <= set(gone)
+        found.extend(offset for tp, run in batch.runs if tp[0] == other for offset in offsets_of(run))
+        return bool(found)
+
+    wait_for(others, 60)
+    kafka.topic(name=topic)
+    kafka.produce(topic, 600)
+    wait_for(lambda: one.log.read(1, 0.1) and len(one.assigned) == 6, 60)
+    one.log.start({})
+    again = one.drain(dict.fromkeys(one.assigned, 0))
+    assert {tp: offsets_of(run) for tp, run in again.items() if tp[0] == topic} == {
+        (topic, n): list(range(200)) for n in range(3)
+    }
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("way", WAYS)
+def test_reading_goes_on_where_it_was_when_the_broker_comes_back(
+    place: Place, kafka: Kafka, member: Callable[..., Member], way: str
+) -> None:
+    """That it is away is a trouble and nothing else; each record comes once."""
+    topic = kafka.topic()
+    kafka.produce(topic, 3_000)
+    one = member([topic], way)
+    one.log.start(dict.fromkeys(one.join(3), 0))
+    found: dict[TopicPartition, list[int]] = {tp: [] for tp in one.assigned}
+
+    def read() -> ReadBatch:
+        batch = one.read(100)
+        assert not batch.lost_position
+        for tp, run in batch.runs:
+            found[tp] += offsets_of(run)
+        return batch
+
+    wait_for(lambda: read().runs, 30)
+    place.broker.kill()
+    wait_for(lambda: one.troubles or read().troubles, 60)
+    place.broker.restart()
+    wait_for(lambda: read() and kafka.admin.list_topics(timeout=1).brokers, 60)
+    kafka.produce(topic, 300)
+    wait_for(lambda: read() and sum(map(len, found.values())) >= 3_300, 60)
+    assert found == {(topic, n): list(range(1_100)) for n in range(3)}
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_of_partitions_that_were_lost_no_record_comes(kafka: Kafka, member: Callable[..., Member], way: str) -> None:
     """A member that was away for too long is told that it lost them before it is given any record."""
@@ -357,9 +454,10 @@ def test_closing_with_records_unread_ends_at_once(kafka: Kafka, way: str) -> Non
         assert gone() is None
 
 
-def test_an_unknown_topic_is_a_trouble(kafka: Kafka, member: Callable[..., Member]) -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_an_unknown_topic_is_a_trouble(kafka: Kafka, member: Callable[..., Member], way: str) -> None:
     """Errors that are of no partition come by the consumer's own queue."""
-    one = member([f"nowhere-{uuid.uuid4().hex[:8]}"], "batches")
+    one = member([f"nowhere-{uuid.uuid4().hex[:8]}"], way)
     [error] = wait_for(lambda: one.read().troubles, 60)
     assert error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART
 
