@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help up test campaigns test-cluster check bench bench-quick soak lock clean
+.PHONY: help up test campaigns test-cluster check bench bench-quick soak sanitize lock clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /: /'
@@ -39,6 +39,19 @@ soak: .venv/.dev  ## every fault by a seeded plan against real processes, until 
 	ORGSTATS_TEST_HISTORIES=100000 $(BIN)/pytest -q tests/consumer/test_histories.py
 	$(BIN)/python -m tests.sim --seed $(SEED) --histories 20000
 	$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) --seed $(SEED)
+
+# Preloaded, since Python itself is built without; the tests take it out of the environment of what they start.
+SANITIZED := .local/sanitized
+FUZZ ?= 1000000
+sanitize: .venv/.dev  ## the compiled code under gcc's address and undefined-behaviour sanitizers, FUZZ records and a broker
+	rm -rf build $(SANITIZED)
+	CFLAGS="-fsanitize=address,undefined -fno-sanitize-recover=undefined -O1 -g" \
+	  $(BIN)/uv pip install --quiet --no-deps --no-cache --python $(BIN)/python --target $(SANITIZED) .
+	rm -rf build
+	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+	  ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc ORGSTATS_SANITIZED=$(SANITIZED) ORGSTATS_FUZZ_RECORDS=$(FUZZ) \
+	  $(BIN)/python -m pytest -n0 -p tests.support.sanitized -m "campaign or not campaign" $(or $(ARGS), \
+	  tests/consumer/test_batch.py tests/fuzz tests/faults/test_reading.py)
 
 lock: .venv/.dev  ## re-pin every dependency
 	$(BIN)/uv pip compile --quiet --universal --all-extras --upgrade --no-header --no-emit-index-url \
