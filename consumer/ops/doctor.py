@@ -11,6 +11,7 @@ from orgstats.consumer.kafka.properties import READ_COMMITTED
 from orgstats.consumer.kafka.reading import why_not_batches
 from orgstats.consumer.kafka.retention import retention_of
 from orgstats.consumer.ops import clickhouse_versions
+from orgstats.consumer.ops.chunk_advice import advice
 from orgstats.consumer.ops.connections import Connections
 from orgstats.consumer.ops.findings import Finding, Level
 from orgstats.consumer.ops.lag import lag
@@ -244,8 +245,8 @@ def _outcomes(connections: Connections) -> Iterator[Finding]:
 
 
 def _lag(connections: Connections) -> Iterator[Finding]:
-    now = time.time()
-    for one in lag(connections, None):
+    now, found = time.time(), lag(connections, None)
+    for one in found:
         name, age = f"{one.topic}/{one.partition}", one.behind_seconds or 0.0
         if one.position is None:
             yield Finding("act", f"{name} is not counted yet", "start orgstats consume on this topic")
@@ -281,6 +282,7 @@ def _lag(connections: Connections) -> Iterator[Finding]:
                 f"{name}: the commit {one.committed:,} is ahead of what is stored, {one.position:,}",
                 "restart the consumers: they go back and count from what is stored",
             )
+    yield from advice(found, connections.broker.group_members(connections.settings.group))
 
 
 _KAFKA: Final = frozenset({"Kafka"})

@@ -37,6 +37,7 @@ class Lag:
     retention_deadline: float | None
     committed: int | None
     open_transaction: int
+    chunk_length: int
 
     def shown(self) -> dict[str, Any]:
         """As JSON."""
@@ -121,4 +122,5 @@ def _lag(state: _PartitionState, now: float) -> Lag:
         retention_deadline(state.retention, counted_until, now, counted_to - one.low, state.produced_rate),
         state.committed,
         one.hidden,
+        one.grid.length_at(position or 0),
     )

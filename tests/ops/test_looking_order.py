@@ -61,6 +61,12 @@ class Busy:
             for source in sources
         }
 
+    def grids(self, source_ids: Iterable[int]) -> dict[int, Grid]:
+        return dict.fromkeys(source_ids, Grid())
+
+    def group_members(self, _group: str) -> int:
+        return 1
+
     def repairs(self, _sources: Iterable[Source]) -> dict[int, Any]:
         return {}
 
