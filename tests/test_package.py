@@ -1,6 +1,8 @@
 """What the package is from outside: one name, little of it needed, and one line where something is missing."""
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -16,12 +18,34 @@ ALLOWED = re.compile(r"orgstats/.*\.(py|pyi|pyx|so|sql|html|css|js|svg)|orgstats
 DATA = {"orgstats/deploy/capacity.toml", "orgstats/deploy/local/apache_kafka/pom.xml"}
 
 
-@pytest.mark.campaign  # compiles all that is compiled
-def test_the_wheel_holds_orgstats_and_nothing_else(tmp_path: Path) -> None:
-    """No other name at the top, no fixture, no chart; the data files that the code reads are there."""
-    command = [sys.executable, "-m", "uv", "build", "--quiet", "--wheel", "--out-dir", str(tmp_path), str(ROOT)]
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    """The wheel that is built of this tree."""
+    directory = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "uv", "build", "--quiet", "--wheel", "--out-dir", str(directory), str(ROOT)]
     subprocess.run(command, check=True, timeout=240)
-    names = set(zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist())
+    return zipfile.ZipFile(next(directory.glob("*.whl")))
+
+
+@pytest.mark.campaign  # compiles all that is compiled
+def test_the_wheel_carries_the_compiled_code(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
+    """Taken out of the wheel it counts and reads; without a compiler the wheel is built, too, and would not."""
+    if shutil.which("cc") is None:
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)("needs a C compiler")
+    wheel.extractall(tmp_path)
+    program = (
+        "from orgstats.consumer.counting import batch; from orgstats.consumer.kafka import reading\n"
+        "print(batch.__file__, batch.COMPILED, reading.COMPILED, repr(reading.why_not_batches()))"
+    )
+    env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, cwd="/", env=env)
+    assert done.stdout == f"{tmp_path}/orgstats/consumer/counting/batch.py True True ''\n"
+
+
+@pytest.mark.campaign
+def test_the_wheel_holds_orgstats_and_nothing_else(wheel: zipfile.ZipFile) -> None:
+    """No other name at the top, no fixture, no chart; the data files that the code reads are there."""
+    names = set(wheel.namelist())
     assert {name for name in names if not ALLOWED.fullmatch(name)} == DATA
     for folder, pattern in (("schemas", "*.sql"), ("query/dashboard", "*.*")):
         data = {path for path in (ROOT / folder).rglob(pattern) if path.suffix != ".pyc"}
