@@ -9,12 +9,14 @@ from clickhouse_driver import Client
 
 from orgstats.clickhouse.cluster import look_up
 from orgstats.clickhouse.connect import INSERT_SETTINGS, connect
+from orgstats.consumer.ops.rights import place_of, rights
 from orgstats.consumer.store.rows import Flush, ProgressUpdate
 from orgstats.consumer.store.store import Store
 from orgstats.errors import ConfigurationError, Refused, Unavailable
 from orgstats.query import sql
 from orgstats.query.clickhouse import Database
 from orgstats.query.params import StatsQuery, window
+from orgstats.schemas.grants import Place
 from orgstats.schemas.migrate import migrate
 from orgstats.schemas.retention import retained_days
 from orgstats.schemas.tables import insert
@@ -164,3 +166,14 @@ def test_fewer_shards_than_rows_are_split_over_are_refused(shards: Shards, tmp_p
                 look_up(client, NAME, "default")
     finally:
         fewer.kill()
+
+
+def test_the_doctor_asks_for_the_rights_of_a_cluster(shards: Shards) -> None:
+    """It sees from the tables that they are split, and looks for the tables behind them too."""
+    store = Store(lambda: connect(shards.url, client_name="tests"))
+    try:
+        assert place_of(store) == Place("default", NAME)
+        (found,) = rights(store, "consumer")
+        assert found.level == "ok"
+    finally:
+        store.close()

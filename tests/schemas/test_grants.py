@@ -80,6 +80,15 @@ def test_the_engine_reads_every_statement(role: RoleName, place: Place, clickhou
             assert client.execute(f"EXPLAIN AST {statement}")
 
 
+@pytest.mark.parametrize("place", PLACES, ids=str)
+@pytest.mark.parametrize("role", get_args(RoleName))
+def test_the_engine_answers_whether_a_privilege_is_there(role: RoleName, place: Place, clickhouse_server: str) -> None:
+    """So the doctor can ask for each of them; the user of the tests has all that there are."""
+    with connect(clickhouse_server, client_name="tests") as client:
+        for access, on in privileges(role, place):
+            assert client.execute(f"CHECK GRANT {access} ON {on}") == [(1,)], (access, on)
+
+
 def test_on_a_cluster_the_table_that_has_the_rows_is_named_too() -> None:
     """Both are asked for, and whoever catches up may say so to all servers."""
     found = set(privileges("consumer", Place("o", "counters")))
