@@ -65,7 +65,7 @@ class ConsumerSettings(Settings):
     max_event_ahead_seconds: Annotated[
         int, Field(ge=0, description="an event ahead of its Kafka timestamp by more counts at that timestamp")
     ] = AgeLimits().max_ahead_seconds
-    projects: Annotated[bool, Field(description="also count by project")] = True
+    projects: Annotated[bool, Field(description="also count by project, and by key of a client")] = True
     accept_skip: Annotated[
         bool, Field(description="go on at a commit that is ahead of what ClickHouse holds, and list the gap")
     ] = False

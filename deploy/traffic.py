@@ -254,8 +254,11 @@ def _pool(random: Random, mix: Mix) -> list[_Template]:
 
 
 def _ids(random: Random, org_id: int) -> dict[str, Any]:
-    project_id = org_id * 100 + int(random.paretovariate(1.0)) % (1 + org_id % 7)
-    return {"org_id": org_id, "project_id": project_id, "key_id": project_id * 10 + random.randrange(2)}
+    """Every other project has a second key, which a fifth of its events come with."""
+    number = int(random.paretovariate(1.0)) % (1 + org_id % 7)
+    project_id = org_id * 100 + number
+    second = random.random() < 0.2 and (org_id + number) % 2
+    return {"org_id": org_id, "project_id": project_id, "key_id": project_id * 10 + bool(second)}
 
 
 _OUTCOME_SHARES: Final = list(accumulate(OUTCOMES[outcome][0] for outcome in range(7)))

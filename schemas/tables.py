@@ -21,7 +21,24 @@ Moment = Annotated[datetime, "DateTime64(3, 'UTC')"]
 
 
 class CountRow(NamedTuple):
-    """`counts` and `hourly`: one cell; the bucket starts 10 s or an hour."""
+    """`counts`: one cell; the bucket starts 10 s."""
+
+    org_id: UInt64
+    bucket: Bucket
+    project_id: UInt64
+    key_id: UInt64
+    category: UInt8
+    outcome: UInt8
+    reason: Word
+    source_id: UInt64
+    chunk: UInt64
+    quantity: UInt64
+    events: UInt64
+    version: UInt64
+
+
+class HourRow(NamedTuple):
+    """`hourly`: one cell; the bucket starts an hour."""
 
     org_id: UInt64
     bucket: Bucket
@@ -251,7 +268,24 @@ class ReplayChunkRow(NamedTuple):
 
 
 class ReplacedCountRow(NamedTuple):
-    """`replaced_counts` and `replaced_hourly`: a cell as it was before a repair."""
+    """`replaced_counts`: a cell as it was before a repair."""
+
+    replay_id: Text
+    source_id: UInt64
+    chunk: UInt64
+    org_id: UInt64
+    bucket: Bucket
+    project_id: UInt64
+    key_id: UInt64
+    category: UInt8
+    outcome: UInt8
+    reason: Word
+    quantity: UInt64
+    events: UInt64
+
+
+class ReplacedHourRow(NamedTuple):
+    """`replaced_hourly`: the same of `hourly`."""
 
     replay_id: Text
     source_id: UInt64
@@ -320,7 +354,7 @@ class MigrationRow(NamedTuple):
 
 TABLES: dict[str, type[tuple[Any, ...]]] = {
     "counts": CountRow,
-    "hourly": CountRow,
+    "hourly": HourRow,
     "totals": TotalRow,
     "sources": SourceRow,
     "chunk_lengths": ChunkLengthRow,
@@ -339,7 +373,7 @@ TABLES: dict[str, type[tuple[Any, ...]]] = {
     "replays": ReplayRow,
     "replay_chunks": ReplayChunkRow,
     "replaced_counts": ReplacedCountRow,
-    "replaced_hourly": ReplacedCountRow,
+    "replaced_hourly": ReplacedHourRow,
     "replaced_totals": ReplacedTotalRow,
     "replaced_dead_letters": ReplacedDeadLetterRow,
     "dead_letter_actions": DeadLetterActionRow,

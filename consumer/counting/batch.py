@@ -24,7 +24,7 @@ except ImportError:  # there was no C compiler
     Classifier = FastPath = None  # type: ignore[assignment,misc]
 COMPILED: Final = FastPath is not None
 
-PendingKey = tuple[int | None, int | None, int, int | None, int, str | None, int | None]
+PendingKey = tuple[int | None, int | None, int | None, int, int | None, int, str | None, int | None]
 """A tally as a plain tuple, in its order, which hashes and compares faster."""
 Tallies = Counter[PendingKey]
 
@@ -127,13 +127,13 @@ class BatchCounter:
             key = self._key(value, timestamp_ms)
             if key is None:
                 return None
-            reason = key[5]
+            reason = key[6]
             if reason not in pending.reasons:
                 self._count_each(run, odd, pending.tallies, counted)
                 odd.clear()
                 pending.reasons.add(reason)
             pending.tallies.setdefault(key, 0)  # its place in the order
-            return key[2], key
+            return key[3], key
 
         highest_ms = kinds.count(counted.row, self._classifier, first, odd)
         self._count_each(run, odd, pending.tallies, counted)
@@ -149,7 +149,7 @@ class BatchCounter:
         if not 0 <= bucket <= LAST_BUCKET:
             return None
         outcome, reason = (e.outcome, e.reason) if e.outcome is not None else self.rules.classify(e, timestamp_ms)
-        return e.org_id, e.project_id, bucket, e.category, outcome, reason, e.quantity
+        return e.org_id, e.project_id, e.key_id, bucket, e.category, outcome, reason, e.quantity
 
     def _count_each(self, run: Sequence[Record], places: Sequence[int], tallies: Tallies, counted: RunResult) -> None:
         """Count the records at these places of a run, one by one."""
@@ -166,4 +166,4 @@ class BatchCounter:
             bucket, moved = bucket_of(second, timestamp_ms, self._limits)
             counted.out_of_bounds += moved
             outcome, reason = (e.outcome, e.reason) if e.outcome is not None else self.rules.classify(e, timestamp_ms)
-            tallies[e.org_id, e.project_id, bucket, e.category, outcome, reason, e.quantity] += 1
+            tallies[e.org_id, e.project_id, e.key_id, bucket, e.category, outcome, reason, e.quantity] += 1

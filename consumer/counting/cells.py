@@ -16,7 +16,19 @@ _SHOWN: Final = tuple(map(int, STAT_OUTCOMES["received"]))
 
 
 class CountKey(NamedTuple):
-    """Key of a cell of `counts` or `hourly` within one chunk; `bucket` is the start of its 10 s, or of its hour."""
+    """Key of a cell of `counts` within one chunk; `bucket` is the start of its 10 s, `key_id` 0 without one."""
+
+    org_id: int
+    bucket: int
+    project_id: int
+    key_id: int
+    category: int
+    outcome: int
+    reason: str
+
+
+class HourKey(NamedTuple):
+    """Key of a cell of `hourly` within one chunk; `bucket` is the start of its hour, of all keys of the project."""
 
     org_id: int
     bucket: int
@@ -34,7 +46,7 @@ class TotalKey(NamedTuple):
     bucket: int
 
 
-Key = CountKey | TotalKey
+Key = CountKey | HourKey | TotalKey
 
 
 class Stored(NamedTuple):
@@ -54,7 +66,7 @@ class Family:
     """
 
     table: str
-    key: type[CountKey] | type[TotalKey]
+    key: type[CountKey] | type[HourKey] | type[TotalKey]
     values: tuple[str, ...]
     events: int
     shares: Callable[[CountKey], Sequence[tuple[Key, int]]]
@@ -71,12 +83,12 @@ def _finest(key: CountKey) -> Sequence[tuple[Key, int]]:
 
 
 def _by_hour(key: CountKey) -> Sequence[tuple[Key, int]]:
-    org_id, bucket, project_id, category, outcome, reason = key
-    return ((CountKey(org_id, bucket - bucket % HOUR_SECONDS, project_id, category, outcome, reason), 0),)
+    org_id, bucket, project_id, _, category, outcome, reason = key
+    return ((HourKey(org_id, bucket - bucket % HOUR_SECONDS, project_id, category, outcome, reason), 0),)
 
 
 def _totals(key: CountKey) -> Sequence[tuple[Key, int]]:
-    org_id, bucket, _, category, outcome, _ = key
+    org_id, bucket, _, _, category, outcome, _ = key
     if category not in STAT_CATEGORIES or outcome not in _SHOWN:
         return ()
     at = _SHOWN.index(outcome)
@@ -85,7 +97,7 @@ def _totals(key: CountKey) -> Sequence[tuple[Key, int]]:
 
 
 COUNTS: Final = Family("counts", CountKey, ("quantity", "events"), 1, _finest)
-HOURLY: Final = Family("hourly", CountKey, ("quantity", "events"), 1, _by_hour, seldom=True)
+HOURLY: Final = Family("hourly", HourKey, ("quantity", "events"), 1, _by_hour, seldom=True)
 TOTALS: Final = Family("totals", TotalKey, ("accepted", "filtered", "rate_limited"), 0, _totals)
 FAMILIES: Final = (COUNTS, HOURLY, TOTALS)
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple, cast
 
-from orgstats.consumer.counting.cells import COUNTS, FAMILIES, CountKey, Family, Key, Stored
+from orgstats.consumer.counting.cells import COUNTS, FAMILIES, CountKey, Family, HourKey, Key, Stored
 from orgstats.consumer.counting.source import BEYOND_ALL, next_offset_of, revision_of, version_of
 from orgstats.schemas.outcomes import DAY_SECONDS, DEFAULT_CATEGORY
 
@@ -23,6 +23,7 @@ class Tally(NamedTuple):
 
     org_id: int | None
     project_id: int | None
+    key_id: int | None
     bucket: int
     category: int | None
     outcome: int
@@ -78,7 +79,8 @@ class Chunk:
     """Cells of one chunk, from its first offset to `next_offset`, by family and key.
 
     Pure: what it holds at a position is a function of the log, the rules and the settings that the fingerprint covers.
-    Without `projects` every project is 0. `end` is the first offset after the chunk, where that matters.
+    Without `projects` every project, and with it every key of a client, is 0. `end` is the first offset after the
+    chunk, where that matters.
     """
 
     def __init__(self, first_offset: int, revision: int = 0, *, end: int = BEYOND_ALL, projects: bool = True) -> None:
@@ -135,7 +137,7 @@ class Chunk:
         for family, cells in stored.items():
             for key, one in cells.items():
                 cell = self._add_cell(Cell(family, key, list(one.values), counted_to(one.version)))
-                if isinstance(key, CountKey):
+                if isinstance(key, CountKey | HourKey):
                     self._reasons.add(key.reason)
                 if revision_of(one.version) < revision:
                     self._touch(cell)
@@ -234,6 +236,7 @@ class Chunk:
             tally.org_id or 0,
             tally.bucket,
             (tally.project_id or 0) if self._projects else 0,
+            (tally.key_id or 0) if self._projects else 0,
             DEFAULT_CATEGORY if tally.category is None else tally.category,
             tally.outcome,
             reason,

@@ -45,7 +45,7 @@ for _byte in b'"\\/bfnrt':
     CLASS[_byte] |= ESCAPED
 
 _NAMES = [field.encode_name.encode() for field in fields(Event)]  # in the order producers write them
-_COUNTED = {b"org_id", b"project_id", b"outcome", b"reason", b"category", b"quantity"}
+_COUNTED = {b"org_id", b"project_id", b"key_id", b"outcome", b"reason", b"category", b"quantity"}
 cdef int FIELDS = len(_NAMES)
 if FIELDS > MOST_FIELDS:
     raise RuntimeError(f"orgstats.consumer.counting.fast_path has room for {MOST_FIELDS} fields, Event has {FIELDS}")

@@ -5,7 +5,7 @@ from typing import Final
 
 from orgstats.consumer.counting.decode import AgeLimits
 
-COUNTING_VERSION: Final = 2
+COUNTING_VERSION: Final = 3
 """Raised by hand whenever decoding, classifying or counting could answer differently for some record."""
 
 

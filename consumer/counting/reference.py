@@ -70,14 +70,15 @@ class ReferenceCounter:
             outcome, reason = self._rules.classify(event, timestamp_ms)
         else:
             outcome, reason = event.outcome, event.reason or ""
-        org_id, project_id = event.org_id or 0, (event.project_id or 0) if self._projects else 0
+        org_id = event.org_id or 0
+        project_id, key_id = (event.project_id or 0, event.key_id or 0) if self._projects else (0, 0)
         category = DEFAULT_CATEGORY if event.category is None else event.category
         quantity = 1 if event.quantity is None else event.quantity
 
-        rest = project_id, category, outcome, self._stored_reason(reason)
+        rest = category, outcome, self._stored_reason(reason)
         hour = bucket // 3600 * 3600
-        self._add("counts", (org_id, bucket, *rest), (quantity, 1))
-        self._add("hourly", (org_id, hour, *rest), (quantity, 1))
+        self._add("counts", (org_id, bucket, project_id, key_id, *rest), (quantity, 1))
+        self._add("hourly", (org_id, hour, project_id, *rest), (quantity, 1))
         if category in STAT_CATEGORIES and outcome <= 2:  # accepted, filtered, rate limited
             shown = tuple(quantity if outcome == one else 0 for one in range(3))
             self._add("totals", (org_id, 10, bucket), shown)

@@ -103,7 +103,7 @@ def cells(
 
 
 def roll_ups(extent: ChunkExtent, held: StoredChunk) -> Iterator[Difference]:
-    """Every cell of `hourly` and `totals` that is not the sum of the stored cells of `counts`.
+    """Every cell of `hourly` and `totals` that is not the sum of the stored cells of `counts`, over keys and time.
 
     A torn flush that nobody could complete, as its records were deleted, has left records in one table and not in
     another; these offsets are listed. So where some are, `hourly` may differ by as many events, and no more; of
@@ -112,7 +112,7 @@ def roll_ups(extent: ChunkExtent, held: StoredChunk) -> Iterator[Difference]:
     """
     hourly: dict[tuple[Any, ...], list[int]] = defaultdict(lambda: [0, 0])
     totals: dict[tuple[Any, ...], list[int]] = defaultdict(lambda: [0, 0, 0])
-    for (org_id, bucket, project_id, category, outcome, reason), stored in held.cells[COUNTS].items():  # type: ignore[misc]
+    for (org_id, bucket, project_id, _, category, outcome, reason), stored in held.cells[COUNTS].items():  # type: ignore[misc]
         quantity, events = stored.values
         hour = bucket - bucket % HOUR_SECONDS
         sums = hourly[org_id, hour, project_id, category, outcome, reason]

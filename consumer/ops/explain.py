@@ -1,4 +1,4 @@
-"""What one number of the endpoint is made of: partitions, chunks, offsets, reasons, and the rules behind them."""
+"""What one number of the endpoint is made of: partitions, chunks, offsets, keys, reasons, and the rules behind them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,10 @@ from orgstats.schemas.tables import RulesRow
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The share of one cell kind of one chunk. Offsets [chunk, next_offset) are what was counted of it."""
+    """The share of one cell kind of one chunk. Offsets [chunk, next_offset) are what was counted of it.
+
+    `key_id` is 0 of events without one.
+    """
 
     topic: str
     partition: int
@@ -22,6 +25,7 @@ class Part:
     next_offset: int
     outcome: str
     category: int
+    key_id: int
     reason: str
     events: int
     quantity: int
@@ -44,7 +48,7 @@ def explain(store: Store, org_id: int, stat: Stat, start: int, seconds: int) -> 
     """The parts of a stat of an organization in [start, start + seconds), epoch seconds; they add up to it."""
     rows = ask(
         store,
-        "SELECT c.source_id, s.topic, s.partition, c.chunk, p.next_offset, c.outcome AS o, c.category,"
+        "SELECT c.source_id, s.topic, s.partition, c.chunk, p.next_offset, c.outcome AS o, c.category, c.key_id,"
         " toString(c.reason) AS r, sum(c.events), sum(c.quantity), max(c.version), any(w.why)"
         " FROM (SELECT * FROM counts FINAL WHERE org_id = %(org_id)s AND bucket >= toDateTime(%(start)s, 'UTC')"
         " AND bucket < toDateTime(%(end)s, 'UTC') AND outcome IN %(outcomes)s AND category IN %(categories)s"
@@ -52,8 +56,8 @@ def explain(store: Store, org_id: int, stat: Stat, start: int, seconds: int) -> 
         " LEFT JOIN (SELECT * FROM progress FINAL) AS p ON p.source_id = c.source_id"
         " LEFT JOIN (SELECT source_id, chunk, argMax(why, revision) AS why FROM repairs FINAL"
         " GROUP BY source_id, chunk) AS w ON w.source_id = c.source_id AND w.chunk = c.chunk"
-        " GROUP BY c.source_id, s.topic, s.partition, c.chunk, p.next_offset, o, c.category, r HAVING sum(c.events) > 0"
-        " ORDER BY s.topic, s.partition, c.chunk, o, c.category, r",
+        " GROUP BY c.source_id, s.topic, s.partition, c.chunk, p.next_offset, o, c.category, c.key_id, r"
+        " HAVING sum(c.events) > 0 ORDER BY s.topic, s.partition, c.chunk, o, c.category, c.key_id, r",
         {
             "org_id": org_id,
             "start": start,
@@ -66,9 +70,10 @@ def explain(store: Store, org_id: int, stat: Stat, start: int, seconds: int) -> 
     return [
         Part(
             topic, partition, chunk, min(grids[of].chunk_end(chunk), max(next_offset, chunk)), outcome_name(outcome),
-            category, reason, events, quantity, revision_of(version), why,
+            category, key_id, reason, events, quantity, revision_of(version), why,
         )
-        for of, topic, partition, chunk, next_offset, outcome, category, reason, events, quantity, version, why in rows
+        for of, topic, partition, chunk, next_offset, outcome, category, key_id, reason, events, quantity, version, why
+        in rows
     ]  # fmt: skip
 
 

@@ -20,7 +20,7 @@ def explain(
     resolution: Annotated[str, ops.option(help="10s, 1h or 1d.")] = "10s",
     as_json: ops.AsJson = False,
 ) -> None:
-    """Show which partitions, chunks, offsets and reasons a number is made of; the parts add up to it.
+    """Show which partitions, chunks, offsets, keys and reasons a number is made of; the parts add up to it.
 
     Every option has an environment variable, as ORGSTATS_EXPLAIN_STAT; ClickHouse's address is
     ORGSTATS_CLICKHOUSE_URL.
@@ -63,13 +63,13 @@ def explain(
 def _print_parts(parts: "Sequence[Part]") -> None:
     rows = [
         (
-            f"{p.topic}/{p.partition}", f"{p.chunk}..{p.next_offset}", p.outcome, p.category, p.reason, p.events,
-            p.quantity, f"revision {p.revision}: {p.why}" if p.revision else "",
+            f"{p.topic}/{p.partition}", f"{p.chunk}..{p.next_offset}", p.outcome, p.category, p.key_id, p.reason,
+            p.events, p.quantity, f"revision {p.revision}: {p.why}" if p.revision else "",
         )
         for p in parts
     ]  # fmt: skip
     if rows:
-        names = ("partition", "offsets", "outcome", "category", "reason", "events", "quantity", "repaired")
+        names = ("partition", "offsets", "outcome", "category", "key", "reason", "events", "quantity", "repaired")
         typer.echo(ops.table(names, rows))
 
 

@@ -6,8 +6,11 @@
 -- materialized view on these tables: it would see every version.
 --
 -- The finest cells: what audit, explain and replay look at, and what projects and reasons are read from below an hour.
+-- Only these tell the keys of clients apart.
 --
--- ORDER BY: a request names one organization and a range of time, so these come first; then what it groups by.
+-- ORDER BY: a request names one organization and a range of time, so these come first; then what it groups by. A key is
+-- one of a project and stands behind it: so equal ones stand in long runs, which compress well. Requests
+-- add over keys, wherever they stand.
 -- Source and chunk only keep the cells of one key apart and come last. The consumer asks for the cells of one chunk,
 -- which no prefix of this key serves: `chunk_days` knows their days, and the index by_chunk leaves out the granules
 -- that have none of them, so that this costs the same however many rows there are.
@@ -22,6 +25,7 @@ CREATE TABLE counts
     org_id     UInt64 CODEC(Delta, ZSTD),
     bucket     DateTime('UTC') CODEC(DoubleDelta, ZSTD),  -- start of 10 s of event time
     project_id UInt64 CODEC(Delta, ZSTD),                 -- 0 where projects are not counted
+    key_id     UInt64 CODEC(Delta, ZSTD),                 -- the client's key; 0 without one, and where the project is 0
     category   UInt8 CODEC(ZSTD),
     outcome    UInt8 CODEC(ZSTD),                         -- by number, see schemas/outcomes.py, also one without a name
     reason     LowCardinality(String) CODEC(ZSTD),
@@ -34,11 +38,12 @@ CREATE TABLE counts
 )
 ENGINE = ReplacingMergeTree(version)
 PARTITION BY toMonday(bucket)
-ORDER BY (org_id, bucket, project_id, category, outcome, reason, source_id, chunk)
+ORDER BY (org_id, bucket, project_id, key_id, category, outcome, reason, source_id, chunk)
 SETTINGS ttl_only_drop_parts = 1;
 
--- The same by hour: what projects and reasons are read from at an hour and more. Written less often than the other two
--- (a chunk's end, every half minute), since nearly all of its cells change with each flush; see progress.
+-- The same by hour, of all keys of a project together: what projects and reasons are read from at an hour and more.
+-- Written less often than the other two (a chunk's end, every half minute), since nearly all of its cells change with
+-- each flush; see progress.
 CREATE TABLE hourly
 (
     org_id     UInt64 CODEC(Delta, ZSTD),
@@ -346,6 +351,7 @@ CREATE TABLE replaced_counts
     org_id     UInt64,
     bucket     DateTime('UTC'),
     project_id UInt64,
+    key_id     UInt64,
     category   UInt8,
     outcome    UInt8,
     reason     LowCardinality(String),
@@ -354,7 +360,7 @@ CREATE TABLE replaced_counts
 )
 ENGINE = ReplacingMergeTree
 PARTITION BY toMonday(bucket)
-ORDER BY (replay_id, source_id, chunk, org_id, bucket, project_id, category, outcome, reason)
+ORDER BY (replay_id, source_id, chunk, org_id, bucket, project_id, key_id, category, outcome, reason)
 SETTINGS ttl_only_drop_parts = 1;
 
 CREATE TABLE replaced_hourly

@@ -202,7 +202,7 @@ class World:
     """One history: a growing log, a store, a commit, and owners that come, go, and outstay their welcome."""
 
     def __init__(self, seed: int) -> None:
-        self.random, self.seldom = random.Random(seed), random.Random(seed + 1)
+        self.random, self.seldom, self.keys = random.Random(seed), random.Random(seed + 1), random.Random(seed + 2)
         self.log: list[FakeRecord] = []
         self.low = 0
         self.end = 0
@@ -519,6 +519,7 @@ class World:
                 "timestamp": T0 + self.end // K - choice.choice((0, 0, 30, 100 * 86_400)),
                 "org_id": choice.randint(1, 2),
                 "project_id": choice.randint(1, 2),
+                "key_id": self.keys.choice((None, 0, 3)),
                 "category": choice.choice((None, 0, 2)),
                 "outcome": choice.choice((0, 0, 1, 2, 5, 9)),
                 "reason": choice.choice((None, "a", "b")),
@@ -548,10 +549,10 @@ def expected(records: Iterable[FakeRecord], fingerprint: str) -> tuple[Values, s
         quantity = 1 if event["quantity"] is None else event["quantity"]
         category = 1 if event["category"] is None else event["category"]
         org, outcome = event["org_id"], event["outcome"]
-        rest = event["project_id"], category, outcome, event["reason"] or ""
-        for table, width in (("counts", 10), ("hourly", 3600)):
-            values[table, org, second // width * width, *rest, "quantity"] += quantity
-            values[table, org, second // width * width, *rest, "events"] += 1
+        project, rest = event["project_id"], (category, outcome, event["reason"] or "")
+        for table, width, which in (("counts", 10, (project, event["key_id"] or 0)), ("hourly", 3600, (project,))):
+            values[table, org, second // width * width, *which, *rest, "quantity"] += quantity
+            values[table, org, second // width * width, *which, *rest, "events"] += 1
             if category < 2 and outcome < 3:
                 name = ("accepted", "filtered", "rate_limited")[outcome]
                 values["totals", org, second // width * width, width, name] += quantity

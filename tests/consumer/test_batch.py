@@ -47,6 +47,7 @@ EVENTS = st.fixed_dictionaries(
     optional={
         "org_id": SMALL,
         "project_id": SMALL,
+        "key_id": SMALL,
         "outcome": st.sampled_from([None, 0, 1, 2, 6, 7, 255, 256]),
         "reason": st.sampled_from([None, "", "a", "b" * 70, "ü"]),
         "category": SMALL,
@@ -259,6 +260,7 @@ PIECES += [
     b'"url":"/y",',
     b'"url":5,',
     b'"org_id":"1",',
+    b'"key_id":2,',
     b'"outcome":null,',
 ]
 
@@ -373,7 +375,8 @@ def test_odd_records_are_of_no_kind(value: bytes | None, ms: int) -> None:
 def test_plain_records_have_a_kind() -> None:
     """Records that differ in what is not counted are of one kind, or the comparisons above would prove nothing."""
     alike = [
-        spelled(timestamp=f"2023-11-14T22:13:2{i}.{i}Z", org_id=1, key_id=i, event_id=f"{i}", x=i) for i in range(9)
+        spelled(timestamp=f"2023-11-14T22:13:2{i}.{i}Z", org_id=1, release=f"{i}", event_id=f"{i}", x=i)
+        for i in range(9)
     ]
     assert by_path(alike, [T0 * 1000] * 9) == ([], 1)
     assert by_path([unclassified(3 * number) for number in range(9)], [T0 * 1000] * 9) == ([], 1)
@@ -391,7 +394,7 @@ def by_path(values: Sequence[bytes | None], stamps: Sequence[int]) -> tuple[list
 
     def first(value: bytes, timestamp_ms: int) -> tuple[int, PendingKey] | None:
         key = batch._key(value, timestamp_ms)
-        return key and (key[2], key)
+        return key and (key[3], key)
 
     kinds.count(packed(messages(values, stamps)), Classifier(batch.rules), first, odd)
     taken = kinds.take()

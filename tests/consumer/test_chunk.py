@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from orgstats.consumer.counting.cells import COUNTS, HOURLY, TOTALS, CountKey, Family, Key, Stored, TotalKey
+from orgstats.consumer.counting.cells import COUNTS, HOURLY, TOTALS, CountKey, Family, HourKey, Key, Stored, TotalKey
 from orgstats.consumer.counting.chunk import MAX_REASONS, Chunk, Tally
 from orgstats.consumer.counting.grid import CHUNK_LENGTH, Grid
 from orgstats.consumer.counting.source import Source, next_offset_of, revision_of, version_of
 
 
 def tally(reason: str | None = None, quantity: int | None = None, org_id: int | None = 1) -> Tally:
-    return Tally(org_id, 7, 1_700_000_000, None, 0, reason, quantity)
+    return Tally(org_id, 7, 3, 1_700_000_000, None, 0, reason, quantity)
 
 
 def held(chunk: Chunk, family: Family = COUNTS) -> dict[Key, tuple[int, ...]]:
@@ -18,10 +18,10 @@ def held(chunk: Chunk, family: Family = COUNTS) -> dict[Key, tuple[int, ...]]:
 
 
 def test_absent_fields_get_their_defaults() -> None:
-    """A missing organization or project is 0, category error, quantity 1, reason the empty string."""
+    """A missing organization, project or key is 0, category error, quantity 1, reason the empty string."""
     chunk = Chunk(0)
-    chunk.add([(tally(org_id=None)._replace(project_id=None), 3)])
-    assert held(chunk) == {CountKey(0, 1_700_000_000, 0, 1, 0, ""): (3, 3)}
+    chunk.add([(tally(org_id=None)._replace(project_id=None, key_id=None), 3)])
+    assert held(chunk) == {CountKey(0, 1_700_000_000, 0, 0, 1, 0, ""): (3, 3)}
 
 
 def test_quantity_is_summed_and_events_are_counted() -> None:
@@ -37,22 +37,36 @@ def test_an_event_counts_in_its_ten_seconds_and_in_its_hour() -> None:
     chunk, hour = Chunk(0), 1_700_000_000 // 3600 * 3600
     events = [(0, 1, 5), (0, 3, 2), (1, None, 1), (2, 0, 7), (3, 1, 9), (0, 2, 9), (9, 1, 4)]
     for outcome, category, quantity in events:
-        chunk.add([(Tally(1, 7, 1_700_000_000 + 10 * outcome, category, outcome, None, quantity), 1)])
+        chunk.add([(Tally(1, 7, 3, 1_700_000_000 + 10 * outcome, category, outcome, None, quantity), 1)])
     assert held(chunk, TOTALS) == {
         TotalKey(1, 10, 1_700_000_000): (7, 0, 0),
         TotalKey(1, 10, 1_700_000_010): (0, 1, 0),
         TotalKey(1, 10, 1_700_000_020): (0, 0, 7),
         TotalKey(1, 3600, hour): (7, 1, 7),
     }
-    assert held(chunk)[CountKey(1, 1_700_000_090, 7, 1, 9, "")] == (4, 1)
-    assert held(chunk, HOURLY) == {key._replace(bucket=hour): value for key, value in held(chunk).items()}
+    assert held(chunk)[CountKey(1, 1_700_000_090, 7, 3, 1, 9, "")] == (4, 1)
+    assert held(chunk, HOURLY) == {_hour(key): value for key, value in held(chunk).items() if isinstance(key, CountKey)}
+    assert {key.bucket for key in held(chunk, HOURLY)} == {hour}
 
 
 def test_without_projects_all_are_one() -> None:
-    """Where projects are not counted each is 0, and nothing else changes."""
+    """Where projects are not counted each is 0, and so is each key of one; nothing else changes."""
     chunk = Chunk(0, projects=False)
-    chunk.add([(tally(), 1), (tally()._replace(project_id=8), 1)])
-    assert held(chunk) == {CountKey(1, 1_700_000_000, 0, 1, 0, ""): (2, 2)}
+    chunk.add([(tally(), 1), (tally()._replace(project_id=8), 1), (tally()._replace(key_id=4), 1)])
+    assert held(chunk) == {CountKey(1, 1_700_000_000, 0, 0, 1, 0, ""): (3, 3)}
+
+
+def test_keys_are_told_apart_in_the_finest_cells_only() -> None:
+    """A cell of `counts` is of one key, or of none; the hour and what the endpoint shows have all keys together."""
+    chunk = Chunk(0)
+    chunk.add([(tally()._replace(key_id=key_id), events) for key_id, events in ((3, 5), (4, 2), (None, 1), (0, 1))])
+    assert {key.key_id: events for key, (_, events) in held(chunk).items() if isinstance(key, CountKey)} == {
+        3: 5,
+        4: 2,
+        0: 2,
+    }
+    assert list(held(chunk, HOURLY).values()) == [(9, 9)]
+    assert list(held(chunk, TOTALS).values()) == [(9, 0, 0)] * 2
 
 
 def test_a_sum_beyond_uint64_stays_at_its_maximum() -> None:
@@ -83,7 +97,7 @@ def test_long_reasons_are_cut() -> None:
 
 def test_events_that_a_stored_cell_holds_are_skipped_cell_by_cell() -> None:
     """After a torn flush one cell may be stored further than another; each goes on from its own position."""
-    one, two = (CountKey(1, 1_700_000_000, 7, 1, 0, reason) for reason in "ab")
+    one, two = (CountKey(1, 1_700_000_000, 7, 3, 1, 0, reason) for reason in "ab")
     total = TotalKey(1, 10, 1_700_000_000)
     chunk = Chunk(0)
     stored: dict[Family, dict[Key, Stored]] = {
@@ -102,34 +116,41 @@ def test_events_that_a_stored_cell_holds_are_skipped_cell_by_cell() -> None:
     assert held(chunk, HOURLY) == {_hour(one): (11, 11), _hour(two): (8, 8)}
 
 
-def _hour(key: CountKey) -> CountKey:
-    return key._replace(bucket=key.bucket // 3600 * 3600)
+def _hour(key: CountKey) -> HourKey:
+    return HourKey(key.org_id, key.bucket // 3600 * 3600, key.project_id, key.category, key.outcome, key.reason)
 
 
 def test_hourly_that_is_behind_is_made_of_counts() -> None:
-    """A cell of an hour is the sum of its cells of `counts`, and takes an event when the event's own cell does."""
-    one = CountKey(1, 1_700_000_000, 7, 1, 0, "a")
+    """A cell of an hour is the sum of its cells of `counts`, over times and keys, and takes what its own cell takes."""
+    one = CountKey(1, 1_700_000_000, 7, 3, 1, 0, "a")
     other, stale = one._replace(bucket=one.bucket + 10), one._replace(org_id=9)
+    another_key = one._replace(key_id=4)
     chunk = Chunk(0)
     chunk.load(
         {
-            COUNTS: {one: Stored((10, 10), version_of(0, 100)), other: Stored((5, 5), version_of(0, 50))},
+            COUNTS: {
+                one: Stored((10, 10), version_of(0, 100)),
+                other: Stored((5, 5), version_of(0, 50)),
+                another_key: Stored((3, 3), version_of(0, 70)),
+            },
             HOURLY: {_hour(one): Stored((8, 8), version_of(0, 40)), _hour(stale): Stored((2, 2), version_of(0, 40))},
         }
     )
     chunk.next_offset = 100
     rows = dict(chunk.take().rows[HOURLY])
-    assert rows == {_hour(one): (15, 15), _hour(stale): (0, 0)}
+    assert rows == {_hour(one): (18, 18), _hour(stale): (0, 0)}
     for offset in (40, 99, 100):
         chunk.add_one(tally("a"), offset)
     for offset in (49, 50, 100):
         chunk.add_one(tally("a")._replace(bucket=other.bucket), offset)
-    assert held(chunk, HOURLY)[_hour(one)] == (15 + 1 + 2, 15 + 1 + 2)
+    for offset in (69, 70):
+        chunk.add_one(tally("a")._replace(key_id=4), offset)
+    assert held(chunk, HOURLY)[_hour(one)] == (18 + 1 + 2 + 1, 18 + 1 + 2 + 1)
 
 
 def test_hourly_of_a_closed_chunk_does_not_follow_counts() -> None:
     """It is whole, and what a recount misses may be cells of `counts` that were lost."""
-    one = CountKey(1, 1_700_000_000, 7, 1, 0, "a")
+    one = CountKey(1, 1_700_000_000, 7, 3, 1, 0, "a")
     chunk = Chunk(0)
     chunk.load({COUNTS: {}, HOURLY: {_hour(one): Stored((8, 8), version_of(0, 40))}}, closed=True)
     assert not chunk.changed
@@ -153,7 +174,7 @@ def test_stale_cells_get_a_zero() -> None:
     """A stored cell that the recount does not produce is written as zero; others are left as they are."""
     chunk = Chunk(0)
     chunk.add([(tally(), 1)])
-    stale: dict[Family, Any] = {COUNTS: CountKey(9, 0, 0, 1, 0, ""), TOTALS: TotalKey(9, 10, 0)}
+    stale: dict[Family, Any] = {COUNTS: CountKey(9, 0, 0, 0, 1, 0, ""), TOTALS: TotalKey(9, 10, 0)}
     chunk.overwrite({family: [key, *chunk.cells[family]] for family, key in stale.items()})
     rows = {family: dict(cells) for family, cells in chunk.take().rows.items()}
     assert (rows[COUNTS][stale[COUNTS]], rows[TOTALS][stale[TOTALS]]) == ((0, 0), (0, 0, 0))

@@ -3,7 +3,7 @@
 import pytest
 
 from orgstats.consumer.counting.batch import BatchCounter
-from orgstats.consumer.counting.cells import COUNTS, HOURLY, TOTALS, CountKey, Stored, StoredChunk
+from orgstats.consumer.counting.cells import COUNTS, HOURLY, TOTALS, CountKey, HourKey, Stored, StoredChunk
 from orgstats.consumer.counting.chain import Mark
 from orgstats.consumer.counting.decode import AgeLimits
 from orgstats.consumer.counting.grid import CHUNK_LENGTH, Grid
@@ -37,7 +37,7 @@ def test_outcomes_without_a_name_are_counted_by_number() -> None:
     changes = counting.take()
     for family in (COUNTS, HOURLY):
         rows = changes.chunks[0].rows[family]
-        by_outcome = {key.outcome: events for key, (_, events) in rows if isinstance(key, CountKey)}
+        by_outcome = {key.outcome: events for key, (_, events) in rows if isinstance(key, CountKey | HourKey)}
         assert by_outcome == {0: 1, 6: 1, 7: 2, 255: 1}
     assert counting.unnamed_outcomes == {7: 2, 255: 1}
     assert [(dead.record.offset(), dead.code) for dead in changes.notes.dead_letters] == [
@@ -107,7 +107,7 @@ def test_the_last_chunk_that_is_known_is_stored_whole() -> None:
     with pytest.raises(ChunkNotKnown):
         counting.count([event(at) for at in (0, 5, 11)])
     (chunk,) = counting.to_reconcile()
-    stale = CountKey(9, T0 // 10 * 10, 0, 1, 0, "")
+    stale = CountKey(9, T0 // 10 * 10, 0, 0, 1, 0, "")
     counting.reconcile(chunk, StoredChunk({COUNTS: {stale: Stored((3, 3), 5)}, HOURLY: {}, TOTALS: {}}))
     changes = counting.take()
     assert (changes.next_offset, changes.hourly_offset) == (8, 8)

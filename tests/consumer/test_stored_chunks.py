@@ -8,7 +8,17 @@ import pytest
 from clickhouse_driver import Client
 
 from orgstats.clickhouse.connect import connect
-from orgstats.consumer.counting.cells import COUNTS, FAMILIES, HOURLY, TOTALS, CountKey, Family, Stored, TotalKey
+from orgstats.consumer.counting.cells import (
+    COUNTS,
+    FAMILIES,
+    HOURLY,
+    TOTALS,
+    CountKey,
+    Family,
+    HourKey,
+    Stored,
+    TotalKey,
+)
 from orgstats.consumer.counting.grid import CHUNK_LENGTH, Grid
 from orgstats.consumer.counting.resume import Registration
 from orgstats.consumer.counting.source import Source, version_of
@@ -34,19 +44,19 @@ def client(clickhouse_url: str) -> Iterator[Client]:
 
 def test_of_each_cell_the_highest_version_is_read(client: Client) -> None:
     """Chunks are told apart, also those of other sources; a cell of every family is whole."""
-    key, total = CountKey(1, DAY + 10, 7, 1, 9, "a"), TotalKey(1, 3600, DAY)
+    key, hour, total = CountKey(1, DAY + 10, 7, 3, 1, 9, "a"), HourKey(1, DAY, 7, 1, 9, "a"), TotalKey(1, 3600, DAY)
     late = key._replace(bucket=DAY - 40 * 86_400)
     chunk = (SOURCE.source_id, CHUNK_LENGTH)
     client.execute(insert("chunk_days"), [(*chunk, DAY), (*chunk, late.bucket), (OTHER.source_id, 0, DAY)])
     rows = [(*chunk, 5, 2, version_of(0, 900)), (*chunk, 3, 1, version_of(1, 100)), (OTHER.source_id, 0, 8, 8, 9)]
     client.execute(insert("counts"), [(*key, *row) for row in rows] + [(*late, *chunk, 1, 1, 5)])
-    client.execute(insert("hourly"), [(*key, *chunk, 2**64 - 1, 3, 7)])
+    client.execute(insert("hourly"), [(*hour, *chunk, 2**64 - 1, 3, 7)])
     client.execute(insert("totals"), [(*total, *chunk, 1, 2, 3, 7)])
     found = read_chunks(client, SOURCE, Grid(), 0, 1 << 48)
     assert list(found) == [CHUNK_LENGTH]
     assert found[CHUNK_LENGTH].cells == {
         COUNTS: {key: Stored((3, 1), version_of(1, 100)), late: Stored((1, 1), 5)},
-        HOURLY: {key: Stored((2**64 - 1, 3), 7)},
+        HOURLY: {hour: Stored((2**64 - 1, 3), 7)},
         TOTALS: {total: Stored((1, 2, 3), 7)},
     }
     assert (found[CHUNK_LENGTH].revision, found[CHUNK_LENGTH].reached) == (1, 100)
@@ -93,9 +103,9 @@ def test_a_change_of_the_chunk_length_is_decided_or_taken_back_once(clickhouse_u
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.table)
 def test_a_chunk_among_many_costs_few_granules(client: Client, family: Family) -> None:
     """Cells of a thousand chunks lie by organization and time; those of one chunk are a small share of the granules."""
-    organizations, cells, step = (20, 100, 80) if family.key is CountKey else (40, 40, 80)
+    organizations, cells, step = (20, 100, 80) if family.key is not TotalKey else (40, 40, 80)
     client.execute(insert("chunk_days"), [(SOURCE.source_id, one * CHUNK_LENGTH, DAY) for one in range(CHUNKS)])
-    counted = family.key is CountKey
+    counted = family.key is not TotalKey
     more = "0" if counted else f"modulo(number, {cells}) * 2"
     at = f"toDateTime({DAY} + intDiv(number, {organizations * cells}) * {step} + {more}, 'UTC')"
     named, others = ("project_id", f"modulo(number, {cells})") if counted else ("width", "10")

@@ -29,6 +29,7 @@ def value(chance: random.Random) -> bytes:
         "timestamp": _timestamp(now - chance.choice((0, 0, 1, 5, 20, 40, 200 * 86_400, -3600)), chance),
         "org_id": chance.randint(1, 8),
         "project_id": chance.randint(1, 3),
+        "key_id": chance.choice((None, 1, 2)),
         "outcome": chance.choice((0, 0, 0, 1, 2, 3, 9, None)),
         "reason": chance.choice((None, "", "spike", "quota", "é" * 70)),
         "category": chance.choice((None, 1, 2)),

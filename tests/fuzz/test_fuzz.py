@@ -79,7 +79,16 @@ def test_the_oracle_agrees_too() -> None:
 
 def tally(found: Classification) -> tuple[object, ...]:
     """What the batch counter keeps of an event."""
-    return found.org_id, found.project_id, found.bucket, found.category, found.outcome, found.reason, found.quantity
+    return (
+        found.org_id,
+        found.project_id,
+        found.key_id,
+        found.bucket,
+        found.category,
+        found.outcome,
+        found.reason,
+        found.quantity,
+    )
 
 
 @pytest.mark.parametrize("oddity", [0.0, 0.01, 0.2])
@@ -98,7 +107,7 @@ def test_batches_agree_with_the_reference(oddity: float) -> None:
         counted = counter.count(run, pending)
         tallies: Counter[tuple[object, ...]] = Counter()
         for kept, count in counter.fold(pending):
-            tallies[(*kept[:5], (kept.reason or "")[:64], kept.quantity)] += count
+            tallies[(*kept[:6], (kept.reason or "")[:64], kept.quantity)] += count
         classifications = [slow(record) for record in batch]
         events = [found for found in classifications if isinstance(found, Classification)]
         assert tallies == Counter(map(tally, events))

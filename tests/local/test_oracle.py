@@ -19,22 +19,25 @@ def record(offset: int, partition: int = 0, kafka_second: int = DAY, **event: An
 def test_events_of_one_key_add_up() -> None:
     """Quantity sums, events count, absent fields take their defaults."""
     truth = count([record(0, org_id=7), record(1, org_id=7, quantity=5), record(2, org_id=7, outcome=2, reason="r")])
-    assert truth.quantity == {Cell(7, DAY, 0, 1, 0, ""): 6, Cell(7, DAY, 0, 1, 2, "r"): 1}
-    assert truth.events[Cell(7, DAY, 0, 1, 0, "")] == 2
+    assert truth.quantity == {Cell(7, DAY, 0, 0, 1, 0, ""): 6, Cell(7, DAY, 0, 0, 1, 2, "r"): 1}
+    assert truth.events[Cell(7, DAY, 0, 0, 1, 0, "")] == 2
 
 
-def test_a_cell_is_of_a_project_an_hour_and_its_totals() -> None:
-    """The three tables of one record each of two projects, of a category that is shown and one that is not."""
-    events: list[dict[str, Any]] = [{"project_id": 5}, {"project_id": 6, "outcome": 2}, {"category": 2}]
+def test_a_cell_is_of_a_project_and_a_key_an_hour_and_its_totals() -> None:
+    """The three tables of one record each of two projects, one with a key, of categories that are shown or not."""
+    events: list[dict[str, Any]] = [{"project_id": 5, "key_id": 9}, {"project_id": 6, "outcome": 2}, {"category": 2}]
     truth = count(record(n, kafka_second=DAY + 3690, org_id=7, **event) for n, event in enumerate(events))
     assert truth.counts() == {
-        Cell(7, DAY + 3690, 5, 1, 0, ""): (1, 1),
-        Cell(7, DAY + 3690, 6, 1, 2, ""): (1, 1),
-        Cell(7, DAY + 3690, 0, 2, 0, ""): (1, 1),
+        Cell(7, DAY + 3690, 5, 9, 1, 0, ""): (1, 1),
+        Cell(7, DAY + 3690, 6, 0, 1, 2, ""): (1, 1),
+        Cell(7, DAY + 3690, 0, 0, 2, 0, ""): (1, 1),
     }
-    assert truth.hourly() == {cell._replace(bucket=DAY + 3600): found for cell, found in truth.counts().items()}
+    assert truth.hourly() == {
+        cell._replace(bucket=DAY + 3600, key_id=0): found for cell, found in truth.counts().items()
+    }
     assert truth.totals() == {Total(7, 10, DAY + 3690): (1, 0, 1), Total(7, 3600, DAY + 3600): (1, 0, 1)}
-    assert {cell.project_id for cell in count([record(0, project_id=5)], projects=False).quantity} == {0}
+    without = count([record(0, project_id=5, key_id=9)], projects=False).quantity
+    assert {(cell.project_id, cell.key_id) for cell in without} == {(0, 0)}
 
 
 def test_a_far_event_counts_at_its_kafka_time() -> None:

@@ -2,24 +2,37 @@
 
 import pytest
 
-from orgstats.consumer.counting.cells import COUNTS, HOURLY, TOTALS, CountKey, Key, Stored, StoredChunk, TotalKey
+from orgstats.consumer.counting.cells import (
+    COUNTS,
+    HOURLY,
+    TOTALS,
+    CountKey,
+    HourKey,
+    Key,
+    Stored,
+    StoredChunk,
+    TotalKey,
+)
 from orgstats.consumer.counting.grid import CHUNK_LENGTH
 from orgstats.consumer.counting.reference import ReferenceCounts
 from orgstats.consumer.ops.audit_rules import ChunkExtent, cells, roll_ups
 
 BUCKET = 1_700_000_000
 HOUR = BUCKET // 3600 * 3600
-KEYS = [CountKey(1, BUCKET + 10 * at, 7, 1, 0, "") for at in range(3)]
+KEYS = [CountKey(1, BUCKET, 7, 4, 1, 0, ""), *(CountKey(1, BUCKET + 10 * at, 7, 3, 1, 0, "") for at in range(2))]
 
 
 def chunk(hourly: tuple[int, int], totals: int) -> StoredChunk:
-    """Three cells of 5 quantity and 2 events each, and their roll-ups as given; those by 10 s are right."""
-    shown: dict[Key, Stored] = {TotalKey(1, 10, key.bucket): Stored((5, 0, 0), 9) for key in KEYS}
+    """Three cells of 5 quantity and 2 events each, two of them of two keys in one bucket, and their roll-ups as given.
+
+    Those by 10 s are right.
+    """
+    shown: dict[Key, Stored] = {TotalKey(1, 10, BUCKET + 10 * at): Stored((10 - 5 * at, 0, 0), 9) for at in range(2)}
     shown[TotalKey(1, 3600, HOUR)] = Stored((totals, 0, 0), 9)
     return StoredChunk(
         {
             COUNTS: {key: Stored((5, 2), 9) for key in KEYS},
-            HOURLY: {KEYS[0]._replace(bucket=HOUR): Stored(hourly, 9)},
+            HOURLY: {HourKey(1, HOUR, 7, 1, 0, ""): Stored(hourly, 9)},
             TOTALS: shown,
         }
     )

@@ -29,7 +29,7 @@ from orgstats.consumer.ops.spans import WantedOffsets, closed_span, whole_span, 
 from orgstats.errors import Refused
 
 SOURCE = Source("topic", "uuid", 0)
-KEY = CountKey(1, 100, 7, 1, 0, "")
+KEY = CountKey(1, 100, 7, 0, 1, 0, "")
 TOTAL = TotalKey(1, 3600, 0)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -33,13 +34,18 @@ def test_lag_tells_position_end_and_open_chunk(world: World, connections: Connec
 
 
 def test_every_part_of_a_number_is_explained(world: World, connections: Connections) -> None:
-    """The parts that explain names add up to the oracle's number, by reason."""
-    cell = max(c for c in world.truth.quantity if c.reason == "bad-deploy")
+    """The parts that explain names add up to the oracle's number, by reason and key."""
+    cell = max(c for c in world.truth.quantity if c.reason == "bad-deploy" and c.key_id)
     parts = explain(connections.store, cell.org_id, "blacklisted", cell.bucket, 10)
     (expected,) = world.truth.series(cell.org_id, "blacklisted", cell.bucket, cell.bucket, 10)
     assert sum(part.quantity for part in parts) == expected[1]
-    by_reason = {part.reason: part.quantity for part in parts}
-    assert by_reason["bad-deploy"] == world.truth.quantity[cell]
+    found, wanted = Counter[tuple[str, int]](), Counter[tuple[str, int]]()
+    for part in parts:
+        found[part.reason, part.key_id] += part.quantity
+    for one, quantity in world.truth.quantity.items():
+        if (one.org_id, one.bucket, one.outcome) == (cell.org_id, cell.bucket, cell.outcome):
+            wanted[one.reason, one.key_id] += quantity
+    assert found == wanted
     assert {(part.topic, part.partition, part.chunk, part.next_offset) for part in parts} == {
         (world.topic, 0, 0, CHUNK)
     }

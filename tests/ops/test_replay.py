@@ -13,7 +13,7 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from orgstats.clickhouse.connect import connect
-from orgstats.consumer.counting.cells import COUNTS, FAMILIES, Key, TotalKey
+from orgstats.consumer.counting.cells import COUNTS, FAMILIES, CountKey, Key, TotalKey
 from orgstats.consumer.kafka.topics import Topics
 from orgstats.consumer.ops.compare import ChunkDifference
 from orgstats.consumer.ops.connections import Connections, locate
@@ -70,14 +70,14 @@ def rows(ask: Ask) -> dict[str, int]:
 def cells(ask: Ask) -> set[tuple[Any, ...]]:
     """Every cell of the three tables by chunk, and every dead letter, as a reader sees them; zeros are no cells."""
     found = ask(
-        "SELECT 'counts', chunk, org_id, bucket, project_id, category, outcome, toString(reason), quantity, events, 0"
-        " FROM counts FINAL WHERE events > 0"
-        " UNION ALL SELECT 'hourly', chunk, org_id, bucket, project_id, category, outcome, toString(reason), quantity,"
-        " events, 0 FROM hourly FINAL WHERE events > 0"
-        " UNION ALL SELECT 'totals', chunk, org_id, bucket, width, 0, 0, '', accepted, filtered, rate_limited"
+        "SELECT 'counts', chunk, org_id, bucket, project_id, key_id, category, outcome, toString(reason), quantity,"
+        " events, 0 FROM counts FINAL WHERE events > 0"
+        " UNION ALL SELECT 'hourly', chunk, org_id, bucket, project_id, 0, category, outcome, toString(reason),"
+        " quantity, events, 0 FROM hourly FINAL WHERE events > 0"
+        " UNION ALL SELECT 'totals', chunk, org_id, bucket, width, 0, 0, 0, '', accepted, filtered, rate_limited"
         " FROM totals FINAL WHERE accepted + filtered + rate_limited > 0"
-        " UNION ALL SELECT 'dead_letters', offset, 0, kafka_timestamp, 0, 0, 0, concat(reason, error, payload), 1, 1, 1"
-        " FROM dead_letters FINAL WHERE NOT withdrawn"
+        " UNION ALL SELECT 'dead_letters', offset, 0, kafka_timestamp, 0, 0, 0, 0, concat(reason, error, payload), 1,"
+        " 1, 1 FROM dead_letters FINAL WHERE NOT withdrawn"
     )
     return set(found)
 
@@ -157,7 +157,7 @@ def test_what_a_plan_says_comes_after_is_what_comes_after(connections: Connectio
         "INSERT INTO counts SELECT * REPLACE (quantity + 5 AS quantity, version + 1 AS version)"
         f" FROM counts FINAL WHERE org_id = 3 AND chunk = {CHUNK} LIMIT 7"
     )
-    before = {row[:8]: row[8:] for row in cells(ask)}
+    before = {row[:9]: row[9:] for row in cells(ask)}
     summary, changes = look(connections, repair=repair)
     assert bool(summary.left) is not repair
     act(connections, repair=repair)
@@ -166,15 +166,16 @@ def test_what_a_plan_says_comes_after_is_what_comes_after(connections: Connectio
         for family, changed in one.cells.items():
             for key, (_, after) in changed.items():
                 expected[_cell(family.table, one.counted.chunk, key)] = (*after, 0)[:3]
-    found = {row[:8]: row[8:] for row in cells(ask)}
+    found = {row[:9]: row[9:] for row in cells(ask)}
     assert found == {key: value for key, value in expected.items() if any(value)}
 
 
 def _cell(table: str, chunk: int, key: Key) -> tuple[Any, ...]:
     moment = datetime.fromtimestamp(key.bucket, UTC)
     if isinstance(key, TotalKey):
-        return table, chunk, key.org_id, moment, key.width, 0, 0, ""
-    return table, chunk, key.org_id, moment, *key[2:]
+        return table, chunk, key.org_id, moment, key.width, 0, 0, 0, ""
+    key_id = key.key_id if isinstance(key, CountKey) else 0
+    return table, chunk, key.org_id, moment, key.project_id, key_id, key.category, key.outcome, key.reason
 
 
 def test_another_log_with_the_same_counts_needs_a_repair(connections: Connections, ask: Ask) -> None:

@@ -31,6 +31,7 @@ def record(i: int, first_ms: int) -> tuple[bytes, int]:
     """(value, Kafka timestamp): three organizations, times of four minutes, half not classified, some broken."""
     timestamp_ms = first_ms + i * EVERY_MS
     event: dict[str, Any] = {"timestamp": timestamp_ms // 240_000 * 240, "org_id": 1 + i % 3, "project_id": i % 2}
+    event["key_id"] = i % 5 // 4
     if i % 1000 == 0:
         event["quantity"] = "3"
     elif i % 2:

@@ -32,6 +32,7 @@ class Cell(NamedTuple):
     chunk: int = 0
     version: int = 1
     project_id: int = 0
+    key_id: int = 0
     events: int | None = None  # as many as the quantity
 
 
@@ -55,6 +56,7 @@ def insert_counts(database: Database, cells: Iterable[Cell]) -> None:
             org_id=cell.org_id,
             bucket=cell.bucket,
             project_id=cell.project_id,
+            key_id=cell.key_id,
             category=cell.category,
             outcome=cell.outcome,
             reason=cell.reason,

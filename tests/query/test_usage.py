@@ -171,6 +171,7 @@ cells = st.builds(
     category=st.sampled_from(list(CATEGORY_NAMES)),
     reason=st.sampled_from(list(REASON_NAMES)),
     project_id=st.integers(0, 2),
+    key_id=st.integers(0, 2),
     source_id=st.just(1),
     chunk=st.integers(0, 10**9),
     version=st.just(1),

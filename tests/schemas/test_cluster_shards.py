@@ -131,7 +131,7 @@ def test_dead_letters_are_joined_on_their_shard(shards: Shards) -> None:
 def test_a_shard_that_is_added_gets_no_rows_of_others(shards: Shards, tmp_path: Path) -> None:
     """The tables know how many shards they are split over, so one more in the configuration changes nothing."""
     more = cluster.front(tmp_path, [*shards.ports, 1])
-    rows = [("r", 9, 0, org_id, START, 5, 1, 0, "", 1, 1) for org_id in range(100)]
+    rows = [("r", 9, 0, org_id, START, 5, 0, 1, 0, "", 1, 1) for org_id in range(100)]
     try:
         with connect(more.url, client_name="tests") as client:
             assert look_up(client, NAME, "default").shards == 3

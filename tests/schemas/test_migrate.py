@@ -144,7 +144,7 @@ def test_retention_deletes_old_rows(clickhouse_url: str) -> None:
     """Once the retention is shorter than a row's age, the row goes; younger rows stay."""
     ask(
         clickhouse_url,
-        "INSERT INTO counts SELECT 1, now() - INTERVAL n DAY, 5, 1, 0, '', 1, 0, n, 1, 1 "
+        "INSERT INTO counts SELECT 1, now() - INTERVAL n DAY, 5, 0, 1, 0, '', 1, 0, n, 1, 1 "
         "FROM (SELECT arrayJoin([1, 20]) AS n)",
     )
     migrate(clickhouse_url, retention_days=10, shorten=True)
@@ -216,10 +216,10 @@ def test_a_shorter_retention_is_refused_until_it_is_asked_for(clickhouse_url: st
         migrate(clickhouse_url, retention_days=kept)
         ask(
             clickhouse_url,
-            "INSERT INTO counts SELECT 1, toDateTime('2020-01-01', 'UTC') + n * 10, 5, 1, 0, '', 1, 0, n, 1, 1 "
+            "INSERT INTO counts SELECT 1, toDateTime('2020-01-01', 'UTC') + n * 10, 5, 0, 1, 0, '', 1, 0, n, 1, 1 "
             "FROM (SELECT arrayJoin([1, 2]) AS n)"
             if not kept
-            else "INSERT INTO counts SELECT 1, now() - INTERVAL 1 DAY, 5, 1, 0, '', 1, 0, 1, 1, 1",
+            else "INSERT INTO counts SELECT 1, now() - INTERVAL 1 DAY, 5, 0, 1, 0, '', 1, 0, 1, 1, 1",
         )
         with pytest.raises(Refused, match=r"counts.*--shorten-retention"):
             migrate(clickhouse_url, retention_days=90)

@@ -24,7 +24,7 @@ def test_every_table_is_declared(clickhouse_url: str) -> None:
 @pytest.mark.parametrize(
     ("table", "engine", "key"),
     [
-        ("counts", "version", "org_id, bucket, project_id, category, outcome, reason, source_id, chunk"),
+        ("counts", "version", "org_id, bucket, project_id, key_id, category, outcome, reason, source_id, chunk"),
         ("hourly", "version", "org_id, bucket, project_id, category, outcome, reason, source_id, chunk"),
         ("totals", "version", "org_id, width, bucket, source_id, chunk"),
         ("progress", "version", "source_id"),

@@ -41,6 +41,7 @@ def test_an_example_event_is_counted_as_its_classification_says(path: Path) -> N
     assert classification == {
         "org_id": event.org_id or 0,
         "project_id": event.project_id,
+        "key_id": event.key_id,
         "category": DEFAULT_CATEGORY if event.category is None else event.category,
         "outcome": outcome,
         "reason": reason,

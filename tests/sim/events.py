@@ -16,6 +16,7 @@ def body(choice: Random, now_seconds: int) -> bytes | None:
         "timestamp": now_seconds - choice.choice((0, 0, 0, 30, 3600, 70 * DAY_SECONDS, 100 * DAY_SECONDS, -300, -900)),
         "org_id": choice.randint(1, 2),
         "project_id": choice.randint(1, 2),
+        "key_id": (None, 0, 7)[now_seconds % 3],
         "category": choice.choice((None, 0, 2)),
         "outcome": choice.choice((0, 0, 1, 2, 5, 9, None)),
         "reason": choice.choice((None, "a", "b")),

@@ -82,10 +82,10 @@ def one_pass(records: Iterable[FakeRecord], rules: SimRules, version: int) -> tu
         outcome, reason = event.get("outcome"), event["reason"] or ""
         if outcome is None:
             outcome, reason = rules.classify(event, record.when_ms)
-        rest = event["project_id"], category, outcome, reason
-        for table, width in (("counts", 10), ("hourly", 3600)):
-            values[table, event["org_id"], second // width * width, *rest, "quantity"] += quantity
-            values[table, event["org_id"], second // width * width, *rest, "events"] += 1
+        project, rest = event["project_id"], (category, outcome, reason)
+        for table, width, which in (("counts", 10, (project, event["key_id"] or 0)), ("hourly", 3600, (project,))):
+            values[table, event["org_id"], second // width * width, *which, *rest, "quantity"] += quantity
+            values[table, event["org_id"], second // width * width, *which, *rest, "events"] += 1
             if category < 2 and outcome < 3:
                 values["totals", event["org_id"], second // width * width, width, STATS[outcome]] += quantity
     return values, dead
@@ -96,7 +96,8 @@ def stored(store: SimClickHouse, source_id: int) -> Values:
     values: Values = Counter()
     for table in ("counts", "hourly"):
         for row in store.winners(table).get(source_id, {}).values():
-            rest = row.project_id, row.category, row.outcome, row.reason
+            which = (row.project_id, row.key_id) if table == "counts" else (row.project_id,)
+            rest = *which, row.category, row.outcome, row.reason
             values[table, row.org_id, row.bucket, *rest, "quantity"] += row.quantity
             values[table, row.org_id, row.bucket, *rest, "events"] += row.events
     for row in store.winners("totals").get(source_id, {}).values():

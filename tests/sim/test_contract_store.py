@@ -23,7 +23,7 @@ OTHER = Source("events", "uuid", 4)
 LENGTH = 1 << 14
 GRID = Grid(((0, LENGTH),))
 DAY = 1_700_000_000 // 86_400 * 86_400
-KEY = CountKey(1, DAY + 10, 2, 1, 0, "")
+KEY = CountKey(1, DAY + 10, 2, 3, 1, 0, "")
 
 
 @pytest.fixture(params=["simulated", "real"])

@@ -54,6 +54,7 @@ class SimWorld:
                 "timestamp": self.clock.epoch_ms() // 1000 - self._produced % 30,
                 "org_id": self._produced % 3 + 1,
                 "project_id": 7,
+                "key_id": self._produced % 2,
                 "outcome": self._produced % 4 % 3,
                 "quantity": self._produced % 5 + 1,
                 "category": 1,

@@ -43,6 +43,7 @@ class Cell(NamedTuple):
     org_id: int
     bucket: int
     project_id: int
+    key_id: int
     category: int
     outcome: int
     reason: str
@@ -87,11 +88,11 @@ class Truth:
         return {cell: (self.quantity[cell], events) for cell, events in self.events.items()}
 
     def hourly(self) -> dict[Cell, tuple[int, int]]:
-        """The same of each cell of `hourly`."""
+        """The same of each cell of `hourly`, which is of all keys: of key 0 here."""
         quantity: Counter[Cell] = Counter()
         events: Counter[Cell] = Counter()
         for cell in self.events:
-            hour = cell._replace(bucket=cell.bucket // 3600 * 3600)
+            hour = cell._replace(bucket=cell.bucket // 3600 * 3600, key_id=0)
             quantity[hour] += self.quantity[cell]
             events[hour] += self.events[cell]
         return {hour: (quantity[hour], events[hour]) for hour in events}
@@ -128,7 +129,7 @@ def count(
     max_ahead_seconds: int = 600,
     projects: bool = True,
 ) -> Truth:
-    """Count records, which must come in offset order within their partition; without `projects` all are of 0."""
+    """Count records, which must come in offset order within their partition; without `projects` both ids are 0."""
     truth = Truth()
     reasons: defaultdict[tuple[int, int], set[str]] = defaultdict(set)
     for record in records:
@@ -159,7 +160,8 @@ def count(
         category = 1 if event["category"] is None else event["category"]
         quantity = 1 if event["quantity"] is None else event["quantity"]
         project_id = (event["project_id"] or 0) if projects else 0
-        cell = Cell(org_id, bucket, project_id, category, outcome, reason)
+        key_id = (event["key_id"] or 0) if projects else 0
+        cell = Cell(org_id, bucket, project_id, key_id, category, outcome, reason)
         truth.quantity[cell] += quantity
         truth.events[cell] += 1
     return truth

@@ -12,13 +12,14 @@ def counts(url: str, table: str = "counts") -> dict[Cell, tuple[int, int]]:
 
     In 128 bits, as a sum of UInt64 wraps around.
     """
+    key = "key_id" if table == "counts" else "0"
     rows = _ask(
         url,
-        "SELECT org_id, toUnixTimestamp(bucket) AS b, project_id, category, outcome AS o, toString(reason) AS r,"
-        " sum(toUInt128(quantity)), sum(toUInt128(events)) AS e"
-        f" FROM {table} FINAL GROUP BY org_id, b, project_id, category, o, r HAVING e > 0",
+        f"SELECT org_id, toUnixTimestamp(bucket) AS b, project_id, {key} AS k, category, outcome AS o,"
+        " toString(reason) AS r, sum(toUInt128(quantity)), sum(toUInt128(events)) AS e"
+        f" FROM {table} FINAL GROUP BY org_id, b, project_id, k, category, o, r HAVING e > 0",
     )
-    return {Cell(*row[:6]): (row[6], row[7]) for row in rows}
+    return {Cell(*row[:7]): (row[7], row[8]) for row in rows}
 
 
 def hourly(url: str) -> dict[Cell, tuple[int, int]]:

@@ -74,17 +74,17 @@ def write_counts(client: Client, traffic: Iterable[Partition], first: int, end: 
     client.execute("TRUNCATE TABLE groups")
     for one in traffic:
         client.execute(f"INSERT INTO groups {_groups(one, first * one.rate, end * one.rate)}")
-    client.execute(_CELLS.format("counts", "bucket"))
-    client.execute(_CELLS.format("hourly", "toStartOfHour(bucket)"))
+    client.execute(_CELLS.format("counts", "bucket", "project_id, key_id"))
+    client.execute(_CELLS.format("hourly", "toStartOfHour(bucket)", "project_id"))
     client.execute(_TOTALS)
 
 
 _CELLS: Final = """
 INSERT INTO {0}
-SELECT org_id, {1} AS start, project_id, category, outcome, reason, source_id, chunk,
+SELECT org_id, {1} AS start, {2}, category, outcome, reason, source_id, chunk,
        sum(events * quantity), sum(events), max(version)
 FROM groups INNER JOIN templates USING (partition, number)
-GROUP BY org_id, start, project_id, category, outcome, reason, source_id, chunk HAVING max(changed)"""
+GROUP BY org_id, start, {2}, category, outcome, reason, source_id, chunk HAVING max(changed)"""
 _SHOWN: Final = tuple(map(int, STAT_OUTCOMES["received"]))
 _TOTALS: Final = f"""
 INSERT INTO totals
