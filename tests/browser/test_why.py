@@ -76,8 +76,9 @@ def test_the_period_before_is_a_line_and_a_difference(look: Look) -> None:
     present = sum(count for start, count in look.site.series("received", "mixed") if start in whole)
     card = look.page.locator("[data-series=received] dd").last
     percent = abs(present - earlier) / earlier * 100
-    word = "more" if present > earlier else "less"
-    expect(card).to_contain_text(f"{percent:.1f}".rstrip("0").rstrip(".") + f" % {word} than before")
+    arrow, word = ("▲", "more") if present > earlier else ("▼", "less")
+    digits = f"{percent:.1f}".removesuffix(".0") if percent < 10 else f"{percent:.0f}"
+    expect(card).to_have_text(f"{arrow} {digits} % {word} than before")
     look.page.get_by_role("checkbox", name="Before").uncheck()
     expect(card).to_have_text("")
     assert "before" not in look.charted(before=True)
@@ -115,6 +116,10 @@ def test_csv_has_the_table(look: Look) -> None:
 
 def test_token_in_the_address_signs_in_and_vanishes(look: Look) -> None:
     """The printed link signs in; the token is taken out of the address before anything is asked."""
+    look.page.goto(f"{look.site.url}/docs")
+    look.page.goto(f"{look.site.url}/#token={look.site.tokens['random']}")
+    expect(look.page.get_by_role("heading", name="Look at an organization")).to_be_visible()
+    assert "token" not in look.page.url
     look.page.goto(f"{look.site.url}/docs")
     look.page.goto(f"{look.site.url}/#org=random&token={look.site.tokens['random']}")
     look.settle()
