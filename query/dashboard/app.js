@@ -1,9 +1,10 @@
 /** The page: reads what is asked for, and shows it. */
 
-import { organizations, read } from "./api.js";
+import { read } from "./api.js";
 import { renderCards, write } from "./cards.js";
 import { draw, visibleRange, zoom } from "./chart.js";
 import { buckets, dropFilters, fillCustom, filled, isFiner, keep, link, offer, restore, showToken, toggleFilter, view } from "./form.js";
+import { known, remember, remembered } from "./known.js";
 import { isWhole, merged, sums, widthFor, within } from "./rows.js";
 import * as taking from "./taking.js";
 import { announce, complain, renderTrust } from "./telling.js";
@@ -23,7 +24,6 @@ let asked; // the form as it was when it was last sent: what is being typed is n
 let result; // the last answer of api.read
 let before; // the same of the period before, or undefined
 let closer; // the same of the part that is zoomed into, in finer buckets, or undefined
-let listed = {}; // the organizations that a token may see
 let explained = {}; // of which window, and when, it was last read what it is made of
 let reading; // the AbortController of the reads under way
 let timer; // of the next read
@@ -112,17 +112,10 @@ async function explain(signal) {
 
 /** Offer the organizations of the token; what they received is read once somebody opens the list. */
 async function list(signal) {
-  if (listed.token !== asked.token) {
-    const found = await organizations(asked.token, signal).catch((error) => {
-      if (signal.aborted) throw error;
-      return []; // a gateway may let nobody list them
-    });
-    listed = { token: asked.token, found };
-    remember(asked.org);
-  }
-  $("who").hidden = listed.found.length < 2;
+  const listed = await known(asked.token, signal);
+  $("who").hidden = listed.length < 2;
   if ($("who").hidden || !$("who").open) return;
-  const table = await who.read(result.view, listed.found, asked.token, signal);
+  const table = await who.read(result.view, listed, asked.token, signal);
   const order = $("who").querySelector("[aria-pressed=true]").value;
   who.render($("who"), table, order, (slug) => {
     form.elements.org.value = slug;
@@ -237,15 +230,6 @@ function tabled() {
   const { rows, buckets, width, stored } = shown();
   return result.view.resolution === "auto" ? [buckets, width] : [rows, stored];
 }
-
-function remember(org) {
-  const orgs = [org, ...remembered().filter((other) => other !== org)].slice(0, 10);
-  localStorage.setItem("orgs", JSON.stringify(orgs));
-  const all = new Set([...orgs, ...(listed.found ?? []).map(({ slug }) => slug)]);
-  $("orgs").replaceChildren(...[...all].map((name) => new Option(name)));
-}
-
-const remembered = () => JSON.parse(localStorage.getItem("orgs") ?? "[]");
 
 function start() {
   if (restore(remembered()[0])) submit();
