@@ -16,20 +16,23 @@ from orgstats.consumer.counting.decode import AgeLimits, Undecodable, bucket_of,
 from orgstats.consumer.counting.packing import packed
 from orgstats.consumer.counting.rule_history import RuleHistory
 from orgstats.schemas.event import Event
-from orgstats.schemas.outcomes import LAST_BUCKET
 
 try:
-    from orgstats.consumer.counting.fast_path import Classifier, FastPath
+    from orgstats.consumer.counting.fast_path import Classifier, FastPath, Kinds
 except ImportError:  # there was no C compiler
-    Classifier = FastPath = None  # type: ignore[assignment,misc]
+    Classifier = FastPath = Kinds = None  # type: ignore[assignment,misc]
 COMPILED: Final = FastPath is not None
 
 PendingKey = tuple[int | None, int | None, int | None, int, int | None, int, str | None, int | None]
 """A tally as a plain tuple, in its order, which hashes and compares faster."""
+Kind = tuple[tuple[int | None, ...], tuple[int | str | None, ...], str | None]
+"""What records of a kind count as: a PendingKey up to its bucket, what follows the bucket, and the reason in it."""
 Tallies = Counter[PendingKey]
 
+MOST_KINDS: Final = 65_536
+"""So many kinds are remembered, about half a kilobyte each; then they are met anew."""
+
 _decode_event: Final[Callable[[bytes], Event]] = msgspec.json.Decoder(Event).decode
-_TEN_SECONDS: Final = len("2020-03-22T00:00:0")
 
 
 class Record(Protocol):
@@ -67,14 +70,13 @@ class RunResult:
 class Pending:
     """Tallies of one partition that are not folded yet, first seen first.
 
-    `kinds` counts the records that have a kind, unless there is none. The order is for the reasons alone, of which
-    only the first of a chunk are kept: `reasons` holds those that are known to be in their place.
+    `fast` counts the records that have a kind, unless there is none. The order is for the reasons alone, of which
+    only the first of a chunk are kept.
     """
 
-    def __init__(self, kinds: "FastPath | None" = None) -> None:
+    def __init__(self, fast: "FastPath | None" = None) -> None:
         self.tallies: Tallies = Counter()
-        self.kinds = kinds
-        self.reasons: set[str | None] = set()
+        self.fast = fast
 
 
 class BatchCounter:
@@ -84,6 +86,7 @@ class BatchCounter:
         self._rules = rules
         self._limits = limits
         self._classifier: Classifier | None = None
+        self._kinds: Kinds | None = None
 
     @property
     def rules(self) -> RuleHistory:
@@ -103,53 +106,45 @@ class BatchCounter:
     def count(self, run: Sequence[Record], pending: Pending) -> RunResult:
         """Count a run in offset order into `pending`; nothing is raised for bad records."""
         counted = RunResult(packed(run))
-        if pending.kinds is None:
+        if pending.fast is None:
             self._count_each(run, range(len(run)), pending.tallies, counted)
         else:
-            self._count_kinds(run, pending.kinds, pending, counted)
+            self._count_kinds(run, pending.fast, pending.tallies, counted)
         return counted
 
     def fold(self, pending: Pending) -> list[tuple[Tally, int]]:
         """Tallies, first seen first; none are pending afterwards."""
         tallies, pending.tallies = pending.tallies, Counter()
-        pending.reasons.clear()
-        if pending.kinds is not None:
-            for key, events in pending.kinds.take():
+        if pending.fast is not None:
+            for key, events in pending.fast.take():
                 tallies[key] += events
         return [(Tally(*key), events) for key, events in tallies.items() if events]
 
-    def _count_kinds(self, run: Sequence[Record], kinds: "FastPath", pending: Pending, counted: RunResult) -> None:
+    def _count_kinds(self, run: Sequence[Record], fast: "FastPath", tallies: Tallies, counted: RunResult) -> None:
         odd: list[int] = []
         if self._classifier is None:
             self._classifier = Classifier(self._rules)
+        if self._kinds is None or len(self._kinds) >= MOST_KINDS:
+            self._kinds = Kinds()
 
-        def first(value: bytes, timestamp_ms: int) -> tuple[int, PendingKey] | None:
-            key = self._key(value, timestamp_ms)
-            if key is None:
-                return None
-            reason = key[6]
-            if reason not in pending.reasons:
-                self._count_each(run, odd, pending.tallies, counted)
-                odd.clear()
-                pending.reasons.add(reason)
-            pending.tallies.setdefault(key, 0)  # its place in the order
-            return key[3], key
+        def place(key: PendingKey) -> None:
+            """Give the first record of a reason its place in the order."""
+            self._count_each(run, odd, tallies, counted)
+            odd.clear()
+            tallies.setdefault(key, 0)
 
-        highest_ms = kinds.count(counted.row, self._classifier, first, odd)
-        self._count_each(run, odd, pending.tallies, counted)
+        highest_ms = fast.count(counted.row, self._classifier, self._kinds, self._kind, place, odd)
+        self._count_each(run, odd, tallies, counted)
         counted.highest_ms = highest_ms
 
-    def _key(self, value: bytes, timestamp_ms: int) -> PendingKey | None:
-        """What a record with a kind counts as in its own time; None if its text does not say, or is wrong."""
+    def _kind(self, value: bytes, timestamp_ms: int) -> Kind | None:
+        """What a record with a kind counts as, whenever it was; None if it is wrong."""
         try:
             e = _decode_event(value)
-            bucket = event_second(f"{e.timestamp[:_TEN_SECONDS]}0.0Z")  # type: ignore[index]  # it is a string
-        except (msgspec.DecodeError, Undecodable):
-            return None
-        if not 0 <= bucket <= LAST_BUCKET:
+        except msgspec.DecodeError:
             return None
         outcome, reason = (e.outcome, e.reason) if e.outcome is not None else self.rules.classify(e, timestamp_ms)
-        return e.org_id, e.project_id, e.key_id, bucket, e.category, outcome, reason, e.quantity
+        return (e.org_id, e.project_id, e.key_id), (e.category, outcome, reason, e.quantity), reason
 
     def _count_each(self, run: Sequence[Record], places: Sequence[int], tallies: Tallies, counted: RunResult) -> None:
         """Count the records at these places of a run, one by one."""

@@ -1,11 +1,11 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """Counts records without decoding each: those of one kind differ only in what no count depends on.
 
-The kind of a record is its text without the values that are not counted, and with no more of its time than the ten
-seconds it lies in; of an event that nobody has classified, also the number of the first rule that matches. So the first
-of a kind, decoded with all care, speaks for the others. Only plain text has a kind: a flat object of strings in UTF-8
-(without \\u, and without control characters), integers of up to 18 digits, and nulls, whose time is spelled in UTC with a
-Z. Any other record is odd, and left to the caller.
+The kind of a record is its text without its time and the values that are not counted; of an event that nobody has
+classified, also the number of the first rule that matches. So the first of a kind, decoded with all care, speaks for the
+others. Only plain text has a kind: a flat object of strings in UTF-8 (without \\u, and without control characters),
+integers of up to 18 digits, and nulls, whose time is spelled in UTC with a Z. Any other record is odd, and left to the
+caller. Records of one kind and one ten seconds are counted together; kinds are remembered, counts until they are taken.
 
 The interpreter is asked about the first record of a kind and about each value of a field that rules ask for, once; the
 rest is done without it, and without its lock.
@@ -14,7 +14,7 @@ Nothing here reads beyond a value: `packed` puts a 0 behind its bytes, and no st
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
@@ -25,7 +25,7 @@ from msgspec.json import decode as json_decode
 from msgspec.structs import fields
 
 from orgstats.schemas.event import Event
-from orgstats.schemas.outcomes import BUCKET_SECONDS
+from orgstats.schemas.outcomes import BUCKET_SECONDS, LAST_BUCKET
 
 cdef enum:
     LONGEST = 1000  # a longer record is odd, so that a kind has a place on the stack
@@ -38,7 +38,7 @@ cdef enum:
 cdef uint8_t CLASS[256]
 cdef int _byte
 for _byte in range(256):
-    CLASS[_byte] = TEXT if 0x20 <= _byte < 0x7F and _byte not in b'"\\' else 0
+    CLASS[_byte] = TEXT if 0x20 <= _byte < 0x80 and _byte not in b'"\\' else 0
 for _byte in b"0123456789":
     CLASS[_byte] |= DIGIT
 for _byte in b'"\\/bfnrt':
@@ -68,8 +68,9 @@ for _byte in range(FIELDS):
 cdef const char* TIME = b"0000-00-00T00:00:00"
 cdef enum:
     TIME_LENGTH = 19
-    TEN_SECONDS = 18  # characters of a time that say in which ten seconds it lies
+    TENS = 17  # place of a second's first digit
 cdef int64_t WIDTH = BUCKET_SECONDS
+cdef int64_t LATEST = LAST_BUCKET
 cdef enum:
     HEAD = 24  # bytes before each value in what `packed` gives
 
@@ -82,9 +83,46 @@ cdef extern from *:
         return (uint64_t)product ^ (uint64_t)(product >> 64);
     }
     static inline int lowest(uint64_t bits) { return __builtin_ctzll(bits); }
+
+    /* The first byte, or the last few before `end`, that may be none of a string's plain ones: a quote, a backslash, a
+     * control character, or not ASCII. Eight at a time; what is flagged above a byte that is one may be none. */
+    static inline const uint8_t *plain_end(const uint8_t *at, const uint8_t *end) {
+    #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+        const uint64_t ones = 0x0101010101010101u, high = 0x80 * ones;
+        uint64_t eight, quote, backslash, found;
+        for (; end - at >= 8; at += 8) {
+            memcpy(&eight, at, 8);
+            quote = eight ^ ('"' * ones);
+            backslash = eight ^ ('\\\\' * ones);
+            found = (eight | ((eight - 0x20 * ones) & ~eight) | ((quote - ones) & ~quote)
+                     | ((backslash - ones) & ~backslash)) & high;
+            if (found)
+                return at + __builtin_ctzll(found) / 8;
+        }
+    #endif
+        return at;
+    }
+
+    static inline int digits(const uint8_t *at) { return 10 * (at[0] - '0') + at[1] - '0'; }
+
+    /* Seconds since 1970 of a time whose digits are in their places; -1 if there is no such day, or it is before. */
+    static inline int64_t second_of(const uint8_t *at) {
+        static const uint8_t days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+        const int year = 100 * digits(at) + digits(at + 2), month = digits(at + 5), day = digits(at + 8);
+        const int hour = digits(at + 11), minute = digits(at + 14);
+        const int leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
+        const int y = year - (month <= 2), of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+        if (year < 1970 || month < 1 || month > 12 || day < 1 || day > days[month - 1] + (month == 2 && leap)
+            || hour > 23 || minute > 59)
+            return -1;
+        return (365 * (int64_t)y + y / 4 - y / 100 + y / 400 + of_year - 719468) * 86400 + hour * 3600 + minute * 60
+               + digits(at + 17);
+    }
     """
     uint64_t _mixed "mixed"(uint64_t, uint64_t) noexcept nogil
     int _lowest "lowest"(uint64_t) noexcept nogil
+    const uint8_t* _plain_end "plain_end"(const uint8_t*, const uint8_t*) noexcept nogil
+    int64_t _second_of "second_of"(const uint8_t*) noexcept nogil
 
 
 def packed(run):
@@ -157,14 +195,15 @@ cdef struct Entry:
     Known* known
 
 
-cdef struct Counted:
-    int64_t bucket
+cdef struct Cell:
+    # Records of one kind in one bucket.
+    uint32_t kind
+    uint32_t bucket
     uint64_t events
-    bint odd
 
 
 cdef struct Scan:
-    # Where counting a row stands; and for what it stopped: the length of a new kind's text, or an unknown value.
+    # Where counting a row stands; and for what it stopped: the length of a new kind's text, an unknown value, or a kind.
     const char* value
     const char* end
     int64_t at
@@ -176,6 +215,8 @@ cdef struct Scan:
     uint64_t hash
     Entry* entry
     Known* known
+    uint32_t kind
+    uint32_t bucket
     Token tokens[MOST_FIELDS]
     uint8_t text[LONGEST + SUFFIX]
 
@@ -184,6 +225,7 @@ cdef enum:
     END
     NEW_KIND
     NEW_VALUE
+    NEW_REASON
     NO_MEMORY
     ODD
     FOUND
@@ -266,32 +308,85 @@ cdef class Classifier:
         return 0
 
 
+cdef class Kinds:
+    """Kinds that were met, and what each of them is: remembered for all partitions that are counted alike."""
+
+    cdef Table _texts
+    cdef list _what  # (what stands before the bucket in its keys, what stands behind it); None for odd ones
+    cdef dict _reasons
+    cdef int32_t* _reason  # by kind the number of its reason, -1 for odd ones
+    cdef int64_t _room
+
+    def __init__(self):
+        self._what = []
+        self._reasons = {}
+
+    def __dealloc__(self):
+        _empty(&self._texts)
+        free(self._reason)
+
+    def __len__(self):
+        return len(self._what)
+
+    cdef int _meet(self, Scan* scan, what) except -1:
+        """Remember what the kind is that the scan has stopped at."""
+        cdef int64_t number = len(self._what), room
+        if number >= self._room:
+            room = 2 * self._room + 256
+            more = realloc(self._reason, room * sizeof(int32_t))
+            if more == NULL:
+                raise MemoryError
+            self._reason, self._room = <int32_t*>more, room
+        if what is None:
+            self._reason[number] = -1
+        else:
+            before, behind, reason = what
+            self._reason[number] = self._reasons.setdefault(reason, len(self._reasons))
+            what = before, behind
+        self._what.append(what)
+        if not _put(&self._texts, scan.text, scan.length, scan.hash, <int32_t>number):
+            raise MemoryError
+        return 0
+
+    cdef _key(self, Cell cell):
+        before, behind = self._what[cell.kind]
+        return before + (cell.bucket,) + behind
+
+
 cdef class FastPath:
-    """Kinds of records, and how many of each were seen since they were last taken.
+    """How many records of each kind and bucket were seen since they were last taken.
 
     `max_age_seconds` and `max_ahead_seconds` are those of `orgstats.consumer.counting.decode.AgeLimits`.
     """
 
-    cdef Table _kinds
-    cdef Counted* _counted
-    cdef int64_t _room
-    cdef list _what
+    cdef Kinds _kinds  # those that the cells are of
+    cdef Cell* _cells  # first seen first
+    cdef int64_t _count
+    cdef int32_t* _index  # numbers of cells, -1: free; a hash table with linear probing
+    cdef int64_t _index_room
+    cdef list _placed  # the numbers of reasons that are in their place
+    cdef uint8_t* _is_placed
+    cdef int64_t _reasons
+    cdef list _taken  # of kinds before these
     cdef int64_t _max_age, _max_ahead
 
     def __init__(self, int64_t max_age_seconds, int64_t max_ahead_seconds):
-        self._what = []
+        self._placed = []
+        self._taken = []
         self._max_age = max_age_seconds
         self._max_ahead = max_ahead_seconds
 
     def __dealloc__(self):
-        _empty(&self._kinds)
-        free(self._counted)
+        free(self._cells)
+        free(self._index)
+        free(self._is_placed)
 
-    def count(self, bytes row, Classifier rules, first, list odd):
+    def count(self, bytes row, Classifier rules, Kinds kinds, first, place, list odd):
         """Count `packed` records; the places of the odd ones are added to `odd`, in order.
 
-        `first(value, timestamp_ms)` is asked at the first record of a kind what all of them are: (start of the bucket,
-        anything), or None for a kind whose records are odd. By then `odd` has all that come before it.
+        `first(value, timestamp_ms)` is asked at the first record of a kind what all of them are: the key before the
+        bucket, the key behind it, and the reason; or None for a kind whose records are odd. `place(key)` is told the key
+        of the first record of each reason since the last `take`. By then `odd` has all that come before it.
 
         Gives the highest Kafka timestamp in milliseconds, -1 if there is none.
         """
@@ -305,86 +400,154 @@ cdef class FastPath:
         scan.odd = <int64_t*>malloc((PyBytes_GET_SIZE(row) // (HEAD + 1) + 1) * sizeof(int64_t))
         if scan.odd == NULL:
             raise MemoryError
+        if kinds is not self._kinds:
+            self._taken = self.take()
+            self._kinds = kinds
         try:
             while stopped != END:
                 with nogil:
-                    stopped = self._scan(&scan, rules)
+                    stopped = self._scan(&scan, rules, kinds)
                 odd.extend([scan.odd[i] for i in range(scan.odds)])
                 scan.odds = 0
                 if stopped == NEW_KIND:
-                    self._meet(&scan, first(PyBytes_FromStringAndSize(scan.value + HEAD, scan.head[2]), scan.head[1]))
+                    kinds._meet(&scan, first(PyBytes_FromStringAndSize(scan.value + HEAD, scan.head[2]), scan.head[1]))
                 elif stopped == NEW_VALUE:
                     rules._learn(&scan)
+                elif stopped == NEW_REASON:
+                    place(kinds._key(Cell(scan.kind, scan.bucket, 0)))
+                    self._is_in_place(kinds._reason[scan.kind])
+                elif stopped == NO_MEMORY:
+                    raise MemoryError
         finally:
             free(scan.odd)
         return scan.highest
 
     def take(self):
-        """(what `first` said, records) of each kind that has any; nothing is kept."""
+        """(key, records) of each kind and bucket that has any, first seen first; nothing is kept but the kinds."""
         cdef int64_t i
-        what, self._what = self._what, []
-        _empty(&self._kinds)
-        return [(what[i], self._counted[i].events) for i in range(len(what)) if self._counted[i].events]
+        taken, self._taken = self._taken, []
+        taken += [(self._kinds._key(self._cells[i]), self._cells[i].events) for i in range(self._count)]
+        if self._count:
+            memset(self._index, 0xFF, self._index_room * sizeof(int32_t))
+        self._count = 0
+        for i in self._placed:
+            self._is_placed[i] = False
+        self._placed.clear()
+        return taken
 
-    cdef int _meet(self, Scan* scan, what) except -1:
-        """Remember what the kind is that the scan has stopped at."""
-        cdef int64_t number = len(self._what), room
-        if number >= self._room:
-            room = 2 * self._room + 256
-            more = realloc(self._counted, room * sizeof(Counted))
+    cdef int _is_in_place(self, int32_t reason) except -1:
+        cdef int64_t room
+        if reason >= self._reasons:
+            room = 2 * <int64_t>reason + 64
+            more = realloc(self._is_placed, room)
             if more == NULL:
                 raise MemoryError
-            self._counted, self._room = <Counted*>more, room
-        bucket, key = (0, None) if what is None else what
-        self._counted[number] = Counted(bucket, 0, what is None)
-        self._what.append(key)
-        if not _put(&self._kinds, scan.text, scan.length, scan.hash, <int32_t>number):
-            raise MemoryError
+            self._is_placed = <uint8_t*>more
+            memset(self._is_placed + self._reasons, 0, room - self._reasons)
+            self._reasons = room
+        self._is_placed[reason] = True
+        self._placed.append(reason)
         return 0
 
-    cdef int _scan(self, Scan* scan, Classifier rules) noexcept nogil:
+    cdef int _scan(self, Scan* scan, Classifier rules, Kinds kinds) noexcept nogil:
         """Count records until there is something to ask, or no more of them."""
         cdef int found
         while scan.value < scan.end:
             memcpy(scan.head, scan.value, HEAD)
-            found = self._count_one(scan, rules)
-            if found == NEW_KIND or found == NEW_VALUE:
-                return found
+            found = self._count_one(scan, rules, kinds)
             if found == ODD:
                 scan.odd[scan.odds] = scan.at
                 scan.odds += 1
+            elif found != FOUND:
+                return found
             scan.highest = max(scan.highest, scan.head[1])
             scan.value += HEAD + max(scan.head[2], 0) + 1
             scan.at += 1
         return END
 
-    cdef inline int _count_one(self, Scan* scan, Classifier rules) noexcept nogil:
+    cdef inline int _count_one(self, Scan* scan, Classifier rules, Kinds kinds) noexcept nogil:
         cdef int found
-        cdef Counted* counted
+        cdef int32_t reason
+        cdef int64_t bucket
+        cdef Cell* cell
         if not 0 < scan.head[2] <= LONGEST:
             return ODD
         memset(scan.tokens, 0, FIELDS * sizeof(Token))
         scan.length = _kind(<const uint8_t*>scan.value + HEAD, scan.head[2], scan.text, scan.tokens)
-        if not scan.length:
+        if not scan.length or scan.tokens[TIMESTAMP].at == NULL:
+            return ODD
+        bucket = _second_of(scan.tokens[TIMESTAMP].at + 1)
+        if not 0 <= bucket < LATEST + WIDTH:
+            return ODD
+        bucket -= bucket % WIDTH
+        if not self._in_bounds(bucket, scan.head[1]):
             return ODD
         if scan.tokens[OUTCOME].at == NULL or scan.tokens[OUTCOME].at[0] == c"n":
             found = _classify(scan, rules)
             if found != FOUND:
                 return found
         scan.hash = _hash(scan.text, scan.length)
-        found = _find(&self._kinds, scan.text, scan.length, scan.hash)
+        found = _find(&kinds._texts, scan.text, scan.length, scan.hash)
         if found < 0:
             return NEW_KIND
-        counted = &self._counted[found]
-        if counted.odd or not self._in_bounds(counted.bucket, scan.head[1]):
+        reason = kinds._reason[found]
+        if reason < 0:
             return ODD
-        counted.events += 1
+        if reason >= self._reasons or not self._is_placed[reason]:
+            scan.kind, scan.bucket = found, <uint32_t>bucket
+            return NEW_REASON
+        cell = self._cell(found, <uint32_t>bucket)
+        if cell == NULL:
+            return NO_MEMORY
+        cell.events += 1
         return FOUND
+
+    cdef inline Cell* _cell(self, uint32_t kind, uint32_t bucket) noexcept nogil:
+        """The cell of a kind and a bucket, added if it is not there; NULL without memory."""
+        cdef int64_t at
+        cdef Cell* cell
+        if 2 * (self._count + 1) > self._index_room and not self._widen():
+            return NULL
+        at = _mixed_cell(kind, bucket) & (self._index_room - 1)
+        while self._index[at] >= 0:
+            cell = &self._cells[self._index[at]]
+            if cell.kind == kind and cell.bucket == bucket:
+                return cell
+            at = (at + 1) & (self._index_room - 1)
+        self._index[at] = <int32_t>self._count
+        cell = &self._cells[self._count]
+        cell[0] = Cell(kind, bucket, 0)
+        self._count += 1
+        return cell
+
+    cdef bint _widen(self) noexcept nogil:
+        """Room for twice as many cells; false without memory."""
+        cdef int64_t room = 2 * self._index_room if self._index_room else 256
+        cdef int64_t i, at
+        cells = realloc(self._cells, (room // 2 + 1) * sizeof(Cell))
+        if cells == NULL:
+            return False
+        self._cells = <Cell*>cells
+        index = realloc(self._index, room * sizeof(int32_t))
+        if index == NULL:
+            return False
+        self._index, self._index_room = <int32_t*>index, room
+        memset(self._index, 0xFF, room * sizeof(int32_t))
+        for i in range(self._count):
+            at = _mixed_cell(self._cells[i].kind, self._cells[i].bucket) & (room - 1)
+            while self._index[at] >= 0:
+                at = (at + 1) & (room - 1)
+            self._index[at] = <int32_t>i
+        return True
 
     cdef inline bint _in_bounds(self, int64_t bucket, int64_t ms) noexcept nogil:
         """Whether each time in the bucket is within the limits of a Kafka timestamp; so a record without one is odd."""
         cdef int64_t second = ms // 1000
         return ms >= 0 and second - self._max_age < bucket <= second + self._max_ahead - WIDTH
+
+
+cdef inline uint64_t _mixed_cell(uint32_t kind, uint32_t bucket) noexcept nogil:
+    return _mixed((<uint64_t>kind << 32 | bucket) ^ SEED, 0x9E3779B97F4A7C15)
 
 
 cdef int _classify(Scan* scan, Classifier rules) noexcept nogil:
@@ -512,9 +675,9 @@ cdef Py_ssize_t _kind(const uint8_t* at, Py_ssize_t size, uint8_t* text, Token* 
     """Write the kind of the record that begins at `at`, and give its length; 0 for an odd one. Fields go to `tokens`.
 
     For each field it has a byte that no value begins with, then the value, which says itself where it ends, or only its
-    type; a field that nobody knows is left out. So it is shorter than the record, and no two kinds have the same text.
+    type, or, of the time, nothing; a field that nobody knows is left out. So it is shorter than the record, and no two kinds have the same text.
     """
-    cdef const uint8_t* begin = at
+    cdef const uint8_t* last = at + size
     cdef const uint8_t* end
     cdef uint8_t* out = text
     cdef int field = -1
@@ -522,30 +685,27 @@ cdef Py_ssize_t _kind(const uint8_t* at, Py_ssize_t size, uint8_t* text, Token* 
         return 0
     while True:
         at = _after_spaces(at + 1)
-        end = _string_end(at)
+        end = _string_end(at, last)
         if end == NULL or end[0] != c":":
             return 0
         field = _field(at + 1, end - at - 2, field)
         at = _after_spaces(end + 1)
-        end = _time_end(at) if field == TIMESTAMP else _value_end(at)
+        end = _time_end(at) if field == TIMESTAMP else _value_end(at, last)
         if end == NULL:
             return 0
         if field >= 0:
             tokens[field].at, tokens[field].length = at, end - at
             out[0] = 0x80 + field
             out += 1
-            if field == TIMESTAMP:
-                memcpy(out, at + 1, TEN_SECONDS)
-                out += TEN_SECONDS
-            elif FIELD[field].counted:
+            if FIELD[field].counted:
                 memcpy(out, at, end - at)
                 out += end - at
-            else:
+            elif field != TIMESTAMP:
                 out[0] = c"0" if CLASS[at[0]] & DIGIT else at[0]
                 out += 1
         at = _after_spaces(end)
         if at[0] == c"}":
-            return out - text if at + 1 - begin == size else 0
+            return out - text if at + 1 == last else 0
         if at[0] != c",":
             return 0
 
@@ -567,20 +727,21 @@ cdef inline const uint8_t* _after_spaces(const uint8_t* at) noexcept nogil:
     return at
 
 
-cdef inline const uint8_t* _value_end(const uint8_t* at) noexcept nogil:
+cdef inline const uint8_t* _value_end(const uint8_t* at, const uint8_t* last) noexcept nogil:
     """Where a plain value ends, NULL where none begins."""
     if at[0] == c'"':
-        return _string_end(at)
+        return _string_end(at, last)
     if at[0] == c"n":
         return at + 4 if at[1] == c"u" and at[2] == c"l" and at[3] == c"l" else NULL
     return _integer_end(at)
 
 
-cdef inline const uint8_t* _string_end(const uint8_t* at) noexcept nogil:
+cdef inline const uint8_t* _string_end(const uint8_t* at, const uint8_t* last) noexcept nogil:
     if at[0] != c'"':
         return NULL
     at += 1
     while True:
+        at = _plain_end(at, last)
         while CLASS[at[0]] & TEXT:
             at += 1
         if at[0] == c'"':
@@ -636,7 +797,7 @@ cdef inline const uint8_t* _time_end(const uint8_t* at) noexcept nogil:
     for i in range(TIME_LENGTH):
         if (not CLASS[at[i]] & DIGIT) if TIME[i] == c"0" else at[i] != <uint8_t>TIME[i]:
             return NULL
-    if at[TEN_SECONDS - 1] > c"5":
+    if at[TENS] > c"5":
         return NULL
     at += TIME_LENGTH
     if at[0] == c"." and CLASS[at[1]] & DIGIT:

@@ -1,11 +1,12 @@
 """The fast path gives of a run what the fallback gives, record for record."""
 
+import itertools
 import json
 import os
 import random
 from collections import Counter
 from collections.abc import Sequence
-from itertools import pairwise
+from datetime import UTC, datetime, timedelta
 from typing import cast
 
 import pytest
@@ -13,7 +14,7 @@ from confluent_kafka import Message
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orgstats.consumer.counting.batch import BatchCounter, Pending, PendingKey, Record, Rejected, RunResult
+from orgstats.consumer.counting.batch import BatchCounter, Kind, Pending, Record, Rejected, RunResult
 from orgstats.consumer.counting.chunk import MAX_REASONS, Chunk
 from orgstats.consumer.counting.decode import AgeLimits
 from orgstats.consumer.counting.packing import packed
@@ -95,7 +96,7 @@ def counted(
     """Cells, dead letters, how many were out of bounds, the highest Kafka timestamp of a run, in so many batches."""
     result = RunResult()
     edges = [0, *sorted({min(cut, len(run)) for cut in cuts}), len(run)]
-    for first, end in pairwise(edges):
+    for first, end in itertools.pairwise(edges):
         part = batch.count(run[first:end], pending)
         result.refusals += [Rejected(first + at, code, text) for at, code, text in part.refusals]
         result.out_of_bounds += part.out_of_bounds
@@ -321,6 +322,77 @@ def test_reasons_keep_their_order() -> None:
     check(values, [T0 * 1000] * len(values))
 
 
+def test_the_fast_path_knows_the_calendar() -> None:
+    """Each time that there is lies in its bucket, and what is no time is a dead letter, as the fallback has it."""
+    days = itertools.product((1969, 1970, 1972, 1999, 2000, 2023, 2100), range(14), (0, 1, 28, 29, 30, 31, 32))
+    clocks = itertools.product((0, 23, 24), (0, 59, 60), (0, 9, 10, 59))
+    times = [(*day, 0, 0, 0) for day in days] + [(2024, 2, 29, *clock) for clock in clocks]
+    values, stamps = [], []
+    for year, month, day, hour, minute, second in times:
+        near = datetime(year, min(max(month, 1), 12), min(max(day, 1), 28), tzinfo=UTC) + timedelta(days=5)
+        values.append(spelled(timestamp=f"{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z"))
+        stamps.append(max(int(near.timestamp()), 0) * 1000)
+    check(values, stamps)
+
+
+COUNTS_OF = st.tuples(st.integers(0, 1), st.lists(st.tuples(VALUES | PLAIN, STAMPS), max_size=8), st.booleans())
+
+
+@given(st.lists(COUNTS_OF, max_size=12), st.sampled_from([1, 3, 100]))
+def test_kinds_are_shared_and_forgotten_and_no_count_differs(
+    runs: list[tuple[int, list[tuple[bytes | None, int]], bool]], most: int
+) -> None:
+    """Two partitions are counted in turn, folded now and then, and kinds are met anew when there are too many."""
+    batch, ways = BatchCounter(AgeLimits(), history_of([(0, BROKEN_BY)])), []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("orgstats.consumer.counting.batch.MOST_KINDS", most)
+        for pending in (batch.pending, Pending):
+            partitions = [(pending(), Chunk(0)) for _ in range(2)]
+            for at, records, folds in runs:
+                one, chunk = partitions[at]
+                batch.count(messages([value for value, _ in records], [ms for _, ms in records]), one)
+                if folds:
+                    chunk.add(batch.fold(one))
+            for one, chunk in partitions:
+                chunk.add(batch.fold(one))
+            cells = [chunk.cells.values() for _, chunk in partitions]
+            ways.append([[{key: cell.row_values() for key, cell in one.items()} for one in family] for family in cells])
+    assert ways[0] == ways[1]
+
+
+def test_reasons_keep_their_order_when_all_kinds_are_known() -> None:
+    """In each chunk anew: a kind that was met in an earlier one has its place by its first record in this one."""
+    rng, batch = random.Random(2), BatchCounter(AgeLimits(), RuleHistory(()))
+    values = [spelled(org_id=rng.randrange(3), outcome=1, reason=f"r{number}") for number in range(2 * MAX_REASONS)]
+    fast, slow = batch.pending(), Pending()
+    for _ in range(3):
+        rng.shuffle(values)
+        odd = [value.replace(b"}", b',"x":[1]}') if rng.random() < 0.3 else value for value in values]
+        run = messages(odd, [T0 * 1000] * len(odd))
+        assert counted(run, fast, batch) == counted(run, slow, batch)
+
+
+def test_a_kind_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever was folded since, whichever partition it is, and whenever the record was."""
+    batch, decoded = BatchCounter(AgeLimits(), RuleHistory(())), list[bytes]()
+    if batch.pending().fast is None:
+        pytest.skip("needs orgstats.consumer.counting.fast_path, which a C compiler makes at installation")
+    kind = batch._kind
+
+    def decode(value: bytes, timestamp_ms: int) -> Kind | None:
+        decoded.append(value)
+        return kind(value, timestamp_ms)
+
+    monkeypatch.setattr(batch, "_kind", decode)
+    for partition in range(2):
+        pending = batch.pending()
+        for minute in range(10, 13):
+            value = spelled(timestamp=f"2023-11-14T22:{minute}:20Z", org_id=1, x=partition)
+            batch.count(messages([value] * 3, [T0 * 1000] * 3), pending)
+            assert [(tally.bucket, events) for tally, events in batch.fold(pending)] == [(T0 + 60 * (minute - 13), 3)]
+    assert len(decoded) == 1
+
+
 NOT_UTF_8 = [
     *(b"\x80", b"\xbf", b"\xc0\x80", b"\xc1\xbf", b"\xc3", b"\xc3(", b"\xe0\x9f\xbf", b"\xed\xa0\x80", b"\xe2\x82"),
     *(
@@ -385,18 +457,15 @@ def test_plain_records_have_a_kind() -> None:
 def by_path(values: Sequence[bytes | None], stamps: Sequence[int]) -> tuple[list[int], int]:
     """Places of the odd ones, and how many kinds the others are of."""
     batch, odd = BatchCounter(AgeLimits(), RuleHistory(())), list[int]()
-    kinds = batch.pending().kinds
-    if kinds is None:
+    fast = batch.pending().fast
+    if fast is None:
         missing = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
         missing("needs consumer.alike, which a C compiler makes at installation")
 
-    from orgstats.consumer.counting.fast_path import Classifier
+    from orgstats.consumer.counting.fast_path import Classifier, Kinds
 
-    def first(value: bytes, timestamp_ms: int) -> tuple[int, PendingKey] | None:
-        key = batch._key(value, timestamp_ms)
-        return key and (key[3], key)
-
-    kinds.count(packed(messages(values, stamps)), Classifier(batch.rules), first, odd)
-    taken = kinds.take()
+    row = packed(messages(values, stamps))
+    fast.count(row, Classifier(batch.rules), Kinds(), batch._kind, lambda _: None, odd)
+    taken = fast.take()
     assert sum(events for _, events in taken) == len(values) - len(odd)
     return odd, len(taken)
