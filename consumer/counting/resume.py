@@ -166,12 +166,10 @@ def resume(
         found = replace(found, low=max(found.low, counted))
     position = _position(found, counted, accept_skip=accept_skip)
     went_back = found.committed if found.committed is not None and found.committed > position else None
-    seen_ms = found.progress.kafka_timestamp_ms if found.progress else 0
     skips = position > counted
     # A chunk is counted from its first offset: a skip ends where the commit's chunk begins, or where the log does.
     target = max(grid.chunk_of(position) if skips else position, found.low)
     gap = (counted, target) if counted < target else None
-    why = "" if gap is None else "skip accepted" if skips else "retention"
     if found.low > grid.chunk_of(target):
         # Without its head the chunk cannot be counted again, so what has been counted of it is left as it is.
         target = max(target, min(counted, grid.chunk_end(target)))
@@ -185,8 +183,8 @@ def resume(
         catching_up_until,
         load_stored=load_stored,
         gap=gap,
-        gap_why=why,
-        kafka_timestamp_ms=seen_ms,
+        gap_why="" if gap is None else "skip accepted" if skips else "retention",
+        kafka_timestamp_ms=found.progress.kafka_timestamp_ms if found.progress else 0,
         went_back_from=went_back,
         log_end=found.end,
         fingerprint_before=found.progress.fingerprint if found.progress else "",
