@@ -133,7 +133,7 @@ def open_partitions(
         uuid = None if counting.topic_id else uuids[tp[0]]
         rewinds, counted = (progress.rewinds, progress.next_offset) if progress else (0, -1)
         opened[tp] = OpenPartition(
-            Assigned(uuid, source.topic_id, rewinds, counted),
+            Assigned(uuid, source.topic_id, rewinds, counted, known.grid.length_at(0)),
             partition,
             *_seen(known, now_ms),
             None if tp in suspects else _epoch(progress, partition),

@@ -29,13 +29,15 @@ from orgstats.failpoints import failpoint
 class Assigned:
     """What a partition was assigned as: its topic's UUID (None when the operator names its id).
 
-    `counted` is the progress that was stored when it was opened, -1 for none.
+    `counted` is the progress that was stored when it was opened, -1 for none; `chunk_length` the one it was registered
+    with, 0 when that does not matter.
     """
 
     uuid: str | None
     topic_id: str
     rewinds: int
     counted: int = -1
+    chunk_length: int = 0
 
 
 class Position(NamedTuple):
@@ -182,8 +184,11 @@ class Checkpoints:
         new = [one for one in work if one.changes.source.source_id not in progress]
         registered = self._store.registrations([one.changes.source for one in new])
         for one in new:
-            if one.changes.source.source_id not in registered:
+            registration = registered.get(one.changes.source.source_id)
+            if registration is None:
                 raise StoreWentBack("{}/{}: it was registered, and is not any more".format(*one.tp))
+            if one.assigned.chunk_length not in (0, registration.grid.length_at(0)):
+                raise StoreWentBack("{}/{}: registered by another process with another length".format(*one.tp))
 
 
 def earliest_clock_ms(store: ports.Store, here_ms: int) -> int:

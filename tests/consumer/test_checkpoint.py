@@ -9,8 +9,9 @@ from orgstats.consumer.checkpoint import Assigned, CheckpointItem, Checkpoints
 from orgstats.consumer.clients import SystemClock
 from orgstats.consumer.counting.chain import Mark
 from orgstats.consumer.counting.completeness import SeenEnds
+from orgstats.consumer.counting.grid import Grid
 from orgstats.consumer.counting.partition import Notes, PartitionChanges
-from orgstats.consumer.counting.resume import Cut
+from orgstats.consumer.counting.resume import Cut, Registration
 from orgstats.consumer.counting.source import Source
 from orgstats.consumer.kafka.group import TopicPartition
 from orgstats.consumer.ports import Store, Topics
@@ -54,7 +55,7 @@ class FakeStore:
         return {}
 
     def registrations(self, sources: Iterable[Source]) -> dict[int, Any]:
-        return {source.source_id: None for source in sources}
+        return {source.source_id: Registration(Grid(), "read_committed") for source in sources}
 
     def write(self, flush: Flush) -> dict[str, int]:
         self.flushed = flush

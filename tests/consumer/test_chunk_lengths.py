@@ -1,23 +1,27 @@
 """The real loop while the chunk length changes: rebalances, consumers that were cut off, proposals left over."""
 
 import json
+import random
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from orgstats.consumer.counting.grid import MARGIN_CHUNKS, SHORTEST, Grid
+from orgstats.consumer.counting.rule_history import RuleHistory
 from orgstats.consumer.ops import chunk_length
 from orgstats.consumer.store.chunk_lengths import State
 from orgstats.errors import ConfigurationError, Refused, Unavailable
-from tests.sim.clickhouse import Planned
+from tests.sim.clickhouse import Fault, Planned
 from tests.sim.operating import change_length, connections, plan
 from tests.sim.world import SimProcess, SimWorld
 from tests.support.record import FakeRecord
 
 A, B = ("events", 0), ("events", 1)
 L = SHORTEST
+HISTORIES = 60
 
 
 Values = Counter[tuple[object, ...]]
@@ -212,6 +216,120 @@ def test_a_chunk_of_no_length_is_refused(world: SimWorld) -> None:
     world.store.rows["chunk_days"].append(row._replace(chunk=change.from_offset + 4 * L))
     with pytest.raises(Refused, match="chunk-length ls"):
         world.process().turn(50)
+
+
+def test_of_two_who_register_with_other_lengths_both_count_by_one(world: SimWorld) -> None:
+    """What is recorded last holds; who registered before looks again before it stores anything."""
+    first = world.process(chunk_length=4 * L)
+    first.until(lambda: len(first.loop.assigned_tps()) == 2)
+    assert not world.store.rows["counts"]
+    known = [*world.store.rows["sources"]]
+    world.store.rows["sources"] += [row._replace(chunk_length=L) for row in known]
+    fill(world, 8 * L)
+    counted(first)
+    assert len(chunks(world, A)) == 8
+
+
+class Lengths:
+    """A world in which lengths change while processes come, go, and are cut off."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.world = SimWorld(incremental=seed % 2 == 0)
+        self.processes: list[SimProcess] = []
+        self.met: Counter[str] = Counter()
+
+    def play(self, steps: int) -> None:
+        """Random steps, then no more faults, and one process that comes to the end."""
+        kinds = [self.turn] * 30 + [self.produce] * 4 + [self.rush] * 4 + [self.start] * 3 + [self.change] * 3
+        kinds += [self.kill, self.cut_off, self.cut_off, self.take_back, self.fault, self.fault, self.change_rules]
+        for _ in range(steps):
+            kind = self.random.choice(kinds)
+            kind()
+        self.world.store.faults.clear()
+        while self.processes:
+            self.kill()
+        self.take_back()
+        last = self.world.process()
+        counted(last)
+
+    def turn(self) -> None:
+        if self.processes:
+            self.random.choice(self.processes).turn(self.random.randint(1, 15))
+
+    def produce(self) -> None:
+        self.world.produce(self.random.choice((A, B)), self.random.randint(1, 6), apart=self.random.choice((1, 7, L)))
+
+    def rush(self) -> None:
+        """A log grows beyond a change, made or only proposed."""
+        sources = {row.source_id: row.partition for row in self.world.store.final("sources")}
+        for row in self.world.store.final("chunk_lengths"):
+            tp = ("events", sources[row.source_id])
+            ahead = row.from_offset + 3 * row.length - self.world.kafka.log(tp).end
+            if ahead > 12:
+                self.world.produce(tp, 12, apart=ahead // 12)
+                self.met["rush"] += 1
+                return
+
+    def start(self) -> None:
+        if len(self.processes) < 3:
+            self.processes.append(self.world.process(chunk_length=L))
+
+    def kill(self) -> None:
+        if self.processes:
+            process = self.processes.pop(self.random.randrange(len(self.processes)))
+            if process.member in self.world.group.members:
+                self.world.group.expel(process.member)
+
+    def cut_off(self) -> None:
+        members = [one for one in self.processes if one.members and one.member in self.world.group.members]
+        if members:
+            process = self.random.choice(members)
+            process.cut_off()
+            self.world.group.expel(process.member)
+            self.met["cut off"] += 1
+
+    def change(self) -> None:
+        for change in plan(self.world, self.random.choice((L, 2 * L, 4 * L))):
+            faults: tuple[Fault, ...] = ("refused", "lost answer", "late")
+            for _ in range(self.random.choice((0, 0, 0, 1, 2))):
+                self.world.store.faults.append(Planned("chunk_lengths", self.random.choice(faults)))
+            with suppress(Unavailable):
+                chunk_length.execute(connections(self.world), change, "operator")
+                self.met["changed"] += 1
+
+    def take_back(self) -> None:
+        self.world.store.arrive()
+        with suppress(Unavailable):
+            for _, row in [*chunk_length.ls(connections(self.world), None)]:
+                if row.state == State.PROPOSED:
+                    chunk_length.void(connections(self.world), row.entry_id, execute=True)
+                    self.met["taken back"] += 1
+
+    def fault(self) -> None:
+        table = self.random.choice(("counts", "hourly", "totals", "progress", "chunks", "chunk_days", "flushes"))
+        faults: tuple[Fault, ...] = ("refused", "torn", "lost answer")
+        self.world.store.faults.append(Planned(table, self.random.choice(faults)))
+
+    def change_rules(self) -> None:
+        """Another edition, with the same answers."""
+        known = self.world.store.rules.editions
+        self.world.store.rules = RuleHistory((), (*known, f"{len(known)}-voided"))
+
+
+def test_every_cell_is_right_after_any_history_of_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is killed, cut off, or fails to propose or to decide."""
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    met: Counter[str] = Counter()
+    for seed in range(HISTORIES):
+        history = Lengths(seed)
+        try:
+            history.play(120)
+        except Exception as error:
+            error.add_note(f"seed {seed}")
+            raise
+        met += history.met
+    assert min(met[what] for what in ("rush", "cut off", "changed", "taken back")) > 0
 
 
 def test_lengths_that_no_chunk_can_have(world: SimWorld) -> None:
