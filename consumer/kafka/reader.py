@@ -12,7 +12,7 @@ from confluent_kafka import TopicPartition as KafkaTopicPartition
 from orgstats.consumer.kafka.admin import Heard
 from orgstats.consumer.kafka.broker import closing, reading_properties
 from orgstats.consumer.kafka.consume import consume
-from orgstats.consumer.kafka.errors import POSITION_LOST
+from orgstats.consumer.kafka.errors import POSITION_LOST, translate
 from orgstats.consumer.kafka.group import TopicPartition
 from orgstats.consumer.kafka.properties import DEFAULTS, FIXED
 from orgstats.errors import Refused, Unavailable
@@ -44,7 +44,7 @@ class LogReader:
         """Records in [first, end) in runs, each with the position after it; the last position is `end` or beyond.
 
         Offsets without a record (control records, compaction) are passed by position. Raises Refused when the
-        log does not reach `end`, or lost `first` to retention.
+        log does not reach `end`, or lost `first` to retention, and ConfigurationError when reading is not allowed.
         """
         position = first
         self._consumer.assign([KafkaTopicPartition(*tp, first)])
@@ -95,4 +95,8 @@ def _below(end: int, messages: list[Message], position: int, tp: TopicPartition)
             )
         elif error.fatal():
             raise Unavailable(f"Kafka: {error.name()}: {error.str()}")
+        elif error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+            raise translate(
+                error
+            )  # else it would end as silence. That the group is not allowed harms nobody: it is unused
     return run, position

@@ -166,6 +166,8 @@ def test_what_is_printed_is_enough_and_nothing_of_it_too_much(guarded: Guarded) 
         refused = [done for words in tried if (done := guarded.run(*words)).returncode]
         assert refused, acl
         assert not any("Traceback" in done.stderr for done in refused), refused
+        if (acl.resource, acl.operation) == ("topic", "Read"):
+            assert {(done.returncode, "grant the principal READ" in done.stderr) for done in refused} == {(78, True)}
         guarded.allow(acl)
     for words in (*LOOKS, REDRIVE):
         done = guarded.run(*words)
