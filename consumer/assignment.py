@@ -119,7 +119,7 @@ def open_partitions(
     now_ms = earliest_clock_ms(store, counting.clock.epoch_ms())
     try:
         found = _found(sources, log, topics, store, counting.fingerprint)
-        _register(sources, found, store, counting)
+        _register(sources, found, store, counting, now_ms)
         _refuse_misplaced(sources, found, store)
     except Unavailable as error:
         return Opened({}, dict.fromkeys(sources, error), absent)
@@ -295,8 +295,12 @@ def _register(
     found: dict[TopicPartition, SourceFacts],
     store: ports.Store,
     counting: CountingOptions,
+    now_ms: int,
 ) -> None:
-    """Record sources that are counted for the first time; what is known of them then is what is recorded."""
+    """Record sources that are counted for the first time; what is known of them then is what is recorded.
+
+    As of `now_ms`, before the logs were asked: of two members the one that looked last tells where counting began.
+    """
     new = {
         tp: Registration(Grid(((0, counting.chunk_length),)), counting.isolation, resume.counted_below(found[tp]))
         for tp in sources
@@ -304,7 +308,7 @@ def _register(
     }
     if not new:
         return
-    store.register([(sources[tp], one) for tp, one in new.items()], counting.clock.epoch_ms())
+    store.register([(sources[tp], one) for tp, one in new.items()], now_ms)
     recorded = store.registrations([sources[tp] for tp in new])
     for tp in new:
         registration = recorded.get(sources[tp].source_id)

@@ -155,5 +155,9 @@ class SimClickHouse:
         return {sources[row.source_id]: row.next_offset for row in self.final("progress")}
 
 
-def _version(row: Row) -> int:
-    return getattr(row, "version", getattr(row, "state", 0))
+def _version(row: Row) -> Any:
+    """What the table's ReplacingMergeTree goes by; where that is nothing, the last one wins."""
+    for name in ("version", "state", "registered_at", "at"):
+        if hasattr(row, name):
+            return getattr(row, name)
+    return 0

@@ -142,6 +142,13 @@ def test_registrations_keep_what_was_set(store: Store) -> None:
     assert store.registrations([SOURCE]) == {SOURCE.source_id: Registration(GRID, "read_committed", 7)}
 
 
+def test_of_two_registrations_the_later_one_counts(store: Store) -> None:
+    """Whichever comes first: a member that stood still may register a source that another one counts by now."""
+    before = Registration(GRID, "read_committed", 3)
+    store.register([(SOURCE, before)], 1_600_000_000_000)
+    assert store.registrations([SOURCE]) == {SOURCE.source_id: Registration(GRID, "read_committed", 7)}
+
+
 def test_of_repairs_the_last_revision_counts(store: Store) -> None:
     """And which fingerprint came into force with the chunk last."""
     now = instant(0)
