@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help up test campaigns test-cluster check bench bench-quick soak sanitize lock clean
+.PHONY: help up test campaigns test-cluster check bench bench-quick mutants soak sanitize lock clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /: /'
@@ -32,6 +32,9 @@ bench: .venv/.bench  ## speed beside that of others, in one run of half an hour;
 
 bench-quick: .venv/.bench  ## the main ratios, in three minutes
 	@$(BIN)/python -m tests.bench --quick
+
+mutants: .venv/.dev  ## takes one guard after the other out of the product: the simulation has to notice each
+	$(BIN)/python -m tests.sim.mutants
 
 MINUTES ?= 60
 SEED ?= 7

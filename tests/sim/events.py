@@ -8,10 +8,24 @@ DAY_SECONDS: Final = 86_400
 BROKEN: Final = (b"", b"{", b"[]", b'{"timestamp": "x"}', None)
 
 
+_USUAL: Final = {
+    "org_id": 1,
+    "project_id": 1,
+    "key_id": 7,
+    "category": 0,
+    "outcome": 0,
+    "reason": None,
+    "quantity": None,
+}
+"""So that there are cells with more than one event."""
+
+
 def body(choice: Random, now_seconds: int) -> bytes | None:
     """The value of a record that is sent now."""
     if choice.random() < 0.1:
         return choice.choice(BROKEN)
+    if choice.random() < 0.4:
+        return json.dumps(_USUAL | {"timestamp": now_seconds}).encode()
     event = {
         "timestamp": now_seconds - choice.choice((0, 0, 0, 30, 3600, 70 * DAY_SECONDS, 100 * DAY_SECONDS, -300, -900)),
         "org_id": choice.randint(1, 2),

@@ -9,7 +9,7 @@ from orgstats.consumer.kafka.errors import Fenced
 from orgstats.consumer.kafka.group import TopicPartition
 from orgstats.consumer.states import PartitionState
 from orgstats.errors import OrgstatsError, Refused, Unavailable
-from tests.sim import checks
+from tests.sim import auditing, checks
 from tests.sim.limits import Limits
 from tests.sim.oracle import VERSIONS, Violation, sources
 from tests.sim.plan import Plan, Step
@@ -121,7 +121,7 @@ class History:
             "dead_letter_run": one.dead_letter_run,
             "batch_size": one.batch_size,
             "flush_seconds": one.flush_seconds,
-            "chunk_length": one.chunk_length,
+            "chunk_length": one.chunk_length << (len(self.processes) % 2),
             "max_event_age_seconds": VERSIONS[self.version],
             "kafka": {"isolation.level": one.isolation},
         }
@@ -297,6 +297,7 @@ class History:
             self.limits.found,
         )
         checks.quiet(self.world.store, self.world.kafka, scope)
+        auditing.agree(self.world, self.plan.world.isolation, self.limits.found)
 
     def count_all_again(self) -> None:
         """After a change: the commits are set back to the beginning; what the logs have all of is compared exactly."""

@@ -10,6 +10,8 @@ from tests.sim.clickhouse import Row, SimClickHouse
 from tests.sim.oracle import LOW_48_BITS
 from tests.sim.world import SimWorld
 
+LONGEST: Final = 1 << 15
+"""Of chunks that histories have."""
 TORN_AND_CUT: Final = "a torn flush, then a cut"
 HEAD_LOST: Final = "a cut behind a lost head"
 MIXED: Final = "retention within a change of version"
@@ -110,7 +112,9 @@ class Limits:
         return next(iter(self._world.store.winners("progress").get(row.source_id, {}).values()), None)
 
     def _chunk(self, row: Row, offset: int) -> int:
-        return int(offset - offset % row.chunk_length)
+        """Where its chunk begins; or a longer one, if the length of its chunks may have been changed."""
+        changed = bool(self._world.store.winners("chunk_lengths").get(row.source_id))
+        return int(offset - offset % max(row.chunk_length, LONGEST if changed else 0))
 
 
 def _reached(store: SimClickHouse, source_id: int) -> int:

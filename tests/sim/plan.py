@@ -128,6 +128,7 @@ _GROUPS: Final = (
     _OFFSETS,
     ("skew", "skew_store"),
     ("add_partition",),
+    ("chunk_length",) * 2,
     ("recreate",) * 2,
     ("merge", "expire"),
     ("publish",) * 2,
@@ -159,7 +160,7 @@ _TP: Final = {"tp": _number}
 _RECORDS: Final = {
     **_TP,
     "records": lambda choice: choice.randint(1, 6),
-    "apart": lambda choice: choice.choice((1, 1, 1, 7, 60, 7000)),
+    "apart": lambda choice: choice.choice((1, 1, 1, 7, 60, 7000, 7000)),
     "kind": _number,
 }
 _ARGUMENTS: Final[dict[str, dict[str, Any]]] = {
@@ -202,6 +203,7 @@ _ARGUMENTS: Final[dict[str, dict[str, Any]]] = {
     "add_partition": _TP,
     "recreate": {**_TP, "ends": _half},
     "expire": {"days": lambda choice: choice.choice((89, 60))},
+    "chunk_length": {"length": lambda choice: 1 << choice.choice((14, 15)), "grows": _half},
     "version": {"version": lambda choice: choice.randrange(3), "ends": _half},
     "void": _WHICH,
     "settle": {"ends": _half},

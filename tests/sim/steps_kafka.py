@@ -13,7 +13,7 @@ _MOST_LEAD_MS = 30_000
 """A producer's timestamp is not further ahead, or rules could be missed by it (docs/reliability.md)."""
 
 
-def _produce(history: History, tp: TopicPartition, step: Step) -> list[int]:
+def append(history: History, tp: TopicPartition, step: Step) -> list[int]:
     """Records at the end of a log; their offsets."""
     world, choice = history.world, Random(step["kind"])
     now, log, found = world.clock.epoch_ms(), world.kafka.log(tp), []
@@ -29,7 +29,7 @@ def _produce(history: History, tp: TopicPartition, step: Step) -> list[int]:
 @action
 def produce(history: History, step: Step) -> None:
     """Producers write."""
-    _produce(history, history.tp(step["tp"]), step)
+    append(history, history.tp(step["tp"]), step)
 
 
 @action
@@ -45,7 +45,7 @@ def begin(history: History, step: Step) -> None:
     log = history.world.kafka.log(tp)
     if len(log.open) < 2:
         log.open[step["kind"]] = [log.end]
-        log.open[step["kind"]] = _produce(history, tp, step)
+        log.open[step["kind"]] = append(history, tp, step)
 
 
 @action
@@ -53,7 +53,7 @@ def send(history: History, step: Step) -> None:
     """More records in the first transaction that is open, or beside it."""
     tp = history.tp(step["tp"])
     log = history.world.kafka.log(tp)
-    found = _produce(history, tp, step)
+    found = append(history, tp, step)
     if log.open and step["kind"] % 2:
         next(iter(log.open.values())).extend(found)
 
@@ -98,7 +98,7 @@ def lose(history: History, step: Step) -> None:
     """Retention deletes whatever is old, counted or not."""
     tp = history.tp(step["tp"])
     if step["grows"]:
-        _produce(history, tp, {"records": step["grows"], "apart": 7, "kind": round(1000 * step["share"])})
+        append(history, tp, {"records": step["grows"], "apart": 7, "kind": round(1000 * step["share"])})
     _retain(history, tp, history.world.kafka.log(tp).stable_end, step["share"])
 
 
@@ -129,7 +129,7 @@ def cut(history: History, step: Step) -> None:
     kafka.cut_back(tp, most - back)
     history.moved = True  # the commit may lie behind the end now
     if step["grows"]:
-        _produce(history, tp, {"records": step["grows"], "apart": 60, "kind": round(1000 * step["share"])})
+        append(history, tp, {"records": step["grows"], "apart": 60, "kind": round(1000 * step["share"])})
 
 
 @action

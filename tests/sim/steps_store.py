@@ -1,9 +1,16 @@
 """Steps: what goes wrong with ClickHouse, and what operators do with it."""
 
+from contextlib import suppress
+
+from orgstats.errors import OrgstatsError
 from tests.sim.clickhouse import Planned
 from tests.sim.history import History, action
+from tests.sim.operating import change_length
 from tests.sim.plan import Step
+from tests.sim.steps_kafka import append
 
+_BEYOND = 30_000
+"""So many offsets behind where the length changes there are records."""
 _DAY_SECONDS = 86_400
 
 
@@ -47,6 +54,16 @@ def merge(history: History, _step: Step) -> None:
 def expire(history: History, step: Step) -> None:
     """Retention by age."""
     history.world.store.expire(history.world.clock.epoch_ms() // 1000 - step["days"] * _DAY_SECONDS)
+
+
+@action
+def chunk_length(history: History, step: Step) -> None:
+    """An operator changes the length of chunks while consumers run; where that cannot be now, it is refused."""
+    with suppress(OrgstatsError):
+        for change in change_length(history.world, step["length"]):
+            tp = change.located.source.topic, change.located.source.partition
+            while step["grows"] and history.world.kafka.log(tp).end < change.from_offset + _BEYOND:
+                append(history, tp, {"records": 1, "apart": 7000, "kind": history.world.kafka.log(tp).end})
 
 
 @action

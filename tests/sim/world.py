@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable
+from functools import cache
 from threading import Event
 from typing import NoReturn
 
@@ -106,6 +107,13 @@ class Killed(BaseException):
     """The process ends here, and nothing of it goes on."""
 
 
+@cache
+def settings_of(text: str) -> ConsumerSettings:
+    """The same ones are made once, since librdkafka is asked about each, which takes longer than a history's turn."""
+    known = {"bootstrap_servers": "kafka:9092", "clickhouse_url": "clickhouse://store:9000/orgstats"}
+    return ConsumerSettings.model_validate({**known, **json.loads(text)})
+
+
 class SimProcess:
     """One consumer: the real loop, and what it alone has."""
 
@@ -120,8 +128,7 @@ class SimProcess:
         """Whether its loop is on the stack, stopped while others go on."""
         self.fuse: tuple[int, Callable[[], None]] | None = None
         """What happens at which of its next effects."""
-        known = {"bootstrap_servers": "kafka:9092", "clickhouse_url": "clickhouse://store:9000/orgstats"}
-        self.settings = ConsumerSettings.model_validate({**known, "topic": world.topics, **settings})
+        self.settings = settings_of(json.dumps({"topic": world.topics, **settings}))
         clients = Clients(
             self._join,
             SimTopics(world.kafka, self.effect),
