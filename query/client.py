@@ -68,7 +68,7 @@ class UsageAsked(TypedDict, total=False):
     The server wants `category` among the groups, or a filter for categories; and start and end, or a period.
     """
 
-    groups: Sequence[str]  # outcome, category, reason, project
+    groups: Sequence[str]  # outcome, category, reason, project, key_id
     fields: Sequence[str]  # sum(quantity), sum(times_seen); when absent the quantity
     start: float | str | None  # start and end to the second
     end: float | str | None
@@ -78,6 +78,7 @@ class UsageAsked(TypedDict, total=False):
     categories: Sequence[str]
     reasons: Sequence[str]
     projects: Sequence[int]
+    keys: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +162,7 @@ class StatsClient:
         return self._ask(_stats_by_project(organization, projects, asked))
 
     def usage(self, organization: str | int, **asked: Unpack[UsageAsked]) -> Usage:
-        """Usage of an organization (slug or id) by outcome, category, reason or project."""
+        """Usage of an organization (slug or id) by outcome, category, reason, project or key_id."""
         return self._ask(_usage_question(organization, asked))
 
     def close(self) -> None:
@@ -223,7 +224,7 @@ class AsyncStatsClient:
         return await self._ask(_stats_by_project(organization, projects, asked))
 
     async def usage(self, organization: str | int, **asked: Unpack[UsageAsked]) -> Usage:
-        """Usage of an organization (slug or id) by outcome, category, reason or project."""
+        """Usage of an organization (slug or id) by outcome, category, reason, project or key_id."""
         return await self._ask(_usage_question(organization, asked))
 
     async def close(self) -> None:
@@ -340,6 +341,7 @@ _NAMES: Final = {
     "categories": "category",
     "reasons": "reason",
     "projects": "project",
+    "keys": "key_id",
 }
 
 

@@ -102,7 +102,7 @@ def _beside() -> Json:
     details: Json = {"$ref": "#/components/schemas/Listed"}
     return {
         ROUTES["usage"]: _authenticated(
-            "Usage by outcome, category, reason and project",
+            "Usage by outcome, category, reason, project and key",
             [organization, *usage],
             {"application/json": {"$ref": "#/components/schemas/Usage"}},
         ),
@@ -142,6 +142,7 @@ def _usage() -> list[Json]:
             f"from 1m to 1d, in whole minutes that divide a day; at most {MAX_INTERVALS:,} in the range",
         ),
         _query("project", {"type": "array", "items": {"type": "integer"}}, "only these; -1 is all; may be repeated"),
+        _query("key_id", {"type": "array", "items": {"type": "integer"}}, "only these; may be repeated"),
         _query("category", texts, "only these; error, default and security are all `error`; may be repeated"),
         _query("outcome", texts, "only these; may be repeated"),
         _query("reason", texts, "only these; `none` is an empty one; may be repeated"),

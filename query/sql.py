@@ -120,6 +120,7 @@ _USAGE_COLUMNS: Final = {
     "category": ("category", "UInt8"),
     "reason": ("reason", "String"),
     "project": ("project_id", "UInt64"),
+    "key_id": ("key_id", "UInt64"),
 }
 
 
@@ -133,6 +134,7 @@ def usage(query: UsageQuery) -> Statement:
         "category": query.categories,
         "reason": query.reasons,
         "project": query.projects,
+        "key_id": query.keys,
     }
     filters, parameters = "", dict[str, int | str | Sequence[int] | Sequence[str]]()
     for name, values in wanted.items():

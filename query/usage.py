@@ -1,4 +1,4 @@
-"""Usage of an organization by outcome, category, reason and project: what `stats_v2` and `stats-summary` ask for."""
+"""Usage of an organization by outcome, category, reason, project and key: for `stats_v2` and `stats-summary`."""
 
 import re
 from collections import defaultdict
@@ -16,7 +16,7 @@ MAX_INTERVALS: Final = 1_000
 """Most intervals in one answer."""
 FIELDS: Final = ("sum(quantity)", "sum(times_seen)")
 """What is summed: the quantity, and the records."""
-GROUPS: Final = ("outcome", "category", "reason", "project")
+GROUPS: Final = ("outcome", "category", "reason", "project", "key_id")
 ALL_PROJECTS: Final = -1
 
 _INTERVAL: Final = re.compile(r"([0-9]{1,6})([mhdw])")
@@ -45,6 +45,7 @@ class UsageQuery:
     categories: tuple[int, ...] | None = None
     outcomes: tuple[int, ...] | None = None
     reasons: tuple[str, ...] | None = None
+    keys: tuple[int, ...] | None = None
 
     @property
     def by_project(self) -> bool:
@@ -53,8 +54,12 @@ class UsageQuery:
 
     @property
     def stored_width(self) -> int:
-        """Of the stored buckets that can be added up to intervals, the widest: 10 s or an hour."""
-        return HOUR_SECONDS if self.interval % HOUR_SECONDS == 0 else BUCKET_SECONDS
+        """Of the stored buckets that can be added up to intervals, the widest: 10 s or an hour.
+
+        Those of an hour are of all keys together.
+        """
+        by_key = "key_id" in self.groups or self.keys is not None
+        return BUCKET_SECONDS if by_key or self.interval % HOUR_SECONDS else HOUR_SECONDS
 
 
 def parse_usage(org_id: int, pairs: Iterable[tuple[str, str]], now: float) -> UsageQuery:
@@ -181,8 +186,7 @@ def _filtered(
 ) -> UsageQuery:
     categories = _ids("category", given, categories_named)
     outcomes = _ids("outcome", given, _outcomes_named)
-    if key := given.get("key_id"):
-        raise InvalidQuery(f'Invalid key: "{key[0]}"')  # keys are not stored
+    keys = _ids("key", {"key": given.get("key_id", ())}, _id)
     if categories and ATTACHMENT in categories and len(categories) > 1:
         raise InvalidQuery("if filtering by attachment no other category may be present")
     projects = _ids("project", given, _project)
@@ -199,6 +203,7 @@ def _filtered(
         categories,
         outcomes,
         tuple(sorted(reasons)) or None,
+        keys,
     )
 
 
@@ -216,6 +221,10 @@ def _ids(
 
 def _outcomes_named(name: str) -> list[int]:
     return [outcome for outcome in range(256) if outcome_name(outcome) == name]
+
+
+def _id(text: str) -> list[int]:
+    return [number for number in _project(text) if number >= 0]
 
 
 def _project(text: str) -> list[int]:
@@ -294,5 +303,6 @@ _SHOWN: Final[dict[str, Callable[[Any], Any]]] = {
     "category": category_name,
     "reason": _shown_reason,
     "project": int,
+    "key_id": int,
 }
 """How a stored value is shown."""

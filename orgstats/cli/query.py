@@ -31,7 +31,7 @@ class QueryOptions:
     ] = None
     by: Annotated[
         str | None,
-        typer.Option(help="outcome, category, reason or project, or several with commas.", show_default=False),
+        typer.Option(help="outcome, category, reason, project or key_id, or several with commas.", show_default=False),
     ] = None
     as_json: Annotated[bool, typer.Option("--json", help="As the endpoint answers.")] = False
     as_csv: Annotated[bool, typer.Option("--csv", help="As comma-separated values, with a header line.")] = False

@@ -113,6 +113,7 @@ def test_client_reads_usage(database: Database, clickhouse_url: str, tmp_path: P
         projects = client.usage("acme", groups=["project"], **hours)
         assert projects.intervals == ()
         assert projects.groups[1] == UsageGroup({"project": 11}, {"sum(quantity)": 11}, {})
+        assert client.usage("acme", keys=[1], **hours).groups == ()
         assert client.usage("acme", categories=["error"], period="2d", interval="1d").end > time.time()
         with pytest.raises(RequestRefused, match="category as groupby or filter"):
             client.usage("acme")

@@ -29,10 +29,11 @@ organization_ids = itertools.count(1)
         ([], 'At least one "field" is required.'),
         ([("field", "")], 'At least one "field" is required.'),
         ([("field", "sum(x)")], 'Invalid field: "sum(x)"'),
-        ([QUANTITY, ("groupBy", "key_id")], 'Invalid groupBy: "key_id"'),
+        ([QUANTITY, ("groupBy", "key")], 'Invalid groupBy: "key"'),
         ([QUANTITY, BY_CATEGORY, ("category", "errors")], 'Invalid category: "errors"'),
         ([QUANTITY, BY_CATEGORY, ("outcome", "lost")], 'Invalid outcome: "lost"'),
-        ([QUANTITY, BY_CATEGORY, ("key_id", "1")], 'Invalid key: "1"'),
+        ([QUANTITY, BY_CATEGORY, ("key_id", "public")], 'Invalid key: "public"'),
+        ([QUANTITY, BY_CATEGORY, ("key_id", "-1")], 'Invalid key: "-1"'),
         ([QUANTITY, BY_CATEGORY, ("project", "pump")], 'Invalid project: "pump"'),
         ([QUANTITY, BY_CATEGORY, ("project", "-2")], 'Invalid project: "-2"'),
         ([QUANTITY, BY_CATEGORY, ("project", str(2**64))], f'Invalid project: "{2**64}"'),
@@ -185,13 +186,14 @@ def several(name: str, values: list[str]) -> st.SearchStrategy[Pairs]:
 
 asked = st.tuples(
     st.sampled_from([[QUANTITY], [("field", "sum(times_seen)")], [("field", "sum(times_seen)"), QUANTITY]]),
-    st.lists(st.sampled_from(["outcome", "category", "reason", "project"]), max_size=4).map(
+    st.lists(st.sampled_from(["outcome", "category", "reason", "project", "key_id"]), max_size=4).map(
         lambda names: [("groupBy", name) for name in names]
     ),
     several("category", ["error", "transaction", "category 200"]).filter(bool),
     several("outcome", list(OUTCOME_NAMES.values())),
     several("reason", list(REASON_NAMES.values())),
     several("project", ["0", "1", "-1", "7"]),
+    several("key_id", ["0", "1", "7"]),
     st.sampled_from(["1m", "10m", "1h", "90m", "6h", "1d"]),
     st.integers(HOUR - 5_000, HOUR + 30_000),
     st.integers(1, 50_000),
@@ -204,6 +206,7 @@ def shown(cell: Cell) -> dict[str, Any]:
         "category": CATEGORY_NAMES[cell.category],
         "reason": REASON_NAMES[cell.reason],
         "project": cell.project_id,
+        "key_id": cell.key_id,
     }
 
 
@@ -214,14 +217,16 @@ def moment(seconds: int) -> str:
 def expected(pairs: Pairs, found: list[Cell], start: int, end: int, width: int) -> dict[str, Any]:
     """The answer, made of the rows one by one."""
     chosen = {name: {value for given, value in pairs if given == name} for name in ("category", "outcome", "reason")}
-    projects = {int(value) for name, value in pairs if name == "project"}
-    order = [name for name in ("outcome", "category", "reason", "project") if ("groupBy", name) in pairs]
+    projects, keys = ({int(value) for name, value in pairs if name == of} for of in ("project", "key_id"))
+    order = [name for name in ("outcome", "category", "reason", "project", "key_id") if ("groupBy", name) in pairs]
     sums: dict[tuple[Any, ...], Counter[tuple[str, int]]] = {}
     for cell in found:
         named = shown(cell)
         if any(wanted and named[name] not in wanted for name, wanted in chosen.items()):
             continue
         if (projects and -1 not in projects and cell.project_id not in projects) or not start <= cell.bucket < end:
+            continue
+        if keys and cell.key_id not in keys:
             continue
         counted = sums.setdefault(tuple(named[name] for name in order), Counter())
         counted["sum(quantity)", (cell.bucket - start) // width] += cell.quantity
