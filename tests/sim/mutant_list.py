@@ -169,8 +169,8 @@ MUTANTS: Final = (
     Mutant(
         "a chain begins with its chunk",
         _PARTITION,
-        "        self._chain = Chain(self.chunk.first_offset)",
-        "        self._chain = Chain(self._closed[-1].end)",
+        "self._chain = Chain(following)",
+        "self._chain = Chain(self._closed[0].end)",
     ),
     Mutant("a log that ends early is compared", _CUTBACK, "return progress is not None", "return False"),
     Mutant(
@@ -260,7 +260,7 @@ MUTANTS: Final = (
     ),
     Mutant("nobody has set the source back", _CHECKPOINT, "found.rewinds > one.assigned.rewinds", "False"),
     Mutant(
-        "a source is still registered", _CHECKPOINT, "if one.changes.source.source_id not in registered:", "if False:"
+        "a source is still registered", _CHECKPOINT, "            if registration is None:", "            if False:"
     ),
     # Completeness
     Mutant(
@@ -315,8 +315,8 @@ MUTANTS: Final = (
     Mutant(
         "a position that is lost is stored first",
         "states",
-        "_E.POSITION_LOST: _P.DRAINING",
-        "_E.POSITION_LOST: _P.OPENING",
+        "**dict.fromkeys(_ANEW, _P.DRAINING)",
+        "**dict.fromkeys(_ANEW, _P.OPENING)",
     ),
     Mutant("who was fenced joins again", _LOOP, "            self._member.join_again()", "            pass"),
     Mutant(
