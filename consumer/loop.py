@@ -64,6 +64,7 @@ class Loop:
         self._opening = Opening(clients)
         self._read_anew = False  # what is to be read has changed
         self._unsaved = False  # partitions were given up before all that was counted was stored and committed
+        self._has_left = False  # the last checkpoint was made, nothing is counted any more
         self._rules = RulesCopy(clients.store, clients.clock)
         self._grids = GridsCopy(clients.store, clients.clock)
         self._counting = counting_by(settings, self._rules.history, clients)
@@ -96,11 +97,11 @@ class Loop:
             while not self._stopping.is_set():
                 self.turn()
             halted = self._partitions.halted()
+            self._leave()
         except BaseException:
             self._member.fail()  # nothing more is stored or committed; the next owner counts it again
             raise
         finally:
-            self._unsaved = False
             try:
                 self._member.consumer.close()
             finally:
@@ -224,11 +225,25 @@ class Loop:
         """Flush and commit what was counted, within a deadline; the next owner recounts what is not committed."""
         metrics.rebalances.labels("revoked").inc()
         logger.info("revoked", partitions=len(tps))
+        if self._member.may_store and not self._has_left:
+            failpoint("in_revoke")
+            self._finish_in_time(tps)
+        self._drop(tps)
+
+    def _leave(self) -> None:
+        """The last checkpoint, before the group is left.
+
+        Not in the revocation that closing leads to: when a rebalance has begun just before, librdkafka (2.16.1) ends
+        the membership while it still calls back, and a commit fails.
+        """
         if self._member.may_store:
             failpoint("in_revoke")
-            with self._member.leaving():
-                self._finish(tps, self._clock.monotonic() + self._settings.revoke_seconds)
-        self._drop(tps)
+            self._finish_in_time(list(self._partitions.open))
+        self._has_left = True
+
+    def _finish_in_time(self, tps: list[TopicPartition]) -> None:
+        with self._member.leaving():
+            self._finish(tps, self._clock.monotonic() + self._settings.revoke_seconds)
 
     def _finish(self, tps: list[TopicPartition], deadline: float) -> None:
         """The last checkpoint, if ClickHouse answers before the deadline (monotonic seconds).

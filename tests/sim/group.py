@@ -101,6 +101,7 @@ class SimConsumer:
         """What `read` raises once the broker has fenced this member."""
         self.commit_fails: OrgstatsError | None = None
         self.closed = False
+        self._closing = False
         self.isolation = "read_committed"
         self.fetches_first = False
         """Whether records are fetched before news of the group is heard, which comes within the same read."""
@@ -220,7 +221,7 @@ class SimConsumer:
     ) -> None:
         """Only an owner's commit is taken; without waiting nobody hears of a failure."""
         self._effect()
-        failed = self.commit_fails or self._kafka.away
+        failed = self.commit_fails or self._kafka.away or (Unavailable("Kafka: _DESTROY") if self._closing else None)
         if failed is None and self not in self._group.members:
             failed = Unavailable("Kafka: UNKNOWN_MEMBER_ID")
         if failed is None and self._kafka.lost_commits:
@@ -239,7 +240,11 @@ class SimConsumer:
         return {tp: self._kafka.commits[tp] for tp in tps if tp in self._kafka.commits}
 
     def close(self) -> None:
-        """Leave the group, but with a name; who was fenced is told nothing any more."""
+        """Leave the group, but with a name; who was fenced is told nothing any more.
+
+        No commit is taken from here on: librdkafka may end the membership before the revocation has been answered.
+        """
+        self._closing = True
         owned, self.owned = self.owned, []
         if owned and not self.fenced:
             self._tell(self._events.on_revoke, owned)
