@@ -141,7 +141,8 @@ def test_both_alerts_fire_and_silence_ends(watched: Watched) -> None:
     watched.end += 60
     watched.store(*watched.minute("silent", accepted=3), *watched.minute("loud", accepted=100, rate_limited=40))
     wait_for(lambda: [*watched.firing()] == ["loud OrganizationRejectedShare"], 60, poll_seconds=0.2)
-    assert watched.samples("loud")["accepted"] == [[watched.end - 60, "60"], [watched.end, "100"]]
+    both = [[watched.end - 60, "60"], [watched.end, "100"]]
+    wait_for(lambda: watched.samples("loud")["accepted"] == both, 60, poll_seconds=0.2)  # each is scraped in its turn
     targets = watched.prometheus.ask("targets")["activeTargets"]
     assert [(target["health"], target["lastError"]) for target in targets] == [("up", "")] * 3
 

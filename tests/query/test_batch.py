@@ -106,9 +106,9 @@ def test_a_limit_of_rows_holds_for_each_alone(clickhouse_url: str) -> None:
     with connect(clickhouse_url, client_name="tests") as client:
         client.execute(
             "INSERT INTO totals SELECT intDiv(number, 1000), 3600, number % 1000 * 3600, 1, 0, 7, 0, 0, 1"
-            " FROM numbers(8000)"
+            " FROM numbers(40000)"
         )
-    asked = [of(org_id, 0, 24, 3_600) for org_id in range(8)]
+    asked = [of(org_id, 0, 24, 3_600) for org_id in range(40)]
     with Database(clickhouse_url, size=1, max_rows_to_read=1_000) as database, pytest.raises(InvalidQuery):
         read_together(database, asked)
     with Database(clickhouse_url, size=2, max_rows_to_read=1_000) as database:

@@ -11,6 +11,7 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 from orgstats.consumer import ports
 from orgstats.consumer.kafka.group import Callbacks, GroupConsumer
 from orgstats.consumer.kafka.topics import Topics
+from orgstats.errors import Unavailable
 from tests.sim.group import SimGroup
 from tests.sim.kafka import SimKafka, SimTopics
 from tests.sim.time import SimClock
@@ -139,7 +140,13 @@ class RealBroker:
         self._admin.delete_topics([self.topic])[self.topic].result(WAIT_SECONDS)
         wait_for(lambda: self.topic not in self._admin.list_topics(timeout=10).topics, WAIT_SECONDS)
         self._admin.create_topics([NewTopic(self.topic, 2, 1)])[self.topic].result(WAIT_SECONDS)
-        wait_for(lambda: self.topics.partitions(self.topic) == 2, WAIT_SECONDS)
+        wait_for(lambda: self.topics.partitions(self.topic) == 2 and self._has_leader(), WAIT_SECONDS)
+
+    def _has_leader(self) -> bool:
+        try:
+            return bool(self.topics.ends([(self.topic, 0)], "read_uncommitted"))
+        except Unavailable:
+            return False
 
     def join(self, callbacks: Callbacks) -> ports.GroupConsumer:
         """A member."""
