@@ -4,6 +4,7 @@
    a re-created topic is ever stored under the old one. A topic that is not is given up; the others are counted on.
 2. ClickHouse still holds what it confirmed: restored from an older copy under running consumers, it would be left
    with a hole. Then the clocks, and after them the ends of the logs, which tell up to when the counts are complete.
+   A partition whose end is not told, having no leader, is stored without a newer claim; it holds back no others.
 3. ClickHouse: how far this goes, repairs and gaps, dead letters, cells, progress (`Store.write`).
 4. The commit, by the worker (`commit`), once it has learned that all this is stored.
 
@@ -16,13 +17,18 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import structlog
+
 from orgstats import tracing
 from orgstats.consumer import metrics, ports
 from orgstats.consumer.counting.completeness import SeenEnds
 from orgstats.consumer.counting.partition import PartitionChanges
 from orgstats.consumer.kafka.group import TopicPartition
 from orgstats.consumer.store.rows import Flush, ProgressUpdate
+from orgstats.errors import Unavailable
 from orgstats.failpoints import failpoint
+
+logger = structlog.get_logger("orgstats.consumer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +98,7 @@ class Checkpoints:
         self._topics = topics
         self._store = store
         self._clock = clock
+        self._silent: set[TopicPartition] = set()
 
     def run(self, work: list[CheckpointItem], fingerprint: str) -> Mapping[TopicPartition, Position]:
         """Store; returns what is stored now.
@@ -161,14 +168,34 @@ class Checkpoints:
         """The clocks come first: what is acknowledged after they were read may lie beyond the ends, but nothing before.
 
         The ends are the logs' true ones: an open transaction hides acknowledged records from who reads committed ones.
+
+        A partition without a leader does not tell its end. What was read of it is stored and committed like the
+        others', but nothing new is said of up to when it is complete: only looks at its log can tell. The guarantee
+        allows to store it, since a log may be cut back right after any look. If the next leader has less than was
+        read, the first look that is answered finds that, as after any cut: what vanished is taken back and listed.
+        Kept in memory instead it could fill that, which would hold back all partitions, and hold up who stops.
+        The same where none tells, since this one may be all that is due: Kafka has just answered about the topics.
         """
         now_ms = earliest_clock_ms(self._store, self._clock.epoch_ms())
-        ends = self._topics.ends([one.tp for one in work], "read_uncommitted")
-        if shorter := [one.tp for one in work if ends[one.tp] < one.changes.next_offset]:
+        ends, silent = self._topics.told_ends([one.tp for one in work], "read_uncommitted")
+        self._tell_silent(ends, silent)
+        told = [one for one in work if one.tp in ends]
+        if shorter := [one.tp for one in told if ends[one.tp] < one.changes.next_offset]:
             raise LogsCutBack(shorter)
-        for one in work:
+        for one in told:
             one.seen.saw(now_ms, ends[one.tp])
             one.seen_hourly.saw(now_ms, ends[one.tp])
+
+    def _tell_silent(self, ends: Collection[TopicPartition], silent: Mapping[TopicPartition, Unavailable]) -> None:
+        """Each is logged when it becomes silent and when it is not any more, not at every checkpoint."""
+        for tp, error in silent.items():
+            metrics.end_unknown.labels(*tp).set(1)
+            if tp not in self._silent:
+                logger.warning("end of the log unknown", topic=tp[0], partition=tp[1], error=str(error))
+        for tp in self._silent.intersection(ends):
+            metrics.end_unknown.remove(*tp)
+            logger.info("end of the log known again", topic=tp[0], partition=tp[1])
+        self._silent = (self._silent - set(ends)) | set(silent)
 
     def _still_there(self, work: list[CheckpointItem]) -> None:
         progress = self._store.progress([one.changes.source for one in work])

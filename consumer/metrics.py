@@ -69,6 +69,13 @@ not_opened = Gauge(
     ["topic", "partition"],
     registry=REGISTRY,
 )
+end_unknown = Gauge(
+    "orgstats_end_unknown",
+    "1 for a partition that does not tell where its log ends, having no leader; its completeness stands still, the "
+    "others are stored. Look for it with `kafka-topics.sh --describe --unavailable-partitions`.",
+    ["topic", "partition"],
+    registry=REGISTRY,
+)
 assigned_partitions = Gauge(
     "orgstats_assigned_partitions",
     "Partitions that this process counts. 0 everywhere: nothing is counted, run `orgstats doctor`.",
@@ -166,6 +173,7 @@ _OF_PARTITIONS = (
     retention_deadline_timestamp_seconds,
     halted,
     not_opened,
+    end_unknown,
 )
 
 

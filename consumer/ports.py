@@ -19,6 +19,7 @@ from orgstats.consumer.counting.resume import ChunkMark, Progress, Registration,
 from orgstats.consumer.counting.rule_history import RuleHistory
 from orgstats.consumer.counting.source import Source
 from orgstats.consumer.kafka.group import Callbacks, Committed, ReadBatch, TopicPartition
+from orgstats.consumer.kafka.topics import ToldEnds
 from orgstats.consumer.store.rows import Flush
 
 Answer = TypeVar("Answer")
@@ -73,6 +74,7 @@ class Topics(Protocol):
     def cleanup_policy(self, topic: str) -> str: ...
     def starts(self, tps: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]: ...
     def ends(self, tps: Iterable[TopicPartition], isolation: str) -> Mapping[TopicPartition, int]: ...
+    def told_ends(self, tps: Iterable[TopicPartition], isolation: str) -> ToldEnds: ...
 
 
 class LogReader(Protocol):

@@ -4,7 +4,7 @@ Failure semantics: what Kafka answers late or not at all is Unavailable and may 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection
 from confluent_kafka import TopicPartition as KafkaTopicPartition
@@ -26,6 +26,13 @@ _NOT_TOLD: Final = (
     KafkaError.UNSUPPORTED_VERSION,
     KafkaError._UNSUPPORTED_FEATURE,
 )
+
+
+class ToldEnds(NamedTuple):
+    """Next offsets by partition, and why it is not told of others, each for itself."""
+
+    ends: dict[TopicPartition, int]
+    silent: dict[TopicPartition, Unavailable]
 
 
 class Topics:
@@ -81,22 +88,47 @@ class Topics:
 
     def ends(self, tps: Iterable[TopicPartition], isolation: str) -> dict[TopicPartition, int]:
         """Next offset of each log now, as a consumer of this isolation sees it."""
-        level = IsolationLevel.READ_COMMITTED if isolation == READ_COMMITTED else IsolationLevel.READ_UNCOMMITTED
-        return self._offsets(tps, _LATEST, level)
+        return self._offsets(tps, _LATEST, _level(isolation))
+
+    def told_ends(self, tps: Iterable[TopicPartition], isolation: str) -> ToldEnds:
+        """As `ends`, but partitions of which it is not told, having no leader, hold back no others.
+
+        Raises ConfigurationError when a right is missing. While Kafka is away it is told of none.
+        """
+        return self._ask(tps, _LATEST, _level(isolation))
 
     def _offsets(
         self, tps: Iterable[TopicPartition], spec: OffsetSpec, level: IsolationLevel
     ) -> dict[TopicPartition, int]:
+        told = self._ask(tps, spec, level)
+        for error in told.silent.values():
+            raise error
+        return told.ends
+
+    def _ask(self, tps: Iterable[TopicPartition], spec: OffsetSpec, level: IsolationLevel) -> ToldEnds:
+        told = ToldEnds({}, {})
         asked = {KafkaTopicPartition(*tp): spec for tp in tps}
         if not asked:
-            return {}
-        answer = self._admin.client.list_offsets(asked, isolation_level=level, request_timeout=ANSWER_SECONDS)
+            return told
+        admin = self._admin
+        answer = admin.client.list_offsets(asked, isolation_level=level, request_timeout=ANSWER_SECONDS)
         try:
-            found = {tp: self._admin.result(future, "list offsets") for tp, future in answer.items()}
-        except (KafkaException, Unavailable) as error:
-            # It would go on asking with the leaders it knows, for five minutes after they or the partitions changed.
-            self._admin = Admin(self._properties, self._admin.heard)
-            if isinstance(error, KafkaException):
-                raise translate(error.args[0]) from error
-            raise
-        return {(tp.topic, tp.partition): one.offset for tp, one in found.items()}
+            for tp, future in answer.items():
+                try:
+                    told.ends[tp.topic, tp.partition] = admin.result(future, "list offsets").offset
+                except Unavailable as error:
+                    told.silent[tp.topic, tp.partition] = error
+                except KafkaException as error:
+                    why = translate(error.args[0])
+                    if not isinstance(why, Unavailable):
+                        raise why from error
+                    told.silent[tp.topic, tp.partition] = why
+        finally:
+            if len(told.ends) < len(asked):
+                # It would go on asking with the leaders it knows, for five minutes after they or partitions changed.
+                self._admin = Admin(self._properties, admin.heard)
+        return told
+
+
+def _level(isolation: str) -> IsolationLevel:
+    return IsolationLevel.READ_COMMITTED if isolation == READ_COMMITTED else IsolationLevel.READ_UNCOMMITTED

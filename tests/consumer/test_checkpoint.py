@@ -14,6 +14,7 @@ from orgstats.consumer.counting.partition import Notes, PartitionChanges
 from orgstats.consumer.counting.resume import Cut, Registration
 from orgstats.consumer.counting.source import Source
 from orgstats.consumer.kafka.group import TopicPartition
+from orgstats.consumer.kafka.topics import ToldEnds
 from orgstats.consumer.ports import Store, Topics
 from orgstats.consumer.store.rows import Flush, ProgressUpdate
 
@@ -39,6 +40,9 @@ class FakeTopics:
 
     def ends(self, tps: Iterable[TopicPartition], isolation: str) -> dict[TopicPartition, int]:
         return dict.fromkeys(tps, self._ends[isolation])
+
+    def told_ends(self, tps: Iterable[TopicPartition], isolation: str) -> ToldEnds:
+        return ToldEnds(self.ends(tps, isolation), {})
 
 
 class FakeStore:

@@ -9,6 +9,7 @@ from typing import Self, cast
 from confluent_kafka import Message
 
 from orgstats.consumer.kafka.group import Committed, TopicPartition
+from orgstats.consumer.kafka.topics import ToldEnds
 from orgstats.errors import OrgstatsError, Refused, Unavailable
 from tests.sim.log import SimLog
 from tests.sim.time import SimClock
@@ -118,6 +119,17 @@ class SimTopics:
         """Where logs end for who reads like this."""
         self._answer()
         return {tp: self._log(tp).visible_end(isolation) for tp in tps}
+
+    def told_ends(self, tps: Iterable[TopicPartition], isolation: str) -> ToldEnds:
+        """Where logs end, of those that have a leader."""
+        self._answer()
+        told = ToldEnds({}, {})
+        for tp in tps:
+            try:
+                told.ends[tp] = self._log(tp).visible_end(isolation)
+            except Unavailable as error:
+                told.silent[tp] = error
+        return told
 
     def _log(self, tp: TopicPartition) -> SimLog:
         if tp[0] not in self._kafka.topics:
