@@ -1,6 +1,5 @@
 """`orgstats backup-plan` and `orgstats restore-check`: copies that heal by themselves."""
 
-import os
 from dataclasses import asdict, dataclass
 from typing import Annotated
 
@@ -10,8 +9,8 @@ from orgstats.cli import operating as ops
 from orgstats.cli.options import flat
 
 
-@dataclass(frozen=True)
-class PlanOptions:
+@dataclass(frozen=True, kw_only=True)
+class PlanOptions(ops.OnDatabase):
     """What the backup is called, and where it goes."""
 
     name: Annotated[str, typer.Argument(help="The backup's name, as 2026-11-27.")]
@@ -21,12 +20,6 @@ class PlanOptions:
     to: Annotated[str, ops.option(help="Where ClickHouse puts it, with {name} and {table}.")] = (
         "Disk('backups', '{name}/{table}')"
     )
-    database: Annotated[
-        str | None, ops.option(help="Default: that of ORGSTATS_CLICKHOUSE_URL.", show_default=False)
-    ] = None
-    cluster: Annotated[
-        str | None, ops.option(help="The tables are on this cluster; default: ORGSTATS_CLUSTER.", show_default=False)
-    ] = None
     restore: Annotated[bool, ops.option("--restore", help="Print the way back.")] = False
 
 
@@ -39,14 +32,9 @@ def backup_plan(options: PlanOptions) -> None:
 
     Example: orgstats backup-plan 2026-11-27 --base 2026-11-26 --database orgstats
     """
-    from orgstats.clickhouse.url import parse
     from orgstats.schemas.backup import backup, restore
 
-    url = os.environ.get("ORGSTATS_CLICKHOUSE_URL", "")
-    database = options.database or (parse(url).database if url else "")
-    cluster = os.environ.get("ORGSTATS_CLUSTER", "") if options.cluster is None else options.cluster
-    if not database:
-        raise typer.BadParameter("name it, or set ORGSTATS_CLICKHOUSE_URL", param_hint="--database")
+    database, cluster = options.place()
     wrong = typer.BadParameter("needs {name} and {table}, and no other braces", param_hint="--to")
     if "{name}" not in options.to or "{table}" not in options.to:
         raise wrong

@@ -1,6 +1,5 @@
 """`orgstats grants`: what ClickHouse must allow each role."""
 
-import os
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -10,8 +9,8 @@ from orgstats.cli import operating as ops
 from orgstats.cli.options import flat
 
 
-@dataclass(frozen=True)
-class GrantOptions:
+@dataclass(frozen=True, kw_only=True)
+class GrantOptions(ops.OnDatabase):
     """Whose rights, and where the tables are."""
 
     role: Annotated[
@@ -19,12 +18,6 @@ class GrantOptions:
         ops.option(
             "--role", help="consumer, api, operator or migrate; may be repeated; default: all.", show_default=False
         ),
-    ] = None
-    database: Annotated[
-        str | None, ops.option(help="Default: that of ORGSTATS_CLICKHOUSE_URL.", show_default=False)
-    ] = None
-    cluster: Annotated[
-        str | None, ops.option(help="The tables are on this cluster; default: ORGSTATS_CLUSTER.", show_default=False)
     ] = None
     cloud: Annotated[bool, ops.option("--cloud", help="The tables are in ClickHouse Cloud.")] = False
 
@@ -38,15 +31,10 @@ def grants(options: GrantOptions) -> None:
 
     Example: orgstats grants --role api --database orgstats
     """
-    from orgstats.clickhouse.url import parse
     from orgstats.query.clickhouse import SENT_SETTINGS
     from orgstats.schemas.grants import ROLES, Place, statements
 
-    url = os.environ.get("ORGSTATS_CLICKHOUSE_URL", "")
-    database = options.database or (parse(url).database if url else "")
-    cluster = os.environ.get("ORGSTATS_CLUSTER", "") if options.cluster is None else options.cluster
-    if not database:
-        raise typer.BadParameter("name it, or set ORGSTATS_CLICKHOUSE_URL", param_hint="--database")
+    database, cluster = options.place()
     for name, hint in ((database, "--database"), (cluster or "c", "--cluster")):
         if not name.isidentifier() or not name.isascii():
             raise typer.BadParameter(f"{name!r} is not made of letters, digits and _", param_hint=hint)

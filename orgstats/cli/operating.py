@@ -57,6 +57,26 @@ class OnTopics:
         )
 
 
+@dataclass(frozen=True)
+class OnDatabase:
+    """Which tables SQL is printed for; what flags do not say comes from the environment. Nothing is asked of them."""
+
+    database: Annotated[str | None, option(help="Default: that of ORGSTATS_CLICKHOUSE_URL.", show_default=False)] = None
+    cluster: Annotated[
+        str | None, option(help="The tables are on this cluster; default: ORGSTATS_CLUSTER.", show_default=False)
+    ] = None
+
+    def place(self) -> tuple[str, str]:
+        """Database, and cluster, empty for a single server; raises BadParameter when no database is named."""
+        from orgstats.clickhouse.url import parse
+
+        url = os.environ.get("ORGSTATS_CLICKHOUSE_URL", "")
+        database = self.database or (parse(url).database if url else "")
+        if not database:
+            raise typer.BadParameter("name it, or set ORGSTATS_CLICKHOUSE_URL", param_hint="--database")
+        return database, os.environ.get("ORGSTATS_CLUSTER", "") if self.cluster is None else self.cluster
+
+
 def partitions_of(text: str | None) -> tuple[int, ...] | None:
     """Numbers of `0,3,5-7`; raises BadParameter."""
     if text is None:
