@@ -226,7 +226,6 @@ class Loop:
         metrics.rebalances.labels("revoked").inc()
         logger.info("revoked", partitions=len(tps))
         if self._member.may_store and not self._has_left:
-            failpoint("in_revoke")
             self._finish_in_time(tps)
         self._drop(tps)
 
@@ -237,11 +236,11 @@ class Loop:
         the membership while it still calls back, and a commit fails.
         """
         if self._member.may_store:
-            failpoint("in_revoke")
             self._finish_in_time(list(self._partitions.open))
         self._has_left = True
 
     def _finish_in_time(self, tps: list[TopicPartition]) -> None:
+        failpoint("in_revoke")
         with self._member.leaving():
             self._finish(tps, self._clock.monotonic() + self._settings.revoke_seconds)
 
