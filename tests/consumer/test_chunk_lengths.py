@@ -53,15 +53,6 @@ def stored(world: SimWorld) -> Values:
     return values
 
 
-@pytest.fixture
-def world() -> SimWorld:
-    """Two partitions with ten records each."""
-    world = SimWorld()
-    world.produce(A)
-    world.produce(B)
-    return world
-
-
 def counted(process: SimProcess) -> None:
     """Everything is stored and committed, and every cell of every table equals one pass."""
     process.until(process.world.all_is_counted)

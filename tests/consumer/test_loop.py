@@ -20,15 +20,6 @@ OTHER = ("other", 0)
 FENCED = Fenced("another process uses the same name")
 
 
-@pytest.fixture
-def world() -> SimWorld:
-    """Two partitions with ten records each."""
-    world = SimWorld()
-    world.produce(A)
-    world.produce(B)
-    return world
-
-
 def counted(process: SimProcess) -> None:
     """Everything is stored and committed, and every cell equals one pass."""
     process.until(process.world.all_is_counted)
