@@ -29,8 +29,11 @@ class GridsCopy:
 
     def refresh(self, partitions: Partitions) -> None:
         """Look again if it is time. Raises Refused when a partition counts a chunk that there is not any more."""
-        now, reading = self._clock.monotonic(), partitions.reading
-        if now < self._next or not any(partition.wants_grid for partition in reading):
+        now = self._clock.monotonic()
+        if now < self._next:
+            return
+        reading = partitions.reading
+        if not any(partition.wants_grid for partition in reading):
             return
         self._next = now + SOONEST_SECONDS
         ends = {partition.source.source_id: partition.seen_end for partition in reading}
