@@ -9,13 +9,18 @@ import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from confluent_kafka import Producer
 
 from orgstats.clickhouse.connect import connect
 from orgstats.deploy.local.paths import free_ports
 from orgstats.deploy.traffic import Slot, records
+from orgstats.query.clickhouse import Database
+from orgstats.query.directory import Directory, Wanted
 from tests.deploy.commands import unknown_variables
+from tests.query.seeding import make_token
+from tests.support import roles
 from tests.support.servers import Kafka, docker_answers
 from tests.support.wait import wait_for
 from tests.test_layers import FILES, imported
@@ -131,29 +136,75 @@ def start(image: str) -> Iterator[Callable[..., str]]:
         docker("rm", "-f", container, check=False)
 
 
+def stop(container: str) -> None:
+    """SIGTERM ends it with 0, after Docker's own check has found it healthy."""
+    healthy = ["inspect", "-f", "{{.State.Health.Status}}", container]
+    wait_for(lambda: docker(*healthy) == "healthy", 60, poll_seconds=0.5)
+    docker("stop", container)
+    assert docker("inspect", "-f", "{{.State.ExitCode}}", container) == "0", docker("logs", container)
+
+
 @pytest.mark.timeout(600)  # building takes minutes
 @pytest.mark.usefixtures("image")  # before the servers are started: without it they are not needed
-def test_the_image_counts_and_answers(start: Callable[..., str], kafka: Kafka, topic: str, clickhouse_url: str) -> None:
-    """Made-up events are counted and health checks succeed on a read-only root; SIGTERM ends with 0."""
+def test_the_image_counts_and_answers_with_the_rights_of_each_role(
+    start: Callable[..., str], kafka: Kafka, topic: str, tmp_path: Path
+) -> None:
+    """Made-up events are counted as the consumer's user and shown as the API's, on a read-only root."""
+    traffic = list(records(7, [Slot(time.time_ns() // 1_000_000, 1000, 500)]))
     producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
-    for key, value, timestamp in records(7, [Slot(time.time_ns() // 1_000_000, 1000, 500)]):
+    for key, value, timestamp in traffic:
         producer.produce(topic, value, key, timestamp=timestamp)
     assert producer.flush(30) == 0
     consumer_port, api_port, metrics_port = free_ports(3)
-    common = {"ORGSTATS_CLICKHOUSE_URL": clickhouse_url, "ORGSTATS_BOOTSTRAP_SERVERS": kafka.bootstrap_servers}
-    common |= {"ORGSTATS_TOPIC": topic, "ORGSTATS_GROUP": topic, "ORGSTATS_TOPIC_ID": "" if kafka.real else "1"}
-    consumer = start("consume", ORGSTATS_METRICS_LISTEN=f"127.0.0.1:{consumer_port}", **common)
-    listening = {"ORGSTATS_LISTEN": f"127.0.0.1:{api_port}", "ORGSTATS_METRICS_LISTEN": f"127.0.0.1:{metrics_port}"}
-    api = start("serve", **listening, **common)
+    source = {"ORGSTATS_BOOTSTRAP_SERVERS": kafka.bootstrap_servers, "ORGSTATS_TOPIC": topic, "ORGSTATS_GROUP": topic}
+    source |= {"ORGSTATS_TOPIC_ID": "" if kafka.real else "1"}
 
-    with connect(clickhouse_url, client_name="tests") as client:
-        counted = "SELECT (SELECT sum(events) FROM counts FINAL) + (SELECT count() FROM dead_letters FINAL)"
-        wait_for(lambda: client.execute(counted) == [(500,)], 60, poll_seconds=0.5)
-    for container in (consumer, api):
-        healthy = ["inspect", "-f", "{{.State.Health.Status}}", container]
-        wait_for(lambda healthy=healthy: docker(*healthy) == "healthy", 60, poll_seconds=0.5)  # type: ignore[misc]
-        docker("stop", container)
-        assert docker("inspect", "-f", "{{.State.ExitCode}}", container) == "0", docker("logs", container)
+    directory = tmp_path / "clickhouse"
+    roles.make_tables(directory)
+    with roles.running_as(directory, "consumer") as url:
+        listening = {"ORGSTATS_METRICS_LISTEN": f"127.0.0.1:{consumer_port}"}
+        consumer = start("consume", ORGSTATS_CLICKHOUSE_URL=url, **listening, **source)
+        with connect(url, client_name="tests") as client:
+            counted = "SELECT (SELECT sum(events) FROM counts FINAL) + (SELECT count() FROM dead_letters FINAL)"
+            wait_for(lambda: client.execute(counted) == [(500,)], 60, poll_seconds=0.5)
+        stop(consumer)
+
+    with (
+        roles.unrestricted(directory) as url,
+        Database(url, size=1) as database,
+        connect(url, client_name="t") as client,
+    ):
+        [(organization, events)] = client.execute(
+            "SELECT org_id, sum(accepted + filtered + rate_limited) AS events FROM totals FINAL WHERE width = 10"
+            " GROUP BY org_id ORDER BY events DESC, org_id LIMIT 1"
+        )
+        Directory(database).add_organization(Wanted("largest", key=organization), 1.0)
+        token = make_token(database, None)
+    with roles.running_as(directory, "api") as url:
+        listening = {"ORGSTATS_LISTEN": f"127.0.0.1:{api_port}", "ORGSTATS_METRICS_LISTEN": f"127.0.0.1:{metrics_port}"}
+        api = start("serve", ORGSTATS_CLICKHOUSE_URL=url, **listening)
+        address = f"http://127.0.0.1:{api_port}"
+        wait_for(lambda: is_ready(address), 60, poll_seconds=0.5)
+        shown = httpx.get(
+            f"{address}/api/0/organizations/largest/stats/",
+            params={
+                "stat": "received",
+                "resolution": "1h",
+                "since": str(time.time() - 7200),
+                "until": str(time.time()),
+            },
+            headers={"Authorization": f"Bearer {token}"},
+        )
+        assert sum(number for _, number in shown.json()) == events > 0
+        stop(api)
+
+
+def is_ready(address: str) -> bool:
+    """Whether the API says that it can answer."""
+    try:
+        return httpx.get(f"{address}/healthz/ready").status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 @pytest.mark.timeout(600)
