@@ -265,8 +265,12 @@ class TestRealKafka:
         topic, group = real_kafka.create_topic(1), uuid.uuid4().hex
         admin = AdminClient({"bootstrap.servers": real_kafka.bootstrap_servers})
         wanted = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, 0, 2)])
-        (done,) = admin.alter_consumer_group_offsets([wanted]).values()
-        done.result(20)
+
+        def is_set() -> bool:  # a broker that was just made may not have found the group's coordinator yet
+            (done,) = admin.alter_consumer_group_offsets([wanted]).values()
+            return all(one.error is None for one in done.result(20).topic_partitions)
+
+        wait_for(is_set, 30)
         reader = consumer(real_kafka, group)
         assert reader.committed([TopicPartition(topic, 0)], timeout=20)[0].offset == 2
         reader.close()
