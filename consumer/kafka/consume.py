@@ -14,14 +14,17 @@ POLL_SECONDS: Final = 0.01
 """Between two looks; none is needed while there are more records than are asked for."""
 
 
-def consume(consumer: Consumer, most: int, seconds: float) -> list[Message]:
+def consume(consumer: Consumer, most: int, seconds: float, enough: int | None = None) -> list[Message]:
     """Up to `most` messages, as many as come within `seconds`; callbacks run on this thread meanwhile.
+
+    Once there are `enough` (by default `most`), it does not wait for more.
 
     A rebalance may take partitions away after some of their messages were gathered: these are still returned.
     """
     deadline = time.monotonic() + seconds
+    enough = most if enough is None else enough
     messages = consumer.consume(most, 0)
-    while len(messages) < most and (left := deadline - time.monotonic()) > 0:
+    while len(messages) < enough and (left := deadline - time.monotonic()) > 0:
         time.sleep(min(POLL_SECONDS, left))
         messages += consumer.consume(most - len(messages), 0)
     return messages

@@ -66,7 +66,7 @@ class LogReader:
 
     def _consume(self) -> list[Message]:
         try:
-            return consume(self._consumer, BATCH, 1.0)
+            return consume(self._consumer, BATCH, 1.0, enough=1)  # a range may end long before a batch is full
         except KafkaException as error:
             raise Unavailable(f"Kafka: {error.args[0].name()}: {error.args[0].str()}") from error
 

@@ -19,8 +19,8 @@ class Arriving:
         return list(self.lists.pop(0)) if self.lists else []
 
 
-def gathered(consumer: Arriving, most: int, seconds: float) -> str:
-    return "".join(cast("list[str]", consume(cast("Any", consumer), most, seconds)))
+def gathered(consumer: Arriving, most: int, seconds: float, enough: int | None = None) -> str:
+    return "".join(cast("list[str]", consume(cast("Any", consumer), most, seconds, enough)))
 
 
 def test_what_comes_in_time_is_one_batch_in_order() -> None:
@@ -36,3 +36,9 @@ def test_waiting_ends_with_what_there_is() -> None:
     assert gathered(Arriving("ab"), 3, 0.05) == "ab"
     assert time.monotonic() >= began + 0.05
     assert gathered(Arriving(), 3, 0) == ""
+
+
+def test_it_does_not_wait_for_more_than_is_enough() -> None:
+    """The end of a range is told by one message: nobody waits for a full batch behind it."""
+    some = Arriving("", "ab", "c")
+    assert (gathered(some, 6, 60, enough=1), some.asked) == ("ab", [6, 6])
