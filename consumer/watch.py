@@ -57,12 +57,19 @@ class Watch(threading.Thread):
                 logger.warning("cannot look at the logs", error=str(error))
 
     def look(self, now: float) -> None:
-        """Ask Kafka, and set the metrics. Raises Unavailable, or ConfigurationError when a right is missing."""
+        """Ask Kafka, and set the metrics. Raises Unavailable, or ConfigurationError when a right is missing.
+
+        Partitions without a leader keep the values of the last look; they take none from the others.
+        """
         positions = self._positions()
         metrics.forget(self._shown - positions.keys())
         self._shown = set(positions)
+        told = self._topics.told_ends(positions, "read_uncommitted")
+        if positions and not told.ends:
+            raise next(iter(told.silent.values()))
+        ends = told.ends
+        positions = {tp: position for tp, position in positions.items() if tp in ends}
         starts = self._topics.starts(positions)
-        ends = self._topics.ends(positions, "read_uncommitted")
         readable = self._topics.ends(positions, self._settings.isolation)
         recent = self._broker.offsets_at(positions, round((now - RATE_SECONDS) * 1000))
         self._ask_retention(now)

@@ -1,14 +1,20 @@
 """A partition that loses its leader while it is counted: it holds back no others, and nothing is claimed of it."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
+from confluent_kafka import Producer
 from structlog.testing import capture_logs
 
 from orgstats.consumer import metrics
+from orgstats.consumer.checkpoint import Position
+from orgstats.consumer.clients import SystemClock
 from orgstats.consumer.kafka.group import TopicPartition
 from orgstats.consumer.kafka.topics import Topics
+from orgstats.consumer.settings import ConsumerSettings
+from orgstats.consumer.watch import Watch
 from orgstats.errors import Unavailable
 from tests.sim.world import SimProcess, SimWorld
 from tests.support.mock_cluster import NOBODY, MockCluster, mock_cluster
@@ -145,6 +151,54 @@ def test_the_real_client_is_told_the_ends_of_the_others(cluster: MockCluster, kn
     assert set(alone.silent) == {BAD}
     cluster.lead("events", 0, 2)
     wait_for(lambda: told(topics) == {BAD, A, B}, 20)
+
+
+def test_lag_and_retention_of_the_others_are_still_told(cluster: MockCluster) -> None:
+    """It keeps what was seen of it last; a look that is told of none says why."""
+    positions = {tp: Position(4, 0) for tp in (BAD, A, B)}
+    settings = ConsumerSettings(
+        bootstrap_servers=cluster.bootstrap_servers,
+        topic=("events",),
+        clickhouse_url="clickhouse://nobody@127.0.0.1:9/x",
+    )
+    watch = Watch(settings, lambda: positions, SystemClock())
+    produce(cluster, [BAD] * 10 + [A] * 10)
+    watch.look(time.time())
+    assert lags() == [6, 6, 0]
+    produce(cluster, [BAD] * 5 + [A] * 5 + [B] * 5)
+    cluster.lead("events", 0, NOBODY)
+
+    def seen() -> bool:
+        watch.look(time.time())
+        return lags() == [6, 11, 1]
+
+    wait_for(seen, 30)
+    for partition in (1, 2):
+        cluster.lead("events", partition, NOBODY)
+
+    def refused() -> bool:
+        try:
+            watch.look(time.time())
+        except Unavailable as error:
+            return "LEADER" in str(error)
+        return False
+
+    wait_for(refused, 30)
+    metrics.forget([BAD, A, B])
+
+
+def produce(cluster: MockCluster, partitions: list[TopicPartition]) -> None:
+    """One record each."""
+    producer = Producer({"bootstrap.servers": cluster.bootstrap_servers})
+    for topic, partition in partitions:
+        producer.produce(topic, b"{}", partition=partition)
+    assert producer.flush(30) == 0
+
+
+def lags() -> list[float | None]:
+    """The metric of each partition."""
+    of = [{"topic": topic, "partition": str(partition)} for topic, partition in (BAD, A, B)]
+    return [metrics.REGISTRY.get_sample_value("orgstats_lag_records", labels) for labels in of]
 
 
 def told(topics: Topics) -> set[TopicPartition]:
