@@ -29,6 +29,10 @@ NAMES: Final = frozenset(
         "redrive_sent",
         "redrive_marked",
         "redrive_committed",
+        "erase_begun",
+        "erase_torn",
+        "erase_moved",
+        "erase_deleting",
     }
 )
 _SIGNALS: Final = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}

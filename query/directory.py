@@ -84,6 +84,8 @@ class Directory:
         found = _entries(self._database.read_caught_up(sql.organizations()))
         free = self._free_id(found, sql.ids_with_events) if wanted.key is None else wanted.key
         entry, change = _changed(wanted, found, free)
+        if self._database.read_caught_up(sql.erasures(entry[0])):
+            raise InvalidArgument(f"organization {entry[0]} was erased, and its id is never used again")
         if change != "unchanged":
             self._database.insert("organizations", [OrganizationRow(*entry, _later(found, entry[0], now))])
         return Organization(*entry), change

@@ -194,6 +194,12 @@ def organizations() -> Statement:
     )
 
 
+def erasures(org_id: int) -> Statement:
+    """(org_id) of an organization that is erased; nothing otherwise."""
+    text = "SELECT org_id FROM erasures FINAL WHERE org_id = {org:UInt64}"
+    return Statement(text, {"org": org_id}, name="erasures")
+
+
 def projects(org_id: int) -> Statement:
     """Each (project_id, slug, name, time of its last change in ms) of one organization."""
     text = (
@@ -204,8 +210,11 @@ def projects(org_id: int) -> Statement:
 
 
 def ids_with_events(ids: Sequence[int]) -> Statement:
-    """Which of these organizations have counts."""
-    text = "SELECT DISTINCT org_id FROM hourly WHERE org_id IN {ids:Array(UInt64)}"
+    """Which of these organizations have counts, or are erased."""
+    text = (
+        "SELECT DISTINCT org_id FROM hourly WHERE org_id IN {ids:Array(UInt64)}"
+        " UNION ALL SELECT org_id FROM erasures WHERE org_id IN {ids:Array(UInt64)}"
+    )
     return Statement(text, {"ids": list(ids)}, name="ids_with_events")
 
 

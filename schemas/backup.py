@@ -16,6 +16,7 @@ ORDER: Final = (
     "progress",
     *("counts", "hourly", "totals", "dead_letters"),
     *("chunk_days", "chunks", "repairs", "flushes", "gaps", "sources", "chunk_lengths", "rules"),
+    "erasures",
     *("replays", "replay_chunks", "replaced_counts", "replaced_hourly", "replaced_totals", "replaced_dead_letters"),
     *("dead_letter_actions", "retired_topics", "organizations", "projects", "tokens", "migrations"),
 )

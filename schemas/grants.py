@@ -27,28 +27,38 @@ _ALTER: Final = (
 class Role(NamedTuple):
     """Tables that a role reads and inserts into.
 
-    One that `catches_up` waits for replicas before it reads; one that `makes` makes the tables, and alters them.
+    One that `catches_up` waits for replicas before it reads; one that `erases` takes rows of one organization out of
+    tables; one that `makes` makes the tables, and alters them.
     """
 
     reads: frozenset[str]
     inserts: frozenset[str] = frozenset()
     catches_up: bool = True
     makes: bool = False
+    erases: bool = False
 
+
+ERASED_FROM: Final = (
+    *("counts", "hourly", "totals", "replaced_counts", "replaced_hourly", "replaced_totals"),
+    *("organizations", "projects", "tokens"),
+)
+"""Tables whose rows with an `org_id` belong to an organization, and go with it."""
 
 ROLES: Final[dict[RoleName, Role]] = {
     "consumer": Role(
         reads=_CELLS
         | {"chunk_days", "chunk_lengths", "chunks", "dead_letters"}
-        | {"flushes", "progress", "repairs", "rules", "sources"},
+        | {"erasures", "flushes", "progress", "repairs", "rules", "sources"},
         inserts=_CELLS
         | {"chunk_days", "chunks", "dead_letters", "flushes", "gaps", "progress", "repairs", "rules", "sources"},
     ),
     "api": Role(
-        reads=_CELLS | {"organizations", "progress", "projects", "retired_topics", "sources", "tokens"},
+        reads=_CELLS | {"erasures", "organizations", "progress", "projects", "retired_topics", "sources", "tokens"},
         catches_up=False,
     ),
-    "operator": Role(reads=frozenset(TABLES), inserts=frozenset(TABLES) - {"flushes", "migrations", "sources"}),
+    "operator": Role(
+        reads=frozenset(TABLES), inserts=frozenset(TABLES) - {"flushes", "migrations", "sources"}, erases=True
+    ),
     "migrate": Role(reads=frozenset({"migrations", *RETAINED}), inserts=frozenset({"migrations"}), makes=True),
 }
 
@@ -78,6 +88,8 @@ def privileges(role: RoleName, place: Place) -> Iterator[Privilege]:
         if accesses := [name for name, tables in (("SELECT", one.reads), ("INSERT", one.inserts)) if table in tables]:
             for stored in _stored(table, place):
                 yield Privilege(", ".join(accesses), f"{place.database}.{stored}")
+    if one.erases:
+        yield from _to_erase(place)
     if one.catches_up and (place.cluster or place.cloud):
         for table in TABLES:
             if table in one.reads:
@@ -85,13 +97,23 @@ def privileges(role: RoleName, place: Place) -> Iterator[Privilege]:
         if place.cluster:
             yield Privilege("CLUSTER", ON_ALL)
     if one.makes:
-        yield Privilege(f"CREATE DATABASE, CREATE TABLE, DROP TABLE, {_ALTER}", f"{place.database}.*")
-        yield Privilege("SELECT", "system.mutations")  # KILL MUTATION looks there, when a retention is lifted
-    if one.makes and place.cluster:
+        yield from _to_make(place)
+
+
+def _to_make(place: Place) -> Iterator[Privilege]:
+    yield Privilege(f"CREATE DATABASE, CREATE TABLE, DROP TABLE, {_ALTER}", f"{place.database}.*")
+    yield Privilege("SELECT", "system.mutations")  # KILL MUTATION looks there, when a retention is lifted
+    if place.cluster:
         yield Privilege("SELECT", "system.clusters")
         yield Privilege("SELECT", "system.macros")
         yield Privilege("REMOTE", ON_ALL)  # to make Distributed tables, and to ask all servers
         yield Privilege("CREATE TEMPORARY TABLE", ON_ALL)  # as table functions do, here clusterAllReplicas
+
+
+def _to_erase(place: Place) -> Iterator[Privilege]:
+    for table in ERASED_FROM:
+        yield Privilege("ALTER DELETE", f"{place.database}.{_stored(table, place)[-1]}")
+    yield Privilege("ALTER UPDATE", f"{place.database}.{_stored('dead_letters', place)[-1]}")
 
 
 def _stored(table: str, place: Place) -> list[str]:

@@ -128,6 +128,15 @@ class RetiredTopicRow(NamedTuple):
     at: Moment
 
 
+class ErasureRow(NamedTuple):
+    """`erasures`: an organization that is erased."""
+
+    org_id: UInt64
+    by: Text
+    at: Moment
+    done: Boolean
+
+
 class ChunkDayRow(NamedTuple):
     """`chunk_days`: a day of which a chunk has cells."""
 
@@ -146,6 +155,7 @@ class ChunkRow(NamedTuple):
     leader_epoch: Int32
     chain: UInt64
     chain_from: UInt64
+    fingerprint: Text
     written_at: Moment
     version: UInt64
 
@@ -367,6 +377,7 @@ TABLES: dict[str, type[tuple[Any, ...]]] = {
     "repairs": RepairRow,
     "dead_letters": DeadLetterRow,
     "rules": RulesRow,
+    "erasures": ErasureRow,
     "organizations": OrganizationRow,
     "projects": ProjectRow,
     "tokens": TokenRow,

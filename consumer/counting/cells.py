@@ -4,12 +4,14 @@ Whatever is done with cells (counted, stored, loaded, zeroed, compared, replayed
 their order, which is the one in which they are stored. The SQL of each table says what it is for.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from hashlib import blake2b
 from typing import Final, NamedTuple
 
 from orgstats.consumer.counting.source import next_offset_of, revision_of
-from orgstats.schemas.outcomes import BUCKET_SECONDS, HOUR_SECONDS, STAT_CATEGORIES, STAT_OUTCOMES
+from orgstats.schemas.outcomes import BUCKET_SECONDS, DAY_SECONDS, HOUR_SECONDS, STAT_CATEGORIES, STAT_OUTCOMES
 
 _SHOWN: Final = tuple(map(int, STAT_OUTCOMES["received"]))
 """Outcomes 0, 1 and 2: the values of a cell of `totals`, in this order."""
@@ -102,6 +104,25 @@ TOTALS: Final = Family("totals", TotalKey, ("accepted", "filtered", "rate_limite
 FAMILIES: Final = (COUNTS, HOURLY, TOTALS)
 
 
+ERASED_CATEGORY: Final = 255
+ERASED_REASON: Final = "erased"
+
+
+@lru_cache(maxsize=1 << 12)
+def erased_mark(org_id: int) -> int:
+    """What stands for an erased organization in the place of a project: above every id that an event can carry."""
+    return 1 << 63 | int.from_bytes(blake2b(b"erased %d" % org_id, digest_size=8).digest())
+
+
+def erased_key(key: CountKey) -> CountKey:
+    """The cell in which an event of an erased organization counts: of all that it was only its day is left.
+
+    It belongs to no organization and is in no stat. Without it nobody could check that every record was counted.
+    """
+    day = key.bucket - key.bucket % DAY_SECONDS
+    return CountKey(0, day, erased_mark(key.org_id), 0, ERASED_CATEGORY, 0, ERASED_REASON)
+
+
 class StoredDead(NamedTuple):
     """A dead letter as stored."""
 
@@ -127,6 +148,30 @@ class StoredChunk:
     def reached(self) -> int:
         """The highest position that any of its cells is stored up to; 0 without any."""
         return max(map(next_offset_of, self._versions()), default=0)
+
+    def holds(self, org_ids: Collection[int]) -> frozenset[int]:
+        """Which of these organizations have events in it."""
+        return frozenset(
+            key.org_id for key, one in self.cells[COUNTS].items() if key.org_id in org_ids and any(one.values)
+        )
+
+    def without_moved(self, org_ids: Collection[int]) -> "StoredChunk":
+        """The same without the cells of organizations whose day is counted as erased already, and not deleted yet."""
+        marks = {erased_mark(org_id): org_id for org_id in org_ids}
+        moved = {
+            (marks[key.project_id], key.bucket)
+            for key in self.cells[COUNTS]
+            if isinstance(key, CountKey) and key.org_id == 0 and key.project_id in marks
+        }
+        if not moved:
+            return self
+        cells = {
+            family: {
+                key: one for key, one in its.items() if (key.org_id, key.bucket - key.bucket % DAY_SECONDS) not in moved
+            }
+            for family, its in self.cells.items()
+        }
+        return StoredChunk(cells, self.dead)
 
     def _versions(self) -> list[int]:
         return [one.version for cells in self.cells.values() for one in cells.values()]

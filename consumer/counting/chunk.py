@@ -1,10 +1,10 @@
 """The open chunk of a source: cells that always hold whole counts from the chunk's first offset on."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple, cast
 
-from orgstats.consumer.counting.cells import COUNTS, FAMILIES, CountKey, Family, HourKey, Key, Stored
+from orgstats.consumer.counting.cells import COUNTS, FAMILIES, CountKey, Family, HourKey, Key, Stored, erased_key
 from orgstats.consumer.counting.source import BEYOND_ALL, next_offset_of, revision_of, version_of
 from orgstats.schemas.outcomes import DAY_SECONDS, DEFAULT_CATEGORY
 
@@ -80,10 +80,18 @@ class Chunk:
 
     Pure: what it holds at a position is a function of the log, the rules and the settings that the fingerprint covers.
     Without `projects` every project, and with it every key of a client, is 0. `end` is the first offset after the
-    chunk, where that matters.
+    chunk, where that matters. Events of `erased` organizations count as `erased_key` says.
     """
 
-    def __init__(self, first_offset: int, revision: int = 0, *, end: int = BEYOND_ALL, projects: bool = True) -> None:
+    def __init__(
+        self,
+        first_offset: int,
+        revision: int = 0,
+        *,
+        end: int = BEYOND_ALL,
+        projects: bool = True,
+        erased: Collection[int] = frozenset(),
+    ) -> None:
         self.first_offset = first_offset
         self.end = end
         self.revision = revision
@@ -91,6 +99,7 @@ class Chunk:
         self.skip_until = 0
         self.cells: dict[Family, dict[Key, Cell]] = {family: {} for family in FAMILIES}
         self._projects = projects
+        self._erased = frozenset(erased)
         self._changed: list[Cell] = []
         self._days: set[int] = set()
         self._days_stored: set[int] = set()
@@ -125,6 +134,9 @@ class Chunk:
 
         Cells older than `revision` were counted before the log was cut back at `cut_at`: they hold none of the
         events from there on, and are written anew.
+
+        An erased organization that has events in it goes on as ever in this chunk: its events are all in the one place
+        or all in the other, so that `orgstats orgs erase` can move them once the chunk is closed.
         """
 
         def counted_to(version: int) -> int:
@@ -141,6 +153,7 @@ class Chunk:
                     self._reasons.add(key.reason)
                 if revision_of(one.version) < revision:
                     self._touch(cell)
+        self._erased -= {key.org_id for key, cell in self.cells[COUNTS].items() if any(cell.values)}
         self._seldom_by_itself = closed
         for family in FAMILIES:
             if family.seldom and not closed:
@@ -241,6 +254,8 @@ class Chunk:
             tally.outcome,
             reason,
         )
+        if key.org_id in self._erased:
+            key = erased_key(key)
         found: list[Share] = []
         for family in FAMILIES:
             for own_key, at in family.shares(key):

@@ -63,6 +63,21 @@ def decode(value: bytes | None) -> Event:
         return _decode_by_field(value)
 
 
+class _Named(msgspec.Struct):
+    org_id: int | None = None
+
+
+_decode_named: Final = msgspec.json.Decoder(_Named).decode
+
+
+def named_organization(value: bytes | None) -> int | None:
+    """The organization that a value names which cannot be counted; None where that is not to be seen."""
+    try:
+        return _decode_named(value or b"").org_id
+    except (msgspec.DecodeError, RecursionError):
+        return None
+
+
 _STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _BRACKET: Final = re.compile(rb"[\[\]{}]")
 

@@ -9,6 +9,7 @@ from orgstats.consumer.counting.batch import BatchCounter, Pending, Record
 from orgstats.consumer.counting.cells import COUNTS, StoredChunk
 from orgstats.consumer.counting.chain import Chain, Mark
 from orgstats.consumer.counting.chunk import Chunk, ChunkChanges
+from orgstats.consumer.counting.decode import named_organization
 from orgstats.consumer.counting.grid import Chunks, Grid
 from orgstats.consumer.counting.limits import DeadLetterLimits, DeadLetterWatch
 from orgstats.consumer.counting.resume import Attempt, Cut, Resume
@@ -25,6 +26,7 @@ class DeadRecord:
     code: str
     text: str
     revision: int
+    erased: bool = False  # it names an erased organization: nothing of it is kept but that it was there
 
 
 class ChunkNotKnown(Exception):
@@ -108,6 +110,7 @@ class Partition:
         self.halted = ""  # why no more is counted: a limit on dead letters was reached
         self._start = start
         self._grid, self._known_to = start.grid, start.known_to
+        self._erased = batch.rules.erased
         self._batch = batch
         self._attempt = attempt
         self._projects = projects
@@ -331,11 +334,17 @@ class Partition:
         self._chain.add(counted.row)
         self.kafka_timestamp_ms = max(self.kafka_timestamp_ms, counted.highest_ms)
         self.out_of_bounds += counted.out_of_bounds
-        dead = [DeadRecord(run[at], code, text, self.chunk.revision) for at, code, text in counted.refusals]
+        dead = [
+            DeadRecord(run[at], code, text, self.chunk.revision, self._is_erased(run[at]))
+            for at, code, text in counted.refusals
+        ]
         self._notes.dead_letters += dead
         if dead and self.chunk.first_offset in self._reconcile:
             self._reconcile[self.chunk.first_offset].update(one.record.offset() for one in dead)
         self._watch_dead_letters(run, [refusal.at for refusal in counted.refusals])
+
+    def _is_erased(self, record: Record) -> bool:
+        return bool(self._erased) and named_organization(record.value()) in self._erased
 
     def _watch_dead_letters(self, run: Sequence[Record], dead_at: Sequence[int]) -> None:
         """Halt at a limit. What was counted and stored before is passed over: a restart must not halt at that again."""
@@ -422,7 +431,8 @@ class Partition:
         return self._new(first_offset, attempt.revision)
 
     def _new(self, first_offset: int, revision: int) -> Chunk:
-        return Chunk(first_offset, revision, end=self._grid.chunk_end(first_offset), projects=self._projects)
+        end = self._grid.chunk_end(first_offset)
+        return Chunk(first_offset, revision, end=end, projects=self._projects, erased=self._erased)
 
 
 def _offset(record: Record) -> int:

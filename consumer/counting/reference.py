@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
+from orgstats.consumer.counting.cells import erased_mark
 from orgstats.consumer.counting.decode import AgeLimits, Undecodable, bucket_of, decode, event_second
 from orgstats.consumer.counting.rule_history import RuleHistory
 from orgstats.schemas.outcomes import DEFAULT_CATEGORY, STAT_CATEGORIES
@@ -46,11 +47,14 @@ class ReferenceCounts:
 class ReferenceCounter:
     """Takes the records of one chunk in offset order."""
 
-    def __init__(self, limits: AgeLimits, rules: RuleHistory, *, projects: bool = True) -> None:
+    def __init__(
+        self, limits: AgeLimits, rules: RuleHistory, *, projects: bool = True, erased: frozenset[int] = frozenset()
+    ) -> None:
         self.counted = ReferenceCounts()
         self._projects = projects
         self._limits = limits
         self._rules = rules
+        self._erased = erased
         self._reasons: set[str] = set()
 
     def take(self, records: Iterable[Record]) -> None:
@@ -76,6 +80,9 @@ class ReferenceCounter:
         quantity = 1 if event.quantity is None else event.quantity
 
         rest = category, outcome, self._stored_reason(reason)
+        if org_id in self._erased:  # of which only the day is left
+            bucket = bucket // 86_400 * 86_400
+            org_id, project_id, key_id, category, rest = 0, erased_mark(org_id), 0, 255, (255, 0, "erased")
         hour = bucket // 3600 * 3600
         self._add("counts", (org_id, bucket, project_id, key_id, *rest), (quantity, 1))
         self._add("hourly", (org_id, hour, project_id, *rest), (quantity, 1))

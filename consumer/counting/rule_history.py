@@ -1,13 +1,16 @@
 """The rules through time: those in force at a record's Kafka timestamp classify it, in every pass alike."""
 
 from bisect import bisect_right
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Collection, Iterable
+from typing import Final, NamedTuple
 
 from orgstats.consumer.counting.first_match import FirstMatch
 from orgstats.consumer.counting.rules import Rule
 from orgstats.schemas.event import REASON_CHARACTERS, Event
 from orgstats.schemas.outcomes import Outcome
+
+ERASED: Final = "+"
+"""In an edition it comes before what tells who is erased."""
 
 
 class RulesEntry(NamedTuple):
@@ -21,17 +24,33 @@ class RulesEntry(NamedTuple):
 class RuleHistory:
     """All rules there ever were but for voided ones; so that a second pass classifies each record as the first did.
 
-    The edition says which those are; of `editions` it is the last, before it stand those that there were.
+    `erased` are the organizations whose events are to be forgotten. The edition says which entries are voided and which
+    organizations erased; of `editions` it is the last, before it stand those that there were.
 
     Before the first entry, and for a record without a Kafka timestamp (-1), no rule matches.
     """
 
-    def __init__(self, entries: Iterable[RulesEntry] = (), editions: tuple[str, ...] = ("0",)) -> None:
+    def __init__(
+        self,
+        entries: Iterable[RulesEntry] = (),
+        editions: tuple[str, ...] = ("0",),
+        erased: Collection[int] = frozenset(),
+    ) -> None:
         self.entries = tuple(sorted(entries, key=lambda entry: entry[:2]))
         self.editions = editions
         self.edition = editions[-1]
+        self.erased = frozenset(erased)
         self._starts = [entry.effective_from_ms for entry in self.entries]
         self.first_matches = [FirstMatch(entry.rules) for entry in self.entries]
+
+    @property
+    def alike(self) -> list[str]:
+        """Those editions that differ from this one at most in who was erased.
+
+        Once an erasure is done, a closed chunk that was counted by one of them holds what this one would count.
+        """
+        voided = self.edition.partition(ERASED)[0]
+        return [edition for edition in self.editions if edition.partition(ERASED)[0] == voided]
 
     def in_force(self, kafka_timestamp_ms: int) -> RulesEntry | None:
         """The entry with the latest `effective_from_ms` that is not after the timestamp."""

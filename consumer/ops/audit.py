@@ -36,6 +36,7 @@ from orgstats.consumer.ops.connections import (
     open_connections,
     with_chunks,
 )
+from orgstats.consumer.ops.stored import ask
 from orgstats.consumer.settings import ConsumerSettings
 from orgstats.consumer.store.rules import load_history
 from orgstats.errors import OrgstatsError, Refused, Unavailable
@@ -77,6 +78,7 @@ class Auditor:
     connections: Connections
     rules: RuleHistory
     fingerprint: str
+    alike: frozenset[str]  # fingerprints that count a closed chunk as this one does
     retained_days: int
 
     def chunks(self, one: SourceStatus) -> Chunks:
@@ -98,7 +100,7 @@ class Auditor:
         one = self._now(one)
         before = one.progress.next_offset if one.progress else 0
         chunk_end = one.grid.chunk_end(chunk)
-        held = self.connections.store.chunk(one.source, chunk, chunk_end)
+        held = self.connections.store.chunk(one.source, chunk, chunk_end).without_moved(self.rules.erased)
         accounted = sum(cell.values[COUNTS.events] for cell in held.cells[COUNTS].values())
         accounted += sum(not letter.withdrawn for letter in held.dead.values())
         progress = self._now(one).progress  # a flush under way is ahead of it
@@ -116,7 +118,7 @@ class Auditor:
         if checked.accounted == end - extent.first and extent.whole and not extent.gaps and not recount:
             return checked  # every offset is a record and counted: the log has nothing to add
         same_log = self._same_log(one, extent, chunk) if recount else None
-        counts = self._read(one, extent, same_log, recount=recount)
+        counts = self._read(one, extent, same_log, self.rules.erased - held.holds(self.rules.erased), recount=recount)
         checked.differences += audit_rules.conservation(extent, checked.accounted, counts[0].records, counts[1].records)
         if recount and log != "gone":
             self._compare(one, checked, extent, held, *counts)
@@ -138,7 +140,7 @@ class Auditor:
         at_most: ReferenceCounts,
     ) -> None:
         changing = checked.open and one.progress is not None and one.progress.fingerprint != self.fingerprint
-        if changing or self._fingerprint_of(one, checked.chunk) != self.fingerprint:
+        if changing or self._fingerprint_of(one, checked.chunk) not in self.alike:
             checked.note = "counted with another fingerprint or other settings: cells are not compared"
             return
         if not extent.whole and len({key.reason for key in held.cells[COUNTS] if isinstance(key, CountKey)}) >= 1_000:
@@ -151,18 +153,22 @@ class Auditor:
         repair = one.repairs.get(chunk)
         if repair is not None or one.progress is None:
             return repair.fingerprint if repair else ""
+        sql = "SELECT fingerprint FROM chunks FINAL WHERE source_id = %(source)s AND chunk = %(chunk)s"
+        for (fingerprint,) in ask(self.connections.store, sql, {"source": one.source.source_id, "chunk": chunk}):
+            return str(fingerprint)
         return counted_with(chunk, one.repairs, one.progress, self.fingerprint)
 
     def _read(
-        self, one: SourceStatus, extent: ChunkExtent, same_log: SameLog | None, *, recount: bool
+        self, one: SourceStatus, extent: ChunkExtent, same_log: SameLog | None, erased: frozenset[int], *, recount: bool
     ) -> tuple[ReferenceCounts, ReferenceCounts]:
         """What the log gives: without the records in listed gaps, and with them.
 
-        Without those, neither, that need not be in what is written seldom yet, as far as that goes.
+        Without those, neither, that need not be in what is written seldom yet, as far as that goes. What the chunk
+        still holds of an organization, as its erasure has not come there yet, is not among the `erased`.
         """
         settings = self.connections.settings
         surely, seldom, at_most = (
-            ReferenceCounter(settings.limits, self.rules, projects=settings.projects) for _ in range(3)
+            ReferenceCounter(settings.limits, self.rules, projects=settings.projects, erased=erased) for _ in range(3)
         )
         two = bool(extent.gaps or extent.behind)
         if extent.readable == extent.end:
@@ -206,8 +212,12 @@ class Auditor:
 def auditor_of(connections: Connections) -> Auditor:
     """An auditor with the rules, the fingerprint and the retention that are in force now."""
     rules = connections.store.run(load_history)
-    fingerprint = fingerprint_of(connections.settings.limits, rules.edition, projects=connections.settings.projects)
-    return Auditor(connections, rules, fingerprint, connections.store.run(retained_days).get("counts", 0))
+    settings = connections.settings
+    fingerprint, *_ = alike = [
+        fingerprint_of(settings.limits, edition, projects=settings.projects) for edition in reversed(rules.alike)
+    ]
+    retained = connections.store.run(retained_days).get("counts", 0)
+    return Auditor(connections, rules, fingerprint, frozenset(alike), retained)
 
 
 def audit(

@@ -13,6 +13,7 @@ from orgstats.consumer.kafka.retention import retention_of
 from orgstats.consumer.ops import clickhouse_versions
 from orgstats.consumer.ops.chunk_advice import advice
 from orgstats.consumer.ops.connections import Connections
+from orgstats.consumer.ops.erase import left_over, unfinished
 from orgstats.consumer.ops.findings import Finding, Level
 from orgstats.consumer.ops.lag import lag
 from orgstats.consumer.ops.rights import rights
@@ -225,6 +226,21 @@ def _rules(connections: Connections) -> Iterator[Finding]:
         yield Finding("note", "no rules are published: events that nobody has classified count as accepted")
 
 
+def _erasures(connections: Connections) -> Iterator[Finding]:
+    """Organizations that are erased, and of which something is stored all the same."""
+    for org_id in unfinished(connections):
+        yield Finding("act", f"the erasure of organization {org_id} is not done", _ERASE.format(org_id))
+    for org_id in connections.store.run(left_over):
+        yield Finding(
+            "act",
+            f"organization {org_id} is erased, and a consumer that was cut off has stored cells of it",
+            _ERASE.format(org_id),
+        )
+
+
+_ERASE: Final = "orgstats orgs erase {} --execute"
+
+
 def _outcomes(connections: Connections) -> Iterator[Finding]:
     """Outcomes without a name among the events of the last day."""
     named = ", ".join(map(str, sorted(NAMED_OUTCOMES)))
@@ -297,6 +313,7 @@ _CHECKS: Final[tuple[tuple[Callable[[Connections], Iterator[Finding]], frozenset
     (_tables, _CLICKHOUSE),
     (_rights, _CLICKHOUSE),
     (_rules, _CLICKHOUSE),
+    (_erasures, _CLICKHOUSE),
     (_outcomes, _CLICKHOUSE),
     (_lag, _KAFKA | _CLICKHOUSE),
 )

@@ -22,6 +22,7 @@ from orgstats.consumer.kafka.group import TopicPartition
 from orgstats.consumer.ops import jobs, stored
 from orgstats.consumer.ops.compare import ChunkDifference
 from orgstats.consumer.ops.connections import Connections, SourceStatus, locate, now
+from orgstats.consumer.ops.erase import refuse_unfinished
 from orgstats.consumer.ops.recount import FULL_SPEED, HeadPolicy, OffsetRange, Pace, Recount
 from orgstats.consumer.ops.spans import WantedOffsets, closed_span, whole_span, without
 from orgstats.consumer.ops.summary import Summary
@@ -86,6 +87,7 @@ def prepare(connections: Connections, request: ReplayRequest, when: TimeRange, *
     """
     deadline = time.monotonic() + (FINGERPRINT_SECONDS if wait and request.repair else 0.0)
     while True:
+        refuse_unfinished(connections)
         history = connections.store.run(load_history)
         fingerprint = _fingerprint(connections, history.edition)
         located = locate(connections, request.partitions)
@@ -303,7 +305,8 @@ def _write(
     stored.insert_rows(store, "gaps", [(*_gap(span, c), "dropped by a repair", at) for c in lost])
     stored.write_changes(store, writing)
     closed = [c for c in writing if c.counted.next_offset == span.located.grid.chunk_end(c.counted.chunk)]
-    stored.write_logs(store, closed, span.located.progress.rewinds if span.located.progress else 0, at)
+    rewinds = span.located.progress.rewinds if span.located.progress else 0
+    stored.write_logs(store, closed, replay.fingerprint, rewinds, at)
     failpoint("replay_written")
     jobs.record(store, replay, changes, jobs.ChunkStep.done)
 

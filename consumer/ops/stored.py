@@ -65,14 +65,15 @@ def write_changes(store: Store, changes: Sequence[ChunkDifference]) -> None:
         failpoint("replay_torn")
 
 
-def write_logs(store: Store, changes: Sequence[ChunkDifference], rewinds: int, at: Any) -> None:
+def write_logs(store: Store, changes: Sequence[ChunkDifference], fingerprint: str, rewinds: int, at: Any) -> None:
     """Record the log of which chunks are counted now, where it is another than before."""
-    insert_rows(store, "chunks", [_log(c, c.counted.other_log, rewinds, at) for c in changes if c.counted.other_log])
+    rows = [_log(c, c.counted.other_log, fingerprint, rewinds, at) for c in changes if c.counted.other_log]
+    insert_rows(store, "chunks", rows)
 
 
-def _log(c: ChunkDifference, mark: Mark, rewinds: int, at: Any) -> tuple[Any, ...]:
+def _log(c: ChunkDifference, mark: Mark, fingerprint: str, rewinds: int, at: Any) -> tuple[Any, ...]:
     chunk = (c.counted.source.source_id, c.counted.chunk)
-    return (*chunk, c.revision, rewinds, *mark, at, version_of(rewinds, c.revision))
+    return (*chunk, c.revision, rewinds, *mark, fingerprint, at, version_of(rewinds, c.revision))
 
 
 _DEAD_LETTER_COLUMNS = [name for name in columns(TABLES["dead_letters"]) if name not in ("withdrawn", "version")]

@@ -61,6 +61,12 @@ def undo(connections: Connections, replay_id: str | None, *, execute: bool) -> t
             f"chunk {later[0][1]} was counted again since replay {replay.replay_id} ({later[0][0]}): undo that "
             "first, or see what the log gives now with orgstats replay plan --repair"
         )
+    erased = ask(connections.store, "SELECT org_id FROM erasures FINAL WHERE at > %(at)s LIMIT 1", {"at": replay.at})
+    if erased:
+        raise Refused(
+            f"organization {erased[0][0]} was erased since replay {replay.replay_id}: what that replaced is no longer "
+            "whole, so there is no way back. See what the log gives now with orgstats replay plan --repair"
+        )
     if execute:
         changed = ask(connections.store, f"SELECT DISTINCT source_id FROM {_CHUNKS}", values)
         values |= entries(connections.store.grids([source_id for (source_id,) in changed]))

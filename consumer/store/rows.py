@@ -128,6 +128,7 @@ def chunks(flush: Flush) -> Columns:
             one.revision,
             c.cut.rewinds,
             *one.mark,
+            flush.fingerprint,
             now,
             version_of(c.cut.rewinds, one.revision),
         )
@@ -143,8 +144,9 @@ def dead_letters(changes: Iterable[PartitionChanges]) -> Columns:
 
 
 def dead_letter(source: Source, dead: DeadRecord) -> tuple[Any, ...]:
-    """A row of `dead_letters`."""
+    """A row of `dead_letters`; one that names an erased organization keeps neither key nor headers nor payload."""
     payload = dead.record.value() or b""
+    kept = b"" if dead.erased else payload[:PAYLOAD_BYTES]
     offset = dead.record.offset()
     return (
         source.source_id,
@@ -152,9 +154,9 @@ def dead_letter(source: Source, dead: DeadRecord) -> tuple[Any, ...]:
         source.topic,
         source.partition,
         instant(dead.record.timestamp()[1]),
-        dead.record.key() or b"",
-        [(name, value or b"") for name, value in dead.record.headers() or ()],
-        payload[:PAYLOAD_BYTES],
+        b"" if dead.erased else dead.record.key() or b"",
+        [] if dead.erased else [(name, value or b"") for name, value in dead.record.headers() or ()],
+        kept,
         len(payload),
         dead.code,
         dead.text,

@@ -16,6 +16,7 @@ where the entry itself is seen only later. Where that has no answer either it na
 
 import getpass
 import socket
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -29,10 +30,10 @@ from clickhouse_driver import errors as driver_errors
 
 from orgstats.clickhouse.cluster import read, write
 from orgstats.clickhouse.connect import INSERT_SETTINGS, TIMEOUT_SECONDS, translate
-from orgstats.consumer.counting.rule_history import RuleHistory, RulesEntry
+from orgstats.consumer.counting.rule_history import ERASED, RuleHistory, RulesEntry
 from orgstats.consumer.counting.rules import RulesError, parse
 from orgstats.errors import ConfigurationError, Refused, Unavailable
-from orgstats.schemas.tables import RulesRow, columns
+from orgstats.schemas.tables import ErasureRow, RulesRow, columns
 
 STALE_SECONDS: Final = 25.0
 """Workers classify nothing by a copy of the rules that is older."""
@@ -57,7 +58,7 @@ class Period(NamedTuple):
 
 def load_history(client: Client) -> RuleHistory:
     """The compiled history; raises Refused for an entry this program cannot read."""
-    rows = history(client)
+    rows, erased = history(client), erasures(client)
     try:
         entries = [
             RulesEntry(round(row.effective_from.timestamp() * 1000), row.version, _compiled(row.toml))
@@ -66,20 +67,35 @@ def load_history(client: Client) -> RuleHistory:
         ]
     except RulesError as error:
         raise Refused(f"published rules need a newer orgstats: {error}") from None
-    return RuleHistory(entries, editions(rows))
+    return RuleHistory(entries, editions(rows, erased), [row.org_id for row in erased])
 
 
-def editions(rows: list[RulesRow]) -> tuple[str, ...]:
-    """Every edition so far, the newest last: how many entries are voided, and which.
+def erasures(client: Client) -> list[ErasureRow]:
+    """Every organization that is erased."""
+    rows = read(client, f"SELECT {', '.join(columns(ErasureRow))} FROM erasures FINAL ORDER BY at, org_id")
+    return [ErasureRow(*row) for row in rows]
+
+
+def editions(rows: Sequence[RulesRow], erased: Sequence[ErasureRow] = ()) -> tuple[str, ...]:
+    """Every edition so far, the newest last: how many entries are voided, and which; and which organizations erased.
 
     Of two who void at once each may see the other's later, so what is voided counts, not how many are.
     """
-    voided = [row.entry_id for row in sorted(rows, key=lambda row: (row.voided_at, row.entry_id)) if row.voided]
-    return tuple(_edition(voided[:many]) for many in range(len(voided) + 1))
+    steps = [(row.voided_at, row.entry_id, 0) for row in rows if row.voided]
+    steps += [(row.at, "", row.org_id) for row in erased]
+    steps.sort()
+    return tuple(_edition(steps[:many]) for many in range(len(steps) + 1))
 
 
-def _edition(voided: list[str]) -> str:
-    return f"{len(voided)}-{sha256(' '.join(sorted(voided)).encode()).hexdigest()[:8]}" if voided else "0"
+def _edition(steps: Sequence[tuple[datetime, str, int]]) -> str:
+    voided = sorted(entry_id for _, entry_id, _ in steps if entry_id)
+    erased = sorted(org_id for _, entry_id, org_id in steps if not entry_id)
+    edition = f"{len(voided)}-{_digest(voided)}" if voided else "0"
+    return f"{edition}{ERASED}{_digest(erased)}" if erased else edition
+
+
+def _digest(parts: Sequence[object]) -> str:
+    return sha256(" ".join(map(str, parts)).encode()).hexdigest()[:8]
 
 
 def history(client: Client) -> list[RulesRow]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orgstats.cli.erase import erase
 from orgstats.cli.options import flat
 
 if TYPE_CHECKING:
@@ -134,5 +135,6 @@ def list_projects(organization: Annotated[str, typer.Argument(help="The organiza
 
 def register(app: typer.Typer) -> None:
     """Add both groups of commands."""
+    orgs.command("erase")(erase)
     app.add_typer(orgs, name="orgs")
     app.add_typer(projects, name="projects")

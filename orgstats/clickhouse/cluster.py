@@ -152,6 +152,20 @@ def write(client: Client, sql: str, values: dict[str, Any]) -> None:
     client.execute(sql, values, settings=INSERT_SETTINGS)
 
 
+def alter(client: Client, table: str, action: str, values: dict[str, Any]) -> None:
+    """Run an ALTER TABLE on the rows of a table, wherever they are: what is done to one replica is done to all.
+
+    Raises the driver's errors. It returns before the rows are changed.
+    """
+    engines = client.execute(
+        "SELECT engine_full FROM system.tables WHERE database = currentDatabase() AND name = %(table)s",
+        {"table": table},
+    )
+    split = _PINNED.match(engines[0][0]) if engines else None
+    where = f"{split[3]} ON CLUSTER '{split[1]}'" if split else table
+    client.execute(f"ALTER TABLE {where} {action}", values)
+
+
 def catch_up(client: Client, sql: str) -> None:
     """Wait until whatever server answers for the tables of a statement has all that was acknowledged so far.
 

@@ -174,6 +174,7 @@ CREATE TABLE chunks
     leader_epoch Int32 DEFAULT -1,  -- of its last record; -1 when it is not known
     chain        UInt64,            -- XXH3 over its records from chain_from on
     chain_from   UInt64,            -- its first offset, or the first that the log still had
+    fingerprint  String,            -- counting fingerprint that it was counted by
     written_at   DateTime64(3, 'UTC'),
     version      UInt64             -- rewinds << 48 | revision
 )
@@ -249,6 +250,18 @@ CREATE TABLE retired_topics
 )
 ENGINE = ReplacingMergeTree(at)
 ORDER BY topic;
+
+-- Organizations whose data was taken out of every table: whatever of them is in the log, now or later, counts for nobody
+-- (see erased_key in consumer/counting/cells.py). A row is for ever. It is written again, as done, once nothing is left.
+CREATE TABLE erasures
+(
+    org_id UInt64,
+    by     String,
+    at     DateTime64(3, 'UTC'),
+    done   Bool
+)
+ENGINE = ReplacingMergeTree(done)
+ORDER BY org_id;
 
 -- Append-only history of the rules. A record is classified by the entry in force at its Kafka timestamp.
 --

@@ -24,7 +24,7 @@ def test_what_stands_in_the_way_of_reading_is_told_with_its_remedy(
 ) -> None:
     """At once: none of it is mended by asking the broker again."""
     told = Message(topic="events", partition=0, offset=3, error=KafkaError(code))
-    monkeypatch.setattr(reader, "consume", lambda *_: [told])
+    monkeypatch.setattr(reader, "consume", lambda *_, **__: [told])
     with (
         reader.LogReader({"bootstrap.servers": "127.0.0.1:1", "log_level": 0}, "read_committed") as log,
         pytest.raises(raised, match=remedy),
@@ -38,6 +38,6 @@ def test_a_group_that_is_not_allowed_does_not_matter(monkeypatch: pytest.MonkeyP
         Message(error=KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED)),
         Message(topic="events", partition=0, offset=3, value=b"{}"),
     ]
-    monkeypatch.setattr(reader, "consume", lambda *_: told)
+    monkeypatch.setattr(reader, "consume", lambda *_, **__: told)
     with reader.LogReader({"bootstrap.servers": "127.0.0.1:1", "log_level": 0}, "read_committed") as log:
         assert [position for _, position in log.read(("events", 0), 3, 4)] == [4]

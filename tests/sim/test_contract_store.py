@@ -162,7 +162,7 @@ def test_closed_chunks_from_an_offset_on(store: Store) -> None:
     """Of each the mark of the highest revision and rewind."""
     now = instant(0)
     rows = [
-        (SOURCE.source_id, chunk, 0, rewinds, 1, chain, chunk, now, version_of(rewinds, 0))
+        (SOURCE.source_id, chunk, 0, rewinds, 1, chain, chunk, "f", now, version_of(rewinds, 0))
         for chunk, rewinds, chain in ((0, 0, 5), (LENGTH, 1, 6), (LENGTH, 0, 7), (2 * LENGTH, 0, 8))
     ]
     insert(store, "chunks", *rows)
