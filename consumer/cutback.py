@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 import structlog
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME
 
 from orgstats.consumer import metrics
 from orgstats.consumer.counting.batch import Record
@@ -71,7 +72,7 @@ def is_suspect(found: SourceFacts, *, chains: bool) -> bool:
 
 
 class LogChange(NamedTuple):
-    """The first offset whose record may be another, and the Kafka timestamp of what is there now, if it is known."""
+    """The first offset whose record may be another, and when Kafka appended what is there now; 0 when unknown."""
 
     at: int
     timestamp_ms: int
@@ -118,12 +119,18 @@ def _look(runs: Iterable[Sequence[Record]], first: int, mark: Mark) -> Look:
             continue
         chain.add(packed(run))
         if first_ms == _NEVER_MS:
-            first_ms = run[0].timestamp()[1]
+            first_ms = _appended_ms(run[0])
         epoch = run[-1].leader_epoch()
         if newer is None and epoch is not None and -1 < mark.leader_epoch < epoch:
             at = next(r for r in run if (r.leader_epoch() or 0) > mark.leader_epoch)
-            newer, newer_ms = at.offset(), at.timestamp()[1]
+            newer, newer_ms = at.offset(), _appended_ms(at)
     return Look(newer, chain.value, first_ms, newer_ms)
+
+
+def _appended_ms(record: Record) -> int:
+    """When Kafka appended it, 0 where that is not known: a producer's time may be later."""
+    kind, when_ms = record.timestamp()
+    return when_ms if kind == TIMESTAMP_LOG_APPEND_TIME else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,6 +128,7 @@ class Partition:
         # Without its head the chunk goes on in the revision that is stored.
         self.chunk = self._new(head, 0) if start.load_stored else self._open(head)
         self.chunk.next_offset = start.start
+        self._note_closed_before(head)
 
     def load(self, stored: StoredChunk, again: Attempt | None = None) -> None:
         """Go on from what is stored of the open chunk, whose head the log no longer has.
@@ -288,6 +289,16 @@ class Partition:
         notes.begun[:0] = changes.notes.begun
         notes.closed[:0] = changes.notes.closed
         notes.gap = changes.notes.gap
+
+    def _note_closed_before(self, head: int) -> None:
+        """Keep the mark of a chunk whose last record was counted just before a restart.
+
+        It is only in `progress` yet, whose mark will be that of the chunk which begins here.
+        """
+        start = self._start
+        if head == start.start == start.counted and start.mark.chain and start.mark.chain_from < head:
+            before = self._grid.before(head)
+            self._notes.closed.append(ClosedChunk(before, self._attempt(before).revision, start.mark))
 
     def _mark(self) -> Mark:
         return Mark(self._leader_epoch, self._chain.value, self._chain.chain_from)

@@ -45,7 +45,8 @@ def undo(connections: Connections, replay_id: str | None, *, execute: bool) -> t
     """Take back the last repair, or the one named; which one it is, and how many chunks it changed.
 
     Failure semantics: each statement takes the kept rows back by itself and is the same when it is repeated, so
-    a failed undo is asked again, to the same end. Raises Refused when a later repair counted one of the chunks
+    a failed undo is asked again with the id, to the same end; without it, it would take back the repair before, if this
+    one was undone after all. Raises Refused when a later repair counted one of the chunks
     again, since then nobody knows what to go back to.
     """
     replay = _to_undo(jobs.ls(connections.store), replay_id)

@@ -1,6 +1,7 @@
 """Where a log begins to differ from what was counted of it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -90,6 +91,15 @@ def test_a_chunk_without_its_head_is_classified_by_epochs_alone() -> None:
     old = log((0, 300 * K, 0))
     known, chunks = found(old, 300 * K, 400 * K, low=2 * L + 500)
     changed = find_cut(known, reading(log((0, 280 * K, 0), (280 * K, 400 * K, 2))), chunks)
+    assert changed is not None
+    assert (changed.at, changed.timestamp_ms) == (280 * K, 0)
+
+
+def test_only_the_time_of_kafka_bounds_completeness_after_a_cut() -> None:
+    """A producer's time may lie after the moment when its record was acknowledged."""
+    known, chunks = found(log((0, 300 * K, 0)), 300 * K, 400 * K)
+    now = [replace(record, kind=2) for record in log((0, 280 * K, 0), (280 * K, 400 * K, 2))]
+    changed = find_cut(known, reading(now), chunks)
     assert changed is not None
     assert (changed.at, changed.timestamp_ms) == (280 * K, 280 * K)
 

@@ -1,17 +1,35 @@
 """`python -m tests.sim --seed N --histories M`: plays random histories; `--replay FILE` one that was written down."""
 
 import argparse
+import os
+import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
 from multiprocessing import Pool
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
 
 from tests.sim.coverage import table
 from tests.sim.plan import Plan, draw, from_lines
 from tests.sim.play import Outcome, Tally, play
 from tests.sim.quiet_logs import be_quiet
 from tests.sim.shrink import shrink
+
+COVERED: Final = (
+    *("assignment", "checkpoint", "checkpoint_turns", "cutback", "loop", "opening", "partitions"),
+    *(
+        "counting/chunk",
+        "counting/partition",
+        "counting/resume",
+        "ops/compare",
+        "ops/recount",
+        "ops/replay",
+        "ops/stored",
+    ),
+)
+"""Modules whose branches histories are to take."""
 
 
 def main() -> int:
@@ -21,6 +39,7 @@ def main() -> int:
     parser.add_argument("--histories", type=int, default=1000)
     parser.add_argument("--replay", type=Path, help="a script to be played instead, with the product's log lines")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
+    parser.add_argument("--branch-coverage", action="store_true", help="print which branches of the product were taken")
     parser.add_argument("--shrink", action=argparse.BooleanOptionalAction, default=True)
     options = parser.parse_args()
     if options.replay:
@@ -28,6 +47,8 @@ def main() -> int:
         print(outcome.detail or "holds")
         return int(bool(outcome.invariant))
     be_quiet()
+    if options.branch_coverage:
+        return _branch_coverage(range(options.seed, options.seed + options.histories))
     seeds = range(options.seed, options.seed + options.histories)
     began = time.monotonic()
     tally, failed = Tally(), list[tuple[int, Outcome]]()
@@ -41,6 +62,24 @@ def main() -> int:
     if failed and options.shrink:
         _print_shortest(*failed[0])
     return int(bool(failed))
+
+
+def _branch_coverage(seeds: Iterable[int]) -> int:
+    """Play in a process that measures from the first import on; the table says what was never done."""
+    code = (
+        "from tests.sim.plan import draw; from tests.sim.play import play; from tests.sim.quiet_logs import be_quiet;"
+        f"be_quiet(); [play(draw(seed)) for seed in {seeds!r}]"
+    )
+    with TemporaryDirectory() as folder:
+        data = f"--data-file={folder}/branches"
+        run = [sys.executable, "-m", "coverage"]
+        script = Path(folder, "play.py")
+        script.write_text(code)
+        include = "--include=" + ",".join(f"*/consumer/{module}.py" for module in COVERED)
+        subprocess.run(
+            [*run, "run", "--branch", data, include, script], check=True, env=os.environ | {"PYTHONPATH": "."}
+        )
+        return subprocess.run([*run, "report", "--show-missing", data], check=False).returncode
 
 
 def _play_all(seeds: Iterable[int], jobs: int) -> Iterator[tuple[int, Outcome]]:

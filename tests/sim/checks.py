@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from orgstats.consumer.counting.resume import LOG_CUT_BACK
+from orgstats.consumer.kafka.group import TopicPartition
 from tests.sim.clickhouse import SimClickHouse
 from tests.sim.kafka import SimKafka
 from tests.sim.log import SimLog
 from tests.sim.oracle import Counted, Values, Violation, dead_letters, one_pass, sources, stored, summed
+from tests.sim.plan import SHORTEST
 from tests.sim.rules import SimRules
 from tests.sim.world import SimWorld
 from tests.support.record import FakeRecord
@@ -19,6 +21,7 @@ SMALLER = "what readers see never becomes smaller"
 GAPS = "only what is gone is a gap"
 COMPLETE = "complete_until never too early"
 COMMITS = "the commit follows the store"
+BACK = "commits do not go back"
 CATCHES_UP = "after faults everything catches up"
 ENDED = "no process ends without a reason"
 PROGRAM = "no error of the program"
@@ -32,7 +35,8 @@ class Scope(NamedTuple):
     rules: SimRules
     mixed_times: bool
     mixed_outcomes: bool
-    accept_skip: bool
+    skips: set[TopicPartition]
+    """Of which an operator has set a commit ahead, where that is accepted."""
     limits: dict[int, str]
     """By source: why the guarantee does not reach it any more."""
 
@@ -59,24 +63,34 @@ def never_smaller(world: SimWorld, before: dict[int, tuple[int, int]]) -> dict[i
     """How many events `counts` shows of each source, and of how many rows: a reader never sees fewer than `before`.
 
     Not so where the log was cut back, and what vanished is taken back; nor where retention may have taken the head of a
-    chunk that a torn flush reached: then it is counted again from its stored cells on, without waiting.
+    chunk that a torn flush reached: then it is counted again from its stored cells on, without waiting. Nor where
+    compaction has deleted what a torn first flush had stored.
     """
     now: dict[int, tuple[int, int]] = {}
     for one in sources(world.store, world.kafka):
         found = world.store.winners("counts").get(one.source_id, {})
         events = sum(row.events for row in found.values())
         now[one.source_id] = events, len(found)
-        if not one.log.vanished and one.log.low <= one.first_offset and events < before.get(one.source_id, (0, 0))[0]:
+        whole = not one.log.vanished and not one.log.maybe and one.log.low <= one.first_offset
+        if whole and events < before.get(one.source_id, (0, 0))[0]:
             raise Violation(SMALLER, f"{one.name}: {events} events, before {before[one.source_id][0]}")
     return now
 
 
-def commits(world: SimWorld) -> None:
-    """Nothing is committed that is not stored. Not so when an operator has moved either."""
+def commits(world: SimWorld, before: dict[TopicPartition, int]) -> dict[TopicPartition, int]:
+    """Nothing is committed that is not stored; returns the commits, none of which is less than `before`.
+
+    But for logs that were cut back.
+    """
     counted = world.counted()
     ahead = {tp: one.next_offset for tp, one in world.kafka.commits.items() if one.next_offset > counted.get(tp, 0)}
     if ahead:
         raise Violation(COMMITS, f"committed {ahead}, stored {counted}")
+    now = {tp: one.next_offset for tp, one in world.kafka.commits.items() if not world.kafka.log(tp).vanished}
+    back = {tp: (before[tp], offset) for tp, offset in now.items() if offset < before.get(tp, 0)}
+    if back:
+        raise Violation(BACK, f"commits went back: {back}")
+    return now
 
 
 def quiet(store: SimClickHouse, kafka: SimKafka, scope: Scope) -> None:
@@ -90,8 +104,10 @@ def quiet(store: SimClickHouse, kafka: SimKafka, scope: Scope) -> None:
 
 def _gaps(one: Counted, scope: Scope) -> None:
     for first, end, why in one.gaps:
-        if why == "skip accepted" and not scope.accept_skip:
+        if why == "skip accepted" and one.tp not in scope.skips:
             raise Violation(GAPS, f"{one.name}: {first} to {end} is skipped, which nobody has accepted")
+        if why == "skip accepted" and end > one.log.low and end % SHORTEST:
+            raise Violation(GAPS, f"{one.name}: {first} to {end} is skipped, and that is within a chunk")
         if why == "retention" and end > one.log.low:
             raise Violation(GAPS, f"{one.name}: {first} to {end} is listed, the log begins at {one.log.low}")
 

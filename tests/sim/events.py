@@ -18,6 +18,8 @@ _USUAL: Final = {
     "quantity": None,
 }
 """So that there are cells with more than one event."""
+_UNCLASSIFIED: Final = {name: value for name, value in _USUAL.items() if name != "outcome"} | {"release": "bad"}
+"""What rules are about."""
 
 
 def body(choice: Random, now_seconds: int) -> bytes | None:
@@ -26,6 +28,8 @@ def body(choice: Random, now_seconds: int) -> bytes | None:
         return choice.choice(BROKEN)
     if choice.random() < 0.4:
         return json.dumps(_USUAL | {"timestamp": now_seconds}).encode()
+    if choice.random() < 0.15:
+        return json.dumps(_UNCLASSIFIED | {"timestamp": now_seconds}).encode()
     event = {
         "timestamp": now_seconds - choice.choice((0, 0, 0, 30, 3600, 70 * DAY_SECONDS, 100 * DAY_SECONDS, -300, -900)),
         "org_id": choice.randint(1, 2),

@@ -13,7 +13,7 @@ from tests.sim import auditing, checks
 from tests.sim.limits import Limits
 from tests.sim.oracle import VERSIONS, Violation, sources
 from tests.sim.plan import Plan, Step
-from tests.sim.rules import SimRules
+from tests.sim.rules import LEAD_MS, SimRules
 from tests.sim.world import Killed, SimProcess, SimWorld
 
 MOST_PROCESSES: Final = 3
@@ -22,7 +22,7 @@ MOST_STARTS: Final = 60
 DEEPEST: Final = 2
 """So many processes stand still within each other's calls."""
 
-FORGETS: Final = {"restore", "expire"}
+FORGETS: Final = {"restore", "expire", "replay"}
 """Steps after which a reader may see less than before; while the version changes, cells of both are there."""
 
 Action = Callable[["History", Step], None]
@@ -51,6 +51,9 @@ class History:
         )
         self.world.kafka.policy = "compact" if one.compacted else "delete"
         self.rules = SimRules()
+        for _ in range(one.rules):
+            self.rules.publish(self.world.clock.epoch_ms() - LEAD_MS)
+        self.world.store.rules = self.rules.history()
         self.limits = Limits(self.world)
         self.processes: list[SimProcess] = []
         self.version = 0
@@ -62,8 +65,11 @@ class History:
         self.mixed_outcomes = False
         self.met: Counter[tuple[str, PartitionState]] = Counter()
         self.quiet_points = 0
+        self.damaged = False
+        """Whether rows are missing or wrong, and an operator mends that."""
         self._at = 0
         self._events: dict[int, tuple[int, int]] = {}
+        self._commits: dict[TopicPartition, int] = {}
         self._rows = 0
         self.depth = 0
 
@@ -92,8 +98,14 @@ class History:
         checks.complete_until(self.world.store, self.world.kafka)
         if kind in FORGETS:
             self._events.clear()
-        if not self.moved:
-            checks.commits(self.world)
+        self.check_commits()
+
+    def check_commits(self) -> None:
+        """Not when an operator has moved either."""
+        if self.moved:
+            self._commits = {}
+        else:
+            self._commits = checks.commits(self.world, self._commits)
 
     # Processes
 
@@ -158,7 +170,7 @@ class History:
             if not self.run(process, process.loop.turn):
                 return
             rows = len(self.world.store.rows["counts"])
-            if rows != self._rows and not (self.mixed_times or self.mixed_outcomes):
+            if rows != self._rows and not (self.mixed_times or self.mixed_outcomes or self.damaged):
                 self._events = checks.never_smaller(self.world, self._events)
                 self._rows = rows
 
@@ -293,7 +305,7 @@ class History:
             self.rules,
             self.mixed_times,
             self.mixed_outcomes,
-            self.plan.world.accept_skip,
+            self.limits.skips if self.plan.world.accept_skip else set(),
             self.limits.found,
         )
         checks.quiet(self.world.store, self.world.kafka, scope)

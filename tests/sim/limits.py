@@ -11,7 +11,7 @@ from tests.sim.oracle import LOW_48_BITS
 from tests.sim.world import SimWorld
 
 LONGEST: Final = 1 << 15
-"""Of chunks that histories have."""
+"""Of chunks that histories have; see also plan.SHORTEST."""
 TORN_AND_CUT: Final = "a torn flush, then a cut"
 HEAD_LOST: Final = "a cut behind a lost head"
 MIXED: Final = "retention within a change of version"
@@ -28,6 +28,8 @@ class Limits:
         self.versions_change = False
         self.changing: set[int] = set()
         """Sources of which some chunk may be between two versions of the program or the rules."""
+        self.skips: set[TopicPartition] = set()
+        """Of which a commit may be ahead of what is counted, by an operator's doing."""
 
     def settled(self) -> None:
         """Everything is counted: nothing is unfinished."""
@@ -52,6 +54,7 @@ class Limits:
 
     def on_restore(self) -> None:
         """The store is as it was before: it may not know of a cut."""
+        self.skips.update(self._world.kafka.tps())
         self._cut_at = dict(self._ever_cut)
         for tp in self._world.kafka.tps():
             log, row = self._world.kafka.log(tp), self._source(tp)
@@ -91,6 +94,7 @@ class Limits:
 
     def on_skip(self, tp: TopicPartition) -> None:
         """The commit is set ahead, and this is accepted."""
+        self.skips.add(tp)
         self.on_retention(tp, -1)
 
     def _see_head(self, row: Row, low: int) -> None:

@@ -19,6 +19,19 @@ _CUTBACK: Final = "cutback"
 _CHECKPOINT: Final = "checkpoint"
 _LOOP: Final = "loop"
 _OPENING: Final = "assignment"
+_REPLAY: Final = "ops.replay"
+
+# What is not in the list, since by itself it changes nothing: all of it stands behind another guard. Nothing is stored
+# before `flushes` is passed, that is where the last flush was to end which any consumer has begun, torn or not
+# (`Resume.catching_up_until`), and the chain is compared where the stored progress ends, which is not further.
+# - Stale cells are zeroed only where the log ended when the partition was opened (`Partition.to_reconcile`): what is
+#   stored ends where `flushes` says. Only a consumer that was cut off and counts by an older fingerprint stores beyond,
+#   and that is a documented limit.
+# - A change of fingerprint is told only once all is counted again (`fingerprint_before_until`): the same. Where the
+#   head of the chunk is gone, what a torn flush stored behind it is counted in the next revision, as after any.
+# - A record of a later epoch than was counted (`Partition._refuse_newer`) and closed chunks that are read again
+#   (`Partition._close_chain`) tell earlier of what the chain tells at the end, when nothing is stored yet.
+#   A chunk whose head is gone is not read again (`resume`), nor is anything of a compacted topic.
 
 MUTANTS: Final = (
     # The counting rule
@@ -28,6 +41,12 @@ MUTANTS: Final = (
         _PARTITION,
         "return self.next_offset < self.catching_up_until",
         "return False",
+    ),
+    Mutant(
+        "nothing is stored below what a torn flush may have stored",
+        _RESUME,
+        "begun = 0 if load_stored else min(found.end, found.begun)",
+        "begun = 0",
     ),
     Mutant(
         "where the head is gone, stored cells are loaded",
@@ -103,6 +122,18 @@ MUTANTS: Final = (
         "grid.chunk_of(position) if skips else position",
         "position",
     ),
+    Mutant(
+        "a skip does not go beyond the log",
+        _RESUME,
+        "committed = min(found.committed, found.end)",
+        "committed = found.committed",
+    ),
+    Mutant(
+        "of a compacted topic nothing is counted again",
+        _RESUME,
+        "found = replace(found, low=max(found.low, counted))",
+        "pass",
+    ),
     # Versions of the program and the rules
     Mutant(
         "another fingerprint counts in the next revision", _RESUME, "    if before != fingerprint:", "    if False:"
@@ -110,12 +141,6 @@ MUTANTS: Final = (
     Mutant("stale cells become zero", _PARTITION, "chunk.overwrite(stored.cells)", "pass"),
     Mutant(
         "stale dead letters are withdrawn", _PARTITION, "if offset not in dead and not letter.withdrawn", "if False"
-    ),
-    Mutant(
-        "no cell is stale before the recount is past it",
-        _PARTITION,
-        "past = self.next_offset >= self._start.log_end",
-        "past = True",
     ),
     Mutant(
         "a revision is recorded",
@@ -130,34 +155,22 @@ MUTANTS: Final = (
         "history, self._clients)",
     ),
     Mutant(
+        "what came while the rules were not known is read again",
+        _LOOP,
+        "            self._look_anew()  # this batch could",
+        "            pass  # this batch could",
+    ),
+    Mutant(
         "nothing is classified by an old copy of the rules",
         "rules_copy",
         "return self._clock.monotonic() > self._read_at + STALE_SECONDS",
         "return False",
-    ),
-    Mutant(
-        "a change is done when all is counted again",
-        _PARTITION,
-        'self._start.fingerprint_before if self.next_offset < self._start.fingerprint_before_until else ""',
-        '""',
     ),
     # Logs that were cut back
     Mutant(
         "what is read again must give the stored chain",
         _PARTITION,
         "if mark.chain and self._chain.chain_from == mark.chain_from and self._chain.value != mark.chain:",
-        "if False:",
-    ),
-    Mutant(
-        "records of a later epoch were not counted",
-        _PARTITION,
-        "if epoch is not None and -1 < known < epoch:",
-        "if False:",
-    ),
-    Mutant(
-        "closed chunks that are read again are compared",
-        _PARTITION,
-        "if known and known.chain and known.chain_from == mark.chain_from and known.chain != mark.chain:",
         "if False:",
     ),
     Mutant(
@@ -171,6 +184,18 @@ MUTANTS: Final = (
         _PARTITION,
         "self._chain = Chain(following)",
         "self._chain = Chain(self._closed[0].end)",
+    ),
+    Mutant(
+        "a chunk that has just become full keeps its chain",
+        _PARTITION,
+        "        self._note_closed_before(head)\n",
+        "",
+    ),
+    Mutant(
+        "a producer's time does not tell when a record was acknowledged",
+        _CUTBACK,
+        "return when_ms if kind == TIMESTAMP_LOG_APPEND_TIME else 0",
+        "return when_ms",
     ),
     Mutant("a log that ends early is compared", _CUTBACK, "return progress is not None", "return False"),
     Mutant(
@@ -286,6 +311,34 @@ MUTANTS: Final = (
         "counting.completeness",
         "self._complete_until_ms = min(self._complete_until_ms, now_ms)",
         "pass",
+    ),
+    # Replays
+    Mutant(
+        "a repair keeps what it replaces", _REPLAY, "stored.write_replaced(store, replay.replay_id, fresh, at)", "pass"
+    ),
+    Mutant(
+        "a repair records its revision",
+        _REPLAY,
+        "stored.write_repairs(store, to_record, replay.fingerprint, replay.name, at)",
+        "pass",
+    ),
+    Mutant(
+        "an interrupted replay is found again",
+        "ops.jobs",
+        "same[0] if same and same[0].step is Step.running else None",
+        "None",
+    ),
+    Mutant(
+        "a repair takes back what the log does not give",
+        "ops.compare",
+        "            differing[key] = held.values, nothing\n",
+        "",
+    ),
+    Mutant(
+        "a replay writes dead letters",
+        "ops.stored",
+        "[dead_letter(c.counted.source, dead) for c in changes for _, dead in c.dead.values()],",
+        "[],",
     ),
     # The loop
     Mutant(

@@ -1,22 +1,59 @@
 """An operator of a simulated world: the real commands on its Kafka and its ClickHouse."""
 
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import datetime
 from typing import Any, cast
+from unittest.mock import patch
 
-from orgstats.consumer.ops import chunk_length
+from orgstats.consumer.ops import chunk_length, jobs, recount, replay
 from orgstats.consumer.ops.chunk_length import LengthChange
 from orgstats.consumer.ops.connections import Connections
-from orgstats.consumer.settings import ConsumerSettings
-from tests.sim.kafka import SimTopics
+from orgstats.consumer.store import rows
+from tests.sim.kafka import SimReader, SimTopics, no_effect
 from tests.sim.store import SimStore
-from tests.sim.world import SimWorld
+from tests.sim.world import SimWorld, settings_of
 
 
-def connections(world: SimWorld) -> Connections:
-    """What a command works with."""
-    settings = ConsumerSettings(
-        bootstrap_servers="kafka:9092", clickhouse_url="clickhouse://store:9000/orgstats", topic=tuple(world.topics)
+def connections(world: SimWorld, effect: Callable[[], None] = no_effect, **settings: object) -> Connections:
+    """What a command works with; `effect` is called around what it does to others."""
+    return Connections(
+        settings_of(json.dumps({"topic": world.topics, **settings})),
+        cast("Any", SimTopics(world.kafka, effect)),
+        cast("Any", _Broker(world)),
+        SimStore(world.store, effect),
+        lambda _what: None,
     )
-    return Connections(settings, cast("Any", SimTopics(world.kafka)), cast("Any", None), SimStore(world.store), print)
+
+
+class _Broker:
+    """As much of `kafka.broker.Broker`."""
+
+    def __init__(self, world: SimWorld) -> None:
+        self._world = world
+
+    def group_members(self, _group: str) -> int:
+        """Those of the one group."""
+        return len(self._world.group.members)
+
+
+@contextmanager
+def operator(world: SimWorld, effect: Callable[[], None]) -> Iterator[None]:
+    """Replays read the simulated logs, by the simulated clock, of which no two looks are alike."""
+    ticks = itertools.count()
+
+    def now() -> datetime:
+        return rows.instant(world.clock.epoch_ms() + next(ticks))
+
+    with ExitStack() as patches:
+        for module in (jobs, replay):
+            patches.enter_context(patch.object(module, "now", now))
+        patches.enter_context(
+            patch.object(recount, "LogReader", lambda _, isolation: SimReader(world.kafka, isolation, effect))
+        )
+        yield
 
 
 def plan(world: SimWorld, length: int) -> list[LengthChange]:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
+from orgstats.consumer.kafka.group import TopicPartition
 from tests.sim.clickhouse import SimClickHouse
 from tests.sim.kafka import SimKafka
 from tests.sim.log import SimLog
@@ -32,6 +33,7 @@ class Counted(NamedTuple):
     """One source: what is stored of it, and its log."""
 
     name: str
+    tp: TopicPartition
     source_id: int
     log: SimLog
     next_offset: int
@@ -53,6 +55,7 @@ def sources(store: SimClickHouse, kafka: SimKafka) -> Iterator[Counted]:
         at = progress.get(row.source_id)
         yield Counted(
             f"{row.topic}/{row.partition} {row.topic_id}",
+            (row.topic, row.partition),
             row.source_id,
             logs[row.topic_id][row.partition],
             at.next_offset if at else 0,
@@ -112,10 +115,13 @@ def dead_letters(store: SimClickHouse, source_id: int) -> set[int]:
 
 
 def summed(values: Values, *, outcomes: bool) -> Values:
-    """Sums over time, in which versions of the program differ; with `outcomes` also over what voided rules change."""
+    """Sums over time, in which versions of the program differ.
+
+    With `outcomes` also over outcome and reason, which voided rules change.
+    """
     sums: Values = Counter()
     for (table, org, _, *rest), value in values.items():
         if outcomes and table == "totals":
             continue
-        sums[(table, org, *(rest[:2] + rest[4:] if outcomes else rest))] += value
+        sums[(table, org, *(rest[:-3] + rest[-1:] if outcomes else rest))] += value
     return sums

@@ -12,6 +12,8 @@ Step = dict[str, Any]
 """`do` and its arguments."""
 
 STEPS: Final = 110
+SHORTEST: Final = 1 << 14
+"""Of chunks that histories have."""
 FAULTS: Final = ("refused", "torn", "lost answer", "doubled", "late")
 TABLES: Final = (
     *("counts", "hourly", "totals", "progress", "progress", "flushes", "dead_letters"),
@@ -40,7 +42,9 @@ class WorldPlan:
     dead_letter_run: int = 0
     batch_size: int = 50
     flush_seconds: int = 1
-    chunk_length: int = 1 << 14
+    chunk_length: int = SHORTEST
+    rules: int = 0
+    """Entries of the rules that are in force from the beginning."""
     tears: bool = False
     """Whether flushes may be torn, and processes outlive their time."""
 
@@ -84,6 +88,7 @@ def draw(seed: int) -> Plan:
         choice.choice((0, 0, 3)),
         choice.choice((1, 3, 50)),
         choice.choice((1, 1, 10)),
+        rules=choice.choice((0, 0, 2)),
     )
     kinds = list(_USUAL)
     groups = [one for one in _GROUPS if choice.random() < 0.4]
@@ -104,10 +109,10 @@ def draw(seed: int) -> Plan:
 
 
 _USUAL: Final = ("turn",) * 42 + ("produce",) * 10 + ("start",) * 4 + ("stop", "kill", "rebalance", "settle", "wait")
-_CUT: Final = ("cut",) * 3 + ("elect",)
+_CUT: Final = ("cut",) * 3 + ("cut_behind", "cut_behind", "elect")
 _BROKEN: Final = ("broken",) * 3
 _COMPACTION: Final = ("compact",) * 3
-_FINGERPRINTS: Final = ("version", "version", "void")
+_FINGERPRINTS: Final = ("version", "version", "void", "void")
 _OFFSETS: Final = ("commit_back", "commit_ahead", "drop_metadata")
 _TEARING: Final = (
     ("fault",) * 7 + ("arrive",) * 2,
@@ -131,7 +136,8 @@ _GROUPS: Final = (
     ("chunk_length",) * 2,
     ("recreate",) * 2,
     ("merge", "expire"),
-    ("publish",) * 2,
+    ("publish", "rules_unread"),
+    ("replay",) * 3,
 )
 
 
@@ -193,7 +199,18 @@ _ARGUMENTS: Final[dict[str, dict[str, Any]]] = {
     "lose": {**_TP, "share": _share, "grows": lambda choice: choice.choice((0, 4))},
     "broken": {**_TP, "records": lambda choice: choice.randint(3, 6)},
     "cut": {**_TP, "share": _share, "counted": _half, "grows": lambda choice: choice.choice((0, 0, 3)), "ends": _half},
+    "cut_behind": {
+        **_TP,
+        "share": _share,
+        "kind": _number,
+        "ends_chunk": _half,
+        "head_lost": _half,
+        "again": _half,
+        "unseen": _half,
+        "turns": lambda choice: choice.choice((4, 12, 40)),
+    },
     "elect": _TP,
+    "rules_unread": {**_TP, "seconds": lambda choice: choice.choice((5, 12))},
     "compact": {**_TP, "kind": _number},
     "restore": {"restarts": _half},
     "commit_back": {**_TP, "share": _share},
@@ -205,6 +222,15 @@ _ARGUMENTS: Final[dict[str, dict[str, Any]]] = {
     "expire": {"days": lambda choice: choice.choice((89, 60))},
     "chunk_length": {"length": lambda choice: 1 << choice.choice((14, 15)), "grows": _half},
     "version": {"version": lambda choice: choice.randrange(3), "ends": _half},
-    "void": _WHICH,
+    "void": {**_WHICH, **_RECORDS, "seconds": lambda choice: choice.choice((0, 12))},
     "settle": {"ends": _half},
+    "replay": {
+        "kind": _number,
+        "table": lambda choice: choice.choice(("counts", "hourly", "totals", "dead_letters")),
+        "harm": lambda choice: choice.choice(("lost", "more", "stray")),
+        "repair": _half,
+        "fault": lambda choice: choice.choice(("", "", *FAULTS)),
+        "effect": lambda choice: choice.randrange(60),
+        "beside": lambda choice: choice.choice((3, 7, 1000)),
+    },
 }

@@ -1,13 +1,16 @@
 """Steps: what producers and operators do to Kafka, and what happens to its logs."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
 
 from orgstats.consumer.kafka.group import TopicPartition
 from orgstats.errors import Unavailable
+from tests.sim import checks
 from tests.sim.events import body
 from tests.sim.history import History, action
-from tests.sim.plan import Step
+from tests.sim.plan import SHORTEST, Step
+from tests.sim.world import SimProcess
 
 _MOST_LEAD_MS = 30_000
 """A producer's timestamp is not further ahead, or rules could be missed by it (docs/reliability.md)."""
@@ -133,6 +136,64 @@ def cut(history: History, step: Step) -> None:
 
 
 @action
+def cut_behind(history: History, step: Step) -> None:
+    """The log loses the end of a closed chunk, and others come to all its offsets before anybody looks.
+
+    Either counting is to go on where a chunk begins, and nothing is read again; or offsets are set back, perhaps to a
+    chunk whose head is gone, and the next consumer stores often on its way to where it knows that the log is another.
+    Or consumers count on meanwhile.
+    """
+    tp = history.tp(step["tp"])
+    kafka, log = history.world.kafka, history.world.kafka.log(tp)
+    if not history.alone or log.open or log.unresolved or tp not in kafka.commits:
+        return
+    if step["ends_chunk"] and log.end % SHORTEST:
+        append(history, tp, {"records": 1, "apart": SHORTEST - log.end % SHORTEST, "kind": step["kind"]})
+        history.settle(ends=False)
+    counted = history.world.counted().get(tp, 0)
+    base = 0 if step["ends_chunk"] else SHORTEST
+    if counted < base + SHORTEST or log.low >= SHORTEST:
+        return
+    history.world.store.arrive()
+    unseen = step["unseen"] and not history.plan.world.epochs and not step["ends_chunk"]  # that nobody could tell
+    if not unseen:
+        history.end_all()
+    if not step["ends_chunk"] and not unseen:
+        if step["head_lost"]:
+            _retain(history, tp, SHORTEST, 0.5)
+        kafka.commits[tp] = replace(kafka.commits[tp], next_offset=max(log.low, SHORTEST - 1))
+    last = counted - counted % SHORTEST or counted
+    end = max(log.low, base + round((last - base) * step["share"]))
+    _cut_and_grow(history, tp, end, counted, step)
+    if unseen:  # without epochs nobody who goes on behind the cut can tell
+        _go_on(history, history.idle(), 8)
+        history.end_all()
+    _go_on(history, [history.start()], step["turns"])
+    if step["again"]:
+        history.end_all()
+        _cut_and_grow(history, tp, max(log.low, end // 2), counted, step)
+
+
+def _cut_and_grow(history: History, tp: TopicPartition, end: int, grown: int, step: Step) -> None:
+    log = history.world.kafka.log(tp)
+    history.limits.on_cut(tp, end, zombies=bool(history.processes))
+    history.world.kafka.cut_back(tp, end)
+    history.moved = True  # the commit is for what was there before
+    while log.end <= grown:
+        append(history, tp, {"records": 1, "apart": 1500, "kind": step["kind"] + log.end})
+
+
+def _go_on(history: History, processes: Sequence[SimProcess | None], turns: int) -> None:
+    """Slowly, so that each turn stores what it has."""
+    for process in processes:
+        for _ in range(turns if process else 0):
+            history.world.clock.sleep(1.0)
+            if process in history.processes:
+                history.turn(process, 1)
+            checks.complete_until(history.world.store, history.world.kafka)
+
+
+@action
 def elect(history: History, step: Step) -> None:
     """Another leader, with the whole log."""
     history.world.kafka.log(history.tp(step["tp"])).elect()
@@ -157,10 +218,10 @@ def commit_back(history: History, step: Step) -> None:
 
 @action
 def commit_ahead(history: History, step: Step) -> None:
-    """An operator sets them ahead."""
+    """An operator sets them ahead, perhaps to where there is no record yet."""
     if history.plan.world.accept_skip:
         history.limits.on_skip(history.tp(step["tp"]))
-    _set_commit(history, step, lambda commit, end: commit + round((end - commit) * step["share"]))
+    _set_commit(history, step, lambda commit, end: commit + round((end - commit + 1000) * step["share"]))
 
 
 @action

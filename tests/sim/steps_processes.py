@@ -1,8 +1,11 @@
 """Steps: processes that start, stop, are killed, stand still and go on; versions of the program and of the rules."""
 
+import json
+
 from orgstats.consumer.kafka.errors import Fenced
 from tests.sim.history import DEEPEST, MOST_PROCESSES, History, action
 from tests.sim.plan import Step
+from tests.sim.steps_kafka import append
 from tests.sim.world import SimProcess
 
 
@@ -164,6 +167,31 @@ def publish(history: History, _step: Step) -> None:
 
 
 @action
+def rules_unread(history: History, step: Step) -> None:
+    """Rules are published, and then nobody can read them until they are long in force, while producers go on."""
+    world, tp = history.world, history.tp(step["tp"])
+    if world.store.away:
+        return
+    publish(history, step)
+    world.store.away = True
+    for second in range(0, 130, step["seconds"]):
+        world.clock.sleep(step["seconds"])
+        event: dict[str, object] = {
+            "org_id": 1,
+            "project_id": 1,
+            "key_id": 7,
+            "category": 0,
+            "reason": None,
+            "quantity": 1,
+        }
+        event |= {"timestamp": world.clock.epoch_ms() // 1000, "release": "bad" if second else None}
+        world.kafka.produce(tp, json.dumps(event).encode())
+        for process in history.idle():
+            history.turn(process, 2)
+    world.store.away = False
+
+
+@action
 def void(history: History, step: Step) -> None:
     """An entry is taken back: another edition."""
     torn = history.plan.world.tears
@@ -176,3 +204,9 @@ def void(history: History, step: Step) -> None:
         history.world.store.rules = history.rules.history()
         history.mixed_outcomes = True
         history.limits.on_change(torn=torn)
+    if step.get("seconds"):  # who counts learns of it, and goes on
+        for _ in range(3):
+            history.world.clock.sleep(step["seconds"])
+            append(history, history.tp(step["tp"]), step | {"apart": 1})
+            for process in history.idle():
+                history.turn(process, 3)

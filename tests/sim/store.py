@@ -6,7 +6,9 @@ real one asks in SQL is asked of the rows here.
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime
-from typing import NoReturn
+from typing import NoReturn, cast
+
+from clickhouse_driver import Client
 
 from orgstats.consumer.counting.cells import FAMILIES, Family, Stored, StoredChunk, StoredDead
 from orgstats.consumer.counting.chain import Mark
@@ -22,12 +24,14 @@ from orgstats.consumer.counting.resume import (
 from orgstats.consumer.counting.rule_history import RuleHistory
 from orgstats.consumer.counting.source import Source, revision_of, version_of
 from orgstats.consumer.store import chunk_lengths, rows, taking_back
-from orgstats.consumer.store.store import Store
+from orgstats.consumer.store.rules import load_history
+from orgstats.consumer.store.store import Result, Store
 from orgstats.errors import Unavailable
 from orgstats.schemas.outcomes import DAY_SECONDS
 from orgstats.schemas.tables import TABLES, GapRow
 from tests.sim.clickhouse import MANY, Row, SimClickHouse
 from tests.sim.kafka import no_effect
+from tests.sim.sql import SimClient
 
 
 class SimStore(Store):
@@ -44,6 +48,12 @@ class SimStore(Store):
             return 0
         self._insert(table, [TABLES[table](*row) for row in zip(*columns, strict=True)])
         return len(columns[0])
+
+    def run(self, call: Callable[[Client], Result]) -> Result:
+        """What operators' commands ask: the rules, and statements that are known (sql.py)."""
+        if call is load_history:
+            return cast("Result", self.rule_history())
+        return call(cast("Client", SimClient(self._server, self._insert, self._effect)))
 
     def _insert(self, table: str, new: list[Row]) -> None:
         self._effect()
@@ -172,6 +182,13 @@ class SimStore(Store):
         }
         letters = {row.offset: StoredDead(row.reason, row.error, row.withdrawn, row.version) for row in dead}
         return StoredChunk(cells, letters)
+
+    def stored_chunks(self, source: Source, chunks: Chunks) -> dict[int, StoredChunk]:
+        """Those of which anything is stored."""
+        days = {row.chunk for row in self._rows("chunk_days", [source])}
+        letters = {chunks.grid.chunk_of(row.offset) for row in self._rows("dead_letters", [source])}
+        wanted = sorted(one for one in days | letters if chunks.start <= one < chunks.stop)
+        return {one: self.chunk(source, one, chunks.grid.chunk_end(one)) for one in wanted}
 
     def _cells(self, family: Family, source: Source) -> list[Row]:
         return self._rows(family.table, [source])

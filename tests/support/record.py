@@ -11,6 +11,8 @@ class FakeRecord:
     body: bytes | None
     when_ms: int
     epoch: int | None = 0
+    kind: int = 1
+    """Of timestamp: 1 is the producer's, 2 Kafka's."""
 
     def offset(self) -> int:
         """Its place."""
@@ -20,13 +22,17 @@ class FakeRecord:
         """Its bytes."""
         return self.body
 
+    def __len__(self) -> int:
+        """Bytes of the value."""
+        return len(self.body or b"")
+
     def key(self) -> bytes | None:
         """None."""
         return None
 
     def timestamp(self) -> tuple[int, int]:
-        """Set by the producer."""
-        return 1, self.when_ms
+        """Its kind, and epoch milliseconds."""
+        return self.kind, self.when_ms
 
     def headers(self) -> list[tuple[str, bytes | None]] | None:
         """None."""
