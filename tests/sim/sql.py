@@ -156,6 +156,8 @@ def _cells_of(family: Family) -> Callable[[SimClient, Values], None]:
 
 _ANSWERS: Final[dict[str, Callable[[SimClient, Values], list[Any] | None]]] = {
     "SELECT name, engine_full FROM system.tables": lambda _client, _values: [],
+    "SELECT org_id, by, at, done FROM erasures": lambda _client, _values: [],  # histories erase nobody
+    "SELECT org_id FROM erasures": lambda _client, _values: [],
     "SELECT replay_id, toString(action)": SimClient.replays,
     "SELECT source_id, chunk, revision, changes, step FROM replay_chunks": SimClient.replay_chunks,
     undo._UNDO_DEAD_LETTERS.strip(): SimClient.undo_dead_letters,
