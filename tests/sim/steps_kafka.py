@@ -151,11 +151,11 @@ def cut_behind(history: History, step: Step) -> None:
         append(history, tp, {"records": 1, "apart": SHORTEST - log.end % SHORTEST, "kind": step["kind"]})
         history.settle(ends=False)
     counted = history.world.counted().get(tp, 0)
-    base = 0 if step["ends_chunk"] else SHORTEST
-    if counted < base + SHORTEST or log.low >= SHORTEST:
+    unseen = step["unseen"] and not history.plan.world.epochs and not step["ends_chunk"]  # that nobody could tell
+    base = 0 if step["ends_chunk"] or unseen else SHORTEST
+    if counted < (1 if unseen else base + SHORTEST) or log.low >= SHORTEST:
         return
     history.world.store.arrive()
-    unseen = step["unseen"] and not history.plan.world.epochs and not step["ends_chunk"]  # that nobody could tell
     if not unseen:
         history.end_all()
     if not step["ends_chunk"] and not unseen:
