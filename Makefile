@@ -7,8 +7,8 @@ BIN := .venv/bin
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /: /'
 
-up: .venv/.local  ## the whole product on embedded Kafka and ClickHouse
-	@$(BIN)/orgstats up
+up: .venv/.local  ## the whole product on embedded Kafka and ClickHouse; ARGS= as orgstats up --help says
+	@$(BIN)/orgstats up $(ARGS)
 
 # Workers take longer to start than most files to run, so a file that is named has none. Many tests wait for a process,
 # so there is one worker more than cores.

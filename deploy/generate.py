@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from orgstats.consumer.kafka import properties
 from orgstats.consumer.kafka.admin import Heard, metadata
-from orgstats.deploy.traffic import Record, Slot
+from orgstats.deploy.traffic import Record, Slot, daily_seconds, day_and_night
 from orgstats.errors import ConfigurationError, Unavailable
 from orgstats.settings import Settings
 
@@ -126,10 +126,26 @@ def _reach(producer: Producer, heard: Heard, topic: str) -> None:
         raise Unavailable(f"topic {topic}: {found.error.str()}")
 
 
-def live(rate: float | None, count: int | None, stop: Event) -> Iterator[Slot]:
-    """Slots at the present time, at so many records a second or as fast as they are taken, until `stop` is set."""
+def following(since: float, rate: float, fastest: float | None, stop: Event) -> Iterator[Slot]:
+    """From a time in the past to now at a rate by day and night, then live, in the order of time and without a seam.
+
+    `rate` is a day's average; what is past is sent as fast as it goes, or as `fastest` records a second.
+    """
+    while not stop.is_set() and (now := time.time()) - since > TICK_SECONDS:
+        count = round((daily_seconds(now) - daily_seconds(since)) * rate)
+        past = day_and_night(count, since, now)
+        yield from past if fastest is None else paced(past, fastest, stop)
+        since = now
+    yield from live(rate, None, stop, daily=True)
+
+
+def live(rate: float | None, count: int | None, stop: Event, *, daily: bool = False) -> Iterator[Slot]:
+    """Slots at the present time, at so many records a second or as fast as they are taken, until `stop` is set.
+
+    `daily` is day and night as `day_and_night` has them, with the rate as the day's average.
+    """
     done = 0
-    for due in _due(rate, stop):
+    for due in _due(rate, stop, (lambda: daily_seconds(time.time())) if daily else time.monotonic):
         number = due if count is None else min(due, count - done)
         yield Slot(int((time.time() - TICK_SECONDS) * 1000), int(TICK_SECONDS * 1000), number)
         done += number
@@ -151,14 +167,14 @@ def paced(slots: Iterable[Slot], rate: float, stop: Event) -> Iterator[Slot]:
         yield slot
 
 
-def _due(rate: float | None, stop: Event) -> Iterator[int]:
+def _due(rate: float | None, stop: Event, clock: Callable[[], float] = time.monotonic) -> Iterator[int]:
     """How many records are due now, again and again; the pauses between make the rate."""
     if rate is None:
         while not stop.is_set():
             yield 5_000
-    started, done = time.monotonic(), 0
+    started, done = clock(), 0
     while not stop.wait(TICK_SECONDS) and rate is not None:
-        due = int((time.monotonic() - started) * rate) - done
+        due = int((clock() - started) * rate) - done
         if due > 0:
             done += due
             yield due

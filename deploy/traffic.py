@@ -99,19 +99,20 @@ def day_and_night(count: int, since_seconds: float, until_seconds: float) -> Ite
     return _curve(count, since_seconds, until_seconds)
 
 
+def daily_seconds(at: float) -> float:
+    """Epoch seconds, as long by day as there is more traffic: differences are what a rate by day and night is times."""
+    day, swing = 86_400.0, 0.6
+    return at - swing * day / math.tau * math.sin((at - 4 * 3600) % day * math.tau / day)
+
+
 def _curve(count: int, since_seconds: float, until_seconds: float) -> Iterator[Slot]:
     span = until_seconds - since_seconds
-    day, swing = 86_400.0, 0.6
-
-    def integral(at: float) -> float:
-        return at - swing * day / math.tau * math.sin((at - 4 * 3600) % day * math.tau / day)
-
-    whole = integral(until_seconds) - integral(since_seconds)
+    whole = daily_seconds(until_seconds) - daily_seconds(since_seconds)
     steps = max(1, math.ceil(span / min(max(span * 50 / max(count, 1), 1.0), 600.0)))
     done = 0
     for step in range(steps):
         start, end = since_seconds + span * step / steps, since_seconds + span * (step + 1) / steps
-        reached = round(count * (integral(end) - integral(since_seconds)) / whole)
+        reached = round(count * (daily_seconds(end) - daily_seconds(since_seconds)) / whole)
         if reached > done:
             start_ms = int(start * 1000)
             yield Slot(start_ms, max(1, int(end * 1000) - start_ms), reached - done)

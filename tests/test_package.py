@@ -15,7 +15,11 @@ from orgstats import cli
 
 ROOT = Path(__file__).parents[1]
 ALLOWED = re.compile(r"orgstats/.*\.(py|pyi|pyx|so|sql|html|css|js|svg)|orgstats/py\.typed|.*\.dist-info/.*")
-DATA = {"orgstats/deploy/capacity.toml", "orgstats/deploy/local/apache_kafka/pom.xml"}
+DATA = {
+    "orgstats/deploy/capacity.toml",
+    "orgstats/deploy/local/apache_kafka/pom.xml",
+    "orgstats/deploy/local/rules.toml",
+}
 
 
 @pytest.fixture(scope="module")

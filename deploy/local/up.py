@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import secrets
+import shlex
 import shutil
 import socket
 import sys
@@ -22,17 +23,29 @@ from typing import Final, NoReturn
 from urllib.parse import quote
 
 from orgstats.clickhouse.connect import connect
-from orgstats.deploy.local import processes
+from orgstats.deploy.local import apache_kafka, demo, processes
 from orgstats.deploy.traffic import DOCUMENTED_SLUG as SLUG
+from orgstats.deploy.traffic import daily_seconds
 from orgstats.errors import ConfigurationError, OrgstatsError, Refused
+from orgstats.query.clickhouse import Database
+from orgstats.query.directory import Directory
 
 TOPIC: Final = "outcomes"
-ORG_ID: Final = 1
 PARTITIONS: Final = 4
 ORGANIZATIONS: Final = 50
 HISTORY_SECONDS: Final = 86_400
-HISTORY_RATE: Final = 20_000
+PAST_SECONDS: Final = 3_600.0
+MOCK_RATE: Final = 20_000
 """Records of history a second: slow enough that the mock's few megabytes are read before they are dropped."""
+CHUNK_LENGTH: Final = 1 << 14
+"""As short as it may be, so that at ten events a second a chunk is closed within two hours, and can be replayed."""
+SHOWN: Final = (
+    "ORGSTATS_BOOTSTRAP_SERVERS",
+    "ORGSTATS_TOPIC",
+    "ORGSTATS_TOPIC_ID",
+    "ORGSTATS_GROUP",
+    "ORGSTATS_CLICKHOUSE_URL",
+)
 PASSED_ON: Final = ("ORGSTATS_FLUSH_SECONDS", "ORGSTATS_RETENTION_DAYS", "ORGSTATS_LOG_LEVEL", "ORGSTATS_RULES")
 """Settings of the user's environment that the demo takes over; others would point it at other servers."""
 
@@ -59,25 +72,22 @@ class Stack:
     logs: Path
     environment: dict[str, str]
     children: list[processes.Child] = field(default_factory=list)
-    finite: set[str] = field(default_factory=set)
 
-    def add(self, name: str, *argv: str, finite: bool = False, **environment: str) -> processes.Child:
-        """Start `argv`; a finite one may end with 0."""
+    def add(self, name: str, *argv: str, **environment: str) -> processes.Child:
+        """Start `argv`."""
         log = self.logs / f"{name.replace(' ', '-')}.log"
         child = processes.start(name, argv, log=log, env={**self.environment, **environment})
         self.children.append(child)
-        if finite:
-            self.finite.add(name)
         return child
 
-    def orgstats(self, name: str, *arguments: str, finite: bool = False) -> processes.Child:
+    def orgstats(self, name: str, *arguments: str) -> processes.Child:
         """Start a command of ours."""
-        return self.add(name, sys.executable, "-m", "orgstats.cli", *arguments, finite=finite)
+        return self.add(name, sys.executable, "-m", "orgstats.cli", *arguments)
 
     def check(self) -> None:
         """Raise when a process has ended that should not have."""
         for child in self.children:
-            if not child.running and not (child.name in self.finite and child.popen.returncode == 0):
+            if not child.running:
                 _raise_ended(child)
 
     def wait_for(self, condition: Callable[[], bool], seconds: float, what: str) -> None:
@@ -120,7 +130,7 @@ def up(directory: Path, *, kafka: str, rate: float, listen: str | None, fresh: b
     directory.mkdir(parents=True, exist_ok=True)
     with _alone(directory):
         if fresh:
-            for name in ("clickhouse", "password", "token"):
+            for name in ("clickhouse", "password", "token", "token-all"):
                 _remove(directory / name)
         address = _free_address(listen, say)
         environment = {name: value for name, value in os.environ.items() if not name.startswith("ORGSTATS_")}
@@ -131,6 +141,7 @@ def up(directory: Path, *, kafka: str, rate: float, listen: str | None, fresh: b
         except KeyboardInterrupt:
             say("stopping")
         finally:
+            _remove(directory / "env")
             _stop(stack)
 
 
@@ -142,35 +153,72 @@ def _stop(stack: Stack) -> None:
 
 
 def _run(stack: Stack, directory: Path, kafka: str, rate: float, address: Address, say: Say) -> None:
-    started_ms = time.time_ns() // 1_000_000
+    if kafka == "auto":
+        kafka = _kafka_here(say)
     say("starting Kafka and ClickHouse")
     clickhouse_url = _start_servers(stack, directory, kafka)
-    token = _prepare(clickhouse_url, directory, stack.environment)
+    counted_until = _prepare(clickhouse_url, stack.environment)
+    people = Directory(Database(clickhouse_url, size=1))
+    now = time.time()
+    demo.name_everybody(people, now)
+    token, every = (demo.token(people, directory / name, org, now) for name, org in (("token", 1), ("token-all", None)))
+    _write_environment(directory, stack.environment)
     say("starting consumer, API and traffic")
-    counted_until = _counted_until(clickhouse_url)
-    stack.orgstats("consumer", "consume", "--group", "orgstats-up")
+    started_ms = time.time_ns() // 1_000_000
+    stack.orgstats("consumer", "consume")
     stack.orgstats("API", "serve", "--listen", f"{address.host}:{address.port}")
-    traffic = ("generate", "--organizations", str(ORGANIZATIONS), "--unkeyed")
-    stack.orgstats("live traffic", *traffic, "--rate", f"{rate:g}", "--seed", str(time.time_ns() % 10**9))
     stack.wait_for(lambda: _partitions_read(clickhouse_url, started_ms) >= PARTITIONS, 60, "no partition is read")
-    now = int(time.time())
-    since = max(counted_until, now - HISTORY_SECONDS)
-    count = int((now - since) * rate)
-    if count > 0:
-        span = ("--since", str(since), "--until", str(now), "--count", str(count))
-        stack.orgstats("history", *traffic, *span, "--rate", str(HISTORY_RATE), finite=True)
+    now = time.time()
+    since = max(counted_until, _history_since(now))
+    traffic = ("generate", "--organizations", str(ORGANIZATIONS), "--unkeyed", "--seed", str(time.time_ns() % 10**9))
+    fastest = ("--fastest", str(MOCK_RATE)) if kafka == "mock" else ()
+    stack.orgstats("traffic", *traffic, "--since", f"{since:.0f}", "--follow", "--rate", f"{rate:g}", *fastest)
+    past = int((daily_seconds(now) - daily_seconds(since)) * rate)
+    _wait_for_the_past(stack, clickhouse_url, started_ms, past)
     stack.wait_for(lambda: _has_data(address, token), 60, "the endpoint shows no events")
-    print(_welcome(address, token), flush=True)
-    if count > HISTORY_RATE:
-        say(f"the day before is being filled in, {count:,} events, about {count // HISTORY_RATE} s")
+    print(_welcome(address, token, every, stack.environment), flush=True)
     while True:
         stack.check()
         time.sleep(0.2)
 
 
+def _kafka_here(say: Say) -> str:
+    """A real Kafka where it can run, else the mock, and what that cannot do."""
+    if missing := apache_kafka.runnable():
+        say(f"no real Kafka here ({missing}), so a mock:")
+        say("it forgets records after a while, which replay and audit need, and has no topic ids and no groups")
+        return "mock"
+    return "apache"
+
+
+def _history_since(now: float) -> float:
+    """The beginning of the hour a day ago, so that no hour of the last 24 is begun in its middle."""
+    return (now - HISTORY_SECONDS) // 3600 * 3600
+
+
+def _wait_for_the_past(stack: Stack, clickhouse_url: str, started_ms: int, count: int) -> None:
+    """Until the day before is counted; a bar meanwhile, or a line where nobody sees one."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("counting the day before"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    if not console.is_terminal:
+        console.print(f"counting the day before: {count:,} events")
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=count)
+
+        def done() -> bool:
+            counted = _counted(clickhouse_url, started_ms)
+            bar.update(task, completed=min(counted, count))
+            return counted >= count
+
+        stack.wait_for(done, PAST_SECONDS, "the day before is not counted")
+
+
 def _start_servers(stack: Stack, directory: Path, kafka: str) -> str:
     """Start both, put their addresses into the environment of the others; ClickHouse's URL."""
-    password = _secret(directory / "password", lambda: secrets.token_urlsafe(24))
+    password = demo.secret(directory / "password", lambda: secrets.token_urlsafe(24))
     data = str(directory / "clickhouse")
     clickhouse = stack.add(
         "ClickHouse",
@@ -189,6 +237,8 @@ def _start_servers(stack: Stack, directory: Path, kafka: str) -> str:
     stack.environment |= {
         "ORGSTATS_BOOTSTRAP_SERVERS": ready["bootstrap_servers"],
         "ORGSTATS_TOPIC": TOPIC,
+        "ORGSTATS_GROUP": "orgstats-up",
+        "ORGSTATS_CHUNK_LENGTH": str(CHUNK_LENGTH),
         "ORGSTATS_CLICKHOUSE_URL": url,
         "ORGSTATS_DRAIN_SECONDS": "0",
     }
@@ -209,35 +259,46 @@ def _make_topic(bootstrap_servers: str, kafka: str) -> None:
         admin.create_topics([NewTopic(TOPIC, PARTITIONS, 1)])[TOPIC].result(30)
 
 
-def _prepare(clickhouse_url: str, directory: Path, environment: Mapping[str, str]) -> str:
-    """Tables, the organization, and a token that may read it: the stored one while it is valid."""
-    from orgstats.query.access import digest_of, is_valid
-    from orgstats.query.clickhouse import Database
-    from orgstats.query.directory import Directory, Wanted
+def _prepare(clickhouse_url: str, environment: Mapping[str, str]) -> int:
+    """Tables and rules; where an earlier run's counts end, in epoch seconds, 0 when there are none."""
     from orgstats.schemas.migrate import MigrateSettings, migrate
 
     migrate(clickhouse_url, retention_days=MigrateSettings.from_env(environment).retention_days)
-    people = Directory(Database(clickhouse_url, size=1))
-    now = time.time()
-    people.add_organization(Wanted(SLUG, "The Interstellar Jurisdiction", ORG_ID, rename=True), now)
-    path = directory / "token"
-    if path.exists():
-        kept = path.read_text().strip()
-        if any(token.digest == digest_of(kept) and is_valid(token, now) for token in people.tokens()):
-            return kept
-        path.unlink()
-    return _secret(path, lambda: people.create_token(org_id=ORG_ID, name="up", expires_at=None, now=now)[0])
-
-
-def _counted_until(clickhouse_url: str) -> int:
-    """Where an earlier run's counts end, in epoch seconds; 0 when there are none."""
+    if "ORGSTATS_RULES" not in environment:
+        demo.publish_rules(clickhouse_url, _history_since(time.time()))
     with connect(clickhouse_url, client_name="orgstats-up") as client:
         return int(client.execute("SELECT toUnixTimestamp(max(bucket)) FROM counts")[0][0])
+
+
+def _write_environment(directory: Path, environment: Mapping[str, str]) -> None:
+    """What makes any command work with this demo, for a shell to read; there is a password in it."""
+    path = directory / "env"
+    path.unlink(missing_ok=True)
+    lines = [f"export {name}={shlex.quote(environment[name])}" for name in SHOWN if name in environment]
+    demo.secret(path, lambda: "\n".join(lines))
+
+
+def environment_of(directory: Path) -> str:
+    """The lines of a demo that is running; raises ConfigurationError when none is."""
+    path = directory / "env"
+    if not path.exists():
+        raise ConfigurationError("no demo is running here: start one with orgstats up")
+    return path.read_text()
 
 
 def _partitions_read(clickhouse_url: str, since_ms: int) -> int:
     """How many partitions the consumer has begun to read."""
     sql = "SELECT uniqExact(source_id) FROM sources WHERE toUnixTimestamp64Milli(registered_at) >= %(since_ms)s"
+    with connect(clickhouse_url, client_name="orgstats-up") as client:
+        return int(client.execute(sql, {"since_ms": since_ms})[0][0])
+
+
+def _counted(clickhouse_url: str, since_ms: int) -> int:
+    """Records of this run that are counted."""
+    sql = (
+        "SELECT sum(next_offset) FROM progress FINAL WHERE source_id IN"
+        " (SELECT source_id FROM sources WHERE toUnixTimestamp64Milli(registered_at) >= %(since_ms)s)"
+    )
     with connect(clickhouse_url, client_name="orgstats-up") as client:
         return int(client.execute(sql, {"since_ms": since_ms})[0][0])
 
@@ -253,13 +314,16 @@ def _has_data(address: Address, token: str) -> bool:
         return False
 
 
-def _welcome(address: Address, token: str) -> str:
+def _welcome(address: Address, token: str, every: str, environment: Mapping[str, str]) -> str:
     url = f"{address.url}/api/0/organizations/{SLUG}/stats/"
     return (
         f"\n  API        {url}\n"
         f"  dashboard  {address.url}/#org={SLUG}&token={token}\n"
-        f"  token      {token}\n\n"
+        f"  everybody  {address.url}/#org={SLUG}&token={every}\n"
+        f"  token      {token}\n"
+        f"  Kafka      {environment['ORGSTATS_BOOTSTRAP_SERVERS']}, topic {TOPIC}\n\n"
         f"  curl -H 'Authorization: Bearer {token}' '{url}?stat=received&resolution=1h'\n\n"
+        f'  In another terminal, every command works with this: eval "$(orgstats up --env)"\n'
         "  Ctrl-C stops everything.\n"
     )
 
@@ -288,14 +352,6 @@ def _alone(directory: Path) -> Iterator[None]:
         except OSError:
             raise Refused(f"another `orgstats up` is running on {directory}; stop it, or set ORGSTATS_CACHE") from None
         yield
-
-
-def _secret(path: Path, make: Callable[[], str]) -> str:
-    """The text kept in a file that only its owner may read, made when missing."""
-    if not path.exists():
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(make())
-    return path.read_text().strip()
 
 
 def _remove(path: Path) -> None:

@@ -28,6 +28,11 @@ class GenerateOptions:
         int | None, typer.Option(min=1, help="Records [default: 100,000 for a range, else without end].")
     ] = None
     rate: Annotated[float | None, typer.Option(min=0.1, help="Records a second [default: as fast as it goes].")] = None
+    follow: Annotated[
+        bool,
+        typer.Option("--follow", help="With --since and --rate, a day's average: catch up with the present and go on."),
+    ] = False
+    fastest: Annotated[float | None, typer.Option(min=1, help="With --follow: not faster than this.")] = None
     since: Annotated[
         str | None, typer.Option(help="Events of a range of time: epoch seconds, RFC 3339 or -2h [default: now].")
     ] = None
@@ -95,12 +100,17 @@ def _live(options: GenerateOptions, stop: "Event") -> "Iterator[Record]":
 
 
 def _range(options: GenerateOptions, since: str, stop: "Event") -> "Iterator[Record]":
-    from orgstats.deploy.generate import paced
+    from orgstats.deploy.generate import following, paced
     from orgstats.deploy.traffic import day_and_night, records
     from orgstats.times import parse_time
 
     now = time.time()
     try:
+        if options.follow:
+            if options.rate is None:
+                raise typer.BadParameter("it needs --rate", param_hint="--follow")
+            slots = following(parse_time(since, now), options.rate, options.fastest, stop)
+            return records(options.seed, slots, _mix(options))
         slots = day_and_night(options.count or 100_000, parse_time(since, now), parse_time(options.until, now))
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None

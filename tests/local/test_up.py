@@ -28,7 +28,7 @@ class Demo:
         self.out = directory / "out.txt"
         self.err = directory / "err.txt"
         environment = {**os.environ, "ORGSTATS_CACHE": str(directory), "ORGSTATS_LISTEN": "127.0.0.1:0"}
-        argv = [sys.executable, "-m", "orgstats.cli", "up", "--rate", "20", *arguments]
+        argv = [sys.executable, "-m", "orgstats.cli", "up", "--rate", "1", *arguments]
         with self.out.open("w") as out, self.err.open("w") as err:
             self.process = subprocess.Popen(argv, env=environment, stdout=out, stderr=err, process_group=0)
 
