@@ -39,6 +39,8 @@ def _seconds(text: str, now: float) -> float:
         except ValueError as error:
             raise ValueError(f"{text!r} is not a date: {error}") from None
         return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
+    if _LENGTH.fullmatch(text):
+        raise ValueError(f"{text!r} is not a time without a sign; give +{text} for later than now, -{text} for earlier")
     raise ValueError(f"{text!r} is not a time; give epoch seconds, 2020-03-21T21:00:00Z, or -2h")
 
 

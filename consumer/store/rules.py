@@ -256,7 +256,10 @@ def period(rows: list[RulesRow], entry: RulesRow) -> Period:
 
 
 def void(client: Client, which: str, *, note: str = "") -> str:
-    """Let an entry, by version or id, never have been in force; returns the edition. Nothing if it is so already."""
+    """Let an entry, by version or id, never have been in force; returns the edition. Nothing if it is so already.
+
+    Its own note stays, and `note` is written behind it.
+    """
     entry = find(history(client), which)
     if not entry.voided:
         kept = "entry_id, version, effective_from, toml, published_by, published_at"
@@ -264,7 +267,7 @@ def void(client: Client, which: str, *, note: str = "") -> str:
             client,
             f"INSERT INTO rules ({_COLUMNS}) SELECT {kept}, %(note)s, now64(3, 'UTC') FROM rules FINAL "
             "WHERE entry_id = %(entry_id)s",
-            {"entry_id": entry.entry_id, "note": note},
+            {"entry_id": entry.entry_id, "note": "; voided: ".join(filter(None, (entry.note, note)))},
         )
     return editions(history(client))[-1]
 

@@ -13,6 +13,7 @@ from orgstats.errors import OrgstatsError
 app = typer.Typer(
     name="orgstats",
     no_args_is_help=True,
+    suggest_commands=False,  # click does so itself
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # panels cost 0.3 s with each --help
     context_settings={"help_option_names": ["-h", "--help"]},

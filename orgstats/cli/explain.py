@@ -61,16 +61,25 @@ def explain(
 
 
 def _print_parts(parts: "Sequence[Part]") -> None:
-    rows = [
-        (
-            f"{p.topic}/{p.partition}", f"{p.chunk}..{p.next_offset}", p.outcome, p.category, p.key_id, p.reason,
-            p.events, p.quantity, f"revision {p.revision}: {p.why}" if p.revision else "",
-        )
-        for p in parts
-    ]  # fmt: skip
+    """The parts, and below them what each outcome, category and reason comes to, unless that is one line for one."""
+    from orgstats.schemas.categories import CATEGORY_NAMES
+
+    rows: list[tuple[object, ...]] = []
+    subtotals: dict[tuple[str, str, str], list[int]] = {}
+    for p in parts:
+        category = CATEGORY_NAMES[p.category]
+        repaired = f"revision {p.revision}: {p.why}" if p.revision else ""
+        place = (f"{p.topic}/{p.partition}", f"{p.chunk}..{p.next_offset}")
+        rows.append((*place, p.outcome, category, p.key_id, p.reason, p.events, p.quantity, repaired))
+        subtotal = subtotals.setdefault((p.outcome, category, p.reason), [0, 0])
+        subtotal[0] += p.events
+        subtotal[1] += p.quantity
     if rows:
         names = ("partition", "offsets", "outcome", "category", "key", "reason", "events", "quantity", "repaired")
         typer.echo(ops.table(names, rows))
+    if len(subtotals) < len(rows):
+        largest = [(*kind, *sums) for kind, sums in sorted(subtotals.items(), key=lambda one: (-one[1][1], one[0]))]
+        typer.echo("\n" + ops.table(("outcome", "category", "reason", "events", "quantity"), largest) + "\n")
 
 
 def _print_rules(rules: "Sequence[Classification]") -> None:

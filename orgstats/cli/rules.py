@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orgstats.cli.options import flat
+from orgstats.cli.rules_example import print_example
 from orgstats.cli.rules_history import clickhouse, moment
 from orgstats.cli.try_rules import try_record
 
@@ -15,7 +16,12 @@ if TYPE_CHECKING:
 
     from orgstats.schemas.tables import RulesRow
 
-rules = typer.Typer(no_args_is_help=True, help="Rules for events that came without an outcome, and their history.")
+rules = typer.Typer(
+    no_args_is_help=True,
+    help="Rules for events that came without an outcome, and their history.\n\n"
+    "The format: `orgstats rules example` prints a file to begin with, docs/rules.md explains it.",
+)
+rules.command("example")(print_example)
 rules.command("test")(try_record)
 
 

@@ -14,6 +14,8 @@ from orgstats.consumer.ops import doctor
 from orgstats.consumer.ops.connections import Connections, open_connections
 from orgstats.consumer.ops.explain import explain
 from orgstats.consumer.ops.lag import lag
+from orgstats.schemas.categories import CATEGORY_NAMES
+from orgstats.schemas.outcomes import STAT_CATEGORIES
 from tests.ops.conftest import Run, World
 from tests.ops.traffic import RECORDS
 from tests.support.oracle import CHUNK
@@ -49,6 +51,22 @@ def test_every_part_of_a_number_is_explained(world: World, connections: Connecti
     assert {(part.topic, part.partition, part.chunk, part.next_offset) for part in parts} == {
         (world.topic, 0, 0, CHUNK)
     }
+
+
+def test_explain_adds_the_parts_up_by_outcome_category_and_reason(world: World, orgstats: Run) -> None:
+    """Below the parts stand subtotals that agree with the oracle; categories have their names."""
+    cell = max(c for c in world.truth.quantity if c.reason == "bad-deploy" and c.key_id)
+    hour = cell.bucket // 3600 * 3600
+    wanted = Counter[tuple[str, str]]()
+    for one, quantity in world.truth.quantity.items():
+        same = (one.org_id, one.bucket // 3600 * 3600, one.outcome) == (cell.org_id, hour, cell.outcome)
+        if same and one.category in STAT_CATEGORIES:
+            wanted[CATEGORY_NAMES[one.category], one.reason] += quantity
+    done = orgstats("explain", str(cell.org_id), "--stat", "blacklisted", "--bucket", str(hour), "--resolution", "1h")
+    lines = [line.split() for line in done.stdout.split("\n\n")[1].splitlines()]
+    assert lines[0] == ["outcome", "category", "reason", "events", "quantity"]
+    found = {(category, reason): int(quantity.replace(",", "")) for _, category, reason, _, quantity in lines[1:]}
+    assert found == dict(wanted)
 
 
 def test_doctor_names_what_is_wrong_and_its_remedy(

@@ -115,7 +115,7 @@ def test_publishers_at_once_lose_nothing(connected: Callable[[], Client]) -> Non
 
 def test_a_voided_entry_never_was_in_force(client: Client) -> None:
     """After void the entry before it classifies its records; the next one is as it was, and the edition is new."""
-    versions = [publish(client, toml(n), published_by="me") for n in (1, 2, 3)]
+    versions = [publish(client, toml(n), published_by="me", note=f"org {n}") for n in (1, 2, 3)]
     starts = [round(row.effective_from.timestamp() * 1000) for row in versions if row]
     edition = void(client, "2", note="wrong")
     loaded = load_history(client)
@@ -124,9 +124,9 @@ def test_a_voided_entry_never_was_in_force(client: Client) -> None:
     assert loaded.classify(Event(0, org_id=2), starts[1]) == (0, "")
     assert loaded.classify(Event(0, org_id=3), starts[2]) == (1, "org 3")
     assert [(row.version, row.voided, row.note) for row in history(client)] == [
-        (1, False, ""),
-        (2, True, "wrong"),
-        (3, False, ""),
+        (1, False, "org 1"),
+        (2, True, "org 2; voided: wrong"),
+        (3, False, "org 3"),
     ]
 
 
@@ -291,7 +291,7 @@ def test_two_who_void_at_once_make_different_editions(client: Client) -> None:
 
 def test_the_period_of_an_entry_is_what_has_to_be_repaired(client: Client) -> None:
     """A version was in force from its start to that of the next entry that is not voided."""
-    rows = [publish(client, toml(n), published_by="me") for n in (1, 2, 3)]
+    rows = [publish(client, toml(n), published_by="me", note=f"org {n}") for n in (1, 2, 3)]
     starts = [row.effective_from for row in rows if row]
 
     def of(version: int) -> Period:
