@@ -15,9 +15,10 @@ Value = TypeVar("Value")
 class Cache(Generic[Key, Value]):
     """Loads a key's value once for all who ask while it loads, and keeps it for `seconds(key, value)`.
 
-    A value's age counts from the start of its load, so it is never older than that. At most `size` values
-    are kept, the oldest go first. A failed load fails for all who waited, and is not kept. For one event
-    loop; a waiter that is cancelled does not end the load for the others.
+    A value's age counts from the start of its load, so it is never older than that. What is kept weighs at most
+    `size` together, as `weight` says; without it, that is a number of values. The oldest go first; one that is too
+    heavy by itself is not kept, and pushes nothing out. A failed load fails for all who waited, and is not kept. For
+    one event loop; a waiter that is cancelled does not end the load for the others.
     """
 
     def __init__(
@@ -26,11 +27,14 @@ class Cache(Generic[Key, Value]):
         seconds: Callable[[Key, Value], float],
         size: int,
         clock: Callable[[], float] = time.monotonic,
+        weight: Callable[[Value], int] = lambda _: 1,
     ) -> None:
         self._load_value = load
         self._seconds = seconds
         self._size = size
         self._clock = clock
+        self._weight = weight
+        self._weighs = 0
         self._kept: OrderedDict[Key, tuple[float, Value]] = OrderedDict()
         self._loading: dict[Key, asyncio.Task[Value]] = {}
 
@@ -50,12 +54,17 @@ class Cache(Generic[Key, Value]):
         started = self._clock()
         value = await self._load_value(key)
         seconds = self._seconds(key, value)
-        self._kept.pop(key, None)
-        if seconds > 0:
+        self._drop(self._kept.pop(key, None))
+        if seconds > 0 and self._weight(value) <= self._size:
             self._kept[key] = (started + seconds, value)
-        while len(self._kept) > self._size:
-            self._kept.popitem(last=False)
+            self._weighs += self._weight(value)
+        while self._weighs > self._size:
+            self._drop(self._kept.popitem(last=False)[1])
         return value
+
+    def _drop(self, kept: tuple[float, Value] | None) -> None:
+        if kept is not None:
+            self._weighs -= self._weight(kept[1])
 
     def _finished(self, key: Key, task: asyncio.Task[Value]) -> None:
         del self._loading[key]

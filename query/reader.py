@@ -31,8 +31,11 @@ MISSING_SECONDS: Final = 1.0
 """How long it is remembered that something does not exist: what was just made should work at once."""
 
 SERIES_SECONDS: Final = 10.0
-LARGEST_KEPT_BYTES: Final = 65_536
-LARGEST_KEPT_ROWS: Final = 5_000
+KEPT_BYTES: Final = 33_554_432
+"""Of answers that are kept at a time, of each kind; what they weigh compressed, about a quarter, comes on top."""
+KEPT_ROWS: Final = 100_000
+BODY_BYTES: Final = 1_024
+"""What an answer takes beside its bytes: its key, which names the progress of all sources, and its ETag."""
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -60,8 +63,8 @@ class Reader:
             self._load_organization, lambda _, found: FOUND_SECONDS if found else MISSING_SECONDS, size=10_000
         )
         self._every_organization = Cache(self._load_organizations, lambda *_: FOUND_SECONDS, size=1)
-        self._usage = Cache(self._load_usage, _kept_usage_seconds, size=64)
-        self._usage_bodies = Cache(self._load_usage_body, _kept_seconds, size=256)
+        self._usage = Cache(self._load_usage, _kept_seconds, KEPT_ROWS, weight=lambda found: len(found.rows) + 1)
+        self._usage_bodies = Cache(self._load_usage_body, _kept_seconds, KEPT_BYTES, weight=_bytes_of)
         self._projects = Cache(self._load_projects, lambda *_: MISSING_SECONDS, size=1_000)
         self._filtered_for = Cache(
             self._load_filtered_for, lambda _, found: FOUND_SECONDS if found else MISSING_SECONDS, size=1_000
@@ -75,7 +78,7 @@ class Reader:
         self._states = Cache(self._load_state, lambda *_: 1.0, size=1)
         self._replicated = Cache(self._load_replicated, lambda *_: math.inf, size=1)  # a database keeps its form
         self._settled, self._settled_hourly = SettledHistory(), SettledHistory()
-        self._series = Cache(self._load_series, _kept_seconds, size=512)
+        self._series = Cache(self._load_series, _kept_seconds, KEPT_BYTES, weight=_bytes_of)
         self._batches = Cache(self._load_batch, lambda *_: 0.0, size=0)  # only while they are read
         self._waiting: dict[tuple[Stat, int], WindowBatch] = {}
 
@@ -261,10 +264,10 @@ class Reader:
         }
 
 
-def _kept_usage_seconds(key: UsageKey, found: Usage) -> float:
-    return SERIES_SECONDS if key[1] and len(found.rows) <= LARGEST_KEPT_ROWS else 0.0
-
-
-def _kept_seconds(key: SeriesKey | UsageKey, body: Body) -> float:
+def _kept_seconds(key: SeriesKey | UsageKey, _: Body | Usage) -> float:
     """Without any progress there is nothing that would tell of a change."""
-    return SERIES_SECONDS if key[1] and len(body.content) <= LARGEST_KEPT_BYTES else 0.0
+    return SERIES_SECONDS if key[1] else 0.0
+
+
+def _bytes_of(body: Body) -> int:
+    return len(body.content) + BODY_BYTES

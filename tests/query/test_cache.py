@@ -129,6 +129,36 @@ def test_oldest_values_are_evicted() -> None:
     asyncio.run(scenario())
 
 
+def test_what_is_kept_weighs_no_more_than_the_size() -> None:
+    """A heavy value pushes the oldest out, one that is too heavy by itself none; a key counts once, however often."""
+
+    async def scenario() -> None:
+        weights = {"a": 4, "b": 4, "c": 5, "d": 11}
+        source = Source()
+        loaded: list[str] = []
+
+        async def load(key: str) -> str:
+            loaded.append(key)
+            return key
+
+        cache = Cache(load, lambda *_: 10.0, size=10, clock=lambda: source.now, weight=weights.__getitem__)
+        for key in "abddab":
+            await cache.get(key)
+        assert loaded == ["a", "b", "d", "d"]
+        await cache.get("c")
+        await cache.get("b")
+        await cache.get("a")
+        assert loaded[4:] == ["c", "a"]
+        for _ in range(3):
+            source.now += 10.0
+            await cache.get("a")
+        await cache.get("c")
+        await cache.get("a")
+        assert loaded[6:] == ["a", "a", "a", "c"]
+
+    asyncio.run(scenario())
+
+
 def test_keys_are_loaded_together() -> None:
     """One call at a time: however many are asked for while it runs, they are one more; what is not there is None."""
 
