@@ -37,6 +37,9 @@ READ_SETTINGS: Final[dict[str, Any]] = {
 
 RETRYABLE_CODES: Final = frozenset(
     {
+        # What a disk that is full answers in the middle of an insert (https://github.com/ClickHouse/ClickHouse/issues/6252)
+        75,  # CANNOT_WRITE_TO_FILE_DESCRIPTOR
+        76,  # CANNOT_OPEN_FILE
         32,  # ATTEMPT_TO_READ_AFTER_EOF: a shard was killed while it was sent its part of an insert
         159,  # TIMEOUT_EXCEEDED
         160,  # TOO_SLOW

@@ -47,7 +47,10 @@ def test_a_full_disk_is_waited_out(real_kafka: Kafka, small_disk: Path, tmp_path
     topic = real_kafka.create_topic(PARTITIONS)
     ledger = Ledger(real_kafka.bootstrap_servers, topic, PARTITIONS)
     traffic = Traffic(real_kafka.bootstrap_servers, topic, PARTITIONS, seed=1)
-    server = chdb_server.start(small_disk / "clickhouse", password="test")
+    directory = small_disk / "clickhouse"
+    directory.mkdir()
+    (directory / chdb_server.LOG_NAME).symlink_to(tmp_path / "server.log")  # or it is the log that cannot be written
+    server = chdb_server.start(directory, password="test")
     migrate(server.url, retention_days=0)
     daemon = Daemon("consumer", tmp_path, real_kafka.bootstrap_servers, topic, server.url)
 

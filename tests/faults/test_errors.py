@@ -10,7 +10,7 @@ from orgstats.clickhouse.connect import RETRYABLE_CODES, translate
 from orgstats.errors import ConfigurationError, OrgstatsError, Unavailable
 
 
-@pytest.mark.parametrize("code", [159, 202, 209, 210, 236, 241, 242, 252, 319, 745, 999])
+@pytest.mark.parametrize("code", [75, 76, 243, 159, 202, 209, 210, 236, 241, 242, 252, 319, 745, 999])
 def test_errors_of_a_busy_or_changing_server_are_tried_again(code: int) -> None:
     """Overload, switching over and shutting down pass."""
     assert code in RETRYABLE_CODES
