@@ -39,7 +39,6 @@ mutants: .venv/.dev  ## takes one guard after the other out of the product: the 
 MINUTES ?= 60
 SEED ?= 7
 soak: .venv/.dev  ## every fault by a seeded plan against real processes, until MINUTES are over
-	ORGSTATS_TEST_HISTORIES=100000 $(BIN)/pytest -q tests/consumer/test_histories.py
 	$(BIN)/python -m tests.sim --seed $(SEED) --histories 20000
 	$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) --seed $(SEED)
 
