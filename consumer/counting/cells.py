@@ -156,7 +156,10 @@ class StoredChunk:
         )
 
     def without_moved(self, org_ids: Collection[int]) -> "StoredChunk":
-        """The same without the cells of organizations whose day is counted as erased already, and not deleted yet."""
+        """The same without the cells of organizations whose day is counted as erased already.
+
+        They are not deleted yet, or a consumer that was cut off has stored them again.
+        """
         marks = {erased_mark(org_id): org_id for org_id in org_ids}
         moved = {
             (marks[key.project_id], key.bucket)
@@ -169,6 +172,16 @@ class StoredChunk:
             family: {
                 key: one for key, one in its.items() if (key.org_id, key.bucket - key.bucket % DAY_SECONDS) not in moved
             }
+            for family, its in self.cells.items()
+        }
+        return StoredChunk(cells, self.dead)
+
+    def without_zeros_of(self, org_ids: Collection[int]) -> "StoredChunk":
+        """The same without the cells of organizations that are 0: they may be deleted while this is looked at."""
+        if not org_ids:
+            return self
+        cells = {
+            family: {key: one for key, one in its.items() if key.org_id not in org_ids or any(one.values)}
             for family, its in self.cells.items()
         }
         return StoredChunk(cells, self.dead)

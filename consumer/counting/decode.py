@@ -63,19 +63,17 @@ def decode(value: bytes | None) -> Event:
         return _decode_by_field(value)
 
 
-class _Named(msgspec.Struct):
-    org_id: int | None = None
+NAMED: Final = r'"org_id"[ \t\r\n]*:[ \t\r\n]*"?0*([0-9]{1,20})'
+"""How a value that cannot be counted names an organization: anywhere, as a number or as text, be it JSON or not.
+
+`orgstats orgs erase` has ClickHouse look for the same, so it is written as both understand it.
+"""
+_named: Final = re.compile(NAMED.encode()).findall
 
 
-_decode_named: Final = msgspec.json.Decoder(_Named).decode
-
-
-def named_organization(value: bytes | None) -> int | None:
-    """The organization that a value names which cannot be counted; None where that is not to be seen."""
-    try:
-        return _decode_named(value or b"").org_id
-    except (msgspec.DecodeError, RecursionError):
-        return None
+def named_organizations(value: bytes | None) -> set[int]:
+    """The organizations that a value names which cannot be counted."""
+    return set(map(int, _named(value or b"")))
 
 
 _STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)

@@ -9,7 +9,7 @@ from orgstats.consumer.counting.batch import BatchCounter, Pending, Record
 from orgstats.consumer.counting.cells import COUNTS, StoredChunk
 from orgstats.consumer.counting.chain import Chain, Mark
 from orgstats.consumer.counting.chunk import Chunk, ChunkChanges
-from orgstats.consumer.counting.decode import named_organization
+from orgstats.consumer.counting.decode import named_organizations
 from orgstats.consumer.counting.grid import Chunks, Grid
 from orgstats.consumer.counting.limits import DeadLetterLimits, DeadLetterWatch
 from orgstats.consumer.counting.resume import Attempt, Cut, Resume
@@ -136,6 +136,7 @@ class Partition:
         If the log was cut back within it, `again` is the revision in which counts go on: what was counted of
         vanished records stays, since it cannot be told from that of deleted ones, and what came instead is added.
         """
+        stored = stored.without_moved(self._erased)
         if again is None:
             self.chunk.load(stored.cells)
             return
@@ -146,7 +147,7 @@ class Partition:
     def add_up(self, first_offset: int, stored: StoredChunk) -> None:
         """Store with the next flush what a chunk before the open one lacks that is written seldom."""
         chunk = self._new(first_offset, 0)
-        chunk.load(stored.cells)
+        chunk.load(stored.without_moved(self._erased).cells)
         chunk.next_offset = min(max(self._start.counted, chunk.skip_until), chunk.end)
         self._closed.append(chunk)
 
@@ -241,6 +242,7 @@ class Partition:
 
     def reconcile(self, chunk: Chunk, stored: StoredChunk) -> None:
         """Zero the stored cells, and withdraw the stored dead letters, that this recount did not produce."""
+        stored = stored.without_zeros_of(self._erased)
         chunk.overwrite(stored.cells)
         dead = self._reconcile.pop(chunk.first_offset)
         self._notes.withdrawn += [
@@ -355,7 +357,7 @@ class Partition:
         self._watch_dead_letters(run, [refusal.at for refusal in counted.refusals])
 
     def _is_erased(self, record: Record) -> bool:
-        return bool(self._erased) and named_organization(record.value()) in self._erased
+        return bool(self._erased) and not self._erased.isdisjoint(named_organizations(record.value()))
 
     def _watch_dead_letters(self, run: Sequence[Record], dead_at: Sequence[int]) -> None:
         """Halt at a limit. What was counted and stored before is passed over: a restart must not halt at that again."""

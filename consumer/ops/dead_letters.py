@@ -22,6 +22,9 @@ PAGE: Final = 500
 """Dead letters held at once; a payload may have 64 KiB."""
 
 
+_WHOLE: Final = "NOT (payload = '' AND payload_bytes > 0)"
+
+
 @dataclass(frozen=True, slots=True)
 class Filter:
     """Which dead letters; None or empty means any. Times are Kafka timestamps, epoch milliseconds."""
@@ -34,7 +37,7 @@ class Filter:
     place: tuple[int, int] | None = None
     """(partition, offset)."""
     handled: bool = False
-    """Also those that were redriven or dropped."""
+    """Also those that were redriven or dropped, or were emptied since they name an organization that is erased."""
     actions: tuple[str, ...] = ()
     """Only those of which this was done last; "" is nothing."""
 
@@ -57,7 +60,9 @@ class Filter:
             conditions.append(("partition = %(p)s AND d.offset = %(o)s", dict(zip("po", self.place, strict=True))))
         if self.actions:
             conditions.append(("a.action IN %(actions)s", {"actions": list(self.actions)}))
-        elif not self.handled:
+        if self.actions or not self.handled:  # what was done with it before it was emptied is not known any more
+            conditions.append((_WHOLE, {}))
+        if not self.actions and not self.handled:
             conditions.append(("a.action NOT IN %(handled)s", {"handled": list(HANDLED)}))
         return " AND ".join(text for text, _ in conditions), {k: v for _, some in conditions for k, v in some.items()}
 

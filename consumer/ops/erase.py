@@ -21,9 +21,18 @@ from typing import Any, Final
 from clickhouse_driver import Client
 
 from orgstats.clickhouse.cluster import alter, read
-from orgstats.consumer.counting.cells import COUNTS, ERASED_CATEGORY, ERASED_REASON, HOURLY, Family, erased_mark
+from orgstats.consumer.counting.cells import (
+    COUNTS,
+    ERASED_CATEGORY,
+    ERASED_REASON,
+    FAMILIES,
+    HOURLY,
+    Family,
+    erased_mark,
+)
+from orgstats.consumer.counting.decode import NAMED
 from orgstats.consumer.counting.source import BEYOND_ALL, Source
-from orgstats.consumer.ops.connections import Connections, now
+from orgstats.consumer.ops.connections import STORE_SECONDS, Connections
 from orgstats.consumer.ops.stored import ask, insert_rows, run
 from orgstats.consumer.store.rules import KNOWN_SECONDS, erasures
 from orgstats.errors import Refused, Unavailable
@@ -37,7 +46,7 @@ _LOOK_SECONDS: Final = 0.5
 
 _MOST: Final = f"toUInt64({(1 << 64) - 1})"
 _CLOSED: Final = f"chunk < transform(source_id, %(sources)s, %(open)s, toUInt64({BEYOND_ALL}))"
-_NAMED: Final = "payload != '' AND JSONExtractInt(payload, 'org_id') = %(org)s"
+_NAMED: Final = f"payload != '' AND has(extractAll(payload, '{NAMED}'), toString(%(org)s))"
 _OWN: Final = {table: "org_id = %(org)s" + (" AND NOT all_orgs" if table == "tokens" else "") for table in ERASED_FROM}
 
 
@@ -56,7 +65,8 @@ class Holding:
 
 
 def holding(connections: Connections, org_id: int) -> Holding:
-    """What is stored of an organization now."""
+    """What is stored of an organization now; raises Refused for what is none."""
+    _refuse_nobody(org_id)
     store, values = connections.store, {"org": org_id}
     rows = {
         table: _number(store.run, f"SELECT count() FROM {table} WHERE {own}", values) for table, own in _OWN.items()
@@ -77,11 +87,14 @@ def erase(
     """Erase an organization; `tell` takes what it is doing.
 
     Raises Unavailable when it is not done yet, with what to do; asked again it goes on. Consumers are waited for
-    `wait_seconds` once they must know of it.
+    `wait_seconds` once they must know of it. Raises Refused for 0, under which events of nobody count.
     """
+    _refuse_nobody(org_id)
     store, values = connections.store, dict[str, Any](org=org_id)
     if not is_erased(connections, org_id):
-        insert_rows(store, "erasures", [(org_id, by, now(), False)])
+        # By the server's clock, since consumers must have had the time to learn of it.
+        sql = "INSERT INTO erasures (org_id, by, at, done) SELECT %(org)s, %(by)s, now64(3, 'UTC'), false"
+        run(store, sql, values | {"by": by})
     failpoint("erase_begun")
     for table in ("tokens", "projects", "organizations"):  # from here on nobody can ask for it
         store.run(lambda client, table=table: alter(client, table, f"DELETE WHERE {_OWN[table]}", values))  # type: ignore[misc]
@@ -121,18 +134,31 @@ def left_over(client: Client) -> list[int]:
     return sorted({org_id for rows in found for (org_id,) in rows})
 
 
+def _refuse_nobody(org_id: int) -> None:
+    if not 0 < org_id < 1 << 63:
+        raise Refused(f"{org_id} is no organization that can be erased: under 0 count the events of nobody")
+
+
 def _wait_until_known(connections: Connections, org_id: int, tell: Callable[[str], None]) -> None:
+    """Until whoever has not seen the tombstone has stopped reading. It can be seen now, and may be no longer than that.
+
+    How old it is tells more only where storing it cannot have taken all the time since.
+    """
     age = "SELECT dateDiff('millisecond', at, now64(3)) FROM erasures FINAL WHERE org_id = %(org)s"
-    if _number(connections.store.run, age, {"org": org_id}) < KNOWN_SECONDS * 1000:
-        tell(f"waiting {KNOWN_SECONDS:.0f} s until every consumer knows it")
-    while (ms := _number(connections.store.run, age, {"org": org_id})) < KNOWN_SECONDS * 1000:
-        time.sleep(min(_LOOK_SECONDS, KNOWN_SECONDS - ms / 1000))
+    known_in = KNOWN_SECONDS + STORE_SECONDS - _number(connections.store.run, age, {"org": org_id}) / 1000
+    if known_in > 0:
+        seconds = min(KNOWN_SECONDS, known_in)
+        tell(f"waiting {seconds:.0f} s until every consumer knows it")
+        time.sleep(seconds)
 
 
 def _wait_for_open_chunks(
     connections: Connections, org_id: int, seconds: float, tell: Callable[[str], None]
 ) -> dict[int, int]:
-    """First offsets of chunks that are being counted and hold events of it, by source; of those that stay so."""
+    """First offsets of chunks that are being counted and hold events of it, by source; of those that stay so.
+
+    All three tables are looked at: a flush comes to one after the other, and what it writes later would stay.
+    """
     deadline = time.monotonic() + seconds
     told = 0
     while True:
@@ -150,12 +176,14 @@ def _open_chunks(connections: Connections, org_id: int) -> dict[int, int]:
     sources = _live_sources(connections)
     progress, grids = store.progress(sources), store.grids([source.source_id for source in sources])
     first = {one: grids[one].chunk_of(known.next_offset) if one in grids else 0 for one, known in progress.items()}
-    sql = (
-        "SELECT source_id, min(chunk) FROM (SELECT source_id, chunk, sum(events) AS events FROM counts FINAL"
-        f" WHERE org_id = %(org)s AND NOT {_CLOSED} GROUP BY source_id, chunk) WHERE events > 0 GROUP BY source_id"
-    )
     values = {"org": org_id, "sources": [0, *first], "open": [0, *first.values()]}
-    return dict(ask(store, sql, values))
+    held: dict[int, int] = {}
+    for family in FAMILIES:
+        anything = " OR ".join(f"{name} > 0" for name in family.values)
+        cells = f"SELECT * FROM {family.table} FINAL WHERE org_id = %(org)s AND NOT {_CLOSED}"
+        found = ask(store, f"SELECT source_id, min(chunk) FROM ({cells}) WHERE {anything} GROUP BY source_id", values)
+        held |= {source_id: min(chunk, held.get(source_id, chunk)) for source_id, chunk in found}
+    return held
 
 
 def _live_sources(connections: Connections) -> list[Source]:

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orgstats.consumer.counting.batch import BatchCounter
-from orgstats.consumer.counting.cells import COUNTS, FAMILIES, CountKey, Stored, StoredChunk
+from orgstats.consumer.counting.cells import COUNTS, FAMILIES, CountKey, Key, Stored, StoredChunk
 from orgstats.consumer.counting.chunk import Chunk, Tally
-from orgstats.consumer.counting.decode import AgeLimits, named_organization
+from orgstats.consumer.counting.decode import AgeLimits, named_organizations
 from orgstats.consumer.counting.partition import Partition
 from orgstats.consumer.counting.reference import ReferenceCounter
 from orgstats.consumer.counting.resume import Attempt, Resume
@@ -135,13 +135,39 @@ def test_what_is_moved_and_not_deleted_yet_is_left_out() -> None:
 def test_dead_letters_that_name_it_keep_only_their_place() -> None:
     """Neither key nor headers nor payload; those of others keep everything."""
     counted = partition(frozenset({1}))
-    broken = [b'{"org_id": 1, "secret": 1}', b'{"org_id": 2, "shown": 1}', b'{"org_id": 1', b""]
+    broken = [b'{"org_id": "1", "secret": 1}', b'{"org_id": 12, "shown": 1}', b'{"org_id": 1', b""]
     counted.count([Record(n, value, 1_700_000_000_000) for n, value in enumerate(broken)])
     rows = [dead_letter(Source("t", "u", 0), dead) for dead in counted.take().notes.dead_letters]
-    assert [row[7] for row in rows] == [b"", broken[1], broken[2], b""]
+    assert [row[7] for row in rows] == [b"", broken[1], b"", b""]
     assert [row[8] for row in rows] == [len(value) for value in broken]
-    assert named_organization(b'{"org_id": "1"}') is None
-    assert named_organization(b"[" * 100_000) is None
+    assert named_organizations(b'[{"org_id": 01}, {"org_id":\n"2"' + b"\xff") == {1, 2}
+    assert named_organizations(b'"org_id": ' + b"9" * 100_000) == {int("9" * 20)}
+
+
+def test_what_a_cut_off_consumer_stored_again_is_not_gone_on_from() -> None:
+    """Its events are in the day's cell already: else those that follow would be counted beside it, and then lost."""
+    key = CountKey(1, 1_700_000_000, 1, 0, 1, 0, "")
+    counted = partition(frozenset({1}))
+    counted.count([Record(0, b'{"timestamp": 1700000000, "org_id": 1}', 1_700_000_000_000)])
+    counted.take()
+    [day] = counted.chunk.cells[COUNTS]
+    resumed = partition(frozenset({1}))
+    resumed.load(StoredChunk({COUNTS: {day: Stored((5, 5), 9), key: Stored((3, 3), 5)}}))
+    resumed.chunk.next_offset = 9
+    resumed.count([Record(9, b'{"timestamp": 1700000000, "org_id": 1}', 1_700_000_000_000)])
+    [part] = resumed.take().chunks
+    assert part.rows[COUNTS] == [(day, (6, 6))]
+
+
+def test_zeros_of_an_erased_one_are_not_written_again() -> None:
+    """They may be deleted by then, and would be there again; of others, and where it is none, a zero is written."""
+    zero, held, other = (CountKey(org_id, 1_700_000_000, 1, 0, 1, 0, "") for org_id in (1, 2, 3))
+    counted = partition(frozenset({1, 2}))
+    counted._reconcile[0] = set()
+    stored: dict[Key, Stored] = {zero: Stored((0, 0), 5), held: Stored((3, 3), 5), other: Stored((0, 0), 5)}
+    counted.reconcile(counted.chunk, StoredChunk({COUNTS: stored}))
+    [part] = counted.take().chunks
+    assert part.rows[COUNTS] == [(held, (0, 0)), (other, (0, 0))]
 
 
 def test_each_erasure_makes_an_edition_by_which_closed_chunks_count_alike() -> None:

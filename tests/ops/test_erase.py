@@ -1,9 +1,12 @@
 """An organization is erased: from every table, whatever interrupts that, and when its records are read again."""
 
 import json
+import os
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,10 +14,14 @@ from pathlib import Path
 import pytest
 
 from orgstats.clickhouse.connect import connect
+from orgstats.consumer.counting.cells import erased_mark
+from orgstats.consumer.counting.decode import named_organizations
 from orgstats.consumer.ops import erase
 from orgstats.consumer.ops.connections import Connections
-from orgstats.errors import Unavailable
-from orgstats.schemas.tables import insert
+from orgstats.consumer.ops.dead_letters import SENDABLE, Filter, find, mark
+from orgstats.consumer.store.rules import KNOWN_SECONDS
+from orgstats.errors import Refused, Unavailable
+from orgstats.schemas.tables import TABLES, columns, insert
 from tests.ops import traffic
 from tests.ops.conftest import Run, World, orgstats_runner
 from tests.support import oracle, stored
@@ -75,16 +82,16 @@ def name_it(orgstats: Run) -> None:
     assert orgstats("tokens", "create", "--org", "doomed", "--name", "doomed-token").returncode == 0
 
 
-def begun_before(url: str) -> None:
-    """A run that was interrupted once its tombstone was stored, a minute ago."""
+def begun_before(url: str, org_id: int = ERASED) -> None:
+    """A run that was interrupted once its tombstone was stored, five minutes ago."""
     with connect(url, client_name="tests") as client:
-        at = datetime.now(UTC) - timedelta(minutes=1)
-        client.execute(insert("erasures"), [(ERASED, "tests", at, False)])
+        at = datetime.now(UTC) - timedelta(minutes=5)
+        client.execute(insert("erasures"), [(org_id, "tests", at, False)])
 
 
-def counted_again(ask: Ask) -> bool:
+def counted_again(ask: Ask, org_id: int = ERASED) -> bool:
     """Whether no chunk that is being counted holds events of it."""
-    return not ask(f"SELECT 1 FROM counts FINAL WHERE org_id = {ERASED} AND chunk = 2 * {oracle.CHUNK} AND events > 0")
+    return not ask(f"SELECT 1 FROM counts FINAL WHERE org_id = {org_id} AND chunk = 2 * {oracle.CHUNK} AND events > 0")
 
 
 def test_nothing_is_erased_without_being_told_to(orgstats: Run, url: str, world: World) -> None:
@@ -146,6 +153,36 @@ def test_what_no_consumer_counts_again_is_told_and_finished_later(
     assert not traces(ask, ERASED, "doomed")
 
 
+def test_two_at_once_over_a_consumer_that_stands_still(
+    world: World, orgstats: Run, connections: Connections, url: str, ask: Ask, daemon: Callable[[], Daemon]
+) -> None:
+    """Neither ends before the consumer has counted by its tombstone, and neither leaves anything of the other."""
+    both = (ERASED, 3)
+    consumer = daemon()
+    wait_for(lambda: connections.broker.group_members(connections.settings.group), 60)
+    os.kill(consumer.child.pid, signal.SIGSTOP)
+    for org_id in both:
+        begun_before(url, org_id)
+
+    def erase_both(*words: str) -> list[int]:
+        with ThreadPoolExecutor() as pool:
+            runs = pool.map(lambda org_id: orgstats("orgs", "erase", str(org_id), "--execute", *words), both)
+        return [run.returncode for run in runs]
+
+    assert erase_both("--wait", "1") == [Unavailable.exit_code] * 2
+    os.kill(consumer.child.pid, signal.SIGCONT)
+    wait_for(lambda: all(counted_again(ask, org_id) for org_id in both), 60)
+    assert erase_both() == [0, 0]
+    assert consumer.child.stop(grace_seconds=30) == 0
+    truth = world.truth
+    for org_id in both:
+        truth = without(truth, org_id, erased_mark(org_id))
+        assert not traces(ask, org_id, "no slug of it")
+    assert not stored.differences(url, truth)
+    checked = orgstats("audit", "--recount", "--json")
+    assert checked.returncode == 0, checked.stdout
+
+
 def test_its_id_is_never_used_again(orgstats: Run, url: str, connections: Connections) -> None:
     """Neither when it is asked for nor when the next free one is; what is stored late is told by the doctor."""
     begun_before(url)
@@ -156,6 +193,71 @@ def test_its_id_is_never_used_again(orgstats: Run, url: str, connections: Connec
         client.execute("INSERT INTO erasures SELECT * REPLACE (true AS done) FROM erasures FINAL")
     left = [finding["what"] for finding in json.loads(orgstats("doctor", "--json").stdout)]
     assert any(f"organization {ERASED} is erased, and a consumer that was cut off" in what for what in left)
+
+
+def test_nobody_is_not_erased(orgstats: Run, connections: Connections, url: str, world: World) -> None:
+    """Under 0 count events without an organization, and those of all that were erased: deleted, no sum would hold."""
+    assert orgstats("orgs", "erase", "0", "--execute").returncode == Refused.exit_code
+    for org_id in (0, 1 << 63):
+        with pytest.raises(Refused, match="no organization that can be erased"):
+            erase.erase(connections, org_id, "tests", lambda _: None)
+    assert erase.unfinished(connections) == []
+    assert not stored.differences(url, world.truth)
+
+
+def test_an_operators_clock_shortens_no_wait(
+    connections: Connections, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tombstone has the server's time; consumers are waited for as long as they may be ignorant of it."""
+    monkeypatch.setattr(erase, "now", lambda: datetime.now(UTC) - timedelta(hours=1), raising=False)
+    waited: list[float] = []
+    monkeypatch.setattr("time.sleep", waited.append)
+    with pytest.raises(Unavailable):
+        erase.erase(connections, ERASED, "tests", lambda _: None, wait_seconds=0)
+    assert ask("SELECT dateDiff('minute', at, now64(3)) < 5, by FROM erasures FINAL") == [(1, "tests")]
+    assert waited[0] == KNOWN_SECONDS
+
+
+def test_a_flush_that_is_under_way_is_waited_for(connections: Connections, url: str, ask: Ask) -> None:
+    """Zeros have come to `counts` and not to the others yet: those would be stored after the deletion."""
+    begun_before(url)
+    zeros = f"SELECT * REPLACE (0 AS quantity, 0 AS events, version + {1 << 48} AS version)"
+    ask(f"INSERT INTO counts {zeros} FROM counts FINAL WHERE org_id = {ERASED} AND chunk = 2 * {oracle.CHUNK}")
+    assert counted_again(ask)
+    with pytest.raises(Unavailable, match="1 chunks that consumers are counting"):
+        erase.erase(connections, ERASED, "tests", lambda _: None, wait_seconds=0)
+    assert erase.unfinished(connections) == [ERASED]
+
+
+LETTERS = [
+    b'{"org_id": 2}', b'{"org_id":"2"}', b'{"org_id" :\t02', b'[{"a": {"org_id": 2.5}}] x', b'\xff{"org_id": 2\xff',
+    b'{"org_id": 20}', b'{"org_id": 12}', b'{"org": 2}', b'{"org_id": true}', b"", b'"org_id": ' + b"2" * 30,
+]  # fmt: skip
+
+
+def test_letters_that_name_it_are_emptied_and_never_sent_again(connections: Connections, url: str, ask: Ask) -> None:
+    """The same that a consumer would empty. What was done with one is forgotten with it; nobody redrives it."""
+    begun_before(url)
+    names = columns(TABLES["dead_letters"])
+    at = datetime.fromtimestamp(1_700_000_000, UTC)
+    rows = [
+        (7, offset, "letters", 0, at, b"key", [("name", b"value")], value, len(value), "not_json", "", False, offset)
+        for offset, value in enumerate(LETTERS)
+    ]
+    with connect(url, client_name="tests") as client:
+        client.execute(f"INSERT INTO dead_letters ({', '.join(names)}) VALUES", rows)
+    of_topic = Filter(topics=("letters",))
+    mark(connections.store, find(connections.store, of_topic, 1), "dropped", "tests")
+    with pytest.raises(Unavailable):
+        erase.erase(connections, ERASED, "tests", lambda _: None, wait_seconds=0)
+    kept = [offset for offset, value in enumerate(LETTERS) if ERASED not in named_organizations(value)]
+    assert kept == [5, 6, 7, 8, 9, 10]
+    assert [one.offset for one in find(connections.store, of_topic, 100)] == kept
+    assert [one.offset for one in find(connections.store, replace(of_topic, actions=SENDABLE), 100)] == kept
+    every = find(connections.store, replace(of_topic, handled=True), 100)
+    assert [one.payload for one in every] == [b"" if n not in kept else value for n, value in enumerate(LETTERS)]
+    assert [one.key for one in every] == [b"" if n not in kept else b"key" for n in range(len(LETTERS))]
+    assert ask("SELECT count() FROM dead_letters WHERE topic = 'letters' AND payload = '' AND headers = []") == [(5,)]
 
 
 @pytest.mark.campaign
