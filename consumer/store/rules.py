@@ -269,7 +269,7 @@ def void(client: Client, which: str, *, note: str = "") -> str:
             "WHERE entry_id = %(entry_id)s",
             {"entry_id": entry.entry_id, "note": "; voided: ".join(filter(None, (entry.note, note)))},
         )
-    return editions(history(client))[-1]
+    return editions(history(client), erasures(client))[-1]
 
 
 def server_now(client: Client) -> datetime:

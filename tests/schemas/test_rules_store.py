@@ -33,7 +33,7 @@ from orgstats.consumer.store.rules import (
 )
 from orgstats.errors import ConfigurationError, Refused, Unavailable
 from orgstats.schemas.event import Event
-from orgstats.schemas.tables import RulesRow
+from orgstats.schemas.tables import RulesRow, insert
 from tests.support.replicas import Statements
 
 
@@ -156,6 +156,13 @@ def test_what_was_voided_is_not_published_again_unasked(client: Client) -> None:
     assert entry.version == 3
 
 
+def test_a_void_tells_the_edition_that_is_in_force(client: Client) -> None:
+    """That of the erased organizations too."""
+    publish(client, toml(1), published_by="me")
+    client.execute(insert("erasures"), [(7, "me", datetime(2026, 1, 1, tzinfo=UTC), True)])
+    assert void(client, "1") == load_history(client).edition
+
+
 def test_an_entry_is_seen_in_time_by_every_worker_or_taken_back() -> None:
     """The lead covers storing and reading back, each with all the client's time, and the age of a worker's copy."""
     assert LEAD_SECONDS >= 2 * TIMEOUT_SECONDS + STALE_SECONDS + CLOCK_SECONDS
@@ -188,6 +195,8 @@ def test_the_history_is_written_by_what_every_replica_knows(monkeypatch: pytest.
     def answer(query: str) -> list[Any]:
         if query.startswith("INSERT"):
             there[:] = [entry]
+            return []
+        if "FROM erasures" in query:
             return []
         return there if "FROM rules" in query else [(round(clock[0].timestamp() * 1000),)]
 
