@@ -168,22 +168,16 @@ class StoredChunk:
         }
         if not moved:
             return self
-        cells = {
-            family: {
-                key: one for key, one in its.items() if (key.org_id, key.bucket - key.bucket % DAY_SECONDS) not in moved
-            }
-            for family, its in self.cells.items()
-        }
-        return StoredChunk(cells, self.dead)
+        return self._only(lambda key, _: (key.org_id, key.bucket - key.bucket % DAY_SECONDS) not in moved)
 
     def without_zeros_of(self, org_ids: Collection[int]) -> "StoredChunk":
         """The same without the cells of organizations that are 0: they may be deleted while this is looked at."""
         if not org_ids:
             return self
-        cells = {
-            family: {key: one for key, one in its.items() if key.org_id not in org_ids or any(one.values)}
-            for family, its in self.cells.items()
-        }
+        return self._only(lambda key, one: key.org_id not in org_ids or any(one.values))
+
+    def _only(self, kept: Callable[[Key, Stored], bool]) -> "StoredChunk":
+        cells = {family: {key: one for key, one in its.items() if kept(key, one)} for family, its in self.cells.items()}
         return StoredChunk(cells, self.dead)
 
     def _versions(self) -> list[int]:

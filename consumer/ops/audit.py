@@ -13,7 +13,6 @@ from typing import Any, Final, cast
 
 import structlog
 
-from orgstats.clickhouse.cluster import read
 from orgstats.consumer import metrics
 from orgstats.consumer.counting.batch import Record
 from orgstats.consumer.counting.cells import COUNTS, HOURLY, CountKey, StoredChunk
@@ -198,11 +197,7 @@ class Auditor:
 
     def _gaps(self, source: Source) -> tuple[audit_rules.Gap, ...]:
         sql = "SELECT from_offset, to_offset FROM gaps FINAL WHERE source_id = %(source)s AND why != %(cut)s"
-        return tuple(
-            self.connections.store.run(
-                lambda client: read(client, sql, {"source": source.source_id, "cut": LOG_CUT_BACK})
-            )
-        )
+        return tuple(ask(self.connections.store, sql, {"source": source.source_id, "cut": LOG_CUT_BACK}))
 
     def _expired_before(self) -> int:
         """A day more than ClickHouse keeps may be there or not: it deletes when it merges."""

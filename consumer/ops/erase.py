@@ -35,6 +35,7 @@ from orgstats.consumer.counting.source import BEYOND_ALL, Source
 from orgstats.consumer.ops.connections import STORE_SECONDS, Connections
 from orgstats.consumer.ops.stored import ask, insert_rows, run
 from orgstats.consumer.store.rules import KNOWN_SECONDS, erasures
+from orgstats.consumer.store.store import Store
 from orgstats.errors import Refused, Unavailable
 from orgstats.failpoints import failpoint
 from orgstats.schemas.grants import ERASED_FROM
@@ -48,6 +49,8 @@ _MOST: Final = f"toUInt64({(1 << 64) - 1})"
 _CLOSED: Final = f"chunk < transform(source_id, %(sources)s, %(open)s, toUInt64({BEYOND_ALL}))"
 _NAMED: Final = f"payload != '' AND has(extractAll(payload, '{NAMED}'), toString(%(org)s))"
 _OWN: Final = {table: "org_id = %(org)s" + (" AND NOT all_orgs" if table == "tokens" else "") for table in ERASED_FROM}
+_ASKED_BY: Final = ("tokens", "projects", "organizations")
+"""By what is in these an organization is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,22 +61,15 @@ class Holding:
     dead_letters: int
     events: int
 
-    @property
-    def anything(self) -> bool:
-        """Whether something is left to take away."""
-        return any(self.rows.values()) or self.dead_letters > 0
-
 
 def holding(connections: Connections, org_id: int) -> Holding:
     """What is stored of an organization now; raises Refused for what is none."""
     _refuse_nobody(org_id)
-    store, values = connections.store, {"org": org_id}
-    rows = {
-        table: _number(store.run, f"SELECT count() FROM {table} WHERE {own}", values) for table, own in _OWN.items()
-    }
-    dead = _number(store.run, f"SELECT count() FROM dead_letters WHERE {_NAMED}", values)
-    events = _number(store.run, "SELECT sum(events) FROM counts FINAL WHERE org_id = %(org)s", values)
-    return Holding(rows, dead, events)
+    store, values = connections.store, dict[str, Any](org=org_id)
+    rows = {table: _rows(store, table, own, values) for table, own in _OWN.items()}
+    dead = _rows(store, "dead_letters", _NAMED, values)
+    [(events,)] = ask(store, "SELECT sum(events) FROM counts FINAL WHERE org_id = %(org)s", values)
+    return Holding(rows, dead, int(events))
 
 
 def is_erased(connections: Connections, org_id: int) -> bool:
@@ -96,8 +92,8 @@ def erase(
         sql = "INSERT INTO erasures (org_id, by, at, done) SELECT %(org)s, %(by)s, now64(3, 'UTC'), false"
         run(store, sql, values | {"by": by})
     failpoint("erase_begun")
-    for table in ("tokens", "projects", "organizations"):  # from here on nobody can ask for it
-        store.run(lambda client, table=table: alter(client, table, f"DELETE WHERE {_OWN[table]}", values))  # type: ignore[misc]
+    for table in _ASKED_BY:  # from here on nobody can ask for it
+        _alter(store, table, f"DELETE WHERE {_OWN[table]}", values)
     _wait_until_known(connections, org_id, tell)
     held = _wait_for_open_chunks(connections, org_id, wait_seconds, tell)
     values |= {"sources": [0, *held], "open": [0, *held.values()], "mark": erased_mark(org_id)}
@@ -130,7 +126,7 @@ def refuse_unfinished(connections: Connections) -> None:
 def left_over(client: Client) -> list[int]:
     """Organizations that are erased, and of which there are cells all the same."""
     sql = "SELECT DISTINCT org_id FROM {} WHERE org_id IN (SELECT org_id FROM erasures WHERE done)"
-    found = [read(client, sql.format(table)) for table in ("counts", "hourly", "totals")]
+    found = [read(client, sql.format(family.table)) for family in FAMILIES]
     return sorted({org_id for rows in found for (org_id,) in rows})
 
 
@@ -145,7 +141,8 @@ def _wait_until_known(connections: Connections, org_id: int, tell: Callable[[str
     How old it is tells more only where storing it cannot have taken all the time since.
     """
     age = "SELECT dateDiff('millisecond', at, now64(3)) FROM erasures FINAL WHERE org_id = %(org)s"
-    known_in = KNOWN_SECONDS + STORE_SECONDS - _number(connections.store.run, age, {"org": org_id}) / 1000
+    [(age_ms,)] = ask(connections.store, age, {"org": org_id})
+    known_in = KNOWN_SECONDS + STORE_SECONDS - age_ms / 1000
     if known_in > 0:
         seconds = min(KNOWN_SECONDS, known_in)
         tell(f"waiting {seconds:.0f} s until every consumer knows it")
@@ -213,20 +210,18 @@ def _moved(family: Family) -> str:
 
 def _delete(connections: Connections, values: dict[str, Any], tell: Callable[[str], None]) -> None:
     """Delete its rows, and empty its dead letters, and wait until that is done everywhere."""
-    store = connections.store
-    wanted: dict[str, str] = {}
-    for table, own in _OWN.items():
-        closed = f" AND {_CLOSED}" if table in ("counts", "hourly", "totals") else ""
-        wanted[table] = own + closed
-        store.run(lambda client, table=table: alter(client, table, f"DELETE WHERE {wanted[table]}", values))  # type: ignore[misc]
-        failpoint("erase_deleting")
-    empty = f"UPDATE key = '', headers = [], payload = '' WHERE {_NAMED}"
-    store.run(lambda client: alter(client, "dead_letters", empty, values))
+    store, cells = connections.store, {family.table for family in FAMILIES}
+    wanted = {table: f"{own} AND {_CLOSED}" if table in cells else own for table, own in _OWN.items()}
+    for table, own in wanted.items():
+        if table not in _ASKED_BY:  # these were the first to go
+            _alter(store, table, f"DELETE WHERE {own}", values)
+            failpoint("erase_deleting")
+    _alter(store, "dead_letters", f"UPDATE key = '', headers = [], payload = '' WHERE {_NAMED}", values)
     wanted["dead_letters"] = _NAMED
     deadline = time.monotonic() + DELETE_SECONDS
     told = -1
     while True:
-        left = {t: _number(store.run, f"SELECT count() FROM {t} WHERE {own}", values) for t, own in wanted.items()}
+        left = {table: _rows(store, table, own, values) for table, own in wanted.items()}
         rows = sum(left.values())
         if not rows:
             return
@@ -241,6 +236,10 @@ def _delete(connections: Connections, values: dict[str, Any], tell: Callable[[st
         time.sleep(_LOOK_SECONDS)
 
 
-def _number(run_on: Callable[[Callable[[Client], Any]], Any], sql: str, values: Mapping[str, Any]) -> int:
-    rows = run_on(lambda client: read(client, sql, dict(values)))
-    return int(rows[0][0]) if rows else 0
+def _alter(store: Store, table: str, action: str, values: dict[str, Any]) -> None:
+    store.run(lambda client: alter(client, table, action, values))
+
+
+def _rows(store: Store, table: str, where: str, values: dict[str, Any]) -> int:
+    [(rows,)] = ask(store, f"SELECT count() FROM {table} WHERE {where}", values)
+    return int(rows)

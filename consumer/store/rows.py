@@ -145,18 +145,16 @@ def dead_letters(changes: Iterable[PartitionChanges]) -> Columns:
 
 def dead_letter(source: Source, dead: DeadRecord) -> tuple[Any, ...]:
     """A row of `dead_letters`; one that names an erased organization keeps neither key nor headers nor payload."""
-    payload = dead.record.value() or b""
-    kept = b"" if dead.erased else payload[:PAYLOAD_BYTES]
+    payload, key, headers = dead.record.value() or b"", dead.record.key() or b"", dead.record.headers() or []
     offset = dead.record.offset()
+    kept: tuple[Any, ...] = (key, [(name, value or b"") for name, value in headers], payload[:PAYLOAD_BYTES])
     return (
         source.source_id,
         offset,
         source.topic,
         source.partition,
         instant(dead.record.timestamp()[1]),
-        b"" if dead.erased else dead.record.key() or b"",
-        [] if dead.erased else [(name, value or b"") for name, value in dead.record.headers() or ()],
-        kept,
+        *((b"", [], b"") if dead.erased else kept),
         len(payload),
         dead.code,
         dead.text,

@@ -6,14 +6,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from secrets import token_hex
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from orgstats.clickhouse.connect import INSERT_SETTINGS, connect
 from orgstats.deploy.traffic import DOCUMENTED_SLUG
+from orgstats.query.access import digest_of, is_valid
+from orgstats.query.directory import Directory, Wanted
 from orgstats.schemas.tables import RulesRow, insert
-
-if TYPE_CHECKING:
-    from orgstats.query.directory import Directory
 
 NAMES: Final = {
     1: "The Interstellar Jurisdiction",
@@ -42,20 +41,16 @@ def slug_of(org_id: int) -> str:
     return DOCUMENTED_SLUG if org_id == 1 else NAMES[org_id].lower().replace(" ", "-")
 
 
-def name_everybody(people: "Directory", now: float) -> None:
+def name_everybody(people: Directory, now: float) -> None:
     """Organizations and their projects; those that are there stay as they are."""
-    from orgstats.query.directory import Wanted
-
     for org_id, name in NAMES.items():
         people.add_organization(Wanted(slug_of(org_id), name, org_id, rename=True), now)
         for number in range(1 + org_id % len(PROJECTS)):
             people.add_project(org_id, Wanted(PROJECTS[number], key=org_id * 100 + number, rename=True), now)
 
 
-def token(people: "Directory", path: Path, org_id: int | None, now: float) -> str:
+def token(people: Directory, path: Path, org_id: int | None, now: float) -> str:
     """A token that may read one organization, or all of them: the one that is kept in a file while it is valid."""
-    from orgstats.query.access import digest_of, is_valid
-
     if path.exists():
         kept = path.read_text().strip()
         if any(one.digest == digest_of(kept) and is_valid(one, now) for one in people.tokens()):

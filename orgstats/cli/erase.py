@@ -2,15 +2,12 @@
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from orgstats.cli import operating as ops
 from orgstats.cli.options import flat
-
-if TYPE_CHECKING:
-    from orgstats.consumer.ops.connections import Connections
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +35,7 @@ def erase(options: EraseOptions) -> None:
 
     failpoints.arm(os.environ)
     connections = options.connections()
-    org_id = _id_of(connections, options.organization)
+    org_id = _id_of(options.organization)
     held = holding(connections, org_id)
     rows = [(table, number) for table, number in held.rows.items() if number]
     rows += [("dead_letters", held.dead_letters)] if held.dead_letters else []
@@ -52,13 +49,11 @@ def erase(options: EraseOptions) -> None:
     ops.say(f"Organization {org_id} is erased. Backups that were made before still hold it.")
 
 
-def _id_of(connections: "Connections", name: str) -> int:
+def _id_of(name: str) -> int:
     """The id; one that no organization has may have events all the same."""
-    from orgstats.consumer.ops.stored import ask
+    from orgstats.cli.orgs import directory
 
     if name.isdecimal():
         return int(name)
-    rows = ask(connections.store, "SELECT org_id FROM organizations FINAL WHERE slug = %(slug)s", {"slug": name})
-    if not rows:
-        raise typer.BadParameter(f"there is no organization {name!r}; orgstats orgs ls shows all", param_hint="SLUG")
-    return int(rows[0][0])
+    with directory() as where:
+        return where.organization_to_change(name).org_id
