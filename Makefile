@@ -2,6 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
+# Where this is set, as in many images of Python, each of the hundreds of processes that the tests start compiles all it
+# imports, which takes most of their time.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: help up test campaigns test-cluster check bench bench-quick mutants soak sanitize lock clean
 
 help:  ## this list
