@@ -1,32 +1,26 @@
 """From assigned places to counting partitions: ask broker and store, decide where to go on, load what is needed."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, cast
 
 import structlog
 
 from orgstats.consumer import cutback, metrics, ports
-from orgstats.consumer.checkpoint import Assigned, committed_topic_id, earliest_clock_ms
+from orgstats.consumer.checkpoint import Assigned, earliest_clock_ms
 from orgstats.consumer.counting import resume
-from orgstats.consumer.counting.batch import BatchCounter, Record
+from orgstats.consumer.counting.batch import Record
 from orgstats.consumer.counting.completeness import SeenEnds
-from orgstats.consumer.counting.fingerprint import fingerprint_of
-from orgstats.consumer.counting.grid import Grid
-from orgstats.consumer.counting.limits import DeadLetterLimits
 from orgstats.consumer.counting.partition import ChunkNotKnown, Partition
-from orgstats.consumer.counting.resume import Progress, Registration, SourceFacts
-from orgstats.consumer.counting.rule_history import RuleHistory
+from orgstats.consumer.counting.resume import Progress, SourceFacts
 from orgstats.consumer.counting.source import Source
-from orgstats.consumer.kafka.group import Committed, TopicPartition
-from orgstats.consumer.settings import ConsumerSettings
-from orgstats.errors import ConfigurationError, Refused, Unavailable
+from orgstats.consumer.counting_options import CountingOptions
+from orgstats.consumer.kafka.group import TopicPartition
+from orgstats.consumer.source_facts import find_facts, refuse_misplaced, register
+from orgstats.consumer.topic_checks import refuse_compacted, uuids_of
+from orgstats.errors import Refused, Unavailable
 
 logger = structlog.get_logger("orgstats.consumer")
-
-_NO_UUID = {"", "AAAAAAAAAAAAAAAAAAAAAA"}
-"""What a broker without topic UUIDs answers: nothing, or sixteen zero bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,23 +38,6 @@ class OpenPartition:
     epoch: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class CountingOptions:
-    """How partitions are counted: what all of them share."""
-
-    batch: BatchCounter
-    fingerprint: str
-    isolation: str
-    chunk_length: int
-    projects: bool
-    topic_id: str | None
-    accept_skip: bool
-    allow_compaction: bool
-    dead_letter_limits: DeadLetterLimits
-    reader: Callable[[], AbstractContextManager[ports.LogReader]]
-    clock: ports.Clock
-
-
 class Opened(NamedTuple):
     """Partitions ready to be read from their `next_offset`; why others of them are not yet; topics that do not exist.
 
@@ -70,23 +47,6 @@ class Opened(NamedTuple):
     partitions: dict[TopicPartition, OpenPartition]
     failed: dict[TopicPartition, Unavailable]
     absent: list[str]
-
-
-def counting_by(settings: ConsumerSettings, history: RuleHistory, clients: ports.Clients) -> CountingOptions:
-    """How partitions are counted with these settings and rules."""
-    return CountingOptions(
-        BatchCounter(settings.limits, history),
-        fingerprint_of(settings.limits, history.edition, projects=settings.projects),
-        settings.isolation,
-        settings.chunk_length,
-        settings.projects,
-        settings.topic_id,
-        settings.accept_skip,
-        settings.allow_compaction,
-        settings.dead_letter_limits,
-        clients.reader,
-        clients.clock,
-    )
 
 
 def open_partitions(
@@ -107,7 +67,7 @@ def open_partitions(
     has, and those after it are not tried: a statement may take long to fail, and the group has to be answered.
     """
     names = sorted({topic for topic, _ in tps})
-    uuids = _uuids(names, topics, counting.topic_id)
+    uuids = uuids_of(names, topics, counting.topic_id)
     absent = sorted({*names} - uuids.keys())
     if not uuids:
         return Opened({}, {}, absent)
@@ -118,9 +78,9 @@ def open_partitions(
     sources = {tp: Source(tp[0], counting.topic_id or uuids[tp[0]] or "", tp[1]) for tp in tps if tp[0] in uuids}
     now_ms = earliest_clock_ms(store, counting.clock.epoch_ms())
     try:
-        found = _found(sources, log, topics, store, counting.fingerprint)
-        _register(sources, found, store, counting, now_ms)
-        _refuse_misplaced(sources, found, store)
+        found = find_facts(sources, log, topics, store, counting.fingerprint)
+        register(sources, found, store, counting, now_ms)
+        refuse_misplaced(sources, found, store)
     except Unavailable as error:
         return Opened({}, dict.fromkeys(sources, error), absent)
     opened: dict[TopicPartition, OpenPartition] = {}
@@ -185,154 +145,6 @@ def _seen(found: SourceFacts, now_ms: int) -> tuple[SeenEnds, SeenEnds]:
     for seen in both:
         seen.saw(now_ms, found.end)
     return both
-
-
-def refuse_compacted(names: Sequence[str], topics: ports.Topics, harm: str) -> None:
-    """Raise Refused for a compacted topic, saying what harm that would do.
-
-    Who may not read a topic's settings may count it all the same; the doctor tells what could not be asked.
-    """
-    for name in names:
-        if "compact" in topics.cleanup_policy(name):
-            raise Refused(
-                f"topic {name} is compacted (cleanup.policy): records vanish from its log, {harm}. "
-                "Set it to delete: kafka-configs --alter --entity-type topics "
-                f"--entity-name {name} --add-config cleanup.policy=delete; or set ORGSTATS_ALLOW_COMPACTION=true, "
-                "after reading what is promised then (docs/reliability.md)"
-            )
-
-
-def topic_uuids(names: Sequence[str], topics: ports.Topics, topic_id: str | None) -> dict[str, str | None]:
-    """UUID by topic; None when `topic_id` stands for it. Topics that do not exist are absent.
-
-    Raises Unavailable when none exists.
-    """
-    found = _uuids(names, topics, topic_id)
-    if names and not found:
-        raise Unavailable(f"topic {', '.join(names)} does not exist (yet)")
-    return found
-
-
-def _uuids(names: Sequence[str], topics: ports.Topics, topic_id: str | None) -> dict[str, str | None]:
-    if topic_id:
-        return dict.fromkeys(names)
-    described = topics.describe(names)
-    for name in described:
-        if described[name][0] in _NO_UUID:
-            raise ConfigurationError(
-                f"the broker gives topic {name} no UUID (Kafka before 2.8?): name an id for it with "
-                "ORGSTATS_TOPIC_ID, and change the name whenever the topic is made again"
-            )
-    return {name: uuid for name, (uuid, _) in described.items()}
-
-
-def _found(
-    sources: dict[TopicPartition, Source],
-    log: ports.GroupConsumer,
-    topics: ports.Topics,
-    store: ports.Store,
-    fingerprint: str,
-) -> dict[TopicPartition, SourceFacts]:
-    commits = log.committed(sources)
-    progress = store.progress(sources.values())
-    # The ends come last: a member on its way out may still store what lies beyond an older end.
-    begun = store.begun(sources.values())
-    lows, ends = topics.starts(sources), topics.ends(sources, "read_uncommitted")
-    # And after the ends the chunks: whatever is set later is for offsets that lie well beyond these ends.
-    registrations = store.registrations(sources.values())
-    repairs = store.repairs(sources.values())
-    other_fingerprint = [
-        s for s in sources.values() if s.source_id not in progress or progress[s.source_id].fingerprint != fingerprint
-    ]
-    chunks = store.chunks(
-        {
-            s: _first_read(registrations.get(s.source_id), progress.get(s.source_id), commits.get(tp))
-            for tp, s in sources.items()
-        }
-    )
-    highest = store.highest_chunks(other_fingerprint)
-    return {
-        tp: SourceFacts(
-            lows[tp],
-            ends[tp],
-            _own_commit(commits.get(tp), source),
-            progress.get(source.source_id),
-            registrations.get(source.source_id),
-            repairs.get(source.source_id, {}),
-            highest.get(source.source_id, -1),
-            chunks.get(source.source_id, {}),
-            _begun(source, begun, progress),
-        )
-        for tp, source in sources.items()
-    }
-
-
-def _begun(source: Source, begun: Mapping[int, tuple[int, int]], progress: Mapping[int, Progress]) -> int:
-    """Where the last flush that was begun ends; 0 when that was before the log was last cut back."""
-    known = progress.get(source.source_id)
-    rewinds, to_offset = begun.get(source.source_id, (0, 0))
-    return to_offset if rewinds >= (known.rewinds if known else 0) else 0
-
-
-def _first_read(registration: Registration | None, progress: Progress | None, commit: Committed | None) -> int:
-    """The first offset of which chunks are to be known: all that may be read again, and the one before."""
-    counted = progress.next_offset if progress else 0
-    if registration is None:
-        return 0
-    grid = registration.grid
-    return grid.before(grid.chunk_of(min(counted, commit.next_offset if commit else counted)))
-
-
-def _own_commit(commit: Committed | None, source: Source) -> int | None:
-    """The committed offset, unless it was committed for another topic of this name."""
-    if commit is None or committed_topic_id(commit.metadata) not in (None, source.topic_id):
-        return None
-    return commit.next_offset
-
-
-def _register(
-    sources: dict[TopicPartition, Source],
-    found: dict[TopicPartition, SourceFacts],
-    store: ports.Store,
-    counting: CountingOptions,
-    now_ms: int,
-) -> None:
-    """Record sources that are counted for the first time; what is known of them then is what is recorded.
-
-    As of `now_ms`, before the logs were asked: of two members the one that looked last tells where counting began.
-    """
-    new = {
-        tp: Registration(Grid(((0, counting.chunk_length),)), counting.isolation, resume.counted_below(found[tp]))
-        for tp in sources
-        if found[tp].registration is None
-    }
-    if not new:
-        return
-    store.register([(sources[tp], one) for tp, one in new.items()], now_ms)
-    recorded = store.registrations([sources[tp] for tp in new])
-    for tp in new:
-        registration = recorded.get(sources[tp].source_id)
-        if registration is None:
-            raise Unavailable("ClickHouse does not show yet that a source is registered")
-        found[tp] = replace(found[tp], registration=registration)
-
-
-def _refuse_misplaced(
-    sources: dict[TopicPartition, Source], found: dict[TopicPartition, SourceFacts], store: ports.Store
-) -> None:
-    """Refuse a source of which chunks are stored that it does not have: what is in them would be counted twice."""
-    changed = {
-        source.source_id: (tp, found[tp].grid)
-        for tp, source in sources.items()
-        if found[tp].progress is None or len(found[tp].grid.entries) > 1
-    }
-    for source_id, chunk in store.misplaced_chunks({of: grid for of, (_, grid) in changed.items()}).items():
-        topic, partition = changed[source_id][0]
-        raise Refused(
-            f"{topic}/{partition}: a chunk is stored that begins at offset {chunk}, and by its chunk lengths there is "
-            "none: a consumer counted by another length, and its counts would be there twice. See orgstats "
-            "chunk-length ls, and take the chunk back as docs/operations.md tells"
-        )
 
 
 def _open(source: Source, found: SourceFacts, store: ports.Store, counting: CountingOptions) -> Partition:

@@ -14,7 +14,6 @@ import structlog
 from confluent_kafka import KafkaError
 
 from orgstats.consumer import metrics, ports
-from orgstats.consumer.assignment import counting_by
 from orgstats.consumer.batches import count_batch
 from orgstats.consumer.checkpoint import (
     CheckpointItem,
@@ -26,6 +25,7 @@ from orgstats.consumer.checkpoint import (
     commit,
 )
 from orgstats.consumer.checkpoint_turns import CheckpointTurns
+from orgstats.consumer.counting_options import counting_by
 from orgstats.consumer.grids_copy import GridsCopy
 from orgstats.consumer.health import HEALTH
 from orgstats.consumer.kafka.errors import Fenced

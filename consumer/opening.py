@@ -9,8 +9,9 @@ from typing import Final, NamedTuple
 
 import structlog
 
-from orgstats.consumer.assignment import CountingOptions, Opened, open_partitions
+from orgstats.consumer.assignment import Opened, open_partitions
 from orgstats.consumer.backoff import backoff_seconds
+from orgstats.consumer.counting_options import CountingOptions
 from orgstats.consumer.kafka.group import TopicPartition
 from orgstats.consumer.partitions import Partitions
 from orgstats.consumer.ports import Clients, GroupConsumer

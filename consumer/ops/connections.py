@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 import structlog
 
 from orgstats.clickhouse.connect import connect
-from orgstats.consumer.assignment import topic_uuids
 from orgstats.consumer.counting.chain import SameLog
 from orgstats.consumer.counting.grid import Grid
 from orgstats.consumer.counting.resume import ChunkMark, Progress, Registration, Repair, SourceFacts, to_compare
@@ -19,6 +18,7 @@ from orgstats.consumer.kafka.properties import READ_COMMITTED, READ_UNCOMMITTED
 from orgstats.consumer.kafka.topics import Topics
 from orgstats.consumer.settings import ConsumerSettings
 from orgstats.consumer.store.store import Store
+from orgstats.consumer.topic_checks import topic_uuids
 from orgstats.errors import ConfigurationError, Unavailable
 
 logger = structlog.get_logger("orgstats.ops")

@@ -13,7 +13,6 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Final
 
-from orgstats.consumer.assignment import refuse_compacted
 from orgstats.consumer.checkpoint import earliest_clock_ms
 from orgstats.consumer.counting.batch import BatchCounter
 from orgstats.consumer.counting.completeness import SeenEnds
@@ -28,6 +27,7 @@ from orgstats.consumer.ops.spans import WantedOffsets, closed_span, whole_span, 
 from orgstats.consumer.ops.summary import Summary
 from orgstats.consumer.store.rows import Flush, ProgressUpdate, progress
 from orgstats.consumer.store.rules import load_history
+from orgstats.consumer.topic_checks import refuse_compacted
 from orgstats.errors import Refused
 from orgstats.failpoints import failpoint
 

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from orgstats.consumer.assignment import topic_uuids
 from orgstats.consumer.counting.source import Source
 from orgstats.consumer.kafka.retention import retention_of
 from orgstats.consumer.ops.connections import Connections
+from orgstats.consumer.topic_checks import topic_uuids
 from orgstats.errors import ConfigurationError, Refused
 
 COUNTED_WITHIN_MS: Final = 3_600_000

@@ -8,8 +8,8 @@ import pytest
 from confluent_kafka import Producer
 
 from orgstats.clickhouse.connect import connect
-from orgstats.consumer.assignment import topic_uuids
 from orgstats.consumer.kafka.topics import Topics
+from orgstats.consumer.topic_checks import topic_uuids
 from orgstats.deploy.local import mock_kafka
 from orgstats.errors import ConfigurationError
 from tests.ops.conftest import Run, orgstats_runner

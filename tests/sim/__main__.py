@@ -18,7 +18,7 @@ from tests.sim.quiet_logs import be_quiet
 from tests.sim.shrink import shrink
 
 COVERED: Final = (
-    *("assignment", "checkpoint", "checkpoint_turns", "cutback", "loop", "opening", "partitions"),
+    *("assignment", "checkpoint", "checkpoint_turns", "cutback", "loop", "opening", "partitions", "source_facts"),
     *(
         "counting/chunk",
         "counting/partition",

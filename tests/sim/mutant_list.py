@@ -265,7 +265,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "the ends are asked for last",
-        _OPENING,
+        "source_facts",
         "    commits = log.committed(sources)\n",
         "    ends_early = topics.ends(sources, 'read_uncommitted')\n    commits = log.committed(sources)\n",
     ),
