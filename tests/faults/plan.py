@@ -152,7 +152,7 @@ class Plan:
             for name in ("a", "b"):
                 one.start(name)
             target = sum(one.progress().values()) + 2_000
-            wait_for(lambda: sum(one.progress().values()) > target, 60, poll_seconds=0.1)  # noqa: B023
+            wait_for(lambda: sum(one.progress().values()) > target, 180, poll_seconds=0.1)  # noqa: B023
             if at % 2 == 0:
                 one.kill_all()
             one.delete_below({p: one.chance.randint(n - n % CHUNK, n) for p, n in one.progress().items() if n % CHUNK})
@@ -205,7 +205,7 @@ class Plan:
             one.start(name)
         states: tuple[State, ...] = ("away", "hanging")
         for state in states:
-            wait_for(lambda: sum(one.progress().values()) > 1_000, 60, poll_seconds=0.1)
+            wait_for(lambda: sum(one.progress().values()) > 1_000, 180, poll_seconds=0.1)
             self.site.proxy.set_state(state)
             _work(one, one.chance.uniform(3.0, 8.0))
             self.site.proxy.set_state("fine")
@@ -228,7 +228,7 @@ class Plan:
             one.env["ORGSTATS_MAX_EVENT_AGE_SECONDS"] = str(age)
             member = one.start("a", one.chance.choice(["before_insert", "answer_lost", "after_insert", "after_commit"]))
             one.traffic.produce(1_000)
-            wait_for(lambda: not member.daemon.child.running, 60, poll_seconds=0.1)  # noqa: B023
+            wait_for(lambda: not member.daemon.child.running, 180, poll_seconds=0.1)  # noqa: B023
             one.tend(str)
             one.drain()
             one.compare()
@@ -261,7 +261,7 @@ class Plan:
         for name in ("a", "b"):
             one.start(name)
         for _ in range(2):
-            wait_for(lambda: sum(one.progress().values()) > 1_000, 60, poll_seconds=0.1)
+            wait_for(lambda: sum(one.progress().values()) > 1_000, 180, poll_seconds=0.1)
             self.broker.kill()
             _work(one, one.chance.uniform(0.5, 3.0))
             self.broker.restart()

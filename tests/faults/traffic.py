@@ -59,13 +59,13 @@ class Traffic:
             "topic.metadata.refresh.interval.ms": 1_000,
         }
         self._plain = Producer({**properties, "enable.idempotence": True, "queue.buffering.max.messages": 400_000})
-        transactional = {
+        self._transactions: Final[dict[str, Any]] = {
+            **properties,
             "transactional.id": f"traffic-{topic}",
             "transaction.timeout.ms": 20_000,  # the broker gives up what a restart has left open
             "queue.buffering.max.messages": 400_000,
         }
-        self._transactional = Producer({**properties, **transactional})
-        self._transactional.init_transactions(30)
+        self._transactional = self._new_transactional()
         self._ending = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -114,12 +114,22 @@ class Traffic:
             except KafkaException:  # the broker is being restarted; an unfinished transaction is given up
                 self._give_up()
 
+    def _new_transactional(self) -> Producer:
+        producer = Producer(self._transactions)
+        producer.init_transactions(30)
+        return producer
+
     def _give_up(self) -> None:
+        fatal = False
         while not self._ending.wait(0.5):
             try:
-                self._transactional.abort_transaction(10)
+                if fatal:  # the broker had given it up first, and knows this producer no longer
+                    self._transactional = self._new_transactional()
+                else:
+                    self._transactional.abort_transaction(10)
             except KafkaException as error:
-                if not error.args[0].retriable():
+                fatal = fatal or error.args[0].fatal()
+                if not fatal and not error.args[0].retriable():
                     return
             else:
                 return
