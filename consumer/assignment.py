@@ -105,7 +105,8 @@ def _known(
     source: Source, found: SourceFacts, store: ports.Store, counting: CountingOptions, *, suspect: bool
 ) -> SourceFacts:
     """What is known of a source once its log is compared, if that is called for."""
-    if suspect or cutback.is_suspect(found, chains=not counting.allow_compaction):
+    skips = resume.skips(cutback.with_cut(found), accept_skip=counting.accept_skip)
+    if suspect or skips or cutback.is_suspect(found, chains=not counting.allow_compaction):
         found = _compare(source, found, store, counting)
     return cutback.with_cut(found)
 

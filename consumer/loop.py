@@ -336,7 +336,6 @@ class Loop:
             return False
         self._checkpoints.tell_all()  # also that partitions without a record are complete
         self._checkpoints.answered()  # and what is catching up has to be read before it can be stored
-        self._pause_for(PauseReason.NOT_STORED, on=False)
         metrics.assigned_partitions.set(len(self._partitions.open))
         self._read_anew = True
         return True

@@ -221,10 +221,12 @@ class Partition:
     def advance(self, next_offset: int) -> None:
         """Move over offsets that hold no record: control records and aborted transactions at the log's end.
 
-        Raises ChunkNotKnown, as `count`.
+        Raises ChunkNotKnown and LogChanged, as `count`.
         """
         if self.halted:
             return
+        if next_offset < self._start.read_before:  # nothing is stored, so no checkpoint would find that
+            raise LogChanged(f"the log ends at offset {next_offset}, and was read up to {self._start.read_before}")
         self._verify(next_offset)
         if next_offset >= self.chunk.end:
             self._close(next_offset)

@@ -124,7 +124,8 @@ class Resume:
     `log_end` is where the log ended then: nothing beyond it can have been stored yet. A change of fingerprint is only
     done with, and `progress` has the new one, when all that `fingerprint_before` may have stored is counted again.
     What is read again has to be the log that was counted: at `counted` its `mark` must be reached, and at the end of
-    the `closed` chunks theirs. Chunks that begin at `add_up` are not opened, and `hourly` may lack what `counts` has.
+    the `closed` chunks theirs; and it cannot end below `read_before`, up to where others have read. Chunks that begin
+    at `add_up` are not opened, and `hourly` may lack what `counts` has.
     Only chunks of `grid` that end at `known_to` or earlier are certain, see `Grid.known_to`.
     """
 
@@ -139,6 +140,7 @@ class Resume:
     fingerprint_before: str = ""
     fingerprint_before_until: int = 0
     counted: int = 0
+    read_before: int = 0
     mark: Mark = NO_MARK
     closed: Mapping[int, Mark] = field(default_factory=dict)
     cut: Cut = NO_CUT
@@ -177,7 +179,7 @@ def resume(
     load_stored = found.low > head
     stored_until = min(found.end, grid.chunk_end(found.highest_chunk)) if found.highest_chunk >= 0 else 0
     begun = 0 if load_stored else min(found.end, found.begun)  # an owner before this one may still tell that progress
-    catching_up_until = max(target, begun, position if skips else 0, 0 if found.progress else stored_until)
+    catching_up_until = max(target, begun, position if skips else 0)
     return Resume(
         target if load_stored else head,
         catching_up_until,
@@ -190,6 +192,7 @@ def resume(
         fingerprint_before=found.progress.fingerprint if found.progress else "",
         fingerprint_before_until=stored_until,
         counted=found.progress.next_offset if found.progress else 0,
+        read_before=max(found.progress.next_offset if found.progress else 0, begun),
         mark=found.progress.mark if found.progress else NO_MARK,
         closed=same_log(found),
         cut=found.progress.cut if found.progress else NO_CUT,
@@ -237,6 +240,12 @@ def to_compare(found: SourceFacts, first: int, end: int) -> dict[int, SameLog]:
         for chunk, one in known.items()
         if first <= chunk and one.until <= end and one.mark.chain_from >= max(chunk, found.low)
     }
+
+
+def skips(found: SourceFacts, *, accept_skip: bool) -> bool:
+    """Whether counting goes on behind what nobody has counted, so that nothing of the chunk before is read again."""
+    counted = counted_below(found)
+    return _position(found, counted, accept_skip=accept_skip) > counted
 
 
 def counted_below(found: SourceFacts) -> int:

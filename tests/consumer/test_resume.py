@@ -12,6 +12,7 @@ from orgstats.consumer.counting.resume import (
     COUNTED_AGAIN,
     FINGERPRINT_CHANGED,
     LOG_CUT_BACK,
+    TORN,
     Attempt,
     ChunkMark,
     Progress,
@@ -203,8 +204,8 @@ def test_what_a_torn_flush_of_another_fingerprint_stored_beyond_the_progress_los
 
 def test_a_torn_first_flush_is_overwritten_in_its_own_revision() -> None:
     """Without progress nobody knows which fingerprint wrote: nothing is stored until all can be overwritten."""
-    torn = SourceFacts(0, 9 * CHUNK, None, None, REGISTERED, highest_chunk=CHUNK)
-    assert attempt(CHUNK, torn, "new") == Attempt(reconcile=True)
+    torn = SourceFacts(0, 9 * CHUNK, None, None, REGISTERED, highest_chunk=CHUNK, begun=2 * CHUNK)
+    assert attempt(CHUNK, torn, "new") == Attempt(1, begins=True, reconcile=True, why=TORN)
     assert resume(SOURCE, torn, "read_committed").catching_up_until == 2 * CHUNK
 
 

@@ -20,6 +20,7 @@ LETTERS = "dead letters each once"
 SMALLER = "what readers see never becomes smaller"
 GAPS = "only what is gone is a gap"
 COMPLETE = "complete_until never too early"
+CUTS = "a cut is found only where there was one"
 COMMITS = "the commit follows the store"
 BACK = "commits do not go back"
 CATCHES_UP = "after faults everything catches up"
@@ -46,10 +47,28 @@ def complete_until(store: SimClickHouse, kafka: SimKafka) -> None:
     for one in sources(store, kafka):
         log = one.log
         since_ms = log.cut_at_ms if log.unresolved else 0  # what is from before is counted, and will be once more
-        at = next((at for at, ms in _acknowledged(log, max(one.next_offset, log.low)) if ms >= since_ms), None)
+        # Who has counted further than the log reaches has counted nothing of what came since it was cut back.
+        unseen = log.unresolved and one.next_offset > log.end
+        first = min(one.next_offset, log.cut_to) if unseen else one.next_offset
+        at = next((at for at, ms in _acknowledged(log, max(first, log.low)) if ms >= since_ms), None)
         if at is not None and one.complete_until_ms > log.acknowledged_ms[at]:
             told = f"told {one.complete_until_ms}, offset {at} of {log.acknowledged_ms[at]} is not counted"
             raise Violation(COMPLETE, f"{one.name}: {told}")
+
+
+def rewinds(store: SimClickHouse, kafka: SimKafka) -> None:
+    """Nothing is set back, and nothing said to be gone, of a log that nobody has cut back."""
+    for one in sources(store, kafka):
+        if one.rewinds > one.log.cuts:
+            raise Violation(CUTS, f"{one.name}: {one.rewinds} found, there were {one.log.cuts}")
+
+
+def not_to_come(store: SimClickHouse, kafka: SimKafka) -> bool:
+    """Whether no topic that there is tells a time of completeness that is still to come."""
+    now_ms, present = kafka.clock.epoch_ms(), {uuid for uuid, _ in kafka.topics.values()}
+    ids = {row.source_id for row in store.final("sources") if row.topic_id in present}
+    told = [row for row in store.final("progress") if row.source_id in ids]
+    return all(max(row.complete_until, row.hourly_complete_until).timestamp() * 1000 <= now_ms for row in told)
 
 
 def _acknowledged(log: SimLog, first: int) -> Iterator[tuple[int, int]]:
@@ -83,10 +102,14 @@ def commits(world: SimWorld, before: dict[TopicPartition, int]) -> dict[TopicPar
     But for logs that were cut back.
     """
     counted = world.counted()
-    ahead = {tp: one.next_offset for tp, one in world.kafka.commits.items() if one.next_offset > counted.get(tp, 0)}
+    uuids = {topic: uuid for topic, (uuid, _) in world.kafka.topics.items()}
+    ours = {  # one that was on its way while the topic was made again names the other one
+        tp: one for tp, one in world.kafka.commits.items() if f"topic_id={uuids[tp[0]]} " in f"{one.metadata} "
+    }
+    ahead = {tp: one.next_offset for tp, one in ours.items() if one.next_offset > counted.get(tp, 0)}
     if ahead:
         raise Violation(COMMITS, f"committed {ahead}, stored {counted}")
-    now = {tp: one.next_offset for tp, one in world.kafka.commits.items() if not world.kafka.log(tp).vanished}
+    now = {tp: one.next_offset for tp, one in ours.items() if not world.kafka.log(tp).vanished}
     back = {tp: (before[tp], offset) for tp, offset in now.items() if offset < before.get(tp, 0)}
     if back:
         raise Violation(BACK, f"commits went back: {back}")

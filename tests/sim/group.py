@@ -96,6 +96,8 @@ class SimConsumer:
         """Leader epoch of the record before the position."""
         self._checked: dict[TopicPartition, int | None] = {}
         """The leader's epoch in which the position was last checked."""
+        self._newest: dict[TopicPartition, int] = {}
+        """The highest leader epoch that was seen of each, be it of a topic of that name which is gone."""
         self._at_end: set[TopicPartition] = set()
         self.fenced: OrgstatsError | None = None
         """What `read` raises once the broker has fenced this member."""
@@ -135,6 +137,10 @@ class SimConsumer:
 
     def _fetch(self, tp: TopicPartition, most: int, batch: ReadBatch) -> None:
         log, at = self._kafka.log(tp), self.positions[tp]
+        if log.epoch is not None:
+            if log.epoch < self._newest.get(tp, 0):
+                return  # librdkafka takes it for old news (its issue 4898), and does not read a topic made again
+            self._newest[tp] = log.epoch
         if not log.low <= at <= log.end or self._was_cut_off(tp, at):
             batch.lost_position.append(tp)
             del self.positions[tp]

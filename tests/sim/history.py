@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
-from orgstats.consumer.kafka.errors import Fenced
+from orgstats.consumer.kafka.errors import Fenced, Unreleased
 from orgstats.consumer.kafka.group import TopicPartition
 from orgstats.consumer.states import PartitionState
 from orgstats.errors import OrgstatsError, Refused, Unavailable
@@ -34,6 +34,11 @@ def action(call: Action) -> Action:
     """Register a function as what a step of its name does."""
     ACTIONS[call.__name__.rstrip("_")] = call
     return call
+
+
+def _twice(process: SimProcess, error: Fenced) -> bool:
+    """Whether it may end by that: fenced a second time, or its name was not free for long."""
+    return isinstance(error, Unreleased) or sum(member.fenced is not None for member in process.members) > 1
 
 
 class History:
@@ -65,6 +70,8 @@ class History:
         self.mixed_outcomes = False
         self.met: Counter[tuple[str, PartitionState]] = Counter()
         self.quiet_points = 0
+        self.clocks_ahead = False
+        """Whether all clocks may have been ahead since it was quiet, so that nobody could tell the time."""
         self.damaged = False
         """Whether rows are missing or wrong, and an operator mends that."""
         self._at = 0
@@ -95,7 +102,9 @@ class History:
                 for tp in self.world.kafka.tps():
                     self.met[kind, process.state(tp)] += 1
         ACTIONS[kind](self, step)
-        checks.complete_until(self.world.store, self.world.kafka)
+        if not self.clocks_ahead:
+            checks.complete_until(self.world.store, self.world.kafka)
+        checks.rewinds(self.world.store, self.world.kafka)
         if kind in FORGETS:
             self._events.clear()
         self.check_commits()
@@ -177,7 +186,7 @@ class History:
     def _ended(self, process: SimProcess, error: OrgstatsError) -> None:
         """It has ended by itself."""
         excused = (
-            isinstance(error, Fenced)
+            (isinstance(error, Fenced) and _twice(process, error))
             or (isinstance(error, Refused) and (self.recreated or self.plan.world.dead_letter_run > 0))
             or (isinstance(error, Unavailable) and process.stopping.is_set())
         )
@@ -209,6 +218,15 @@ class History:
         """Whether no process stands still in the middle of something."""
         return len(self.idle()) == len(self.processes)
 
+    @property
+    def untroubled(self) -> bool:
+        """Whether nobody stands still or is cut off, and all answer."""
+        store, kafka = self.world.store, self.world.kafka
+        troubles = store.away or store.trouble or store.slow or store.faults or kafka.away or kafka.leaderless
+        bound = any(one.fuse or one.executor.hold or one.executor.begun for one in self.processes)
+        members = self.world.group.members
+        return self.alone and not (troubles or bound) and all(one.member in members for one in self.processes)
+
     # Quiet points
 
     def settle(self, *, ends: bool) -> None:
@@ -221,7 +239,7 @@ class History:
         self.catch_up()
         self.check()
         self.limits.settled()
-        self.moved = False
+        self.moved = self.clocks_ahead = False
         self.quiet_points += 1
         for tp in self.world.kafka.tps():
             self.world.kafka.log(tp).unresolved = False
@@ -253,7 +271,7 @@ class History:
     def _counted_all(self) -> bool:
         """Whether these processes get there; those that halted, or whose topic went, are ended, others have to."""
         for turns in range(MOST_TURNS):
-            if self._is_counted() and self.written_seldom():
+            if self._is_counted() and self.written_seldom() and self._time_is_right():
                 return True
             for process in self.processes:
                 stopped = {process.state(tp) for tp in self.world.kafka.tps()} & {
@@ -270,6 +288,9 @@ class History:
             if not self.processes:
                 return False
         raise Violation(checks.CATCHES_UP, f"not within {MOST_TURNS} turns: {self._far()}")
+
+    def _time_is_right(self) -> bool:
+        return not self.clocks_ahead or checks.not_to_come(self.world.store, self.world.kafka)
 
     def _is_counted(self) -> bool:
         counted, commits = self.world.counted(), self.world.kafka.commits

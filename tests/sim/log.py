@@ -29,6 +29,9 @@ class SimLog:
     acknowledged_ms: dict[int, int] = field(default_factory=dict)
     cut_at_ms: int = 0
     """When it was last cut back."""
+    cut_to: int = 0
+    """Where the lowest cut ended it that nobody need have found yet."""
+    cuts: int = 0
     epoch_starts: list[tuple[int, int]] = field(default_factory=list)
     """(epoch, first offset) of epochs after the first."""
 
@@ -81,7 +84,9 @@ class SimLog:
 
     def cut(self, end: int) -> None:
         """The new leader never had what is from `end` on."""
+        self.cut_to = min(end, self.cut_to) if self.unresolved else end
         self.unresolved = True
+        self.cuts += 1
         self.vanished += [record for record in self.records if record.at >= end]
         self.records = [record for record in self.records if record.at < end]
         self.open = {one: kept for one, at in self.open.items() if (kept := [offset for offset in at if offset < end])}

@@ -123,6 +123,12 @@ MUTANTS: Final = (
         "position",
     ),
     Mutant(
+        "what is skipped from is compared first",
+        _OPENING,
+        "if suspect or skips or",
+        "if suspect or",
+    ),
+    Mutant(
         "a skip does not go beyond the log",
         _RESUME,
         "committed = min(found.committed, found.end)",
@@ -197,6 +203,12 @@ MUTANTS: Final = (
         "return when_ms if kind == TIMESTAMP_LOG_APPEND_TIME else 0",
         "return when_ms",
     ),
+    Mutant(
+        "the log ends early while what is stored is read again",
+        _PARTITION,
+        "if next_offset < self._start.read_before:",
+        "if False:",
+    ),
     Mutant("a log that ends early is compared", _CUTBACK, "return progress is not None", "return False"),
     Mutant(
         "where nothing is read again the chunk before is compared",
@@ -266,8 +278,10 @@ MUTANTS: Final = (
     Mutant(
         "the ends are asked for last",
         "source_facts",
-        "    commits = log.committed(sources)\n",
-        "    ends_early = topics.ends(sources, 'read_uncommitted')\n    commits = log.committed(sources)\n",
+        "    begun = store.begun(sources.values())\n"
+        '    lows, ends = topics.starts(sources), topics.ends(sources, "read_uncommitted")\n',
+        '    lows, ends = topics.starts(sources), topics.ends(sources, "read_uncommitted")\n'
+        "    begun = store.begun(sources.values())\n",
     ),
     # Topics, the store
     Mutant("a topic is still the same", _CHECKPOINT, "if now_uuid != uuid:", "if False:"),
@@ -358,12 +372,6 @@ MUTANTS: Final = (
         _LOOP,
         "        elif not self._partitions.within(STORING):",
         "        elif False:",
-    ),
-    Mutant(
-        "what was opened ends the pause",
-        _LOOP,
-        "        self._pause_for(PauseReason.NOT_STORED, on=False)\n        metrics",
-        "        metrics",
     ),
     Mutant(
         "a position that is lost is stored first",

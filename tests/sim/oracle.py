@@ -40,6 +40,7 @@ class Counted(NamedTuple):
     hourly_offset: int
     complete_until_ms: int
     first_offset: int
+    rewinds: int
     gaps: list[tuple[int, int, str]]
 
 
@@ -62,6 +63,7 @@ def sources(store: SimClickHouse, kafka: SimKafka) -> Iterator[Counted]:
             at.hourly_offset if at else 0,
             round(at.complete_until.timestamp() * 1000) if at else 0,
             row.first_offset,
+            at.version >> 48 if at else 0,
             gaps.get(row.source_id, []),
         )
 

@@ -5,10 +5,12 @@ from dataclasses import replace
 from random import Random
 
 from orgstats.consumer.kafka.group import TopicPartition
+from orgstats.consumer.states import PartitionState
 from orgstats.errors import Unavailable
 from tests.sim import checks
 from tests.sim.events import body
 from tests.sim.history import History, action
+from tests.sim.oracle import Violation
 from tests.sim.plan import SHORTEST, Step
 from tests.sim.world import SimProcess
 
@@ -105,6 +107,30 @@ def lose(history: History, step: Step) -> None:
     _retain(history, tp, history.world.kafka.log(tp).stable_end, step["share"])
 
 
+@action
+def overtake(history: History, step: Step) -> None:
+    """Retention overtakes a consumer that has counted more than is stored: that is stored, and not listed as gone."""
+    tp, world = history.tp(step["tp"]), history.world
+    process = next((one for one in history.idle() if one.state(tp) is PartitionState.COUNTING), None)
+    log = world.kafka.log(tp)
+    if process is None or not history.untroubled or log.open or log.unresolved:
+        return
+    append(history, tp, {**step, "apart": 1})
+    history.turn(process, 1)
+    opened = process.loop._partitions.open.get(tp) if process in history.processes else None
+    if opened is None or process.state(tp) is not PartitionState.COUNTING:
+        return
+    counted, source_id = opened.partition.next_offset, opened.partition.source.source_id
+    append(history, tp, {**step, "apart": 7})
+    _retain(history, tp, log.end, 1.0)
+    for _ in range(6):
+        world.clock.sleep(1.0)
+        history.turn(process, 1)
+    listed = [row for row in world.store.final("gaps") if row.source_id == source_id and row.why == "retention"]
+    if lost := [row for row in listed if row.from_offset < counted <= row.to_offset]:
+        raise Violation(checks.GAPS, f"{tp} was counted to {counted}, and {lost} is listed")
+
+
 def _retain(history: History, tp: TopicPartition, most: int, share: float) -> None:
     log = history.world.kafka.log(tp)
     low = log.low + round(share * (most - log.low))
@@ -128,9 +154,7 @@ def cut(history: History, step: Step) -> None:
         history.end_all(arrives=step["counted"])
     most = max(log.low, min(log.end, history.world.counted().get(tp, 0))) if step["counted"] else log.end
     back = round((most - log.low) * step["share"] ** 3)
-    history.limits.on_cut(tp, most - back, zombies=False)
-    kafka.cut_back(tp, most - back)
-    history.moved = True  # the commit may lie behind the end now
+    _cut_back(history, tp, most - back, zombies=False)
     if step["grows"]:
         append(history, tp, {"records": step["grows"], "apart": 60, "kind": round(1000 * step["share"])})
 
@@ -176,11 +200,15 @@ def cut_behind(history: History, step: Step) -> None:
 
 def _cut_and_grow(history: History, tp: TopicPartition, end: int, grown: int, step: Step) -> None:
     log = history.world.kafka.log(tp)
-    history.limits.on_cut(tp, end, zombies=bool(history.processes))
-    history.world.kafka.cut_back(tp, end)
-    history.moved = True  # the commit is for what was there before
+    _cut_back(history, tp, end, zombies=bool(history.processes))
     while log.end <= grown:
         append(history, tp, {"records": 1, "apart": 1500, "kind": step["kind"] + log.end})
+
+
+def _cut_back(history: History, tp: TopicPartition, end: int, *, zombies: bool) -> None:
+    history.limits.on_cut(tp, end, zombies=zombies)
+    history.world.kafka.cut_back(tp, end)
+    history.moved = True  # the commit may lie behind the end now, or is for what was there before
 
 
 def _go_on(history: History, processes: Sequence[SimProcess | None], turns: int) -> None:
@@ -190,7 +218,8 @@ def _go_on(history: History, processes: Sequence[SimProcess | None], turns: int)
             history.world.clock.sleep(1.0)
             if process in history.processes:
                 history.turn(process, 1)
-            checks.complete_until(history.world.store, history.world.kafka)
+            if not history.clocks_ahead:
+                checks.complete_until(history.world.store, history.world.kafka)
 
 
 @action
@@ -252,8 +281,8 @@ def add_partition(history: History, step: Step) -> None:
 
 @action
 def recreate(history: History, step: Step) -> None:
-    """A topic is deleted and made again."""
-    if not history.alone:
+    """A topic is deleted and made again; not while nobody can tell the time, as nothing corrects what is told of it."""
+    if not history.alone or history.clocks_ahead:
         return
     topic, _ = history.tp(step["tp"])
     if step["ends"]:

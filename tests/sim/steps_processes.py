@@ -140,6 +140,15 @@ def skew_store(history: History, step: Step) -> None:
 
 
 @action
+def skew_all(history: History, step: Step) -> None:
+    """Every clock is ahead, so that nobody can tell the time; that ends when all are right again."""
+    history.clocks_ahead = True
+    history.world.store.skew_ms = 1000 * step["seconds"]
+    for process in history.processes:
+        process.clock.skew_ms = 1000 * step["seconds"]
+
+
+@action
 def settle(history: History, step: Step) -> None:
     """Faults cease, and everything is compared."""
     history.settle(ends=step["ends"])
