@@ -41,13 +41,6 @@ class Cut(NamedTuple):
 NO_CUT: Final = Cut()
 
 
-class ChunkMark(NamedTuple):
-    """What `chunks` holds of a closed chunk: the log it was counted of, at how many rewinds of the source."""
-
-    mark: Mark
-    rewinds: int = 0
-
-
 @dataclass(frozen=True, slots=True)
 class Progress:
     """What `progress` holds of a source: every record below `next_offset` is counted, by `fingerprint`.
@@ -106,7 +99,7 @@ class SourceFacts:
     registration: Registration | None = None
     repairs: Mapping[int, Repair] = field(default_factory=dict)
     highest_chunk: int = -1
-    chunks: Mapping[int, ChunkMark] = field(default_factory=dict)
+    chunks: Mapping[int, Mark] = field(default_factory=dict)
     begun: int = 0
 
     @property
@@ -162,8 +155,7 @@ def resume(
     With `allow_compaction` nothing that is counted is counted again: the log may have lost any record of it.
     """
     _refuse_other_isolation(source, found.registration, isolation)
-    grid = found.grid
-    counted = counted_below(found)
+    grid, counted, known = found.grid, counted_below(found), found.progress or Progress(0, "")
     if allow_compaction:
         found = replace(found, low=max(found.low, counted))
     position = _position(found, counted, accept_skip=accept_skip)
@@ -186,16 +178,16 @@ def resume(
         load_stored=load_stored,
         gap=gap,
         gap_why="" if gap is None else "skip accepted" if skips else "retention",
-        kafka_timestamp_ms=found.progress.kafka_timestamp_ms if found.progress else 0,
+        kafka_timestamp_ms=known.kafka_timestamp_ms,
         went_back_from=went_back,
         log_end=found.end,
-        fingerprint_before=found.progress.fingerprint if found.progress else "",
+        fingerprint_before=known.fingerprint,
         fingerprint_before_until=stored_until,
-        counted=found.progress.next_offset if found.progress else 0,
-        read_before=max(found.progress.next_offset if found.progress else 0, begun),
-        mark=found.progress.mark if found.progress else NO_MARK,
+        counted=known.next_offset,
+        read_before=max(known.next_offset, begun),
+        mark=known.mark,
         closed=same_log(found),
-        cut=found.progress.cut if found.progress else NO_CUT,
+        cut=known.cut,
         add_up=_add_up(found.progress, head, grid),
         grid=grid,
         known_to=grid.known_to(found.end),
@@ -212,16 +204,12 @@ def _add_up(progress: Progress | None, head: int, grid: Grid) -> Chunks:
 def same_log(found: SourceFacts) -> dict[int, Mark]:
     """Marks of closed chunks by first offset, as far as they are counted since the log was last cut back.
 
-    A torn flush may have stored one without the progress that says that it is counted.
+    A torn flush may have stored one without the progress that says that it is counted. Of those from before a cut none
+    is below the progress: that is set back to the cut, goes past no chunk without a new mark, and past no skip before
+    all of them (`cutback.with_cut`); what retention takes is not read again.
     """
-    cut, counted = (found.progress.cut, found.progress.next_offset) if found.progress else (NO_CUT, 0)
-    grid = found.grid
-    return {
-        first: chunk.mark
-        for first, chunk in found.chunks.items()
-        if grid.chunk_end(first) <= counted
-        and not (grid.chunk_of(cut.at) <= first < cut.to and chunk.rewinds < cut.rewinds)
-    }
+    counted = found.progress.next_offset if found.progress else 0
+    return {first: mark for first, mark in found.chunks.items() if found.grid.chunk_end(first) <= counted}
 
 
 def to_compare(found: SourceFacts, first: int, end: int) -> dict[int, SameLog]:

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 import structlog
 
 from orgstats.clickhouse.connect import connect
-from orgstats.consumer.counting.chain import SameLog
+from orgstats.consumer.counting.chain import Mark, SameLog
 from orgstats.consumer.counting.grid import Grid
-from orgstats.consumer.counting.resume import ChunkMark, Progress, Registration, Repair, SourceFacts, to_compare
+from orgstats.consumer.counting.resume import Progress, Registration, Repair, SourceFacts, to_compare
 from orgstats.consumer.counting.source import Source
 from orgstats.consumer.kafka.broker import Broker
 from orgstats.consumer.kafka.group import TopicPartition
@@ -43,7 +43,7 @@ class SourceStatus:
     registration: Registration | None = None
     repairs: Mapping[int, Repair] = field(default_factory=dict)
     hidden: int = 0
-    chunks: Mapping[int, ChunkMark] = field(default_factory=dict)
+    chunks: Mapping[int, Mark] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

@@ -15,7 +15,7 @@ from orgstats.clickhouse.connect import INSERT_SETTINGS, translate
 from orgstats.consumer.counting.cells import FAMILIES, StoredChunk
 from orgstats.consumer.counting.chain import Mark
 from orgstats.consumer.counting.grid import Chunks, Grid
-from orgstats.consumer.counting.resume import FINGERPRINT_CHANGED, ChunkMark, Progress, Registration, Repair
+from orgstats.consumer.counting.resume import FINGERPRINT_CHANGED, Progress, Registration, Repair
 from orgstats.consumer.counting.rule_history import RuleHistory
 from orgstats.consumer.counting.source import BEYOND_ALL, Source, revision_of
 from orgstats.consumer.store import chunk_lengths, rows, taking_back
@@ -141,19 +141,19 @@ class Store:
             repairs.setdefault(source_id, {})[chunk] = Repair(*repair)
         return repairs
 
-    def chunks(self, firsts: Mapping[Source, int], most: int = 1 << 32) -> dict[int, dict[int, ChunkMark]]:
+    def chunks(self, firsts: Mapping[Source, int], most: int = 1 << 32) -> dict[int, dict[int, Mark]]:
         """Closed chunks from a first offset of each source on, by source id and first offset; `most` of each."""
         found = self._ask(
-            "SELECT source_id, chunk, leader_epoch, chain, chain_from, rewinds FROM chunks FINAL"
+            "SELECT source_id, chunk, leader_epoch, chain, chain_from FROM chunks FINAL"
             " WHERE source_id IN %(ids)s AND chunk >= transform(source_id, %(ids)s, %(firsts)s, toUInt64(0))"
             " ORDER BY source_id, chunk LIMIT %(most)s BY source_id",
             firsts,
             firsts=list(firsts.values()),
             most=most,
         )
-        chunks: dict[int, dict[int, ChunkMark]] = {}
-        for source_id, first, *mark, rewinds in found:
-            chunks.setdefault(source_id, {})[first] = ChunkMark(Mark(*mark), rewinds)
+        chunks: dict[int, dict[int, Mark]] = {}
+        for source_id, first, *mark in found:
+            chunks.setdefault(source_id, {})[first] = Mark(*mark)
         return chunks
 
     def record_cut(self, source: Source, progress: Progress, vanished_to: int) -> None:

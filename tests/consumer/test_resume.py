@@ -6,7 +6,6 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from orgstats.consumer.counting.chain import Mark
 from orgstats.consumer.counting.grid import CHUNK_LENGTH, Grid
 from orgstats.consumer.counting.resume import (
     COUNTED_AGAIN,
@@ -14,7 +13,6 @@ from orgstats.consumer.counting.resume import (
     LOG_CUT_BACK,
     TORN,
     Attempt,
-    ChunkMark,
     Progress,
     Registration,
     Repair,
@@ -22,7 +20,6 @@ from orgstats.consumer.counting.resume import (
     attempt,
     counted_below,
     resume,
-    same_log,
 )
 from orgstats.consumer.counting.source import Source
 from orgstats.consumer.cutback import with_cut
@@ -137,15 +134,6 @@ def test_after_a_cut_counting_goes_on_where_the_log_was_cut() -> None:
     begun = replace(found, repairs={0: Repair(1, "new", rewinds=1)})
     assert attempt(0, begun, "new") == Attempt(1, reconcile=True)
     assert attempt(2 * CHUNK, found, "new") == Attempt()
-
-
-def test_marks_of_chunks_from_before_a_cut_are_not_compared() -> None:
-    """They are of a log that is gone; those below the cut, and those that were counted since, are."""
-    marks = {chunk * CHUNK: ChunkMark(Mark(0, chunk)) for chunk in range(4)}
-    marks[2 * CHUNK] = ChunkMark(Mark(1, 7), rewinds=1)
-    cut = Progress(3 * CHUNK + 5, "new", rewinds=1, cut_at=CHUNK + 1, cut_to=9 * CHUNK)
-    found = SourceFacts(0, 9 * CHUNK, 0, cut, REGISTERED, chunks=marks)
-    assert same_log(found) == {0: Mark(0, 0), 2 * CHUNK: Mark(1, 7)}
 
 
 @pytest.mark.parametrize(

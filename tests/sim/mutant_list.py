@@ -252,7 +252,6 @@ MUTANTS: Final = (
         "complete_until_ms=min(progress.complete_until_ms, changed.timestamp_ms),\n        hourly",
         "complete_until_ms=progress.complete_until_ms,\n        hourly",
     ),
-    Mutant("chunks from before the cut are not compared", _RESUME, "and chunk.rewinds < cut.rewinds)", "and False)"),
     Mutant(
         "a torn flush counts its chunks again",
         _RESUME,

@@ -16,7 +16,6 @@ from orgstats.consumer.counting.grid import Chunks, Grid
 from orgstats.consumer.counting.resume import (
     FINGERPRINT_CHANGED,
     LOG_CUT_BACK,
-    ChunkMark,
     Progress,
     Registration,
     Repair,
@@ -144,14 +143,13 @@ class SimStore(Store):
             )
         return repairs
 
-    def chunks(self, firsts: Mapping[Source, int], most: int = 1 << 32) -> dict[int, dict[int, ChunkMark]]:
+    def chunks(self, firsts: Mapping[Source, int], most: int = 1 << 32) -> dict[int, dict[int, Mark]]:
         """By source id and first offset."""
-        chunks: dict[int, dict[int, ChunkMark]] = {}
+        chunks: dict[int, dict[int, Mark]] = {}
         since = {source.source_id: first for source, first in firsts.items()}
         for row in self._rows("chunks", firsts):
             if row.chunk >= since[row.source_id] and len(chunks.get(row.source_id, {})) < most:
-                mark = Mark(row.leader_epoch, row.chain, row.chain_from)
-                chunks.setdefault(row.source_id, {})[row.chunk] = ChunkMark(mark, row.rewinds)
+                chunks.setdefault(row.source_id, {})[row.chunk] = Mark(row.leader_epoch, row.chain, row.chain_from)
         return chunks
 
     def highest_chunks(self, sources: Iterable[Source]) -> dict[int, int]:

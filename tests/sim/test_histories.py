@@ -1,14 +1,15 @@
 """The guarantee, on the real loop in a simulated world: random histories, and those that once failed."""
 
 import os
+from itertools import count, takewhile
 from pathlib import Path
 
 import pytest
 
 from orgstats.consumer.states import PartitionState
 from tests.sim.coverage import never_met, table
-from tests.sim.history import ACTIONS
-from tests.sim.plan import Plan, draw, from_lines
+from tests.sim.history import ACTIONS, History
+from tests.sim.plan import Plan, Step, WorldPlan, draw, from_lines
 from tests.sim.play import Tally, play
 from tests.sim.quiet_logs import quiet
 
@@ -37,6 +38,32 @@ def test_what_once_failed_holds(script: Path) -> None:
     plan = from_lines(script.read_text())
     assert plan.about
     assert play(plan).detail == ""
+
+
+@pytest.mark.parametrize(
+    "kept", [1.0, 0.5, 0.25, 0.0], ids=["all", "from the last flush on", "within the torn one", "nothing"]
+)
+def test_a_flush_that_is_torn_anywhere_is_made_good(kept: float) -> None:
+    """Killed between any two of its effects, whatever retention deletes then."""
+
+    def torn(effect: int) -> bool:
+        steps: list[Step] = [
+            *({"do": "start"}, {"do": "turn", "which": 0, "turns": 5}),
+            *({"do": "produce", "tp": 0, "records": 8, "apart": 1, "kind": 1}, {"do": "wait", "seconds": 2}),
+            *({"do": "turn", "which": 0, "turns": 3}, {"do": "wait", "seconds": 2}),
+            {"do": "produce", "tp": 0, "records": 8, "apart": 1, "kind": 2},
+            *({"do": "kill_at", "which": 0, "effect": effect}, {"do": "turn", "which": 0, "turns": 2}),
+            *({"do": "wait", "seconds": 40}, {"do": "lose", "tp": 0, "share": 1 - kept, "grows": 0}),
+            {"do": "produce", "tp": 0, "records": 3, "apart": 1, "kind": 3},
+        ]
+        history = History(Plan(WorldPlan(partitions=1), steps))
+        history.go_on(len(steps))
+        killed = not history.processes
+        history.settle(ends=True)
+        return killed
+
+    with quiet():
+        assert sum(takewhile(bool, map(torn, count()))) >= 20
 
 
 def test_a_plan_is_read_as_it_is_written() -> None:
