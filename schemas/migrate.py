@@ -33,19 +33,10 @@ from orgstats.schemas.retention import (
     losses,
     refuse,
 )
+from orgstats.schemas.tables import FOLDER, MIGRATIONS
 from orgstats.settings import ClickHouseSettings
 
-FOLDER: Final = Path(__file__).parent / "clickhouse"
 _UNKNOWN_DATABASE: Final = 81
-_MIGRATIONS: Final = """CREATE TABLE migrations
-(
-    version    UInt32,
-    name       String,
-    sha256     FixedString(64),
-    applied_at DateTime64(3, 'UTC')
-)
-ENGINE = ReplacingMergeTree(applied_at)
-ORDER BY (version, sha256)"""
 
 
 class MigrateSettings(ClickHouseSettings):
@@ -278,7 +269,7 @@ def _migrate(client: Client, wish: _Wish, place: Cluster | None, *, plan_only: b
     for loss in lost if not plan_only else ():
         wish.announce(f"deletes {loss}")
     if not plan_only:
-        _run(client, Step("migrations", _placed([render(_MIGRATIONS)], place)))
+        _run(client, Step("migrations", _placed([render(MIGRATIONS)], place)))
     steps = _steps(known if again else missing, now, wish, place, lost, again=again)
     for step in steps if not plan_only else ():
         _run(client, step)

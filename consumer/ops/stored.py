@@ -15,7 +15,7 @@ from orgstats.consumer.store.rows import dead_letter
 from orgstats.consumer.store.store import Store
 from orgstats.failpoints import failpoint
 from orgstats.schemas.outcomes import DAY_SECONDS
-from orgstats.schemas.tables import TABLES, columns, insert
+from orgstats.schemas.tables import columns, insert
 
 
 def write_replaced(store: Store, replay_id: str, changes: Sequence[ChunkDifference], at: Any) -> None:
@@ -76,7 +76,7 @@ def _log(c: ChunkDifference, mark: Mark, fingerprint: str, rewinds: int, at: Any
     return (*chunk, c.revision, rewinds, *mark, fingerprint, at, version_of(rewinds, c.revision))
 
 
-_DEAD_LETTER_COLUMNS = [name for name in columns(TABLES["dead_letters"]) if name not in ("withdrawn", "version")]
+_DEAD_LETTER_COLUMNS = [name for name in columns("dead_letters") if name not in ("withdrawn", "version")]
 
 
 def _withdraw(store: Store, c: ChunkDifference) -> None:

@@ -14,9 +14,9 @@ from clickhouse_driver import Client
 from orgstats.clickhouse.cluster import read
 from orgstats.consumer.counting.grid import Grid
 from orgstats.consumer.counting.source import BEYOND_ALL
-from orgstats.schemas.tables import ChunkLengthRow, columns
+from orgstats.schemas.tables import ChunkLengthRow
 
-_COLUMNS: Final = ", ".join(columns(ChunkLengthRow))
+_COLUMNS: Final = ", ".join(ChunkLengthRow._fields)
 
 
 class State(IntEnum):

@@ -33,7 +33,7 @@ from orgstats.clickhouse.connect import INSERT_SETTINGS, TIMEOUT_SECONDS, transl
 from orgstats.consumer.counting.rule_history import ERASED, RuleHistory, RulesEntry
 from orgstats.consumer.counting.rules import RulesError, parse
 from orgstats.errors import ConfigurationError, Refused, Unavailable
-from orgstats.schemas.tables import ErasureRow, RulesRow, columns
+from orgstats.schemas.tables import ErasureRow, RulesRow
 
 STALE_SECONDS: Final = 25.0
 """Workers classify nothing by a copy of the rules that is older."""
@@ -44,7 +44,7 @@ KNOWN_SECONDS: Final = STALE_SECONDS + CLOCK_SECONDS
 LEAD_SECONDS: Final = KNOWN_SECONDS + 2 * TIMEOUT_SECONDS
 """An entry comes into force this long after it was published: storing and reading back may take all their time."""
 
-_COLUMNS: Final = ", ".join(columns(RulesRow))
+_COLUMNS: Final = ", ".join(RulesRow._fields)
 _TAKEN_BACK: Final = "taken back: it could have been seen too late"
 _compiled: Final = lru_cache(maxsize=1024)(parse)
 
@@ -72,7 +72,7 @@ def load_history(client: Client) -> RuleHistory:
 
 def erasures(client: Client) -> list[ErasureRow]:
     """Every organization that is erased."""
-    rows = read(client, f"SELECT {', '.join(columns(ErasureRow))} FROM erasures FINAL ORDER BY at, org_id")
+    rows = read(client, f"SELECT {', '.join(ErasureRow._fields)} FROM erasures FINAL ORDER BY at, org_id")
     return [ErasureRow(*row) for row in rows]
 
 

@@ -21,7 +21,7 @@ from orgstats.consumer.ops.connections import Connections
 from orgstats.consumer.ops.dead_letters import SENDABLE, Filter, find, mark
 from orgstats.consumer.store.rules import KNOWN_SECONDS
 from orgstats.errors import Refused, Unavailable
-from orgstats.schemas.tables import TABLES, columns, insert
+from orgstats.schemas.tables import columns, insert
 from tests.ops import traffic
 from tests.ops.conftest import Run, World, orgstats_runner
 from tests.support import oracle, stored
@@ -238,7 +238,7 @@ LETTERS = [
 def test_letters_that_name_it_are_emptied_and_never_sent_again(connections: Connections, url: str, ask: Ask) -> None:
     """The same that a consumer would empty. What was done with one is forgotten with it; nobody redrives it."""
     begun_before(url)
-    names = columns(TABLES["dead_letters"])
+    names = columns("dead_letters")
     at = datetime.fromtimestamp(1_700_000_000, UTC)
     rows = [
         (7, offset, "letters", 0, at, b"key", [("name", b"value")], value, len(value), "not_json", "", False, offset)

@@ -17,7 +17,7 @@ from orgstats.errors import ConfigurationError, Refused, Unavailable
 from orgstats.schemas import migrate as migrations
 from orgstats.schemas.migrate import Applied, Migration, load, migrate, pending, render, split
 from orgstats.schemas.retention import FIRST_RETENTION_DAYS, RETAINED, changes_of, lives, retained_days
-from orgstats.schemas.tables import TABLES
+from orgstats.schemas.tables import FOLDER, TABLES
 
 FILES = [f"{m.version:04}_{m.name}" for m in load()]
 
@@ -95,7 +95,7 @@ def test_a_file_that_is_new_is_applied_to_what_is_there(
     clickhouse_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An upgrade runs the files that the database lacks, in order, and leaves the rows of the others."""
-    for path in migrations.FOLDER.glob("*.sql"):
+    for path in FOLDER.glob("*.sql"):
         (tmp_path / path.name).write_text(path.read_text())
     (tmp_path / "0002_note.sql").write_text("ALTER TABLE gaps ADD COLUMN note String;")
     (tmp_path / "0003_remark.sql").write_text("ALTER TABLE gaps RENAME COLUMN note TO remark;")
@@ -109,7 +109,7 @@ def test_a_file_that_is_new_is_applied_to_what_is_there(
 
 def test_a_changed_file_is_refused(clickhouse_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that was applied with other contents stops the migrator before it changes anything."""
-    for path in migrations.FOLDER.glob("*.sql"):
+    for path in FOLDER.glob("*.sql"):
         (tmp_path / path.name).write_text(path.read_text() + "-- a word\n")
     changed = load(tmp_path)
     monkeypatch.setattr(migrations, "load", lambda: changed)

@@ -15,7 +15,6 @@ from orgstats.consumer.counting.partition import Partition, PartitionChanges
 from orgstats.consumer.counting.resume import Attempt, Resume
 from orgstats.consumer.counting.rule_history import RuleHistory
 from orgstats.consumer.store import rows
-from orgstats.schemas.tables import TABLES as ROW_TYPES
 from orgstats.schemas.tables import columns
 from tests.bench.query import fill, traffic
 from tests.support.record import FakeRecord
@@ -52,7 +51,7 @@ def _record(one: traffic.Partition, offset: int, template: int, second: int) -> 
 
 def stored(client: Client, table: str) -> list[tuple[Any, ...]]:
     """Every row of a table, also those that a higher version beats."""
-    names = ", ".join(_AS_NUMBERS.get(name, name) for name in columns(ROW_TYPES[table]))
+    names = ", ".join(_AS_NUMBERS.get(name, name) for name in columns(table))
     return sorted(client.execute(f"SELECT {names} FROM {table}"))
 
 
