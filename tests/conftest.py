@@ -12,8 +12,8 @@ from hypothesis import settings
 
 from orgstats.clickhouse.connect import connect
 from orgstats.deploy.local import apache_kafka
-from orgstats.schemas.migrate import migrate
 from tests.support import servers
+from tests.support.databases import Databases
 
 settings.register_profile("orgstats", deadline=None)  # a busy machine is no fault of the code
 settings.load_profile("orgstats")
@@ -119,8 +119,18 @@ def empty_clickhouse_url(clickhouse_server: str, request: pytest.FixtureRequest)
     client.disconnect()
 
 
+@pytest.fixture(scope="session")
+def databases(clickhouse_server: str) -> Iterator[Databases]:
+    """Databases with the tables, kept for ever."""
+    databases = Databases(clickhouse_server)
+    yield databases
+    databases.close()
+
+
 @pytest.fixture
-def clickhouse_url(empty_clickhouse_url: str) -> str:
-    """The same with the tables, kept for ever."""
-    migrate(empty_clickhouse_url, retention_days=0)
-    return empty_clickhouse_url
+def clickhouse_url(databases: Databases, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URL of one that this test has for itself; kept if the test fails."""
+    url = databases.take()
+    yield url
+    if not request.node.stash.get(_failed, False):
+        databases.give_back(url)

@@ -69,21 +69,24 @@ def insert_counts(database: Database, cells: Iterable[Cell]) -> None:
         for cell in cells
     ]
     database.insert("counts", rows)
+    org_ids = sorted({row.org_id for row in rows})  # of others it would be the same again, and take long
     for text in (_HOURLY, _TOTALS):
-        database.read(Statement(text))
+        database.read(Statement(text, {"org_ids": org_ids}))
 
 
 _HELD = "toUInt64(least(sum(toUInt128({})), 18446744073709551615))"
 _HOURLY = (
     "INSERT INTO hourly SELECT org_id, toStartOfHour(bucket) AS hour, project_id, category, outcome, reason, source_id,"
     f" chunk, {_HELD.format('quantity')}, {_HELD.format('events')}, max(version) FROM counts FINAL"
+    " WHERE org_id IN {org_ids:Array(UInt64)}"
     " GROUP BY org_id, hour, project_id, category, outcome, reason, source_id, chunk"
 )
 _TOTALS = (
     "INSERT INTO totals SELECT org_id, arrayJoin([10, 3600]) AS width,"
     " toDateTime(intDiv(toUnixTimestamp(bucket), width) * width, 'UTC') AS start, source_id, chunk, "
     + ", ".join(_HELD.format(f"quantity * (outcome = {outcome})") for outcome in range(3))
-    + ", max(version) FROM counts FINAL WHERE category IN (0, 1, 3) AND outcome < 3"
+    + ", max(version) FROM counts FINAL"
+    " WHERE org_id IN {org_ids:Array(UInt64)} AND category IN (0, 1, 3) AND outcome < 3"
     " GROUP BY org_id, width, start, source_id, chunk"
 )
 

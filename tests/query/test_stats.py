@@ -152,9 +152,10 @@ def test_series_are_those_of_the_model(
         for version, quantity in enumerate(quantities):
             row = Cell(org_id, bucket, quantity, *tp[1:3], reason, *tp[3:], version, project)
             stored.append(row)
-    insert_counts(database, [row._replace(org_id=neighbour, quantity=2**50) for row in stored])
+    others = [row._replace(org_id=neighbour, quantity=2**50) for row in stored]
     for version in sorted({row.version for row in stored}, reverse=backwards):  # in one insert they would be merged
-        insert_counts(database, [row for row in stored if row.version == version])
+        insert_counts(database, [*(row for row in stored if row.version == version), *others])
+        others = []
 
     def expected(counted: list[Cell]) -> list[tuple[int, int]]:
         sums: Counter[int] = Counter()
