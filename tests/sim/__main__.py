@@ -68,7 +68,8 @@ def _branch_coverage(seeds: Iterable[int]) -> int:
     """Play in a process that measures from the first import on; the table says what was never done."""
     code = (
         "from tests.sim.plan import draw; from tests.sim.play import play; from tests.sim.quiet_logs import be_quiet;"
-        f"be_quiet(); [play(draw(seed)) for seed in {seeds!r}]"
+        "from tests.sim.scripts import every; be_quiet(); [play(one) for one in every().values()];"
+        f"[play(draw(seed)) for seed in {seeds!r}]"
     )
     with TemporaryDirectory() as folder:
         data = f"--data-file={folder}/branches"

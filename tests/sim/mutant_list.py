@@ -353,6 +353,20 @@ MUTANTS: Final = (
         "[dead_letter(c.counted.source, dead) for c in changes for _, dead in c.dead.values()],",
         "[],",
     ),
+    # The audit
+    Mutant(
+        "the audit compares every cell",
+        "ops.audit",
+        "checked.differences += audit_rules.cells(extent, held, surely, at_most)",
+        "pass",
+    ),
+    Mutant(
+        "the audit accounts for every record",
+        "ops.audit",
+        "checked.differences += audit_rules.conservation(extent, checked.accounted, counts[0].records, "
+        "counts[1].records)",
+        "pass",
+    ),
     # The loop
     Mutant(
         "nothing is opened while a checkpoint is under way",

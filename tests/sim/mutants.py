@@ -62,14 +62,15 @@ def changed(source: str, mutant: Mutant) -> str:
 def caught(mutant: Mutant, most: int) -> tuple[str, int]:
     """(the invariant that did not hold, or none; after how many histories, 0 where a script told), in this process."""
     sys.meta_path.insert(0, _Finder(mutant))
-    from tests.sim.plan import draw, from_lines
+    from tests.sim.plan import draw
     from tests.sim.play import play
     from tests.sim.quiet_logs import be_quiet
+    from tests.sim.scripts import every
 
     be_quiet()
-    for script in sorted((ROOT / "tests/sim/scripts").glob("*.jsonl")):  # they take less than a second together
-        if invariant := play(from_lines(script.read_text())).invariant:
-            return f"{invariant} ({script.stem})", 0
+    for name, script in every().items():  # they take less than a second together
+        if invariant := play(script).invariant:
+            return f"{invariant} ({name})", 0
     for seed in range(most):
         if invariant := play(draw(seed)).invariant:
             return invariant, seed + 1

@@ -5,10 +5,11 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
+from types import SimpleNamespace
 from typing import Any, cast
 from unittest.mock import patch
 
-from orgstats.consumer.ops import chunk_length, jobs, recount, replay
+from orgstats.consumer.ops import audit, chunk_length, jobs, recount, replay
 from orgstats.consumer.ops.chunk_length import LengthChange
 from orgstats.consumer.ops.connections import Connections
 from orgstats.consumer.store import rows
@@ -41,7 +42,7 @@ class _Broker:
 
 @contextmanager
 def operator(world: SimWorld, effect: Callable[[], None]) -> Iterator[None]:
-    """Replays read the simulated logs, by the simulated clock, of which no two looks are alike."""
+    """Commands read the simulated logs, by the simulated clock, of which no two looks are alike."""
     ticks = itertools.count()
 
     def now() -> datetime:
@@ -50,9 +51,11 @@ def operator(world: SimWorld, effect: Callable[[], None]) -> Iterator[None]:
     with ExitStack() as patches:
         for module in (jobs, replay):
             patches.enter_context(patch.object(module, "now", now))
-        patches.enter_context(
-            patch.object(recount, "LogReader", lambda _, isolation: SimReader(world.kafka, isolation, effect))
-        )
+        for module in (recount, audit):
+            patches.enter_context(
+                patch.object(module, "LogReader", lambda _, isolation: SimReader(world.kafka, isolation, effect))
+            )
+        patches.enter_context(patch.object(audit, "time", SimpleNamespace(sleep=world.clock.sleep)))
         yield
 
 

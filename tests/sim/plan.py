@@ -229,7 +229,7 @@ _ARGUMENTS: Final[dict[str, dict[str, Any]]] = {
     "replay": {
         "kind": _number,
         "table": lambda choice: choice.choice(("counts", "hourly", "totals", "dead_letters")),
-        "harm": lambda choice: choice.choice(("lost", "more", "stray")),
+        "harm": lambda choice: choice.choice(("lost", "more", "stray", "mistaken")),
         "repair": _half,
         "fault": lambda choice: choice.choice(("", "", *FAULTS)),
         "effect": lambda choice: choice.randrange(60),

@@ -1,6 +1,5 @@
 """Steps: an operator replays closed chunks of which rows were lost or are wrong, beside consumers, and is killed."""
 
-from collections import Counter
 from collections.abc import Callable
 from random import Random
 from typing import Any, Final
@@ -12,6 +11,7 @@ from orgstats.consumer.ops.compare import ChunkDifference
 from orgstats.consumer.ops.recount import HeadPolicy
 from orgstats.consumer.ops.replay import ReplayRequest, TimeRange
 from orgstats.errors import Refused, Unavailable
+from tests.sim import auditing
 from tests.sim.clickhouse import KEYS, Planned, Row
 from tests.sim.history import History, action
 from tests.sim.operating import connections, operator
@@ -23,7 +23,8 @@ from tests.sim.world import Killed
 PLAN: Final = "a replay does what it planned"
 MENDED: Final = "a replay mends what was wrong"
 UNDONE: Final = "undo takes a repair back"
-_TABLES: Final = (*(family.table for family in FAMILIES), "dead_letters")
+_CELLS: Final = tuple(family.table for family in FAMILIES)
+_TABLES: Final = (*_CELLS, "dead_letters")
 _MOST_TRIES: Final = 12
 
 Chunk = tuple[int, int]
@@ -43,16 +44,20 @@ def replay_(history: History, step: Step) -> None:
         return
     at = choice.choice(whole)
     right = _held(history, chunks)
-    undamaged = [*history.world.store.rows[step["table"]]]
+    store = history.world.store
+    undamaged = {table: [*store.rows[table]] for table in _TABLES}
     if not _damage(history, step, at, choice):
         return
+    damaged = {table: [*store.rows[table]] for table in _TABLES}
     history.damaged = True
     act = _Operator(history, step)
     try:
         _mend(act, chunks, right, at)
     except Refused:  # by another fingerprint, say
-        lost = Counter(undamaged) - Counter(history.world.store.rows[step["table"]])
-        history.world.store.rows[step["table"]] = [*history.world.store.rows[step["table"]], *lost]
+        for table, before in undamaged.items():
+            lost = [row for row in before if row not in damaged[table]]
+            more = [row for row in damaged[table] if row not in before]
+            store.rows[table] = [*(row for row in store.rows[table] if row not in more), *lost]
     history.damaged = False
 
 
@@ -129,6 +134,8 @@ class _Operator:
 def _mend(act: _Operator, chunks: dict[Chunk, bool], right: Held, at: Chunk) -> None:
     history, step = act.history, act._step
     wrong = _held(history, chunks)
+    if wrong != right and not auditing.finds(history.world, history.plan.world.isolation, history.version, at):
+        raise Violation(auditing.AUDIT, f"it finds nothing in {at}: {step}")
     planned = {chunk: values for chunk, values in _planned(act.plan()).items() if chunk[1:3] in chunks}
     if _held(history, chunks) != wrong:
         raise Violation(PLAN, "planning changes what is stored")
@@ -217,13 +224,22 @@ def _held(history: History, chunks: dict[Chunk, bool]) -> Held:
 
 
 def _damage(history: History, step: Step, at: Chunk, choice: Random) -> bool:
-    """Lose all rows of some keys of a table, count one more, or one too much; whether there was any such row."""
+    """Lose all rows of some keys of a table, count one more, or one too much; whether there was any such row.
+
+    Or count one organization as another, in all tables, which then agree with each other and with the log's offsets.
+    """
     store, table, grids = history.world.store, step["table"], _grids(history)
 
     def of(row: Row) -> Chunk:
         known = hasattr(row, "chunk")
         return row.source_id, row.chunk if known else grids[row.source_id].chunk_of(row.offset)
 
+    if step["harm"] == "mistaken":
+        for name in _CELLS:
+            store.rows[name] = [
+                row._replace(org_id=1001) if of(row) == at and row.org_id == 1 else row for row in store.rows[name]
+            ]
+        return True
     hit = {_key(table, row) for row in store.final(table) if of(row) == at and choice.random() < 0.5}
     if not hit:
         return False
