@@ -5,7 +5,7 @@ from typing import Any, Final, cast
 
 from orgstats.consumer.counting.cells import FAMILIES, Family
 from orgstats.consumer.counting.source import version_of
-from orgstats.consumer.ops import undo
+from orgstats.consumer.ops import stored, undo
 from orgstats.consumer.store import chunk_lengths
 from orgstats.consumer.store.rows import instant
 from orgstats.schemas.tables import TABLES, RepairRow
@@ -57,17 +57,17 @@ class SimClient:
         return sorted((*row[1:-2], row.step) for row in rows if row.replay_id == values["id"])
 
     def withdraw(self, values: Values) -> None:
-        """Dead letters, at the version of their offset, or at one for all."""
+        """Dead letters, each at the version of its offset."""
+        self._withdraw(values, lambda row: values["revision"] | row.offset)
+
+    def withdraw_lost(self, values: Values) -> None:
+        """Those beyond what is counted, at one version for all."""
+        self._withdraw(values, lambda _row: values["lost"])
+
+    def _withdraw(self, values: Values, version: Callable[[Row], int]) -> None:
         rows = [row for row in self._server.final("dead_letters") if row.source_id == values["source"]]
-        version = values["lost"]
-        self._insert(
-            "dead_letters",
-            [
-                row._replace(withdrawn=True, version=version or values["revision"] | row.offset)
-                for row in rows
-                if row.offset in values["offsets"]
-            ],
-        )
+        named = [row for row in rows if row.offset in values["offsets"]]
+        self._insert("dead_letters", [row._replace(withdrawn=True, version=version(row)) for row in named])
 
     def fingerprint(self, values: Values) -> list[Any]:
         """Of a closed chunk."""
@@ -164,6 +164,8 @@ def _cells_of(family: Family) -> Callable[[SimClient, Values], None]:
     return lambda client, values: client.insert_undone(family, values)
 
 
+_NAMES: Final = ", ".join(stored._DEAD_LETTER_COLUMNS)
+_WITHDRAW: Final = f"INSERT INTO dead_letters ({_NAMES}, withdrawn, version) SELECT {_NAMES}, true, toUInt64("
 _ANSWERS: Final[dict[str, Callable[[SimClient, Values], list[Any] | None]]] = {
     "SELECT name, engine_full FROM system.tables": lambda _client, _values: [],
     "SELECT name, toUInt32OrZero(extract(engine_full": lambda _client, _values: [],  # kept for ever
@@ -174,7 +176,8 @@ _ANSWERS: Final[dict[str, Callable[[SimClient, Values], list[Any] | None]]] = {
     "SELECT replay_id, toString(action)": SimClient.replays,
     "SELECT source_id, chunk, revision, changes, step FROM replay_chunks": SimClient.replay_chunks,
     undo._UNDO_DEAD_LETTERS.strip(): SimClient.undo_dead_letters,
-    "INSERT INTO dead_letters": SimClient.withdraw,
+    _WITHDRAW + "bitOr(": SimClient.withdraw,
+    _WITHDRAW + "%(lost)s)": SimClient.withdraw_lost,
     "SELECT r.why, r.chunk FROM repairs": SimClient.later,
     "SELECT DISTINCT source_id FROM (": SimClient.changed,
     "SELECT count() FROM (": SimClient.how_many,

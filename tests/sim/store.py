@@ -41,6 +41,11 @@ class SimStore(Store):
         self._server = server
         self._effect = effect
 
+    @property
+    def server(self) -> SimClickHouse:
+        """What it is connected to."""
+        return self._server
+
     def insert(self, table: str, columns: rows.Columns) -> int:
         """Keep rows."""
         if not columns or not columns[0]:

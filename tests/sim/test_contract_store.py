@@ -1,77 +1,30 @@
 """What histories rely on of ClickHouse, on the simulated one and on the real engine alike."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable
 
-import pytest
-
-from orgstats.clickhouse.connect import connect
-from orgstats.consumer.counting.cells import COUNTS, CountKey, Stored
+from orgstats.consumer.counting.cells import FAMILIES, Stored
 from orgstats.consumer.counting.chain import Mark
 from orgstats.consumer.counting.grid import Chunks, Grid
 from orgstats.consumer.counting.resume import FINGERPRINT_CHANGED, LOG_CUT_BACK, Progress, Registration
-from orgstats.consumer.counting.source import Source, version_of
+from orgstats.consumer.counting.source import version_of
+from orgstats.consumer.store.chunk_lengths import State
 from orgstats.consumer.store.rows import instant
 from orgstats.consumer.store.store import Store
-from orgstats.schemas.tables import TABLES
-from tests.sim.clickhouse import SimClickHouse
-from tests.sim.store import SimStore
-from tests.sim.time import SimClock
-
-SOURCE = Source("events", "uuid", 3)
-OTHER = Source("events", "uuid", 4)
-LENGTH = 1 << 14
-GRID = Grid(((0, LENGTH),))
-DAY = 1_700_000_000 // 86_400 * 86_400
-KEY = CountKey(1, DAY + 10, 2, 3, 1, 0, "")
-
-
-@pytest.fixture(params=["simulated", "real"])
-def store(request: pytest.FixtureRequest) -> Iterator[Store]:
-    """An empty one, in which both sources are registered."""
-    if request.param == "simulated":
-        made: Store = SimStore(SimClickHouse(SimClock()))
-    else:
-        url = request.getfixturevalue("clickhouse_url")
-        made = Store(lambda: connect(url, client_name="tests"))
-    made.register([(one, Registration(GRID, "read_committed", 7)) for one in (SOURCE, OTHER)], 1_700_000_000_000)
-    yield made
-    made.close()
-
-
-def insert(store: Store, table: str, *rows: Sequence[Any]) -> None:
-    """One insert of whole rows."""
-    store.insert(table, list(zip(*(TABLES[table](*row) for row in rows), strict=True)))
-
-
-def count(
-    quantity: int, version: int, *, key: CountKey = KEY, source: Source = SOURCE, chunk: int = 0
-) -> Sequence[Any]:
-    """A row of `counts`."""
-    return (*key, source.source_id, chunk, quantity, 1, version)
-
-
-def know(store: Store, *chunks: int, day: int = DAY) -> None:
-    """Say that chunks have cells of a day."""
-    insert(store, "chunk_days", *((SOURCE.source_id, chunk, day) for chunk in chunks))
-
-
-def cells(store: Store, chunk: int = 0) -> dict[Any, Stored]:
-    """The cells of `counts` of a chunk."""
-    return dict(store.chunk(SOURCE, chunk, chunk + LENGTH).cells[COUNTS])
-
-
-def progress(next_offset: int, rewinds: int = 0) -> Sequence[Any]:
-    """A row of `progress`."""
-    now = instant(1_700_000_000_000)
-    rest = (1, "fingerprint", 0, 11, 0, 0, 0, next_offset, now, now)
-    return (SOURCE.source_id, next_offset, now, now, *rest, version_of(rewinds, next_offset))
-
-
-def letter(offset: int, version: int) -> Sequence[Any]:
-    """A row of `dead_letters`."""
-    now = instant(1_700_000_000_000)
-    return (SOURCE.source_id, offset, "events", 3, now, b"", [], b"{", 1, "not_json", "", False, version)
+from tests.sim.store_rows import (
+    DAY,
+    GRID,
+    KEY,
+    LENGTH,
+    OTHER,
+    SOURCE,
+    cell,
+    cells,
+    count,
+    insert,
+    know,
+    letter,
+    progress,
+)
 
 
 def test_the_highest_version_wins_in_any_order(store: Store) -> None:
@@ -196,3 +149,62 @@ def test_chunks_that_are_taken_back_become_zero(store: Store) -> None:
     again = version_of(store.repairs([SOURCE])[SOURCE.source_id][LENGTH].revision, LENGTH + 1)
     insert(store, "counts", count(6, again, chunk=LENGTH))
     assert cells(store, LENGTH) == {KEY: Stored((6, 1), again)}
+
+
+def test_a_merge_changes_nothing_that_is_read(store: Store, merge: Callable[[str], None]) -> None:
+    """Rows that lost are gone, and what comes late still loses."""
+    know(store, 0)
+    insert(store, "counts", count(3, 30))
+    insert(store, "counts", count(5, 50))
+    merge("counts")
+    assert cells(store) == {KEY: Stored((5, 1), 50)}
+    insert(store, "counts", count(4, 40))
+    merge("counts")
+    assert cells(store) == {KEY: Stored((5, 1), 50)}
+
+
+def test_cells_of_each_table_are_found_by_their_own_key(store: Store) -> None:
+    """And each by its own version."""
+    know(store, 0)
+    for at, family in enumerate(FAMILIES):
+        insert(store, family.table, cell(family, 7, 10 + at))
+    found = store.chunk(SOURCE, 0, LENGTH).cells
+    for at, family in enumerate(FAMILIES):
+        assert [(one.values[0], one.version) for one in found[family].values()] == [(7, 10 + at)]
+
+
+def test_chunks_of_which_anything_is_stored(store: Store) -> None:
+    """Cells, or dead letters alone; of what is outside of the range nothing is told."""
+    know(store, 0, 2 * LENGTH)
+    insert(store, "counts", count(1, 10), count(2, 2 * LENGTH + 10, chunk=2 * LENGTH))
+    insert(store, "dead_letters", letter(3 * LENGTH + 3, 3 * LENGTH + 3), letter(5 * LENGTH + 3, 5 * LENGTH + 3))
+    found = store.stored_chunks(SOURCE, Chunks(GRID, LENGTH, 4 * LENGTH))
+    assert {chunk: len(one.cells[FAMILIES[0]]) for chunk, one in found.items()} == {2 * LENGTH: 1, 3 * LENGTH: 0}
+    assert list(found[3 * LENGTH].dead) == [3 * LENGTH + 3]
+
+
+def test_chunk_lengths_change_where_it_is_decided(store: Store) -> None:
+    """What is proposed bounds the grid, what was taken back does not, and decided wins over taken back."""
+    now, of = instant(0), SOURCE.source_id
+    assert store.grids([of, OTHER.source_id]) == {of: GRID, OTHER.source_id: GRID}
+
+    def change(at: int, entry: str, state: State) -> None:
+        insert(store, "chunk_lengths", (of, at * LENGTH, entry, 2 * LENGTH, "me", now, state))
+
+    change(2, "a", State.PROPOSED)
+    assert store.grids([of])[of].proposed == 2 * LENGTH
+    change(2, "a", State.TAKEN_BACK)
+    assert store.grids([of]) == {of: GRID}
+    change(4, "b", State.PROPOSED)
+    change(4, "b", State.DECIDED)
+    change(4, "b", State.TAKEN_BACK)
+    decided = Grid(((0, LENGTH), (4 * LENGTH, 2 * LENGTH)))
+    assert store.grids([of]) == {of: decided}
+    assert [(row.from_offset, row.entry_id, row.state) for row in store.length_changes([of, OTHER.source_id])] == [
+        (2 * LENGTH, "a", State.TAKEN_BACK),
+        (4 * LENGTH, "b", State.DECIDED),
+    ]
+    know(store, LENGTH, 5 * LENGTH, 6 * LENGTH, 7 * LENGTH)
+    assert store.misplaced_chunks({of: decided, OTHER.source_id: GRID}) == {of: 5 * LENGTH}
+    insert(store, "repairs", (of, 5 * LENGTH, 1, 0, "f", LOG_CUT_BACK, now))
+    assert store.misplaced_chunks({of: decided}) == {of: 7 * LENGTH}
