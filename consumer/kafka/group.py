@@ -4,9 +4,10 @@ Failure semantics: what Kafka answers late or not at all is Unavailable and may 
 reconnects by itself. What it will never answer otherwise (fenced, no rights) is a ConfigurationError.
 """
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as KafkaTopicPartition
@@ -18,6 +19,8 @@ from orgstats.consumer.kafka.properties import FIXED, defaults, incremental
 from orgstats.consumer.kafka.reading import Runs, Told
 
 TopicPartition = reading.TopicPartition
+_NOT_YET: Final = (KafkaError._STATE, KafkaError._PREV_IN_PROGRESS)
+_AGAIN_SECONDS: Final = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,11 +136,9 @@ class GroupConsumer:
         """
         if not offsets and not self._reading:
             return
-        known = epochs or {}
-        tps = {
-            tp: KafkaTopicPartition(*tp, offset, "", known[tp]) if tp in known else KafkaTopicPartition(*tp, offset)
-            for tp, offset in offsets.items()
-        }
+        tps = {tp: KafkaTopicPartition(*tp, offset) for tp, offset in offsets.items()}
+        going_on = self._reading if self._incremental else set[TopicPartition]()
+        checked = {tp: epoch for tp, epoch in (epochs or {}).items() if tp not in going_on}
 
         def assign() -> None:
             if not self._incremental:
@@ -151,9 +152,28 @@ class GroupConsumer:
 
         try:
             self._records.start(tps, anew=not self._incremental, assign=assign)
+            for tp, epoch in checked.items():
+                self._have_checked(KafkaTopicPartition(*tp, offsets[tp], "", epoch))
         except KafkaException as error:
             raise translate(error.args[0]) from error
         self._reading = set(tps)
+
+    def _have_checked(self, position: KafkaTopicPartition) -> None:
+        """Have the broker asked where the epoch ends, before anything is read.
+
+        librdkafka asks when it seeks or finds a new leader, and not for an assignment, whatever epoch that names. It
+        cannot seek yet while it stops what was assigned before.
+        """
+        deadline = time.monotonic() + ANSWER_SECONDS
+        while True:
+            try:
+                self._consumer.seek(position)
+            except KafkaException as error:
+                if error.args[0].code() not in _NOT_YET or time.monotonic() > deadline:
+                    raise
+                time.sleep(_AGAIN_SECONDS)
+            else:
+                return
 
     def commit(
         self, offsets: Mapping[TopicPartition, int], metadata: Mapping[TopicPartition, str], *, wait: bool

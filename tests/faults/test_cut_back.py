@@ -169,6 +169,7 @@ def test_other_records_that_count_alike_are_told_and_taken_up(log: CutLog, tmp_p
         (940, 60, 0, False),
         (CHUNK - 3_000, CHUNK - 3_000, CHUNK, False),
         (CHUNK - 3_000, CHUNK - 3_000, 1_000, False),  # the last chunk is gone for good
+        (CHUNK - 3_000, 3_000, 6_000, False),  # nothing is read again that could tell: the broker is asked
     ],
 )
 def test_a_log_cut_back_and_grown_again_is_made_good(

@@ -1,7 +1,9 @@
 """The simulated and the real Kafka behind the same few methods, for the tests that hold one to the other."""
 
+import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from confluent_kafka import Producer
@@ -9,16 +11,19 @@ from confluent_kafka import TopicPartition as KafkaTopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # not in its __all__
 
 from orgstats.consumer import ports
-from orgstats.consumer.kafka.group import Callbacks, GroupConsumer
+from orgstats.consumer.kafka.group import Callbacks, GroupConsumer, TopicPartition
+from orgstats.consumer.kafka.reader import LogReader
 from orgstats.consumer.kafka.topics import Topics
+from orgstats.deploy.local import apache_kafka
 from orgstats.errors import Unavailable
-from tests.sim.group import SimGroup
-from tests.sim.kafka import SimKafka, SimTopics
+from tests.sim.group import POLL_SECONDS, SimGroup
+from tests.sim.kafka import SimKafka, SimReader, SimTopics
 from tests.sim.time import SimClock
 from tests.support.servers import Kafka
 from tests.support.wait import wait_for
 
-WAIT_SECONDS = 60.0
+WAIT_SECONDS = 120.0
+SILENT_SECONDS = 6
 
 
 class Broker(Protocol):
@@ -26,6 +31,7 @@ class Broker(Protocol):
 
     topic: str
     topics: ports.Topics
+    incremental: bool
 
     def produce(self, records: int) -> None: ...
     def begin(self, records: int) -> None:
@@ -36,15 +42,82 @@ class Broker(Protocol):
 
     def delete_before(self, offset: int) -> None: ...
     def make_again(self) -> None: ...
-    def join(self, callbacks: Callbacks) -> ports.GroupConsumer: ...
+    def join(self, callbacks: Callbacks, name: str | None = None) -> ports.GroupConsumer:
+        """A member, static with a name."""
+
+    def range(self, first: int, end: int) -> list[int]:
+        """Offsets of the records of [first, end), as replays read them; raises Refused."""
+
     def until(self, condition: Callable[[], bool]) -> None:
         """Wait for something that Kafka does by itself; a condition reads, as the daemon does."""
+
+
+@dataclass
+class Member:
+    """A member of the group, and what it was told."""
+
+    broker: Broker
+    name: str | None = None
+    owned: set[TopicPartition] = field(default_factory=set)
+    told: list[tuple[str, list[TopicPartition]]] = field(default_factory=list)
+    offsets: list[int] = field(default_factory=list)
+    epochs: dict[int, int | None] = field(default_factory=dict)
+    """Leader epoch by offset."""
+    ends: list[int] = field(default_factory=list)
+    lost: list[TopicPartition] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.consumer: ports.GroupConsumer = self.broker.join(
+            Callbacks(self._assigned, self._revoked, self._were_lost, lambda _error: None), self.name
+        )
+
+    def _assigned(self, tps: list[TopicPartition]) -> None:
+        self.told.append(("assigned", sorted(tps)))
+        self.owned |= {*tps}
+
+    def _revoked(self, tps: list[TopicPartition]) -> None:
+        self.told.append(("revoked", sorted(tps)))
+        self.owned -= {*tps}
+
+    def _were_lost(self, tps: list[TopicPartition]) -> None:
+        self.told.append(("lost", sorted(tps)))
+        self.owned -= {*tps}
+
+    def read(self) -> None:
+        """Once."""
+        batch = self.consumer.read(100, 0.2)
+        for record in (record for _, run in batch.runs for record in run):
+            self.offsets.append(record.offset())
+            self.epochs[record.offset()] = record.leader_epoch()
+        self.ends += [end for _, end in batch.ends]
+        self.lost += batch.lost_position
+
+    def owns(self, partitions: int) -> bool:
+        """Read once; whether it owns so many."""
+        self.read()
+        return len(self.owned) == partitions
+
+    def start(self, offset: int, epochs: Mapping[TopicPartition, int] | None = None) -> None:
+        """Read partition 0 from an offset on."""
+        self.broker.until(lambda: self.owns(2))
+        self.consumer.start({(self.broker.topic, 0): offset}, epochs)
+
+    def reads(self, *, end: int) -> bool:
+        """Read once; whether it was told that the log ends there."""
+        self.read()
+        return end in self.ends
+
+    def has_lost(self) -> bool:
+        """Read once; whether a position was ever lost."""
+        self.read()
+        return bool(self.lost)
 
 
 class SimBroker:
     """The simulated one."""
 
     def __init__(self, *, incremental: bool) -> None:
+        self.incremental = incremental
         self._kafka = SimKafka(SimClock())
         self.topic = "events"
         self._kafka.create(self.topic, 2)
@@ -78,9 +151,29 @@ class SimBroker:
         self._kafka.delete(self.topic)
         self._kafka.create(self.topic, 2)
 
-    def join(self, callbacks: Callbacks) -> ports.GroupConsumer:
+    def join(self, callbacks: Callbacks, name: str | None = None) -> ports.GroupConsumer:
         """A member."""
-        return self._group.join(callbacks)
+        return self._group.join(callbacks, name)
+
+    def range(self, first: int, end: int) -> list[int]:
+        """As a replay."""
+        with SimReader(self._kafka) as reader:
+            return _offsets(reader, (self.topic, 0), first, end)
+
+    def cut_back(self, end: int) -> None:
+        """And another leader."""
+        self._kafka.cut_back((self.topic, 0), end)
+
+    def elect(self) -> None:
+        """An epoch of its own."""
+        self._log.elect()
+
+    def expect_reads(self) -> None:
+        """As it does."""
+
+    def outlast(self) -> None:
+        """As long as one may not read."""
+        self._kafka.clock.sleep(POLL_SECONDS + 1)
 
     def until(self, condition: Callable[[], bool]) -> None:
         """A few reads are enough."""
@@ -91,6 +184,7 @@ class RealBroker:
     """A real one."""
 
     def __init__(self, kafka: Kafka, *, incremental: bool) -> None:
+        self.incremental = incremental
         self._kafka = kafka
         self.topic = kafka.create_topic(2)
         self._properties: dict[str, str | int | float | bool] = {
@@ -148,12 +242,65 @@ class RealBroker:
         except Unavailable:
             return False
 
-    def join(self, callbacks: Callbacks) -> ports.GroupConsumer:
+    def join(self, callbacks: Callbacks, name: str | None = None) -> ports.GroupConsumer:
         """A member."""
-        return GroupConsumer(self._group, [self.topic], callbacks)
+        static = {"group.instance.id": name} if name else {}
+        return GroupConsumer({**self._group, **static}, [self.topic], callbacks)
+
+    def range(self, first: int, end: int) -> list[int]:
+        """As a replay."""
+        with LogReader(self._properties, "read_committed") as reader:
+            return _offsets(reader, (self.topic, 0), first, end)
 
     def until(self, condition: Callable[[], bool]) -> None:
         """Read and read, until a deadline."""
         deadline = time.monotonic() + WAIT_SECONDS
         while not condition():
             assert time.monotonic() < deadline, "it did not come to that in time"
+
+
+class OwnBroker(RealBroker):
+    """One that can be stopped."""
+
+    def __init__(self, broker: apache_kafka.Running, *, incremental: bool) -> None:
+        super().__init__(Kafka("apache", broker.bootstrap_servers), incremental=incremental)
+        self._broker = broker
+        self._data = broker._directory / "data" / f"{self.topic}-0"
+
+    def cut_back(self, end: int) -> None:
+        """Behind a batch, as a broker does whose disk has lost what was written last."""
+        self._broker.stop()
+        for file in [*self._data.glob("*index"), *self._data.glob("*.snapshot")]:
+            file.unlink()
+        with (self._data / f"{0:020}.log").open("r+b") as log:
+            at = 0
+            while True:
+                first, length = struct.unpack(">qi", log.read(12))
+                if first == end:
+                    break
+                assert first < end
+                at = log.seek(at + 12 + length)
+            log.truncate(at)
+        self._broker.restart()
+
+    def elect(self) -> None:
+        """A broker that comes back leads in another epoch."""
+        self._broker.restart()
+
+    def expect_reads(self) -> None:
+        """From those who join from now on."""
+        self._group["max.poll.interval.ms"] = SILENT_SECONDS * 1000
+        if not self.incremental:
+            self._group["session.timeout.ms"] = SILENT_SECONDS * 1000
+
+    def outlast(self) -> None:
+        """The wait for what comes of it takes as long as it takes."""
+
+
+def _offsets(reader: ports.LogReader, tp: TopicPartition, first: int, end: int) -> list[int]:
+    found, at = list[int](), first
+    for run, position in reader.read(tp, first, end):
+        found += [offset for record in run if (offset := record.offset()) is not None]
+        at = position
+    assert at >= end
+    return found

@@ -62,6 +62,7 @@ class SimGroup:
 
     def expel(self, member: "SimConsumer") -> None:
         """Its session has timed out, which it learns when it next reads."""
+        member.called_before(self.generation)
         self.members.remove(member)
         self._free(member)
         self.rebalance()
@@ -113,6 +114,11 @@ class SimConsumer:
         """When its process was last heard of; None while it runs."""
         self.polled_at = group.kafka.clock.monotonic()
         self._telling = False
+        self._called = False
+
+    def called_before(self, generation: int) -> None:
+        """It is expelled: with the eager protocol it is told of a rebalance that had begun before, as if in time."""
+        self._called = self._generation != generation
 
     def read(self, most: int, seconds: float) -> ReadBatch:
         """News of the group and records of every partition in turn."""
@@ -171,7 +177,9 @@ class SimConsumer:
     def _learn(self) -> None:
         if self not in self._group.members:
             lost, self.owned = self.owned, []
-            self._tell(self._events.on_lost, lost)
+            late = self._called and not self._group.incremental
+            self._tell(self._events.on_revoke if late else self._events.on_lost, lost)
+            self._called = False
             self.start({})
             self.positions.clear()
             self._group.members.append(self)

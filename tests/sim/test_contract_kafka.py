@@ -1,65 +1,12 @@
 """What histories rely on of Kafka and its client, on the simulated one and on a real broker alike."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 
 import pytest
 
-from orgstats.consumer import ports
-from orgstats.consumer.kafka.group import Callbacks, Committed, TopicPartition
-from tests.sim.brokers import Broker, RealBroker, SimBroker
-
-
-@dataclass
-class Member:
-    """A member of the group, and what it was told."""
-
-    broker: Broker
-    owned: set[TopicPartition] = field(default_factory=set)
-    told: list[tuple[str, list[TopicPartition]]] = field(default_factory=list)
-    offsets: list[int] = field(default_factory=list)
-    ends: list[int] = field(default_factory=list)
-    lost: list[TopicPartition] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.consumer: ports.GroupConsumer = self.broker.join(
-            Callbacks(self._assigned, self._revoked, self._revoked, lambda _error: None)
-        )
-
-    def _assigned(self, tps: list[TopicPartition]) -> None:
-        self.told.append(("assigned", sorted(tps)))
-        self.owned |= {*tps}
-
-    def _revoked(self, tps: list[TopicPartition]) -> None:
-        self.told.append(("revoked", sorted(tps)))
-        self.owned -= {*tps}
-
-    def read(self) -> None:
-        """Once."""
-        batch = self.consumer.read(100, 0.2)
-        self.offsets += [record.offset() for _, run in batch.runs for record in run]
-        self.ends += [end for _, end in batch.ends]
-        self.lost += batch.lost_position
-
-    def owns(self, partitions: int) -> bool:
-        """Read once; whether it owns so many."""
-        self.read()
-        return len(self.owned) == partitions
-
-    def start(self, offset: int, epochs: Mapping[TopicPartition, int] | None = None) -> None:
-        """Read partition 0 from an offset on."""
-        self.broker.until(lambda: self.owns(2))
-        self.consumer.start({(self.broker.topic, 0): offset}, epochs)
-
-    def reads(self, *, end: int) -> bool:
-        """Read once; whether it was told that the log ends there."""
-        self.read()
-        return end in self.ends
-
-    def has_lost(self) -> bool:
-        """Read once; whether a position was ever lost."""
-        self.read()
-        return bool(self.lost)
+from orgstats.consumer.kafka.group import Committed
+from orgstats.errors import Refused
+from tests.sim.brokers import Broker, Member, RealBroker, SimBroker
 
 
 @pytest.fixture(params=["simulated", "real"])
@@ -130,6 +77,24 @@ def test_an_offset_that_the_log_does_not_have_is_a_lost_position(broker: Broker,
     broker.until(member.has_lost)
     assert member.lost == [tp]
     assert member.offsets == []
+
+
+def test_a_range_is_read_without_what_was_aborted_and_refused_where_it_is_not_whole(broker: Broker) -> None:
+    """As replays and audits read: up to its end, also where no record is there."""
+    broker.produce(4)
+    broker.begin(3)
+    broker.end(commit=False)
+    broker.begin(2)
+    broker.end(commit=True)
+    assert broker.range(0, 11) == [0, 1, 2, 3, 8, 9]
+    assert broker.range(3, 9) == [3, 8]
+    assert broker.range(4, 8) == []
+    with pytest.raises(Refused):
+        broker.range(0, 12)
+    broker.delete_before(2)
+    with pytest.raises(Refused):
+        broker.range(1, 11)
+    assert broker.range(2, 11) == [2, 3, 8, 9]
 
 
 def test_only_what_was_started_is_read(broker: Broker, member: Member) -> None:
