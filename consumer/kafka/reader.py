@@ -3,6 +3,7 @@
 import time
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -19,6 +20,29 @@ from orgstats.errors import Refused, Unavailable
 
 BATCH: Final = 10_000
 SILENCE_SECONDS: Final = 60.0
+
+
+class LogReaders:
+    """A reader for each isolation level that is asked for, all of which are closed together: connecting takes longer
+    than reading many a range. A context manager.
+    """
+
+    def __init__(self, properties: Mapping[str, Any]) -> None:
+        self._properties = properties
+        self._open = ExitStack()
+        self._readers: dict[str, LogReader] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def of(self, isolation: str) -> "LogReader":
+        """The reader that reads by this isolation level."""
+        if isolation not in self._readers:
+            self._readers[isolation] = self._open.enter_context(LogReader(self._properties, isolation))
+        return self._readers[isolation]
 
 
 class LogReader:

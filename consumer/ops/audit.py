@@ -1,19 +1,16 @@
 """Checks what is stored: every offset accounted for, tables against each other, on request every cell counted again.
 
+Without a recount ClickHouse itself adds up many chunks at once, and only those that are in doubt then are fetched.
+
 Failure semantics: it only reads. What does not answer is Unavailable. A difference is looked at twice, since a
 replay may be writing; retention in Kafka or ClickHouse, and listed gaps, only widen what may be stored.
 """
 
-import random
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, cast
 
-import structlog
-
-from orgstats.consumer import metrics
 from orgstats.consumer.counting.batch import Record
 from orgstats.consumer.counting.cells import COUNTS, HOURLY, CountKey, StoredChunk
 from orgstats.consumer.counting.chain import SameLog
@@ -22,29 +19,28 @@ from orgstats.consumer.counting.grid import NO_CHUNKS, Chunks
 from orgstats.consumer.counting.reference import ReferenceCounter, ReferenceCounts
 from orgstats.consumer.counting.resume import LOG_CUT_BACK, counted_with
 from orgstats.consumer.counting.rule_history import RuleHistory
-from orgstats.consumer.counting.source import Source
-from orgstats.consumer.kafka.group import TopicPartition
-from orgstats.consumer.kafka.reader import LogReader
+from orgstats.consumer.kafka.reader import LogReader, LogReaders
 from orgstats.consumer.ops import audit_rules
+from orgstats.consumer.ops.audit_look import Look, windows
 from orgstats.consumer.ops.audit_rules import ChunkExtent, Difference
 from orgstats.consumer.ops.connections import (
     Connections,
     SourceStatus,
     locate,
     log_to_compare,
-    open_connections,
     with_chunks,
 )
+from orgstats.consumer.ops.screening import ChunkId, screen
 from orgstats.consumer.ops.stored import ask
-from orgstats.consumer.settings import ConsumerSettings
 from orgstats.consumer.store.rules import load_history
-from orgstats.errors import OrgstatsError, Refused, Unavailable
 from orgstats.schemas.outcomes import DAY_SECONDS
 from orgstats.schemas.retention import retained_days
 
 SECOND_LOOK_SECONDS: Final = 2.0
-
-logger = structlog.get_logger("orgstats.audit")
+SCREENED: Final = 1 << 20
+"""Offsets of the chunks that ClickHouse adds up together: it holds their cells meanwhile."""
+LOOKED_AT: Final = 1 << 18
+"""Offsets of the chunks whose cells are fetched together, into this process."""
 
 
 @dataclass(slots=True)
@@ -88,46 +84,94 @@ class Auditor:
 
     def check(self, one: SourceStatus, chunk: int, *, recount: bool) -> AuditResult:
         """Audit one chunk as far as it is stored; raises Unavailable, or Refused when the log was cut back."""
-        checked = self._look(one, chunk, recount=recount)
-        if checked.differences:
-            time.sleep(SECOND_LOOK_SECONDS)
-            checked = self._look(one, chunk, recount=recount)
-        return checked
+        with LogReaders(self.connections.settings.kafka_properties()) as readers:
+            return next(self.check_all([(one, chunk)], readers, recount=recount))
 
-    def _look(self, one: SourceStatus, chunk: int, *, recount: bool) -> AuditResult:
-        tp = (one.source.topic, one.source.partition)
-        one = self._now(one)
-        before = one.progress.next_offset if one.progress else 0
-        chunk_end = one.grid.chunk_end(chunk)
-        held = self.connections.store.chunk(one.source, chunk, chunk_end).without_moved(self.rules.erased)
+    def check_all(
+        self, wanted: Iterable[tuple[SourceStatus, int]], readers: LogReaders, *, recount: bool
+    ) -> Iterator[AuditResult]:
+        """Audit chunks in this order, several with one look, and those that differ with another one after a while."""
+        for (one, first), *more in windows(wanted, LOOKED_AT, mixed=False):
+            chunks = [first, *(chunk for _, chunk in more)]
+            look = self._look(one, Chunks(one.grid, first, one.grid.chunk_end(chunks[-1])), recount=recount)
+            for chunk in chunks:
+                checked = self._judge(look, chunk, readers, recount=recount)
+                if checked.differences:
+                    time.sleep(SECOND_LOOK_SECONDS)
+                    again = self._look(one, Chunks(one.grid, chunk, one.grid.chunk_end(chunk)), recount=recount)
+                    checked = self._judge(again, chunk, readers, recount=recount)
+                yield checked
+
+    def in_order(self, wanted: Sequence[tuple[SourceStatus, int]]) -> dict[ChunkId, AuditResult]:
+        """Those of these chunks of which sums in ClickHouse show that no check but a recount finds a difference."""
+        sources = {one.source: one for one, _ in wanted}
+        chunks = {
+            source: [(c, one.grid.chunk_end(c)) for o, c in wanted if o is one] for source, one in sources.items()
+        }
+        before = self._now(sources.values())
+        screened = screen(self.connections.store, chunks, self.rules.erased)
+        looks = {look.one.source: look for look in self._looks(before)}
+        found: dict[ChunkId, AuditResult] = {}
+        for source, its in chunks.items():
+            look = looks[source]
+            for chunk, chunk_end in its:
+                this = screened[source.source_id, chunk]
+                end, moving = look.end(chunk, this.reached)
+                extent = look.extent(chunk, min(end, this.reached) if moving else end, self._expired_before())
+                if audit_rules.in_order(extent, this, moving=moving):
+                    of = source.topic, source.partition, chunk
+                    found[source.source_id, chunk] = AuditResult(
+                        *of, this.accounted(extent.end), extent.log, open=end < chunk_end
+                    )
+        return found
+
+    def _look(self, one: SourceStatus, chunks: Chunks, *, recount: bool) -> Look:
+        (before,) = self._now([one])
+        held = self.connections.store.stored_chunks(one.source, chunks)
+        (look,) = self._looks([before], held)
+        if recount:
+            marked = with_chunks(self.connections, look.one, chunks.start, sum(1 for _ in chunks))
+            return replace(look, one=marked)
+        return look
+
+    def _looks(self, before: Sequence[SourceStatus], held: Mapping[int, StoredChunk] | None = None) -> Iterator[Look]:
+        """What is asked after the chunks were read: a flush under way is ahead of the progress from before."""
+        after = self._now(before)
+        lows = self.connections.topics.starts([(one.source.topic, one.source.partition) for one in before])
+        gaps = self._gaps(before)
+        for one, then in zip(before, after, strict=True):
+            low = lows[one.source.topic, one.source.partition]
+            reached = then.progress.next_offset if then.progress else 0
+            yield Look(replace(one, low=low), held or {}, reached, gaps.get(one.source.source_id, ()))
+
+    def _judge(self, look: Look, chunk: int, readers: LogReaders, *, recount: bool) -> AuditResult:
+        one, held = look.one, look.held.get(chunk, StoredChunk()).without_moved(self.rules.erased)
         accounted = sum(cell.values[COUNTS.events] for cell in held.cells[COUNTS].values())
         accounted += sum(not letter.withdrawn for letter in held.dead.values())
-        progress = self._now(one).progress  # a flush under way is ahead of it
-        after = max(before, held.reached, progress.next_offset if progress else 0)
-        # What was stored while this looked, or by a flush that was torn, may be seen or not: as with a listed gap.
-        end, moving = min(chunk_end, after), before < min(chunk_end, after)
-        gaps = (*self._gaps(one.source), *(((before, end),) if moving else ()))
-        low = self.connections.topics.starts([tp])[tp]
-        hourly = one.progress.hourly_offset if one.progress else 0
-        extent = ChunkExtent(max(chunk, one.first_offset), end, low, gaps, self._expired_before(), hourly)
-        log = "whole" if extent.whole else "head gone" if extent.readable < end else "gone"
-        checked = AuditResult(*tp, chunk, accounted, log, open=end < chunk_end)
+        end, moving = look.end(chunk, held.reached)
+        before = one.progress.next_offset if one.progress else 0
+        extent = look.extent(chunk, end, self._expired_before(), ((before, end),) if moving else ())
+        is_open = end < one.grid.chunk_end(chunk)
+        checked = AuditResult(one.source.topic, one.source.partition, chunk, accounted, extent.log, open=is_open)
         if not moving:
             checked.differences += audit_rules.roll_ups(extent, held)
         if checked.accounted == end - extent.first and extent.whole and not extent.gaps and not recount:
             return checked  # every offset is a record and counted: the log has nothing to add
-        same_log = self._same_log(one, extent, chunk) if recount else None
-        counts = self._read(one, extent, same_log, self.rules.erased - held.holds(self.rules.erased), recount=recount)
+        same_log = log_to_compare(self.connections, one, chunk, end).get(chunk) if recount else None
+        erased = self.rules.erased - held.holds(self.rules.erased)
+        counts = self._read(readers.of(one.isolation), look, extent, same_log, erased, recount=recount)
         checked.differences += audit_rules.conservation(extent, checked.accounted, counts[0].records, counts[1].records)
-        if recount and log != "gone":
+        if recount and extent.log != "gone":
             self._compare(one, checked, extent, held, *counts)
         if same_log is not None:
-            _tell_other_log(checked, same_log, chunk_end)
+            _tell_other_log(checked, same_log, one.grid.chunk_end(chunk))
         return checked
 
-    def _now(self, one: SourceStatus) -> SourceStatus:
-        """The source as its progress is now."""
-        return replace(one, progress=self.connections.store.progress([one.source]).get(one.source.source_id))
+    def _now(self, located: Iterable[SourceStatus]) -> list[SourceStatus]:
+        """The sources as their progress is now."""
+        located = list(located)
+        progress = self.connections.store.progress([one.source for one in located])
+        return [replace(one, progress=progress.get(one.source.source_id)) for one in located]
 
     def _compare(
         self,
@@ -158,7 +202,14 @@ class Auditor:
         return counted_with(chunk, one.repairs, one.progress, self.fingerprint)
 
     def _read(
-        self, one: SourceStatus, extent: ChunkExtent, same_log: SameLog | None, erased: frozenset[int], *, recount: bool
+        self,
+        reader: LogReader,
+        look: Look,
+        extent: ChunkExtent,
+        same_log: SameLog | None,
+        erased: frozenset[int],
+        *,
+        recount: bool,
     ) -> tuple[ReferenceCounts, ReferenceCounts]:
         """What the log gives: without the records in listed gaps, and with them.
 
@@ -172,32 +223,30 @@ class Auditor:
         two = bool(extent.gaps or extent.behind)
         if extent.readable == extent.end:
             return surely.counted, at_most.counted
-        tp = (one.source.topic, one.source.partition)
-        with LogReader(settings.kafka_properties(), one.isolation) as reader:
-            for run, _ in reader.read(tp, extent.readable, extent.end):
-                kept = [record for record in run if not extent.in_gap(record.offset() or 0)]
-                if not recount:
-                    surely.counted.records += len(kept)
-                    at_most.counted.records += len(run)
-                    continue
-                if same_log is not None:
-                    same_log.take(cast("Sequence[Record]", run))
-                surely.take(kept)
-                if extent.behind:
-                    seldom.take(record for record in kept if (record.offset() or 0) < extent.hourly_end)
-                if two:
-                    at_most.take(run)
+        for run, _ in reader.read((look.one.source.topic, look.one.source.partition), extent.readable, extent.end):
+            kept = [record for record in run if not extent.in_gap(record.offset() or 0)]
+            if not recount:
+                surely.counted.records += len(kept)
+                at_most.counted.records += len(run)
+                continue
+            if same_log is not None:
+                same_log.take(cast("Sequence[Record]", run))
+            surely.take(kept)
+            if extent.behind:
+                seldom.take(record for record in kept if (record.offset() or 0) < extent.hourly_end)
+            if two:
+                at_most.take(run)
         if extent.behind:
             surely.counted.cells[HOURLY.table] = seldom.counted.cells[HOURLY.table]
         return surely.counted, (at_most if two or not recount else surely).counted
 
-    def _same_log(self, one: SourceStatus, extent: ChunkExtent, chunk: int) -> SameLog | None:
-        one = with_chunks(self.connections, replace(one, low=extent.low), chunk, 1)
-        return log_to_compare(self.connections, one, chunk, extent.end).get(chunk)
-
-    def _gaps(self, source: Source) -> tuple[audit_rules.Gap, ...]:
-        sql = "SELECT from_offset, to_offset FROM gaps FINAL WHERE source_id = %(source)s AND why != %(cut)s"
-        return tuple(ask(self.connections.store, sql, {"source": source.source_id, "cut": LOG_CUT_BACK}))
+    def _gaps(self, located: Iterable[SourceStatus]) -> dict[int, tuple[audit_rules.Gap, ...]]:
+        sql = "SELECT source_id, from_offset, to_offset FROM gaps FINAL WHERE source_id IN %(ids)s AND why != %(cut)s"
+        values = {"ids": [one.source.source_id for one in located], "cut": LOG_CUT_BACK}
+        found: dict[int, tuple[audit_rules.Gap, ...]] = {}
+        for source_id, first, end in ask(self.connections.store, sql, values):
+            found[source_id] = (*found.get(source_id, ()), (first, end))
+        return found
 
     def _expired_before(self) -> int:
         """A day more than ClickHouse keeps may be there or not: it deletes when it merges."""
@@ -220,63 +269,17 @@ def audit(
 ) -> Iterator[AuditResult]:
     """Every chunk as far as it is stored, partition by partition, oldest first."""
     auditor = auditor_of(connections)
-    for one in locate(connections, partitions):
-        for chunk in auditor.chunks(one):
-            yield auditor.check(one, chunk, recount=recount)
-
-
-class ContinuousAudit(threading.Thread):
-    """Recounts a chunk, as far as it is stored, now and then, beside the daemon, and says so in metrics and the log.
-
-    Only chunks that the log still holds, of the places that `assigned` names. It never ends the daemon.
-    """
-
-    def __init__(self, settings: ConsumerSettings, assigned: Callable[[], set[TopicPartition]]) -> None:
-        super().__init__(name="audit", daemon=True)
-        self._settings = settings
-        self._assigned = assigned
-        self._stopping = threading.Event()
-
-    def stop(self) -> None:
-        """Ask it to end; it may still be reading for a while."""
-        self._stopping.set()
-
-    def run(self) -> None:
-        """One chunk every `audit_seconds`."""
-        while not self._stopping.wait(self._settings.audit_seconds):
-            try:
-                self._sample()
-            except (Unavailable, Refused) as error:
-                logger.warning("no audit this time", error=str(error))
-            except OrgstatsError as error:
-                logger.error("audit failed", error=str(error))  # noqa: TRY400 - the text says it
-
-    def _sample(self) -> None:
-        connections = open_connections(self._settings)
-        try:
-            auditor, assigned = auditor_of(connections), self._assigned()
-            candidates = [
-                (one, chunk)
-                for one in locate(connections)
-                if (one.source.topic, one.source.partition) in assigned
-                for chunk in auditor.chunks(one)
-                if one.grid.chunk_end(chunk) > one.low
-            ]
-            if candidates:
-                one, chunk = random.choice(candidates)  # noqa: S311 - a sample
-                _report(auditor.check(one, chunk, recount=True))
-        finally:
-            connections.store.close()
-
-
-def _report(checked: AuditResult) -> None:
-    metrics.audited.inc()
-    metrics.mismatched.inc(len(checked.differences))
-    log = logger.bind(topic=checked.topic, partition=checked.partition, chunk=checked.chunk)
-    for difference in checked.differences[:10]:
-        log.error("stored counts differ from the log", **difference._asdict())
-    if not checked.differences:
-        log.info("audited", accounted=checked.accounted, cells=checked.cells)
+    every = ((one, chunk) for one in locate(connections, partitions) for chunk in auditor.chunks(one))
+    with LogReaders(connections.settings.kafka_properties()) as readers:
+        if recount:
+            yield from auditor.check_all(every, readers, recount=True)
+            return
+        for window in windows(every, SCREENED):
+            in_order = auditor.in_order(window)
+            doubtful = [(one, chunk) for one, chunk in window if (one.source.source_id, chunk) not in in_order]
+            checked = auditor.check_all(doubtful, readers, recount=False)
+            for one, chunk in window:
+                yield in_order.get((one.source.source_id, chunk)) or next(checked)
 
 
 def _tell_other_log(checked: AuditResult, same_log: SameLog, chunk_end: int) -> None:

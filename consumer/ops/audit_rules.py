@@ -13,6 +13,7 @@ from orgstats.consumer.counting.cells import COUNTS, FAMILIES, HOURLY, TOTALS, F
 from orgstats.consumer.counting.chain import SameLog
 from orgstats.consumer.counting.reference import ReferenceCounts
 from orgstats.consumer.counting.source import BEYOND_ALL
+from orgstats.consumer.ops.screening import Screened
 from orgstats.schemas.outcomes import HOUR_SECONDS, STAT_CATEGORIES, outcome_name
 
 _UINT64_MAX: Final = (1 << 64) - 1
@@ -60,6 +61,11 @@ class ChunkExtent:
         """How many of its offsets need not be in what is written seldom yet."""
         return max(0, self.end - max(self.first, self.hourly_end))
 
+    @property
+    def log(self) -> str:
+        """What the log still has of it: whole, head gone, or gone."""
+        return "whole" if self.whole else "head gone" if self.readable < self.end else "gone"
+
     def in_gap(self, offset: int) -> bool:
         """Whether an offset is listed as never counted."""
         return any(start <= offset < stop for start, stop in self.gaps)
@@ -68,6 +74,18 @@ class ChunkExtent:
     def listed(self) -> int:
         """How many of its offsets are listed as never counted."""
         return sum(max(0, min(stop, self.end) - max(start, self.first)) for start, stop in self.gaps)
+
+
+def in_order(extent: ChunkExtent, found: Screened, *, moving: bool) -> bool:
+    """Whether sums alone show that neither the conservation check nor, unless it is `moving`, a roll-up differs.
+
+    False where in doubt: then the chunk is to be looked at cell by cell, and perhaps in the log.
+    """
+    accounted, offsets = found.accounted(extent.end), extent.end - extent.first
+    balanced = accounted == offsets and extent.whole  # each is a record, and counted: the log has nothing to add
+    balanced = balanced or (accounted <= offsets and extent.readable == extent.end)  # nothing of it is left to read
+    rolled_up = moving or not (found.events_off > extent.behind or found.cells_off or found.totals_off)
+    return balanced and rolled_up and not extent.listed and not found.holds_erased
 
 
 def conservation(extent: ChunkExtent, accounted: int, surely: int, at_most: int) -> Iterator[Difference]:

@@ -14,12 +14,13 @@ from orgstats.consumer.counting.grid import Chunks
 from orgstats.consumer.counting.partition import DeadRecord, Partition
 from orgstats.consumer.counting.resume import Attempt, Resume
 from orgstats.consumer.counting.source import BEYOND_ALL
-from orgstats.consumer.kafka.reader import LogReader
+from orgstats.consumer.kafka.reader import LogReader, LogReaders
 from orgstats.consumer.ops.compare import ChunkDifference, RecountedChunk, compare
 from orgstats.consumer.ops.connections import Connections, SourceStatus, log_to_compare, with_chunks
 
-CHUNKS_AT_ONCE: Final = 4
-"""Chunks that are counted, compared and stored together: what is held in memory, and what a kill costs."""
+OFFSETS_AT_ONCE: Final = 1 << 19
+"""As many chunks as have so many offsets are counted, compared and stored together, unless another number of chunks is
+asked for: what is held in memory, and what a kill costs."""
 
 
 class HeadPolicy(StrEnum):
@@ -57,10 +58,13 @@ class RecountTotals:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How fast to read: `rate` records a second, 0 for as fast as it goes; `on_records` takes how many more were."""
+    """How fast to read: `rate` records a second, 0 for as fast as it goes; `on_records` takes how many more were.
+
+    `chunks_at_once` are read and stored together; 0 for as many as have OFFSETS_AT_ONCE.
+    """
 
     rate: float = 0.0
-    chunks_at_once: int = CHUNKS_AT_ONCE
+    chunks_at_once: int = 0
     on_records: Callable[[int], None] = lambda _offsets: None
 
 
@@ -72,6 +76,7 @@ class Recount:
     """How to count again."""
 
     connections: Connections
+    readers: LogReaders
     batch: BatchCounter
     repair: bool = False
     head: HeadPolicy = HeadPolicy.refuse
@@ -85,32 +90,30 @@ class Recount:
         """
         located = with_chunks(self.connections, span.located, span.first)
         span = replace(span, located=located)
-        with LogReader(self.connections.settings.kafka_properties(), located.isolation) as reader:
-            first = span.first
-            while first < span.end:
-                end = min(self._after_a_few(located, first), span.end)
-                began, waited = time.monotonic(), self.tally.waited
-                chunk = list(self._chunk(reader, span, first, end, begun))
-                self.tally.seconds += time.monotonic() - began - (self.tally.waited - waited)
-                yield chunk
-                first = end
+        first = span.first
+        while first < span.end:
+            end = min(self._after_a_few(located, first), span.end)
+            began, waited = time.monotonic(), self.tally.waited
+            chunk = list(self._chunk(span, first, end, begun))
+            self.tally.seconds += time.monotonic() - began - (self.tally.waited - waited)
+            yield chunk
+            first = end
         if span.whole_log:
             yield list(self._beyond(span, begun))
 
     def _after_a_few(self, located: SourceStatus, first: int) -> int:
-        for _ in range(self.pace.chunks_at_once):
-            first = located.grid.chunk_end(first)
-        return first
+        chunks, end = 0, first
+        while chunks < self.pace.chunks_at_once or (not self.pace.chunks_at_once and end - first < OFFSETS_AT_ONCE):
+            chunks, end = chunks + 1, located.grid.chunk_end(end)
+        return end
 
-    def _chunk(
-        self, reader: LogReader, span: OffsetRange, first: int, end: int, begun: Mapping[int, int]
-    ) -> Iterator[ChunkDifference]:
+    def _chunk(self, span: OffsetRange, first: int, end: int, begun: Mapping[int, int]) -> Iterator[ChunkDifference]:
         chunks = Chunks(span.located.grid, first, end)
         held = self.connections.store.stored_chunks(
             span.located.source, Chunks(chunks.grid, first, chunks.grid.chunk_end(end - 1))
         )
         revisions = {chunk: begun[chunk] if chunk in begun else self._revision(span, chunk, held) for chunk in chunks}
-        for counted in self._count(reader, span.located, chunks, revisions, held):
+        for counted in self._count(span.located, chunks, revisions, held):
             self.tally.chunks += 1
             known = held.get(counted.chunk, StoredChunk())
             if span.located.low > counted.chunk:  # what became of deleted records is known from the store alone
@@ -129,7 +132,6 @@ class Recount:
 
     def _count(
         self,
-        reader: LogReader,
         located: SourceStatus,
         chunks: Chunks,
         revisions: Mapping[int, int],
@@ -151,7 +153,7 @@ class Recount:
             partition.chunk.revision = revisions[first]
         kept = partition.chunk if keep else None
         same_log = log_to_compare(self.connections, located, first, end)
-        self._read(reader, partition, start, end, same_log.values())
+        self._read(self.readers.of(located.isolation), partition, start, end, same_log.values())
         others = [chunk for chunk, one in same_log.items() if one.differs]
         yield from _counted(partition, chunks, kept, others)
 

@@ -18,6 +18,7 @@ from orgstats.consumer.counting.batch import BatchCounter
 from orgstats.consumer.counting.completeness import SeenEnds
 from orgstats.consumer.counting.fingerprint import fingerprint_of
 from orgstats.consumer.kafka.group import TopicPartition
+from orgstats.consumer.kafka.reader import LogReaders
 from orgstats.consumer.ops import jobs, stored
 from orgstats.consumer.ops.compare import ChunkDifference
 from orgstats.consumer.ops.connections import Connections, SourceStatus, locate, now
@@ -176,12 +177,13 @@ def _rewound(
 def plan(prepared: PreparedReplay, on_changes: Callable[[ChunkDifference], None], pace: Pace = FULL_SPEED) -> Summary:
     """Read the log and say what `apply` with the same options would write; writes nothing."""
     summary = Summary(notes=list(prepared.notes))
-    recount = _recount(prepared, summary, pace)
-    for span in prepared.spans:
-        for chunk in recount.changes(span, {}):
-            for changes in chunk:
-                if summary.see(changes, repair=prepared.request.repair) and changes.count:
-                    on_changes(changes)
+    with _readers(prepared) as readers:
+        recount = _recount(prepared, readers, summary, pace)
+        for span in prepared.spans:
+            for chunk in recount.changes(span, {}):
+                for changes in chunk:
+                    if summary.see(changes, repair=prepared.request.repair) and changes.count:
+                        on_changes(changes)
     return summary
 
 
@@ -204,23 +206,28 @@ def apply(prepared: PreparedReplay, by: str, stopping: Callable[[], bool], pace:
     done = {(s.source_id, s.chunk) for s in known if s.step is jobs.ChunkStep.done}
     if done:
         summary.notes.append(f"replay {replay.replay_id} goes on: {len(done)} chunks are done already")
-    recount = _recount(prepared, summary, pace)
-    for part, its_begun in _parts(prepared.spans, done, begun):
-        for chunk in recount.changes(part, its_begun):
-            allowed = [c for c in chunk if summary.see(c, repair=request.repair)]
-            _refuse_outdated(connections, replay, part, allowed)
-            _write(connections, replay, part, allowed, set(its_begun))
-            if stopping():
-                return summary
+    with _readers(prepared) as readers:
+        recount = _recount(prepared, readers, summary, pace)
+        for part, its_begun in _parts(prepared.spans, done, begun):
+            for chunk in recount.changes(part, its_begun):
+                allowed = [c for c in chunk if summary.see(c, repair=request.repair)]
+                _refuse_outdated(connections, replay, part, allowed)
+                _write(connections, replay, part, allowed, set(its_begun))
+                if stopping():
+                    return summary
     if request.rewind:
         _set_back(prepared, seen)
     jobs.finish(connections.store, replay, jobs.Step.done)
     return summary
 
 
-def _recount(prepared: PreparedReplay, summary: Summary, pace: Pace) -> Recount:
+def _readers(prepared: PreparedReplay) -> LogReaders:
+    return LogReaders(prepared.connections.settings.kafka_properties())
+
+
+def _recount(prepared: PreparedReplay, readers: LogReaders, summary: Summary, pace: Pace) -> Recount:
     request = prepared.request
-    return Recount(prepared.connections, prepared.batch, request.repair, request.head, pace, summary.tally)
+    return Recount(prepared.connections, readers, prepared.batch, request.repair, request.head, pace, summary.tally)
 
 
 def _begin(prepared: PreparedReplay, by: str) -> tuple[jobs.Replay, PreparedReplay]:

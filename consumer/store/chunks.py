@@ -38,8 +38,10 @@ def read_chunks(client: Client, source: Source, grid: Grid, first: int, end: int
     dead: dict[int, dict[int, StoredDead]] = defaultdict(dict)
     known = known_chunks(client, source, first, end)
     for family in FAMILIES if known else ():
-        for chunk, values, version, *key in read(client, select(family), known):
-            cells[chunk][family][family.key(*key)] = Stored(tuple(values), version)
+        end_of_values = 1 + len(family.values)
+        for row in read(client, select(family), known):
+            key = family.key(*row[end_of_values + 1 :])
+            cells[row[0]][family][key] = Stored(row[1:end_of_values], row[end_of_values])
     for offset, *letter in read(
         client,
         "SELECT offset, toString(reason), error, withdrawn, version FROM dead_letters FINAL"
@@ -105,11 +107,14 @@ def misplaced(client: Client, grids: Mapping[int, Grid]) -> list[tuple[int, int]
 
 
 def select(family: Family) -> str:
-    """The cells of chunks in one table: rows of (chunk, values, version, key…)."""
-    shown = {"bucket": "toUnixTimestamp(bucket)", "reason": "toString(reason)"}
-    key, values = family.key._fields, ", ".join(family.values)
+    """The cells of chunks in one table: rows of (chunk, value…, version, key…).
+
+    Each value has an `argMax` of its own: rows of one version are the same, and one of a tuple takes three times as
+    long where there are many cells.
+    """
+    shown = {"bucket": "toUnixTimestamp(bucket)"}
+    key, values = family.key._fields, ", ".join(f"argMax({name}, version)" for name in family.values)
     return (
-        f"SELECT chunk, argMax(tuple({values}), version), max(version), "
-        f"{', '.join(shown.get(name, name) for name in key)}"
+        f"SELECT chunk, {values}, max(version), {', '.join(shown.get(name, name) for name in key)}"
         f" FROM {family.table} WHERE {OF_CHUNKS} GROUP BY chunk, {', '.join(key)}"
     )

@@ -45,7 +45,7 @@ def consume(options: ConsumeOptions) -> None:
     Example: orgstats consume --bootstrap-servers kafka:9092 --topic outcomes --topic outcomes-billing
     """
     from orgstats.consumer.daemon import run
-    from orgstats.consumer.ops.audit import ContinuousAudit
+    from orgstats.consumer.ops.continuous_audit import ContinuousAudit
     from orgstats.consumer.settings import ConsumerSettings
 
     given = asdict(options) | {"topic": tuple(options.topic) if options.topic else None}

@@ -32,7 +32,9 @@ HeadOption = Annotated[
     str, ops.option("--head", help="Chunks whose first records are deleted: refuse, skip, keep or drop.")
 ]
 Rate = Annotated[float, ops.option(min=0, help="Most records a second; 0: as fast as it goes.")]
-AtOnce = Annotated[int, ops.option(min=1, help="Chunks held in memory and stored together.")]
+AtOnce = Annotated[
+    int, ops.option(min=0, help="Chunks held in memory and stored together; 0: as many as have 524,288 offsets.")
+]
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Scope(ops.OnTopics):
     head: HeadOption = "refuse"
     rewind: Rewind = False
     rate: Rate = 0.0
-    chunks_at_once: AtOnce = 4
+    chunks_at_once: AtOnce = 0
     as_json: ops.AsJson = False
 
     def pace(self, on_records: "Callable[[int], None]") -> "Pace":

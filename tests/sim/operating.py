@@ -9,7 +9,8 @@ from types import SimpleNamespace
 from typing import Any, cast
 from unittest.mock import patch
 
-from orgstats.consumer.ops import audit, chunk_length, jobs, recount, replay
+from orgstats.consumer.kafka import reader
+from orgstats.consumer.ops import audit, chunk_length, jobs, replay
 from orgstats.consumer.ops.chunk_length import LengthChange
 from orgstats.consumer.ops.connections import Connections
 from orgstats.consumer.store import rows
@@ -51,10 +52,9 @@ def operator(world: SimWorld, effect: Callable[[], None]) -> Iterator[None]:
     with ExitStack() as patches:
         for module in (jobs, replay):
             patches.enter_context(patch.object(module, "now", now))
-        for module in (recount, audit):
-            patches.enter_context(
-                patch.object(module, "LogReader", lambda _, isolation: SimReader(world.kafka, isolation, effect))
-            )
+        patches.enter_context(
+            patch.object(reader, "LogReader", lambda _, isolation: SimReader(world.kafka, isolation, effect))
+        )
         patches.enter_context(patch.object(audit, "time", SimpleNamespace(sleep=world.clock.sleep)))
         yield
 

@@ -75,9 +75,9 @@ class SimClient:
         return [(row.fingerprint,) for row in rows if row.chunk == values["chunk"]]
 
     def gaps(self, values: Values) -> list[Any]:
-        """Of a source, but those of a cut."""
-        rows = self._server.winners("gaps").get(values["source"], {}).values()
-        return [(row.from_offset, row.to_offset) for row in rows if row.why != values["cut"]]
+        """Listed offsets of sources, without those of one reason."""
+        rows = [row for source in values["ids"] for row in self._server.winners("gaps").get(source, {}).values()]
+        return [(row.source_id, row.from_offset, row.to_offset) for row in rows if row.why != values["cut"]]
 
     def repaired(self, values: Values) -> dict[tuple[int, int], int]:
         """The highest revision of each (source, chunk) that a replay has repaired."""
@@ -172,7 +172,7 @@ _ANSWERS: Final[dict[str, Callable[[SimClient, Values], list[Any] | None]]] = {
     "SELECT org_id, by, at, done FROM erasures": lambda _client, _values: [],  # histories erase nobody
     "SELECT org_id FROM erasures": lambda _client, _values: [],
     "SELECT fingerprint FROM chunks": SimClient.fingerprint,
-    "SELECT from_offset, to_offset FROM gaps": SimClient.gaps,
+    "SELECT source_id, from_offset, to_offset FROM gaps": SimClient.gaps,
     "SELECT replay_id, toString(action)": SimClient.replays,
     "SELECT source_id, chunk, revision, changes, step FROM replay_chunks": SimClient.replay_chunks,
     undo._UNDO_DEAD_LETTERS.strip(): SimClient.undo_dead_letters,

@@ -8,7 +8,7 @@ from orgstats.consumer.counting.cells import FAMILIES
 from orgstats.consumer.counting.grid import Grid
 from orgstats.consumer.ops import jobs, replay, undo
 from orgstats.consumer.ops.compare import ChunkDifference
-from orgstats.consumer.ops.recount import HeadPolicy
+from orgstats.consumer.ops.recount import HeadPolicy, Pace
 from orgstats.consumer.ops.replay import ReplayRequest, TimeRange
 from orgstats.errors import Refused, Unavailable
 from tests.sim import auditing
@@ -77,6 +77,7 @@ class _Operator:
             tuple(history.world.topics), repair=step["repair"] or step["harm"] != "lost", head=HeadPolicy.skip
         )
         self._step = step
+        self._pace = Pace(chunks_at_once=step["kind"] % 4)  # 0: as many as usual, which is all of a history
         self._effects = 0
         one = history.plan.world
         settings = {"max_event_age_seconds": VERSIONS[history.version], "kafka": {"isolation.level": one.isolation}}
@@ -106,7 +107,7 @@ class _Operator:
 
         def call() -> None:
             found.clear()
-            replay.plan(replay.prepare(self.connections, self.request, TimeRange()), found.append)
+            replay.plan(replay.prepare(self.connections, self.request, TimeRange()), found.append, self._pace)
 
         self.until_done(call)
         return found
@@ -115,7 +116,8 @@ class _Operator:
         """Do it."""
 
         def call() -> None:
-            replay.apply(replay.prepare(self.connections, self.request, TimeRange()), "operator", lambda: False)
+            prepared = replay.prepare(self.connections, self.request, TimeRange())
+            replay.apply(prepared, "operator", lambda: False, self._pace)
 
         self.until_done(call)
 
