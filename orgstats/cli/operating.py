@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
@@ -114,6 +114,18 @@ def table(names: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
         for line in (list(names), *texts)
     ]
     return "\n".join(lines)
+
+
+def print_list(names: Sequence[str], rows: Sequence[Sequence[object]], *, long: Collection[str] = ()) -> None:
+    """What a list has: aligned columns on a terminal, without those that are too `long` for it; else for programs,
+    all of them, tab-separated under their names.
+    """
+    if not sys.stdout.isatty():
+        for row in (names, *rows):
+            typer.echo("\t".join(map(str, row)))
+        return
+    kept = [at for at, name in enumerate(names) if name not in long]
+    typer.echo(table([names[at] for at in kept], [[str(row[at]) for at in kept] for row in rows]))
 
 
 def say(*lines: str) -> None:

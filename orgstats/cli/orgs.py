@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orgstats.cli.erase import erase
+from orgstats.cli.operating import print_list
 from orgstats.cli.options import flat
 
 if TYPE_CHECKING:
@@ -28,12 +29,6 @@ def directory() -> "Iterator[Directory]":
 
     with Database(QuerySettings.from_env(os.environ).clickhouse_url, size=1) as database:
         yield Directory(database)
-
-
-def show(rows: list[tuple[object, ...]], names: tuple[str, ...]) -> None:
-    """Rows as tab-separated lines under a line of their names."""
-    for row in (names, *rows):
-        typer.echo("\t".join(map(str, row)))
 
 
 @dataclass(frozen=True)
@@ -105,7 +100,7 @@ def list_organizations() -> None:
     """
     with directory() as where:
         rows = where.organizations()
-    show([(row.org_id, row.slug, row.name) for row in rows], ("id", "slug", "name"))
+    print_list(("id", "slug", "name"), [(row.org_id, row.slug, row.name) for row in rows])
 
 
 @projects.command("add")
@@ -130,7 +125,7 @@ def list_projects(organization: Annotated[str, typer.Argument(help="The organiza
     """
     with directory() as where:
         rows = where.projects(where.organization(organization).org_id)
-    show([(row.project_id, row.slug, row.name) for row in rows], ("id", "slug", "name"))
+    print_list(("id", "slug", "name"), [(row.project_id, row.slug, row.name) for row in rows])
 
 
 def register(app: typer.Typer) -> None:

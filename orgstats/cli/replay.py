@@ -1,6 +1,7 @@
 """`orgstats replay`: see what the log gives against what is stored, and make the store hold it."""
 
 import gc
+import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -207,7 +208,21 @@ def ls(options: ListOptions) -> None:
     if options.as_json:
         ops.print_json([dict(zip(names, row, strict=True)) for row in rows])
     else:
-        typer.echo(ops.table(names, rows))
+        typer.echo(ops.table((*names[:-1], "options"), [(*row[:-1], _as_typed(row[-1])) for row in rows]))
+
+
+def _as_typed(request: str) -> str:
+    """What a replay was asked for, as it is given on the command line."""
+    words = []
+    for name, value in json.loads(request).items():
+        option = f"--{name.rstrip('s') if name == 'topics' else name}".replace("_", "-")
+        if name == "partitions":
+            words.append(f"{option} {','.join(map(str, value))}")
+        elif value is True:
+            words.append(option)
+        elif value != "refuse":  # of heads, if nothing else is said
+            words += [f"{option} {one}" for one in (value if isinstance(value, list) else [value])]
+    return " ".join(words)
 
 
 def _cells(changes: "ChunkDifference") -> list[dict[str, Any]]:

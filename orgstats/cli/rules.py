@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orgstats.cli.operating import print_list
 from orgstats.cli.options import flat
 from orgstats.cli.rules_example import print_example
 from orgstats.cli.rules_history import clickhouse, moment
@@ -98,10 +99,12 @@ def list_entries(
                 json.dumps(row._asdict() | {"voided": row.voided, "state": _state(row, entries, now)}, default=_time)
             )
         return
-    typer.echo("version\tid\tstate\teffective from\tpublished\tby\tnote")
+    names = ("version", "id", "state", "effective from", "published", "by", "note")
+    rows = []
     for row in entries:
         state, start, published = _state(row, entries, now), _time(row.effective_from), _time(row.published_at)
-        typer.echo("\t".join((str(row.version), row.entry_id, state, start, published, row.published_by, row.note)))
+        rows.append((row.version, row.entry_id, state, start, published, row.published_by, row.note))
+    print_list(names, rows, long=("published",))
 
 
 @rules.command()

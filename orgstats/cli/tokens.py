@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from orgstats.cli.orgs import directory, show
+from orgstats.cli.operating import print_list
+from orgstats.cli.orgs import directory
 
 tokens = typer.Typer(no_args_is_help=True, help="Tokens that may read counts.")
 
@@ -63,7 +64,7 @@ def list_tokens() -> None:
         state = "revoked" if token.revoked else "valid" if is_valid(token, now) else "expired"
         org = ("all", "") if token.org_id is None else (token.org_id, slugs.get(token.org_id, "removed"))
         rows.append((token.token_id, *org, ",".join(sorted(token.scopes)), state, ends, token.name))
-    show(rows, ("id", "org", "slug", "scopes", "state", "expires", "name"))
+    print_list(("id", "org", "slug", "scopes", "state", "expires", "name"), rows)
 
 
 @tokens.command("revoke")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orgstats.cli.orgs import show
+from orgstats.cli.operating import print_list
 
 if TYPE_CHECKING:
     from orgstats.query.clickhouse import Database
@@ -44,7 +44,7 @@ def list_topics() -> None:
             )
             for one in found(database)
         ]
-    show(rows, ("topic", "partitions", "complete until", "state"))
+    print_list(("topic", "partitions", "complete until", "state"), rows)
 
 
 @topics.command("retire")
