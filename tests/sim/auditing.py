@@ -24,19 +24,21 @@ def agree(world: SimWorld, isolation: str, version: int, limits: dict[int, str])
             raise Violation(AUDIT, json.dumps(checked.shown()))
 
 
-def finds(world: SimWorld, isolation: str, version: int, at: tuple[int, int]) -> bool:
+def finds(world: SimWorld, isolation: str, version: int, at: tuple[int, int], *, recount: bool) -> bool:
     """Whether the audit tells that a chunk of a source is wrong, or that it cannot compare its cells."""
     others = {one.source_id for one in sources(world.store, world.kafka)} - {at[0]}
-    found = [one for one in _audit(world, isolation, version, others) if one.chunk == at[1]]
+    found = [one for one in _audit(world, isolation, version, others, recount=recount) if one.chunk == at[1]]
     return any(one.differences or one.note for one in found)
 
 
-def _audit(world: SimWorld, isolation: str, version: int, left_out: set[int]) -> list[audit.AuditResult]:
+def _audit(
+    world: SimWorld, isolation: str, version: int, left_out: set[int], *, recount: bool = True
+) -> list[audit.AuditResult]:
     settings: dict[str, Any] = {"max_event_age_seconds": VERSIONS[version], "kafka": {"isolation.level": isolation}}
     with operator(world, lambda: None):
         auditor = audit.auditor_of(connections(world, **settings))
         return [
-            auditor.check(one, chunk, recount=True)
+            auditor.check(one, chunk, recount=recount)
             for one in locate(auditor.connections)
             if one.source.source_id not in left_out
             for chunk in auditor.chunks(one)
