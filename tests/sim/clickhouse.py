@@ -26,6 +26,7 @@ KEYS: Final = {
     "dead_letters": ("source_id", "offset"),
     "repairs": ("source_id", "chunk", "revision"),
     "chunks": ("source_id", "chunk"),
+    "dead_letter_actions": ("source_id", "offset", "record_hash"),
     "gaps": ("source_id", "from_offset", "to_offset"),
 }
 MANY: Final = 3

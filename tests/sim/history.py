@@ -330,7 +330,8 @@ class History:
             self.limits.found,
         )
         checks.quiet(self.world.store, self.world.kafka, scope)
-        auditing.agree(self.world, self.plan.world.isolation, self.version, self.limits.found)
+        mixed = self.mixed_times or self.mixed_outcomes
+        auditing.agree(self.world, self.plan.world.isolation, self.version, self.limits.found, mixed=mixed)
 
     def count_all_again(self) -> None:
         """After a change: the commits are set back to the beginning; what the logs have all of is compared exactly."""

@@ -36,6 +36,9 @@ class SimKafka:
         self.leaderless: set[TopicPartition] = set()
         self.lost_commits = 0
         self.policy = "delete"
+        self.producers: dict[str, int] = {}
+        """The transaction of each transactional id's newest producer."""
+        self.transactions = 1_000_001
         self._made = 0
 
     def create(self, topic: str, partitions: int) -> None:

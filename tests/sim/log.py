@@ -35,10 +35,18 @@ class SimLog:
     epoch_starts: list[tuple[int, int]] = field(default_factory=list)
     """(epoch, first offset) of epochs after the first."""
 
-    def append(self, body: bytes | None, when_ms: int, acknowledged_ms: int, apart: int = 1) -> int:
+    def append(
+        self,
+        body: bytes | None,
+        when_ms: int,
+        acknowledged_ms: int,
+        apart: int = 1,
+        *,
+        pairs: tuple[tuple[str, bytes], ...] = (),
+    ) -> int:
         """A record so many offsets behind the one before; returns its offset."""
         at = self.end + apart - 1
-        self.records.append(FakeRecord(at, body, when_ms, self.epoch))
+        self.records.append(FakeRecord(at, body, when_ms, self.epoch, pairs=pairs))
         self.acknowledged_ms[at] = acknowledged_ms
         self.end += apart
         return at

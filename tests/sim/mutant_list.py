@@ -33,6 +33,9 @@ _REPLAY: Final = "ops.replay"
 #   (`Partition._close_chain`) tell earlier of what the chain tells at the end, when nothing is stored yet.
 #   A chunk whose head is gone is not read again (`resume`), nor is anything of a compacted topic.
 
+# - A log that ends early when it is opened is compared at once (`cutback.is_suspect`): else it is when its end is read,
+#   or the position is lost.
+
 MUTANTS: Final = (
     # The counting rule
     Mutant("the open chunk is counted again from its head", _RESUME, "target if load_stored else head,", "target,"),
@@ -209,7 +212,6 @@ MUTANTS: Final = (
         "if next_offset < self._start.read_before:",
         "if False:",
     ),
-    Mutant("a log that ends early is compared", _CUTBACK, "return progress is not None", "return False"),
     Mutant(
         "where nothing is read again the chunk before is compared",
         _CUTBACK,
@@ -366,6 +368,31 @@ MUTANTS: Final = (
         "checked.differences += audit_rules.conservation(extent, checked.accounted, counts[0].records, "
         "counts[1].records)",
         "pass",
+    ),
+    # Redrives
+    Mutant(
+        "what may be sent already is looked for first",
+        "ops.redrive",
+        "self._settle(uncertain(self._connections.store, which))",
+        "mark(self._connections.store, uncertain(self._connections.store, which), 'aborted', self._options.by)",
+    ),
+    Mutant(
+        "a letter is marked before its transaction is committed",
+        "ops.sending",
+        "        mark(self._connections.store, letters, UNCERTAIN, by, destinations)\n",
+        "",
+    ),
+    Mutant(
+        "a redrive ends the transaction of the one before",
+        "ops.sending",
+        '"transactional.id": REDRIVE_PREFIX + letters_topic,',
+        '"transactional.id": REDRIVE_PREFIX + str(id(self)),',
+    ),
+    Mutant(
+        "only what is surely not sent is sent",
+        "ops.redrive",
+        "replace(which, actions=SENDABLE)",
+        "replace(which, actions=(*SENDABLE, 'redriving', 'sent'))",
     ),
     # The loop
     Mutant(

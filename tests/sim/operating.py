@@ -10,11 +10,12 @@ from typing import Any, cast
 from unittest.mock import patch
 
 from orgstats.consumer.kafka import reader
-from orgstats.consumer.ops import audit, chunk_length, jobs, replay
+from orgstats.consumer.ops import audit, chunk_length, jobs, redrive, replay, sending, settling
 from orgstats.consumer.ops.chunk_length import LengthChange
 from orgstats.consumer.ops.connections import Connections
 from orgstats.consumer.store import rows
 from tests.sim.kafka import SimReader, SimTopics, no_effect
+from tests.sim.producer import SimProducer
 from tests.sim.store import SimStore
 from tests.sim.world import SimWorld, settings_of
 
@@ -36,6 +37,10 @@ class _Broker:
     def __init__(self, world: SimWorld) -> None:
         self._world = world
 
+    def topic_settings(self, _topic: str) -> dict[str, str]:
+        """Of every topic the same; records are kept for ever."""
+        return {"cleanup.policy": self._world.kafka.policy}
+
     def group_members(self, _group: str) -> int:
         """Those of the one group."""
         return len(self._world.group.members)
@@ -52,10 +57,18 @@ def operator(world: SimWorld, effect: Callable[[], None]) -> Iterator[None]:
     with ExitStack() as patches:
         for module in (jobs, replay):
             patches.enter_context(patch.object(module, "now", now))
-        patches.enter_context(
-            patch.object(reader, "LogReader", lambda _, isolation: SimReader(world.kafka, isolation, effect))
+        for module in (reader, redrive, settling):
+            patches.enter_context(
+                patch.object(module, "LogReader", lambda _, isolation: SimReader(world.kafka, isolation, effect))
+            )
+        waits = SimpleNamespace(
+            sleep=world.clock.sleep, monotonic=world.clock.monotonic, time_ns=lambda: world.clock.epoch_ms() * 1_000_000
         )
-        patches.enter_context(patch.object(audit, "time", SimpleNamespace(sleep=world.clock.sleep)))
+        for module in (audit, redrive, settling):
+            patches.enter_context(patch.object(module, "time", waits))
+        patches.enter_context(
+            patch.object(sending, "Producer", lambda config: SimProducer(world.kafka, config, effect))
+        )
         yield
 
 

@@ -138,6 +138,7 @@ _GROUPS: Final = (
     ("merge", "expire"),
     ("publish", "rules_unread"),
     ("replay",) * 3,
+    ("redrive",) * 2,
 )
 
 
@@ -226,6 +227,12 @@ _ARGUMENTS: Final[dict[str, dict[str, Any]]] = {
     "version": {"version": lambda choice: choice.randrange(3), "ends": _half},
     "void": {**_WHICH, **_RECORDS, "seconds": lambda choice: choice.choice((0, 12))},
     "settle": {"ends": _half},
+    "redrive": {
+        **_TP,
+        "effect": lambda choice: choice.randrange(60),
+        "other": lambda choice: choice.choice((0, 0, choice.randrange(1, 50))),
+        "beside": lambda choice: choice.choice((2, 5, 1000)),
+    },
     "replay": {
         "kind": _number,
         "table": lambda choice: choice.choice(("counts", "hourly", "totals", "dead_letters")),

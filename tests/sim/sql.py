@@ -9,6 +9,7 @@ from orgstats.consumer.ops import stored, undo
 from orgstats.consumer.store import chunk_lengths
 from orgstats.consumer.store.rows import instant
 from orgstats.schemas.tables import TABLES, RepairRow
+from tests.sim import letters
 from tests.sim.clickhouse import Row, SimClickHouse
 
 Values = dict[str, Any]
@@ -173,6 +174,13 @@ _ANSWERS: Final[dict[str, Callable[[SimClient, Values], list[Any] | None]]] = {
     "SELECT org_id FROM erasures": lambda _client, _values: [],
     "SELECT fingerprint FROM chunks": SimClient.fingerprint,
     "SELECT source_id, from_offset, to_offset FROM gaps": SimClient.gaps,
+    "SELECT NULL AS hour_, toString(d.topic)": lambda client, values: letters.groups(client._server, values),
+    "SELECT d.source_id, d.offset, toString(d.topic), d.partition, d.kafka": lambda client, values: letters.find(
+        client._server, values
+    ),
+    "SELECT d.source_id, d.offset, toString(d.topic), d.partition, a.version": lambda client, values: letters.uncertain(
+        client._server, values
+    ),
     "SELECT replay_id, toString(action)": SimClient.replays,
     "SELECT source_id, chunk, revision, changes, step FROM replay_chunks": SimClient.replay_chunks,
     undo._UNDO_DEAD_LETTERS.strip(): SimClient.undo_dead_letters,

@@ -136,7 +136,7 @@ class _Operator:
 def _mend(act: _Operator, chunks: dict[Chunk, bool], right: Held, at: Chunk) -> None:
     history, step = act.history, act._step
     wrong = _held(history, chunks)
-    isolation, recount = history.plan.world.isolation, step["table"] != "dead_letters"
+    isolation, recount = history.plan.world.isolation, step["table"] != "dead_letters" or step["harm"] == "mistaken"
     if wrong != right and not auditing.finds(history.world, isolation, history.version, at, recount=recount):
         raise Violation(auditing.AUDIT, f"it finds nothing in {at}: {step}")
     planned = {chunk: values for chunk, values in _planned(act.plan()).items() if chunk[1:3] in chunks}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class FakeRecord:
-    """Where it lies, its bytes, its timestamp and the epoch that it was written in; no key and no headers."""
+    """Where it lies, its bytes, its timestamp and the epoch that it was written in; no key."""
 
     at: int
     body: bytes | None
@@ -13,6 +13,8 @@ class FakeRecord:
     epoch: int | None = 0
     kind: int = 1
     """Of timestamp: 1 is the producer's, 2 Kafka's."""
+    pairs: tuple[tuple[str, bytes], ...] = ()
+    """Its headers."""
 
     def offset(self) -> int:
         """Its place."""
@@ -35,8 +37,8 @@ class FakeRecord:
         return self.kind, self.when_ms
 
     def headers(self) -> list[tuple[str, bytes | None]] | None:
-        """None."""
-        return None
+        """None where there are none."""
+        return [*self.pairs] or None
 
     def leader_epoch(self) -> int | None:
         """None on a broker without epochs."""
