@@ -59,10 +59,10 @@ class CheckpointThread:
         self._pool.shutdown(wait=wait, cancel_futures=True)
 
 
-def store_of(settings: ConsumerSettings) -> Store:
+def store_of(settings: ConsumerSettings, timeout_seconds: float = STORE_SECONDS) -> Store:
     """A connection to ClickHouse, made when it is first used."""
     return Store(
-        lambda: connect(settings.clickhouse_url, client_name="orgstats-consume", timeout_seconds=STORE_SECONDS)
+        lambda: connect(settings.clickhouse_url, client_name="orgstats-consume", timeout_seconds=timeout_seconds)
     )
 
 

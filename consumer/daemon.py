@@ -17,6 +17,7 @@ from orgstats.consumer.counting import batch
 from orgstats.consumer.loop import Loop
 from orgstats.consumer.settings import ConsumerSettings
 from orgstats.consumer.store.rules import publish_file
+from orgstats.consumer.telling import INSERT_SECONDS, Telling
 from orgstats.consumer.watch import Watch
 from orgstats.errors import Unavailable
 
@@ -85,8 +86,8 @@ def _count(
     if worker is None:
         return
     threads: list[Beside] = [make(settings, worker) for make in beside]
-    if settings.metrics_listen:
-        threads.append(Watch(settings, worker.positions, SystemClock()))
+    telling = Telling(store_of(settings, INSERT_SECONDS), settings.instance_id, worker.pause_reasons)
+    threads.append(Watch(settings, worker.positions, SystemClock(), telling))
     for thread in threads:
         thread.start()
     try:

@@ -85,6 +85,10 @@ class Loop:
         """How far is stored what is being counted, where anything is yet; may be asked on any thread."""
         return self._positions.copy()
 
+    def pause_reasons(self) -> list[str]:
+        """Why nothing is read; may be asked on any thread."""
+        return list(self._pauses)
+
     def run(self) -> None:
         """Count until stopped; then flush, commit and leave.
 

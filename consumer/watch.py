@@ -1,12 +1,13 @@
 """Looks from Kafka's side at what is counted: how far behind it is, and when retention would overtake it.
 
-Failure semantics: a thread with clients of its own, which asks nothing of ClickHouse; so what it says stays true
-while counting waits for ClickHouse. What Kafka does not answer is left as it was, and it never ends the daemon.
+Failure semantics: a thread with clients of its own, which asks nothing of ClickHouse; so what the metrics say stays
+true while counting waits for ClickHouse. What Kafka does not answer is left as it was, and it never ends the daemon.
+What was seen is handed on once the metrics are set (telling.py).
 """
 
 import threading
-from collections.abc import Callable, Mapping
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, NamedTuple
 
 import structlog
 
@@ -27,16 +28,32 @@ SETTINGS_SECONDS: Final = 300.0
 logger = structlog.get_logger("orgstats.consumer")
 
 
+class Seen(NamedTuple):
+    """What was seen of a partition's log; `retention_deadline` in epoch seconds, None for never or not known."""
+
+    topic: str
+    partition: int
+    log_start: int
+    log_end: int
+    readable_end: int
+    retention_deadline: float | None
+
+
 class Watch(threading.Thread):
     """Keeps the metrics about the logs of the partitions whose `positions` are known."""
 
     def __init__(
-        self, settings: ConsumerSettings, positions: Callable[[], Mapping[TopicPartition, Position]], clock: Clock
+        self,
+        settings: ConsumerSettings,
+        positions: Callable[[], Mapping[TopicPartition, Position]],
+        clock: Clock,
+        tell: Callable[[Sequence[Seen], float], None] = lambda _seen, _now: None,
     ) -> None:
         super().__init__(name="watch", daemon=True)
         self._settings = settings
         self._positions = positions
         self._clock = clock
+        self._tell = tell
         self._topics = Topics(settings.kafka_properties())
         self._broker = Broker(settings.kafka_properties())
         self._retention: dict[str, Retention] = {}
@@ -73,6 +90,7 @@ class Watch(threading.Thread):
         readable = self._topics.ends(positions, self._settings.isolation)
         recent = self._broker.offsets_at(positions, round((now - RATE_SECONDS) * 1000))
         self._ask_retention(now)
+        seen = []
         for tp, position in positions.items():
             metrics.lag_records.labels(*tp).set(max(0, ends[tp] - position.next_offset))
             since = recent[tp]
@@ -81,10 +99,13 @@ class Watch(threading.Thread):
             metrics.open_transaction_records.labels(*tp).set(max(0, ends[tp] - readable[tp]))
             counted_until = max(position.complete_until, min(position.record_timestamp, now))
             at = retention_deadline(self._retention[tp[0]], counted_until, now, headroom, rate)
-            if at is None or not counted_until:
+            at = at if counted_until else None
+            seen.append(Seen(*tp, starts[tp], ends[tp], readable[tp], at))
+            if at is None:
                 metrics.retention_deadline_timestamp_seconds.remove(*tp)
             else:
                 metrics.retention_deadline_timestamp_seconds.labels(*tp).set(at)
+        self._tell(seen, now)
 
     def _ask_retention(self, now: float) -> None:
         """A right to read a topic's settings is not needed to count; without it nothing is foretold."""

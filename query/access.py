@@ -11,6 +11,8 @@ from typing import Any, Final
 from orgstats.errors import OrgstatsError
 
 READ_SCOPE: Final = "org:read"
+OPS_SCOPE: Final = "ops"
+"""Sees how counting goes on, and dead letters, which hold records of every organization: never one's own token."""
 TOKEN_PREFIX: Final = "ost_"  # noqa: S105 - the public start of every token, for scanners to find leaked ones
 
 _TOKEN: Final = re.compile(rf"{TOKEN_PREFIX}[A-Za-z0-9_-]{{43}}")
@@ -157,6 +159,12 @@ def permit(caller: Caller, organization: Organization | None) -> Organization:
     if caller.org_id not in (None, organization.org_id):
         raise Forbidden
     return organization
+
+
+def permit_operating(caller: Caller) -> None:
+    """Raises Forbidden for all but operators."""
+    if OPS_SCOPE not in caller.scopes or caller.org_id is not None:
+        raise Forbidden
 
 
 def permit_listing(caller: Caller) -> None:

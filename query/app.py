@@ -63,12 +63,16 @@ def create_app(settings: QuerySettings, *, health: Health | None = None) -> Star
         max_rows_to_read=settings.query_max_rows,
         max_threads=settings.query_threads,
     )
+    operating = Database(
+        settings.ops_clickhouse_url or settings.clickhouse_url, size=1, timeout_seconds=settings.query_timeout_seconds
+    )
     metrics.busy_connections.set_function(lambda: database.in_use)
     reader = Reader(
         database,
         timeout_seconds=settings.query_timeout_seconds,
         token_seconds=settings.revocation_seconds,
         integers=settings.integer_timestamps,
+        operating=operating,
     )
     endpoint = StatsEndpoint(
         reader,

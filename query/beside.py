@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
-from orgstats.query.access import Caller, Organization, Project, permit_listing
+from orgstats.query.access import Caller, Organization, Project, permit_listing, permit_operating
 from orgstats.query.completeness import CountedState
 from orgstats.query.http import Body, body_of_json, body_of_text
 from orgstats.query.reader import Reader
@@ -44,6 +44,11 @@ class Beside:
         permit_listing(caller)
         found = await self._reader.organizations(caller.org_id)
         return CompleteBody(body_of_json([_listed(one) for one in found]), state.complete_until)
+
+    async def operating(self, caller: Caller, state: CountedState) -> CompleteBody:
+        """How counting goes on; raises Forbidden for all but operators."""
+        permit_operating(caller)
+        return CompleteBody(await self._reader.operating(), state.complete_until)
 
     async def body(
         self, route: str, organization: Organization, pairs: Pairs, now: float, state: CountedState

@@ -132,10 +132,12 @@ class Directory:
                 return free
             first += _IDS_AT_ONCE
 
-    def create_token(self, *, org_id: int | None, name: str, expires_at: float | None, now: float) -> tuple[str, Token]:
+    def create_token(
+        self, *, org_id: int | None, name: str, expires_at: float | None, now: float, scope: str = READ_SCOPE
+    ) -> tuple[str, Token]:
         """A new token, which is kept nowhere, and what is stored of it; `org_id` None for every organization."""
         secret = new_token()
-        scopes = frozenset({READ_SCOPE})
+        scopes = frozenset({scope})
         token = Token(digest_of(secret), secrets.token_hex(4), name, org_id, scopes, expires_at, now, revoked=False)
         self._store(token, _after(None, now))
         return secret, token

@@ -112,6 +112,8 @@ class StatsEndpoint:
 
     async def _permitted(self, request: Request, caller: Caller, now: float, seen: AccessLogEntry) -> Answer:
         try:
+            if request.route == "ops":
+                return await self._answered(partial(self._beside.operating, caller), request.headers, now)
             if request.route == "organizations":
                 return await self._answered(partial(self._beside.organizations, caller), request.headers, now)
             organization = permit(caller, await self._reader.organization(request.organization))

@@ -24,6 +24,7 @@ ROUTES: Final = {
     "projects": "/api/0/organizations/{organization_slug}/projects/",
     "organization_details": "/api/0/organizations/{organization_slug}/",
     "organizations": "/api/0/organizations/",
+    "ops": "/api/0/ops/",
 }
 """Paths of what a token is needed for, by their names in metrics; the last slash may be missing, or doubled."""
 
@@ -53,7 +54,7 @@ _ERRORS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     ),
     "401": ("Nobody is known to be asking.", ("Authentication credentials were not provided.", "Invalid token")),
     "403": (
-        "The token is for another organization or lacks the scope `org:read`.",
+        "The token is for another organization or lacks the scope: `org:read`, or `ops` for operators.",
         ("You do not have permission to perform this action.",),
     ),
     "404": ("There is no such organization or project.", ("The requested resource does not exist",)),
@@ -120,6 +121,11 @@ def _beside() -> Json:
         ),
         ROUTES["organizations"]: _authenticated(
             "The organizations that the token may read", [], {"application/json": listed}
+        ),
+        ROUTES["ops"]: _authenticated(
+            "How counting goes on, and what needs somebody; with the scope `ops` only",
+            [],
+            {"application/json": {"type": "object"}},
         ),
     }
 

@@ -19,6 +19,7 @@ from orgstats.query.cache import Cache, Together
 from orgstats.query.clickhouse import Database
 from orgstats.query.completeness import CountedState, SettledHistory, SourceState, counted_state
 from orgstats.query.http import Body, body_of_json, body_of_projects, body_of_series
+from orgstats.query.operating import read_operating
 from orgstats.query.params import InvalidQuery, StatsQuery
 from orgstats.query.stats import read_together
 from orgstats.query.usage import Usage, UsageQuery
@@ -30,6 +31,7 @@ FOUND_SECONDS: Final = 10.0
 MISSING_SECONDS: Final = 1.0
 """How long it is remembered that something does not exist: what was just made should work at once."""
 
+OPERATING_SECONDS: Final = 2.0
 SERIES_SECONDS: Final = 10.0
 KEPT_BYTES: Final = 33_554_432
 """Of answers that are kept at a time, of each kind; what they weigh compressed, about a quarter, comes on top."""
@@ -52,8 +54,15 @@ class Reader:
     """
 
     def __init__(
-        self, database: Database, *, timeout_seconds: float, token_seconds: float, integers: bool = False
+        self,
+        database: Database,
+        *,
+        timeout_seconds: float,
+        token_seconds: float,
+        integers: bool = False,
+        operating: Database | None = None,
     ) -> None:
+        self._operating_database = operating or database
         self._integers = integers
         self.database = database
         self._timeout_seconds = timeout_seconds
@@ -65,6 +74,7 @@ class Reader:
         self._every_organization = Cache(self._load_organizations, lambda *_: FOUND_SECONDS, size=1)
         self._usage = Cache(self._load_usage, _kept_seconds, KEPT_ROWS, weight=lambda found: len(found.rows) + 1)
         self._usage_bodies = Cache(self._load_usage_body, _kept_seconds, KEPT_BYTES, weight=_bytes_of)
+        self._operating = Cache(self._load_operating, lambda *_: OPERATING_SECONDS, size=1)
         self._projects = Cache(self._load_projects, lambda *_: MISSING_SECONDS, size=1_000)
         self._filtered_for = Cache(
             self._load_filtered_for, lambda _, found: FOUND_SECONDS if found else MISSING_SECONDS, size=1_000
@@ -134,6 +144,10 @@ class Reader:
         """The answer of `stats_v2`, as fresh; raises InvalidQuery when it would be too large."""
         return await self._usage_bodies.get((query, state.versions))
 
+    async def operating(self) -> Body:
+        """What the operators' page shows; at most 2 s old."""
+        return await self._operating.get(())
+
     async def ping(self) -> None:
         """Raises OrgstatsError when ClickHouse is away or has no tables; asked once for all, a good answer kept 1 s."""
         await self._pings.get(())
@@ -145,6 +159,7 @@ class Reader:
         """Close the connections; what still waits for ClickHouse fails."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         self.database.close()
+        self._operating_database.close()
 
     async def _call(
         self, function: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
@@ -193,6 +208,9 @@ class Reader:
 
     async def _load_usage_body(self, key: UsageKey) -> Body:
         return await self._call(lambda: body_of_json(self._read_usage(key[0]).answer))
+
+    async def _load_operating(self, _: tuple[()]) -> Body:
+        return await self._call(lambda: body_of_json(read_operating(self._operating_database).answer()))
 
     async def _load_projects(self, org_id: int) -> tuple[Project, ...]:
         rows = await self._call(self.database.read, sql.projects(org_id))

@@ -17,6 +17,9 @@ class QuerySettings(Settings):
     """What `orgstats serve` runs with; read with `QuerySettings.from_env`."""
 
     clickhouse_url: ClickHouseUrl
+    ops_clickhouse_url: ClickHouseUrl | None = Field(
+        None, description="ClickHouse's address for the page at /ops, with a user of its own; empty: clickhouse_url"
+    )
     listen: str = Field("127.0.0.1:8000", description="host:port that the API listens on")
     metrics_listen: str = Field("", description="host:port for /metrics; empty: beside the API")
     retention_days: int = Field(90, ge=0, le=3650, description="days that counts are kept; 0 keeps them for ever")

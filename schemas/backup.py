@@ -18,7 +18,16 @@ ORDER: Final = (
     *("chunk_days", "chunks", "repairs", "flushes", "gaps", "sources", "chunk_lengths", "rules"),
     "erasures",
     *("replays", "replay_chunks", "replaced_counts", "replaced_hourly", "replaced_totals", "replaced_dead_letters"),
-    *("dead_letter_actions", "retired_topics", "organizations", "projects", "tokens", "migrations"),
+    *(
+        "dead_letter_actions",
+        "watched",
+        "audits",
+        "retired_topics",
+        "organizations",
+        "projects",
+        "tokens",
+        "migrations",
+    ),
 )
 """Every table, as it is copied."""
 TO_DISK: Final = "Disk('backups', '{name}/{table}')"

@@ -13,7 +13,7 @@ from orgstats.clickhouse.cluster import LOCAL, SHARDED_BY
 from orgstats.schemas.retention import RETAINED
 from orgstats.schemas.tables import TABLES
 
-RoleName = Literal["consumer", "api", "operator", "migrate"]
+RoleName = Literal["consumer", "api", "ops", "operator", "migrate"]
 ON_ALL: Final = "*.*"
 SYNC: Final = "SYSTEM SYNC REPLICA"
 
@@ -48,12 +48,20 @@ ROLES: Final[dict[RoleName, Role]] = {
     "consumer": Role(
         reads=_CELLS
         | {"chunk_days", "chunk_lengths", "chunks", "dead_letters"}
-        | {"erasures", "flushes", "progress", "repairs", "rules", "sources"},
+        | {"erasures", "flushes", "gaps", "progress", "repairs", "rules", "sources"},
         inserts=_CELLS
-        | {"chunk_days", "chunks", "dead_letters", "flushes", "gaps", "progress", "repairs", "rules", "sources"},
+        | {"chunk_days", "chunks", "dead_letters", "flushes", "gaps", "progress", "repairs", "rules", "sources"}
+        | {"audits", "watched"},
     ),
     "api": Role(
         reads=_CELLS | {"erasures", "organizations", "progress", "projects", "retired_topics", "sources", "tokens"},
+        catches_up=False,
+    ),
+    "ops": Role(  # of the operators' page, apart, so that the user of the endpoint cannot read dead letters
+        reads=frozenset(
+            {"audits", "dead_letter_actions", "dead_letters", "erasures", "gaps", "progress", "replay_chunks"}
+        )
+        | {"replays", "retired_topics", "rules", "sources", "watched"},
         catches_up=False,
     ),
     "operator": Role(

@@ -84,6 +84,34 @@ class ProgressRow(NamedTuple):
     version: int
 
 
+class WatchedRow(NamedTuple):
+    """`watched`: what a consumer saw of a partition's log."""
+
+    topic: str
+    partition: int
+    consumer: str
+    log_start: int
+    log_end: int
+    readable_end: int
+    retention_deadline: datetime
+    pause_reasons: list[str]
+    at: datetime
+
+
+class AuditRow(NamedTuple):
+    """`audits`: what an audit found."""
+
+    audit_id: str
+    places: list[str]
+    recount: bool
+    chunks: int
+    compared: int
+    differences: int
+    first: str
+    by: str
+    at: datetime
+
+
 class RetiredTopicRow(NamedTuple):
     """`retired_topics`: topics that hold back nothing any more."""
 
@@ -180,6 +208,8 @@ _TYPED: Final[dict[str, type[tuple[Any, ...]]]] = {
     "sources": SourceRow,
     "chunk_lengths": ChunkLengthRow,
     "progress": ProgressRow,
+    "watched": WatchedRow,
+    "audits": AuditRow,
     "retired_topics": RetiredTopicRow,
     "erasures": ErasureRow,
     "gaps": GapRow,

@@ -10,6 +10,7 @@ from orgstats.consumer import metrics
 from orgstats.consumer.kafka.group import TopicPartition
 from orgstats.consumer.ops.audit import AuditResult, auditor_of
 from orgstats.consumer.ops.connections import locate, open_connections
+from orgstats.consumer.ops.kept_audits import keep_result
 from orgstats.consumer.settings import ConsumerSettings
 from orgstats.errors import OrgstatsError, Refused, Unavailable
 
@@ -55,7 +56,9 @@ class ContinuousAudit(threading.Thread):
             ]
             if candidates:
                 one, chunk = random.choice(candidates)  # noqa: S311 - a sample
-                _report(auditor.check(one, chunk, recount=True))
+                checked = auditor.check(one, chunk, recount=True)
+                _report(checked)
+                keep_result(connections, [checked], recount=True, sample=one.name)
         finally:
             connections.store.close()
 

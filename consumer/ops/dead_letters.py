@@ -9,10 +9,9 @@ from orgstats.clickhouse.cluster import read
 from orgstats.consumer.ops.connections import now
 from orgstats.consumer.ops.stored import ask, insert_rows
 from orgstats.consumer.store.store import Store
+from orgstats.schemas.dead_letter_actions import FROM_LETTERS, HANDLED
 from orgstats.times import format_time
 
-HANDLED: Final = ("redriven", "dropped")
-"""Actions after which a dead letter is out of sight."""
 SENDABLE: Final = ("", "aborted", "lost")
 """Actions after which a dead letter's record is surely nowhere where it was or will be counted."""
 UNCERTAIN: Final = "redriving"
@@ -125,31 +124,6 @@ class DeadLetter:
         }
 
 
-_ACTIONS: Final = """
-    SELECT a.source_id AS source_id, a.offset AS offset, a.record_hash AS record_hash, a.version AS version,
-        toString(a.target) AS target, a.target_ends AS target_ends, a.target_source_id AS target_source_id,
-        multiIf(
-            a.action != 'sent', toString(a.action),
-            arrayExists(gap -> gap.1 <= a.target_offset AND a.target_offset < gap.2, g.ranges), 'lost',
-            p.next_offset > a.target_offset, 'redriven',
-            'sent'
-        ) AS action
-    FROM (SELECT * FROM dead_letter_actions FINAL) AS a
-    LEFT JOIN (SELECT source_id, next_offset FROM progress FINAL) AS p ON p.source_id = a.target_source_id
-    LEFT JOIN (
-        SELECT source_id, groupArray((from_offset, to_offset)) AS ranges FROM gaps FINAL
-        WHERE why IN ('retention', 'skip accepted') GROUP BY source_id
-    ) AS g ON g.source_id = a.target_source_id
-"""
-"""What was done last with each dead letter. A sent one is redriven when its record was counted, and lost when that
-was deleted before. Offsets of other gaps are given out again, so they tell nothing of a record that was put there."""
-
-_FROM: Final = (
-    f" FROM dead_letters AS d FINAL LEFT JOIN ({_ACTIONS}) AS a"
-    " ON a.source_id = d.source_id AND a.offset = d.offset AND a.record_hash = d.record_hash WHERE "
-)
-
-
 BY: Final = {
     "hour": "toStartOfHour(d.kafka_timestamp, 'UTC')",
     "topic": "toString(d.topic)",
@@ -166,7 +140,7 @@ def groups(store: Store, which: Filter, by: Sequence[str] = ("hour", "topic", "r
         store,
         f"SELECT {', '.join(columns)}, a.action AS action_, count(),"
         " argMin((toString(d.topic), d.partition, d.offset), (d.kafka_timestamp, d.partition, d.offset))"
-        f"{_FROM}{where} GROUP BY hour_, topic_, reason_, action_ ORDER BY hour_, topic_, reason_, action_",
+        f"{FROM_LETTERS}{where} GROUP BY hour_, topic_, reason_, action_ ORDER BY hour_, topic_, reason_, action_",
         values,
     )
     return [Group(hour, topic or "", reason or "", *rest) for hour, topic, reason, *rest in rows]
@@ -183,7 +157,7 @@ def find(store: Store, which: Filter, limit: int, after: DeadLetter | None = Non
             client,
             "SELECT d.source_id, d.offset, toString(d.topic), d.partition, d.kafka_timestamp, d.key, d.headers,"
             " d.payload, d.payload_bytes, toString(d.reason), d.error, a.action, a.version,"
-            f" d.record_hash{_FROM}{where}"
+            f" d.record_hash{FROM_LETTERS}{where}"
             " ORDER BY toString(d.topic), d.partition, d.offset, d.source_id LIMIT %(limit)s",
             {**values, "limit": limit},
             settings={"strings_as_bytes": True},
@@ -226,7 +200,7 @@ def uncertain(store: Store, which: Filter) -> list[UncertainLetter]:
     rows = ask(
         store,
         "SELECT d.source_id, d.offset, toString(d.topic), d.partition, a.version, a.target, a.target_ends,"
-        f" a.target_source_id, d.record_hash{_FROM}{where} ORDER BY toString(d.topic), d.partition, d.offset",
+        f" a.target_source_id, d.record_hash{FROM_LETTERS}{where} ORDER BY toString(d.topic), d.partition, d.offset",
         values,
     )
     return [UncertainLetter(*row) for row in rows]

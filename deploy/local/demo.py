@@ -10,7 +10,7 @@ from typing import Final
 
 from orgstats.clickhouse.connect import INSERT_SETTINGS, connect
 from orgstats.deploy.traffic import DOCUMENTED_SLUG
-from orgstats.query.access import digest_of, is_valid
+from orgstats.query.access import READ_SCOPE, digest_of, is_valid
 from orgstats.query.directory import Directory, Wanted
 from orgstats.schemas.tables import RulesRow, insert
 
@@ -49,14 +49,14 @@ def name_everybody(people: Directory, now: float) -> None:
             people.add_project(org_id, Wanted(PROJECTS[number], key=org_id * 100 + number, rename=True), now)
 
 
-def token(people: Directory, path: Path, org_id: int | None, now: float) -> str:
-    """A token that may read one organization, or all of them: the one that is kept in a file while it is valid."""
+def token(people: Directory, path: Path, org_id: int | None, now: float, scope: str = READ_SCOPE) -> str:
+    """A token for one organization, or for all of them: the one that is kept in a file while it is valid."""
     if path.exists():
         kept = path.read_text().strip()
         if any(one.digest == digest_of(kept) and is_valid(one, now) for one in people.tokens()):
             return kept
         path.unlink()
-    return secret(path, lambda: people.create_token(org_id=org_id, name="up", expires_at=None, now=now)[0])
+    return secret(path, lambda: people.create_token(org_id=org_id, name="up", expires_at=None, now=now, scope=scope)[0])
 
 
 def secret(path: Path, make: Callable[[], str]) -> str:

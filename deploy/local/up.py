@@ -27,6 +27,7 @@ from orgstats.deploy.local import apache_kafka, demo, processes
 from orgstats.deploy.traffic import DOCUMENTED_SLUG as SLUG
 from orgstats.deploy.traffic import daily_seconds
 from orgstats.errors import ConfigurationError, OrgstatsError, Refused
+from orgstats.query.access import OPS_SCOPE
 from orgstats.query.clickhouse import Database
 from orgstats.query.directory import Directory
 
@@ -130,7 +131,7 @@ def up(directory: Path, *, kafka: str, rate: float, listen: str | None, fresh: b
     directory.mkdir(parents=True, exist_ok=True)
     with _alone(directory):
         if fresh:
-            for name in ("clickhouse", "password", "token", "token-all"):
+            for name in ("clickhouse", "password", "token", "token-all", "token-ops"):
                 _remove(directory / name)
         address = _free_address(listen, say)
         environment = {name: value for name, value in os.environ.items() if not name.startswith("ORGSTATS_")}
@@ -162,6 +163,7 @@ def _run(stack: Stack, directory: Path, kafka: str, rate: float, address: Addres
     now = time.time()
     demo.name_everybody(people, now)
     token, every = (demo.token(people, directory / name, org, now) for name, org in (("token", 1), ("token-all", None)))
+    operators = demo.token(people, directory / "token-ops", None, now, OPS_SCOPE)
     _write_environment(directory, stack.environment)
     say("starting consumer, API and traffic")
     started_ms = time.time_ns() // 1_000_000
@@ -176,7 +178,7 @@ def _run(stack: Stack, directory: Path, kafka: str, rate: float, address: Addres
     past = int((daily_seconds(now) - daily_seconds(since)) * rate)
     _wait_for_the_past(stack, clickhouse_url, started_ms, past)
     stack.wait_for(lambda: _has_data(address, token), 60, "the endpoint shows no events")
-    print(_welcome(address, token, every, stack.environment), flush=True)
+    print(_welcome(address, (token, every, operators), stack.environment), flush=True)
     while True:
         stack.check()
         time.sleep(0.2)
@@ -314,12 +316,14 @@ def _has_data(address: Address, token: str) -> bool:
         return False
 
 
-def _welcome(address: Address, token: str, every: str, environment: Mapping[str, str]) -> str:
+def _welcome(address: Address, tokens: tuple[str, str, str], environment: Mapping[str, str]) -> str:
+    token, every, operators = tokens
     url = f"{address.url}/api/0/organizations/{SLUG}/stats/"
     return (
         f"\n  API        {url}\n"
         f"  dashboard  {address.url}/#org={SLUG}&token={token}\n"
         f"  everybody  {address.url}/#org={SLUG}&token={every}\n"
+        f"  operators  {address.url}/ops#token={operators}\n"
         f"  token      {token}\n"
         f"  Kafka      {environment['ORGSTATS_BOOTSTRAP_SERVERS']}, topic {TOPIC}\n\n"
         f"  curl -H 'Authorization: Bearer {token}' '{url}?stat=received&resolution=1h'\n\n"

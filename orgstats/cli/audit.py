@@ -33,7 +33,8 @@ def audit(options: AuditOptions) -> None:
     Example: orgstats audit --topic outcomes --recount
     """
     from orgstats.consumer.ops.audit import audit as check
-    from orgstats.errors import DifferenceFound
+    from orgstats.consumer.ops.kept_audits import keep_result
+    from orgstats.errors import DifferenceFound, OrgstatsError
 
     connections, partitions = options.connections(), ops.partitions_of(options.partitions)
     found: list[AuditResult] = []
@@ -51,6 +52,11 @@ def audit(options: AuditOptions) -> None:
     wrong = sum(len(checked.differences) for checked in found)
     still_open, compared = sum(c.open for c in found), sum(c.cells for c in found)
     ops.say(f"{len(found)} chunks checked, {still_open} of them open, {compared} cell by cell: {wrong} wrong")
+    if found and (wrong or not stopped()):  # one that was stopped has not seen that nothing differs
+        try:
+            keep_result(connections, found, recount=options.recount)
+        except OrgstatsError as error:
+            ops.say(f"the page at /ops does not show this audit: {error}")
     if wrong:
         raise DifferenceFound("what is stored differs from the log; orgstats replay plan shows what a replay changes")
 

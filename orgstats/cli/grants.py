@@ -16,7 +16,7 @@ class GrantOptions(ops.OnDatabase):
     role: Annotated[
         list[str] | None,
         ops.option(
-            "--role", help="consumer, api, operator or migrate; may be repeated; default: all.", show_default=False
+            "--role", help="consumer, api, ops, operator or migrate; may be repeated; default: all.", show_default=False
         ),
     ] = None
     cloud: Annotated[bool, ops.option("--cloud", help="The tables are in ClickHouse Cloud.")] = False
@@ -24,10 +24,10 @@ class GrantOptions(ops.OnDatabase):
 
 @flat
 def grants(options: GrantOptions) -> None:
-    """Print the SQL that makes a role of ClickHouse for each of consumer, api, operator and migrate.
+    """Print the SQL that makes a role of ClickHouse for each of consumer, api, ops, operator and migrate.
 
-    A role may do what its program does, and nothing more; the api's is read only. Whoever may manage access runs the
-    statements, again after an upgrade, and gives the roles to users. Nothing is asked of ClickHouse.
+    A role may do what its program does, and nothing more; those of api and ops are read only. Whoever may manage
+    access runs the statements, again after an upgrade, and gives the roles to users. Nothing is asked of ClickHouse.
 
     Example: orgstats grants --role api --database orgstats
     """

@@ -17,6 +17,9 @@ def create(
         str | None, typer.Option("--org", help="Slug or id of the one organization it may read.", show_default=False)
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="It may read every organization.")] = False,
+    ops: Annotated[
+        bool, typer.Option("--ops", help="It may see the operators' page, and read no organization.")
+    ] = False,
     name: Annotated[str, typer.Option(help="What it is for.", show_default=False)] = "",
     expires: Annotated[
         str | None, typer.Option(help="When it ends: +90d, or a time; default: never.", show_default=False)
@@ -26,10 +29,11 @@ def create(
 
     Example: orgstats tokens create --org the-interstellar-jurisdiction --name grafana --expires +90d
     """
+    from orgstats.query.access import OPS_SCOPE, READ_SCOPE
     from orgstats.times import format_time, parse_time
 
-    if (organization is not None) == every:
-        raise typer.BadParameter("give either --org or --all")
+    if (organization is not None) + every + ops != 1:
+        raise typer.BadParameter("give one of --org, --all and --ops")
     now = time.time()
     try:
         expires_at = None if expires is None else parse_time(expires, now)
@@ -39,7 +43,9 @@ def create(
         raise typer.BadParameter(f"{format_time(expires_at)} is over already", param_hint="--expires")
     with directory() as where:
         org_id = None if organization is None else where.organization_to_change(organization).org_id
-        secret, token = where.create_token(org_id=org_id, name=name, expires_at=expires_at, now=now)
+        secret, token = where.create_token(
+            org_id=org_id, name=name, expires_at=expires_at, now=now, scope=OPS_SCOPE if ops else READ_SCOPE
+        )
     typer.echo(secret)
     end = "never ends" if expires_at is None else f"ends at {format_time(expires_at)}"
     typer.echo(f"Token {token.token_id} {end}. It is not shown again.", err=True)

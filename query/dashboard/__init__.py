@@ -1,4 +1,4 @@
-"""The dashboard: its page and files as they were installed; nothing is fetched from elsewhere."""
+"""The dashboard and the operators' page: pages and files as they were installed; nothing is fetched from elsewhere."""
 
 import gzip
 import hashlib
@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from orgstats.query.http import matches
 
-PAGE: Final = "index.html"
+PAGES: Final = {"/": "index.html", "/ops": "ops.html"}
 PLOTLY: Final = "plotly.min.js"
 
 _MEDIA_TYPES: Final = {
@@ -44,18 +44,19 @@ class Content(NamedTuple):
 
 
 def add_dashboard(app: Starlette) -> None:
-    """Serve the page at `/` and its files under `/dashboard/`."""
+    """Serve the pages at `/` and `/ops`, and their files under `/dashboard/`."""
     names = {path.name for path in Path(__file__).parent.iterdir() if path.suffix in _MEDIA_TYPES} | {PLOTLY}
 
     # No coroutines: compressing plotly takes a moment, and a thread of its own can have it.
     def page(request: Request) -> Response:
-        return _answer(request.headers, PAGE)
+        return _answer(request.headers, PAGES[request.url.path])
 
     def file(request: Request) -> Response:
         name = request.path_params["name"]
         return _answer(request.headers, name) if name in names else Response(status_code=404)
 
-    app.add_route("/", page)
+    for path in PAGES:
+        app.add_route(path, page)
     app.add_route("/dashboard/{name}", file)
 
 

@@ -109,6 +109,12 @@ function stateOf(start, width, { completeUntil, retainedSince }) {
   return completeUntil === null ? "unknown" : "complete";
 }
 
+/** How counting goes on, for operators. */
+export async function operating(token, signal) {
+  const address = new URL("api/0/ops/", document.baseURI).href;
+  return (await askOne(address, token, signal, { ops: true })).json;
+}
+
 async function askOne(url, token, signal, view) {
   const headers = token ? { Authorization: `Bearer ${token}` } : {};
   const answer = await fetch(url, { headers, signal }).catch((error) => {
@@ -133,7 +139,7 @@ function exact(_, value, context) {
   return typeof value === "number" && value > Number.MAX_SAFE_INTEGER ? BigInt(context?.source ?? value) : value;
 }
 
-function problem(answer, body, { org }) {
+function problem(answer, body, { org, ops }) {
   const retrySeconds = Number(answer.headers.get("Retry-After")) || RETRY_SECONDS;
   const detail = detailOf(body);
   switch (answer.status) {
@@ -141,9 +147,10 @@ function problem(answer, body, { org }) {
       return new Problem("This cannot be asked", detail);
     case 401:
       return detail === "Invalid token"
-        ? new Problem("The token is not valid", `It has expired, was revoked, or is mistyped. ${NEW_TOKEN}`, TOKEN)
-        : new Problem("A token is needed", `Type one that may read this organization. ${NEW_TOKEN}`, TOKEN);
+        ? new Problem("The token is not valid", `It has expired, was revoked, or is mistyped. ${ops ? OPS_TOKEN : NEW_TOKEN}`, TOKEN)
+        : new Problem("A token is needed", ops ? OPS_TOKEN : `Type one that may read this organization. ${NEW_TOKEN}`, TOKEN);
     case 403:
+      if (ops) return new Problem("This token may not see how counting goes on", `It needs the scope ops. ${OPS_TOKEN}`, TOKEN);
       return new Problem(
         `This token may not read “${org}”`,
         "Is the slug right? If so, the token belongs to another organization or lacks the scope org:read.",
@@ -156,6 +163,7 @@ function problem(answer, body, { org }) {
     case 429:
       return new Problem("Too many requests", "This token has used up its requests for now.", { retrySeconds });
     case 503:
+      if (ops) return new Problem("This cannot be read at the moment", NO_OPS, { retrySeconds });
       return new Problem("The counts cannot be read at the moment", "ClickHouse is away or too slow.", {
         retrySeconds,
       });
@@ -174,3 +182,6 @@ function detailOf(body) {
 
 const TOKEN = { field: "token" };
 const NEW_TOKEN = "The command “orgstats tokens create” makes a new one.";
+const OPS_TOKEN = "The command “orgstats tokens create --ops” makes one.";
+const NO_OPS =
+  "ClickHouse is away or too slow, or its user may not read what is shown here: the log of orgstats serve says which.";

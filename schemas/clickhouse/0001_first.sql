@@ -240,6 +240,41 @@ PARTITION BY toMonday(stored_at)
 ORDER BY (source_id, offset)
 SETTINGS ttl_only_drop_parts = 1;
 
+-- What a consumer saw of a partition's log when it last looked, every few seconds, also while it does not count: for the
+-- operators' page alone, nothing is decided by it. By name, as the page asks for what is there now. Each consumer tells
+-- of the partitions that it counts; so all of them together are told of without anybody knowing their addresses, which
+-- a look at their metrics would need.
+CREATE TABLE watched
+(
+    topic              String,
+    partition          UInt32,
+    consumer           String,                -- the host that it runs on, or its static name
+    log_start          UInt64,
+    log_end            UInt64,                -- the true one
+    readable_end       UInt64,                -- what is between is behind a transaction that is not ended
+    retention_deadline DateTime64(3, 'UTC'),  -- 1970: never, or not known
+    pause_reasons      Array(LowCardinality(String)),
+    at                 DateTime64(3, 'UTC')
+)
+ENGINE = ReplacingMergeTree(at)
+ORDER BY (topic, partition);
+
+-- What audits found: of each run of `orgstats audit` a row, of the samples that consumers take the last of each partition.
+CREATE TABLE audits
+(
+    audit_id    String,                -- drawn by a run; topic/partition of a sample
+    places      Array(String),         -- topic/partition
+    recount     Bool,                  -- whether the log was counted again
+    chunks      UInt64,                -- that were looked at
+    compared    UInt64,                -- cell by cell, of these
+    differences UInt64,
+    first       String,                -- the first difference: its chunk, what is stored and what should be; of no organization's name or id
+    by          String,
+    at          DateTime64(3, 'UTC')
+)
+ENGINE = ReplacingMergeTree(at)
+ORDER BY audit_id;
+
 -- Topics that an operator has taken out: what is counted of them stays, and nobody waits for more. One that is
 -- registered again afterwards is back.
 CREATE TABLE retired_topics

@@ -1,4 +1,4 @@
-"""Makes the pictures of the dashboard in docs/images: `python -m tests.browser.pictures`."""
+"""Makes the pictures of the dashboard and the operators' page in docs/images: `python -m tests.browser.pictures`."""
 
 import math
 import random
@@ -9,15 +9,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from orgstats.deploy.local import chdb_server
 from orgstats.query.clickhouse import Database
 from orgstats.query.directory import Directory, Wanted
 from orgstats.schemas.migrate import migrate
 from orgstats.schemas.outcomes import Outcome
+from orgstats.schemas.tables import RetiredTopicRow
 from tests.browser.conftest import FLAGS
-from tests.query.seeding import Cell, Counted, insert_counts, insert_sources, make_token
+from tests.browser.operating import insert_operating, operators_token
+from tests.query.seeding import Cell, Counted, insert_counts, insert_sources, make_token, moment
 from tests.query.serving import running_api
 
 IMAGES: Final = Path(__file__).parents[2] / "docs" / "images"
@@ -48,8 +50,15 @@ def _cells(now: int) -> Iterator[Cell]:
             yield Cell(1, bucket, int(size * 2), category=2, project_id=project)
 
 
+def _page(browser: Browser, name: str, width: int, height: int) -> Page:
+    page = browser.new_page(viewport={"width": width, "height": height})
+    page.set_default_timeout(120_000)
+    page.emulate_media(color_scheme="dark" if name == "dark" else "light")
+    return page
+
+
 def main() -> None:
-    """Look at a day of it, light, dark, and on a narrow screen."""
+    """Look at a day of it, and at how it is counted: light, dark, and on a narrow screen."""
     now = int(time.time())
     with tempfile.TemporaryDirectory() as scratch, sync_playwright() as playwright:
         engine = chdb_server.start(Path(scratch) / "engine", wait_seconds=60)
@@ -64,13 +73,20 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
         with running_api(engine.url, Path(scratch), RETENTION_DAYS="0") as api:
             for name, width, height in PICTURES:
-                page = browser.new_page(viewport={"width": width, "height": height})
-                page.emulate_media(color_scheme="dark" if name == "dark" else "light")
+                page = _page(browser, name, width, height)
                 page.goto(f"{api.url}/#org={SLUG}&token={token}")
                 page.locator("[data-list=project] li").first.wait_for()
                 page.locator("body[aria-busy=false]").wait_for()
                 page.locator("#chart .main-svg").first.wait_for()
                 page.screenshot(path=IMAGES / f"dashboard-{name}.png")
+            with Database(engine.url, size=1) as database:
+                insert_operating(database)
+                database.insert("retired_topics", [RetiredTopicRow("outcomes", True, moment(time.time()))])
+                operators = operators_token(database)
+            page = _page(browser, "light", 1280, 800)
+            page.goto(f"{api.url}/ops#token={operators}")
+            page.locator("#letters summary").first.click()
+            page.screenshot(path=IMAGES / "ops-light.png", full_page=True)
         browser.close()
         engine.stop()
 

@@ -72,6 +72,7 @@ FULL: Final = {
         "autoscaling": {"enabled": True},
         "affinity": {"nodeAffinity": {}},
         "secret": {"name": "orgstats-reader"},
+        "opsSecret": {"name": "orgstats-ops"},
         "priorityClassName": "answers",
         "podAnnotations": {"team": "stats"},
         "podLabels": {"tier": "api"},
@@ -267,6 +268,7 @@ def test_commands_and_environment_are_accepted(documents: list[Document], tmp_pa
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]  # a group
     for name, text in (
         ("clickhouse/url", "clickhouse://orgstats:s3cret@clickhouse:9000/orgstats"),
+        ("clickhouse-ops/url", "clickhouse://ops:s3cret@clickhouse:9000/orgstats"),
         ("kafka/password", "s3cret"),
         ("gateway/keys", "k" * 32),
     ):
@@ -489,6 +491,15 @@ def test_the_api_may_have_a_user_of_its_own(render: Render) -> None:
     assert secrets({"api": {"secret": {"name": ""}}}) == shared
 
 
+def test_the_operators_page_may_have_a_user_of_its_own(render: Render) -> None:
+    """Its address is in a file of its own Secret, which nobody else mounts; without one there is none."""
+    (api,) = [c for c in containers(render(FULL)) if c["name"] == "api"]
+    assert {"name": "ORGSTATS_OPS_CLICKHOUSE_URL_FILE", "value": "/etc/orgstats/clickhouse-ops/url"} in api["env"]
+    mounted = {pod["spec"]["containers"][0]["name"]: str(pod["spec"]["volumes"]) for pod in pods(render(FULL))}
+    assert [name for name, volumes in mounted.items() if "orgstats-ops" in volumes] == ["api"]
+    assert not any("OPS" in entry["name"] for c in containers(render({})) for entry in c["env"])
+
+
 def test_a_variable_may_come_from_a_secret(render: Render) -> None:
     """What Kubernetes can refer to, any variable may refer to."""
     source = {"secretKeyRef": {"name": "orgstats-kafka", "key": "username"}}
@@ -541,7 +552,8 @@ def test_routes_lead_to_the_api_and_not_to_health(render: Render) -> None:
         (
             "api",
             "serve",
-            {"clickhouse_url", "listen", "metrics_listen", "retention_days", "gateway_key", "gateway_key_file"},
+            {"clickhouse_url", "ops_clickhouse_url", "listen", "metrics_listen", "retention_days"}
+            | {"gateway_key", "gateway_key_file"},
         ),
         ("migrate", "migrate", {"clickhouse_url", "retention_days", "cluster"}),
     ],

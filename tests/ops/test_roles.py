@@ -14,9 +14,11 @@ from orgstats.consumer.counting.grid import Chunks, Grid
 from orgstats.consumer.counting.resume import Progress, Repair
 from orgstats.consumer.counting.source import Source
 from orgstats.consumer.ops.connections import store_of
+from orgstats.query.access import OPS_SCOPE
 from orgstats.query.clickhouse import Database
 from orgstats.query.directory import Directory, Wanted
 from orgstats.query.openapi import ROUTES
+from orgstats.query.operating import read_operating
 from orgstats.schemas.migrate import migrate
 from tests.ops.conftest import orgstats_runner
 from tests.query.seeding import Cell, Counted, insert_counts, insert_sources, make_token
@@ -47,6 +49,11 @@ def produce(kafka: Kafka, topic: str, events: int = 10) -> None:
     assert producer.flush(30) == 0
 
 
+def _has_told(url: str) -> bool:
+    with connect(url, client_name="tests") as client:
+        return bool(client.execute("SELECT 1 FROM watched LIMIT 1"))
+
+
 def test_migrate_may_make_the_tables_and_change_how_long_they_keep(tmp_path: Path) -> None:
     """Database, tables, a retention, and none."""
     with roles.running_as(tmp_path / "clickhouse", "migrate") as url:
@@ -57,19 +64,22 @@ def test_migrate_may_make_the_tables_and_change_how_long_they_keep(tmp_path: Pat
 
 @pytest.mark.campaign
 def test_a_consumer_may_all_that_it_does(real_kafka: Kafka, topic: str, directory: Path, tmp_path: Path) -> None:
-    """It publishes rules, counts, stops and resumes; and a log that was cut back is taken back."""
+    """It publishes rules, counts, audits, tells of the log, stops and resumes; what was cut back is taken back."""
     produce(real_kafka, topic)
     (tmp_path / "rules.toml").write_text(RULES)
     with roles.running_as(directory, "consumer") as url:
-        rules = str(tmp_path / "rules.toml")
-        daemon = Daemon("consumer", tmp_path, real_kafka.bootstrap_servers, topic, url, ORGSTATS_RULES=rules)
+        settings = {"ORGSTATS_RULES": str(tmp_path / "rules.toml"), "ORGSTATS_AUDIT_SECONDS": "0.2"}
+        daemon = Daemon("consumer", tmp_path, real_kafka.bootstrap_servers, topic, url, **settings)
         try:
             wait_for(lambda: stored.progress(url).get(0) == 11, 60, poll_seconds=0.1)
             assert daemon.child.stop(grace_seconds=30) == 0
             produce(real_kafka, topic)
             daemon.start()
             wait_for(lambda: stored.progress(url).get(0) == 22, 60, poll_seconds=0.1)
+            wait_for(lambda: '"audited"' in daemon.child.log.read_text(), 60, poll_seconds=0.1)
+            wait_for(lambda: _has_told(url), 60, poll_seconds=0.1)
             assert daemon.child.stop(grace_seconds=30) == 0
+            assert "privileges" not in daemon.child.log.read_text()
         finally:
             daemon.child.kill()
         store, source = store_of(url), Source(topic, "other", 0)
@@ -132,18 +142,33 @@ def test_the_api_may_read_what_it_answers_and_write_nothing(directory: Path, tmp
         insert_counts(database, [Cell(1, int(time.time()) // 10 * 10, 5, project_id=1)])
         insert_sources(database, [Counted()])
         token = make_token(database, None)
+        ops, _ = Directory(database).create_token(org_id=None, name="", expires_at=None, now=1.0, scope=OPS_SCOPE)
     with roles.running_as(directory, "api") as url, running_api(url, tmp_path) as api:
         for route, path in ROUTES.items():
             query = {"field": "sum(quantity)", "category": "error"} if route in ("usage", "summary") else {}
             named = path.format(organization_slug="acme", project_slug="web")
             headers = {"Authorization": f"Bearer {token}"}
+            if route == "ops":
+                headers = {"Authorization": f"Bearer {ops}"}
             answer = httpx.get(api.url + named, params=query, headers=headers)
-            assert answer.status_code == 200, (route, answer.text)
+            assert answer.status_code == (503 if route == "ops" else 200), (route, answer.text)
         assert httpx.get(f"{api.url}/healthz/ready").status_code == 200
         for table in ("counts", "tokens"):
             assert "INSERT" in roles.refused(url, f"INSERT INTO {table} SELECT * FROM {table}")
         assert "should not be changed" in roles.refused(url, "SET max_block_size = 3")
         assert "SELECT" in roles.refused(url, "SELECT * FROM dead_letters")
+
+
+def test_the_operators_page_reads_with_a_role_of_its_own(directory: Path) -> None:
+    """It reads all that it shows, and neither counts nor tokens, and writes nothing."""
+    with roles.unrestricted(directory) as url, Database(url, size=1) as database:
+        insert_sources(database, [Counted()])
+    with roles.running_as(directory, "ops") as url:
+        with Database(url, size=1) as database:
+            assert read_operating(database).partitions
+        for table in ("counts", "totals", "tokens"):
+            assert "SELECT" in roles.refused(url, f"SELECT * FROM {table}")
+        assert "INSERT" in roles.refused(url, "INSERT INTO gaps SELECT * FROM gaps")
 
 
 def test_a_setting_that_is_sent_and_not_allowed_is_refused(directory: Path, tmp_path: Path) -> None:

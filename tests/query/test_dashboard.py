@@ -12,7 +12,7 @@ import orgstats.query.dashboard
 from tests.query.serving import running_api
 
 FOLDER = Path(orgstats.query.dashboard.__file__).parent
-FILES = ["", *(f"dashboard/{path.name}" for path in FOLDER.iterdir() if path.suffix in (".js", ".css", ".svg"))]
+FILES = ["", "ops", *(f"dashboard/{path.name}" for path in FOLDER.iterdir() if path.suffix in (".js", ".css", ".svg"))]
 PLOTLY = "dashboard/plotly.min.js"
 
 

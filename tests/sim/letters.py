@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from orgstats.consumer.ops.dead_letters import HANDLED
+from orgstats.schemas.dead_letter_actions import HANDLED
 from tests.sim.clickhouse import Row, SimClickHouse
 
 Values = dict[str, Any]
