@@ -17,9 +17,12 @@ class PlanOptions(ops.OnDatabase):
     base: Annotated[
         str, ops.option(help="An earlier backup; only what is not in it is copied.", show_default=False)
     ] = ""
-    to: Annotated[str, ops.option(help="Where ClickHouse puts it, with {name} and {table}.")] = (
-        "Disk('backups', '{name}/{table}')"
-    )
+    to: Annotated[
+        str | None,
+        ops.option(
+            help="Where ClickHouse puts it, with {name} and {table}; default: a disk named backups.", show_default=False
+        ),
+    ] = None
     restore: Annotated[bool, ops.option("--restore", help="Print the way back.")] = False
 
 
@@ -32,17 +35,18 @@ def backup_plan(options: PlanOptions) -> None:
 
     Example: orgstats backup-plan 2026-11-27 --base 2026-11-26 --database orgstats
     """
-    from orgstats.schemas.backup import backup, restore
+    from orgstats.schemas.backup import TO_DISK, backup, restore
 
     database, cluster = options.place()
+    to = TO_DISK if options.to is None else options.to
     wrong = typer.BadParameter("needs {name} and {table}, and no other braces", param_hint="--to")
-    if "{name}" not in options.to or "{table}" not in options.to:
+    if "{name}" not in to or "{table}" not in to:
         raise wrong
     try:
         if options.restore:
-            statements = list(restore(database, cluster, options.name, options.to))
+            statements = list(restore(database, cluster, options.name, to))
         else:
-            statements = list(backup(database, cluster, options.name, options.to, options.base))
+            statements = list(backup(database, cluster, options.name, to, options.base))
     except (KeyError, IndexError, ValueError):
         raise wrong from None
     for statement in statements:
