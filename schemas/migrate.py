@@ -19,7 +19,7 @@ from clickhouse_driver import Client
 from clickhouse_driver import errors as driver_errors
 from pydantic import Field, field_validator
 
-from orgstats.clickhouse.cluster import Cluster, look_up, read, spread
+from orgstats.clickhouse.cluster import Cluster, cluster_of, look_up, read, spread
 from orgstats.clickhouse.connect import INSERT_SETTINGS, connect, translate
 from orgstats.clickhouse.url import parse
 from orgstats.errors import Refused
@@ -280,8 +280,7 @@ def _refuse_another_form(client: Client, place: Cluster | None) -> None:
     rows = client.execute(
         "SELECT engine_full FROM system.tables WHERE database = currentDatabase() AND name = 'counts'"
     )
-    made_for = re.match(r"Distributed\('(\w+)'", rows[0][0]) if rows else None
-    before, now = made_for[1] if made_for else "", place.name if place else ""
+    before, now = cluster_of(rows[0][0]) if rows else "", place.name if place else ""
     if rows and before != now:
         raise Refused(
             f"the tables were made for {f'the cluster {before}' if before else 'a single server'}, and "

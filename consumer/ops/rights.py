@@ -1,16 +1,14 @@
 """What the ClickHouse user of this process lacks for a role, asked of the server itself."""
 
-import re
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any
 
+from orgstats.clickhouse.cluster import cluster_of
 from orgstats.consumer.ops.findings import Finding
 from orgstats.consumer.ops.stored import ask
 from orgstats.consumer.store.store import Store
 from orgstats.errors import OrgstatsError
 from orgstats.schemas.grants import ROLES, Place, Privilege, RoleName, privileges
-
-_CLUSTER: Final = re.compile(r"Distributed\('(\w+)'")
 
 
 def place_of(store: Store) -> Place:
@@ -22,8 +20,7 @@ def place_of(store: Store) -> Place:
         {},
     )
     database, engine, shared = rows[0]
-    found = _CLUSTER.match(engine)
-    return Place(database, found[1] if found else "", bool(shared))
+    return Place(database, cluster_of(engine), bool(shared))
 
 
 def rights(store: Store, role: RoleName) -> Iterator[Finding]:

@@ -72,6 +72,12 @@ def look_up(client: Client, name: str, database: str) -> Cluster:
     return Cluster(name, database, pinned or len(weights))
 
 
+def cluster_of(engine: str) -> str:
+    """The cluster that a table was made for, by the `engine_full` of `counts`; empty for a single server."""
+    found = re.match(r"Distributed\('(\w+)'", engine)
+    return found[1] if found else ""
+
+
 def _pinned(client: Client, database: str) -> int:
     rows = client.execute(
         "SELECT engine_full FROM system.tables WHERE database = %(database)s AND name = 'counts'",
