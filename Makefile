@@ -72,11 +72,11 @@ clean:
 	$(BIN)/pip install --quiet --disable-pip-version-check $$(grep '^uv==' requirements.lock)
 	touch $@
 
-.venv/.local: .venv/.uv pyproject.toml requirements.lock consumer/counting/fast_path.pyx consumer/kafka/batches.pyx
+.venv/.local: .venv/.uv pyproject.toml requirements.lock consumer/counting/fast_path.pyx consumer/counting/compiled_cells.pxi consumer/kafka/batches.pyx
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -c requirements.lock -e '.[local]'
 	touch $@
 
-.venv/.dev: .venv/.uv pyproject.toml requirements.lock consumer/counting/fast_path.pyx consumer/kafka/batches.pyx
+.venv/.dev: .venv/.uv pyproject.toml requirements.lock consumer/counting/fast_path.pyx consumer/counting/compiled_cells.pxi consumer/kafka/batches.pyx
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -c requirements.lock -e '.[local,otel,test,dev]'
 	touch $@ .venv/.local
 

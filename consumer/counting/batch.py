@@ -11,7 +11,7 @@ from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
-from orgstats.consumer.counting.chunk import Tally
+from orgstats.consumer.counting.chunk import Chunk, Tally
 from orgstats.consumer.counting.decode import AgeLimits, Undecodable, bucket_of, decode, event_second
 from orgstats.consumer.counting.packing import packed
 from orgstats.consumer.counting.rule_history import RuleHistory
@@ -111,6 +111,20 @@ class BatchCounter:
         else:
             self._count_kinds(run, pending.fast, pending.tallies, counted)
         return counted
+
+    def fold_into(self, chunk: Chunk, pending: Pending) -> Counter[int]:
+        """Count what is pending in a chunk; how many events, by outcome."""
+        fast = pending.fast if chunk.takes_kinds else None
+        if fast is None:
+            tallies = self.fold(pending)
+        else:
+            keys, pending.tallies = pending.tallies, Counter()
+            tallies = [(Tally(*key), events) for key, events in (*keys.items(), *fast.take_earlier())]
+        chunk.add(tallies)
+        by_outcome: Counter[int] = Counter() if fast is None else chunk.add_kinds(fast)
+        for tally, events in tallies:
+            by_outcome[tally.outcome] += events
+        return by_outcome
 
     def fold(self, pending: Pending) -> list[tuple[Tally, int]]:
         """Tallies, first seen first; none are pending afterwards."""

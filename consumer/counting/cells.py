@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from orgstats.consumer.counting.source import next_offset_of, revision_of
 from orgstats.schemas.outcomes import BUCKET_SECONDS, DAY_SECONDS, HOUR_SECONDS, STAT_CATEGORIES, STAT_OUTCOMES
 
-_SHOWN: Final = tuple(map(int, STAT_OUTCOMES["received"]))
+SHOWN: Final = tuple(map(int, STAT_OUTCOMES["received"]))
 """Outcomes 0, 1 and 2: the values of a cell of `totals`, in this order."""
 
 
@@ -91,9 +91,9 @@ def _by_hour(key: CountKey) -> Sequence[tuple[Key, int]]:
 
 def _totals(key: CountKey) -> Sequence[tuple[Key, int]]:
     org_id, bucket, _, _, category, outcome, _ = key
-    if category not in STAT_CATEGORIES or outcome not in _SHOWN:
+    if category not in STAT_CATEGORIES or outcome not in SHOWN:
         return ()
-    at = _SHOWN.index(outcome)
+    at = SHOWN.index(outcome)
     hour = bucket - bucket % HOUR_SECONDS
     return (TotalKey(org_id, BUCKET_SECONDS, bucket), at), (TotalKey(org_id, HOUR_SECONDS, hour), at)
 

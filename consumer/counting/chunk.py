@@ -1,18 +1,27 @@
 """The open chunk of a source: cells that always hold whole counts from the chunk's first offset on."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
+from orgstats.consumer.counting.cell_table import Cells, CellTable, CellView, Columns
 from orgstats.consumer.counting.cells import COUNTS, FAMILIES, CountKey, Family, HourKey, Key, Stored, erased_key
 from orgstats.consumer.counting.source import BEYOND_ALL, next_offset_of, revision_of, version_of
-from orgstats.schemas.outcomes import DAY_SECONDS, DEFAULT_CATEGORY
+from orgstats.schemas.outcomes import DEFAULT_CATEGORY
+
+if TYPE_CHECKING:
+    from orgstats.consumer.counting.fast_path import FastPath
+
+try:
+    from orgstats.consumer.counting.fast_path import CompiledCells
+except ImportError:  # there was no C compiler
+    CompiledCells = None  # type: ignore[assignment,misc]
 
 MAX_REASONS: Final = 1000
 """Distinct reasons that a chunk keeps, in offset order; later ones become `other`."""
 MAX_REASON_LENGTH: Final = 64
 OTHER_REASON: Final = "other"
-_UINT64_MAX: Final = (1 << 64) - 1
 
 
 class Tally(NamedTuple):
@@ -31,30 +40,8 @@ class Tally(NamedTuple):
     quantity: int | None
 
 
-class Cell:
-    """Whole count of one key; events below `counted_to` are already in it and are skipped.
-
-    `changed` as long as it is among the cells to be stored.
-    """
-
-    __slots__ = ("changed", "counted_to", "family", "key", "values")
-
-    def __init__(self, family: Family, key: Key, values: list[int], counted_to: int = 0) -> None:
-        self.family = family
-        self.key = key
-        self.values = values
-        self.counted_to = counted_to
-        self.changed = False
-
-    def row_values(self) -> tuple[int, ...]:
-        """The values as stored: held at UInt64's maximum instead of wrapping."""
-        if max(self.values) > _UINT64_MAX:
-            return tuple([min(value, _UINT64_MAX) for value in self.values])
-        return tuple(self.values)
-
-
-Share = tuple[Cell, int, int]
-"""A cell that a tally counts in, the place of its quantity among the values, and that of its events, 0 for none."""
+Share = tuple[CellView, int]
+"""A cell that a tally counts in, and the place of its quantity among the values."""
 
 Row = tuple[Key, tuple[int, ...]]
 """What is stored of a cell, but for the version: key, values."""
@@ -64,15 +51,26 @@ Row = tuple[Key, tuple[int, ...]]
 class ChunkChanges:
     """Cells of one chunk that were touched since they were last stored, with the version to store them at.
 
-    `rows` are what they hold now; counting goes on meanwhile. `days` are the starts of the days that no earlier flush
-    told to have cells of this chunk, epoch seconds.
+    `columns` are what they hold now; counting goes on meanwhile. `days` are the starts of the days that no earlier
+    flush told to have cells of this chunk, epoch seconds.
     """
 
     chunk: "Chunk"
     version: int
     days: frozenset[int]
-    cells: list[Cell]
-    rows: Mapping[Family, list[Row]]
+    cells: Sequence[Any]
+    columns: Columns
+
+    @property
+    def rows(self) -> Mapping[Family, list[Row]]:
+        """The columns by the row."""
+        return {
+            family: [
+                (family.key(*row[: -len(family.values)]), row[-len(family.values) :])
+                for row in zip(*columns, strict=True)
+            ]
+            for family, columns in self.columns.items()
+        }
 
 
 class Chunk:
@@ -80,7 +78,8 @@ class Chunk:
 
     Pure: what it holds at a position is a function of the log, the rules and the settings that the fingerprint covers.
     Without `projects` every project, and with it every key of a client, is 0. `end` is the first offset after the
-    chunk, where that matters. Events of `erased` organizations count as `erased_key` says.
+    chunk, where that matters. Events of `erased` organizations count as `erased_key` says. `table` keeps the cells: the
+    compiled one where there is one.
     """
 
     def __init__(
@@ -91,21 +90,34 @@ class Chunk:
         end: int = BEYOND_ALL,
         projects: bool = True,
         erased: Collection[int] = frozenset(),
+        table: CellTable | None = None,
     ) -> None:
         self.first_offset = first_offset
         self.end = end
         self.revision = revision
         self.next_offset = first_offset
         self.skip_until = 0
-        self.cells: dict[Family, dict[Key, Cell]] = {family: {} for family in FAMILIES}
+        self._table: CellTable = table or (Cells() if CompiledCells is None else CompiledCells())
         self._projects = projects
         self._erased = frozenset(erased)
-        self._changed: list[Cell] = []
-        self._days: set[int] = set()
         self._days_stored: set[int] = set()
         self._shares: dict[tuple[int | str | None, ...], tuple[Share, ...]] = {}
         self._reasons: set[str] = {""}
         self._seldom_by_itself = False
+
+    @property
+    def cells(self) -> Mapping[Family, Mapping[Key, CellView]]:
+        """All its cells, by family and key."""
+        return {family: self._table.of(family) for family in FAMILIES}
+
+    def count(self, family: Family) -> int:
+        """How many cells there are of a family."""
+        return self._table.count(family)
+
+    @property
+    def takes_kinds(self) -> bool:
+        """Whether `add_kinds` can be asked: its cells are compiled, too."""
+        return CompiledCells is not None and isinstance(self._table, CompiledCells)
 
     @property
     def version(self) -> int:
@@ -115,7 +127,7 @@ class Chunk:
     @property
     def changed(self) -> bool:
         """Whether there is anything to store, be it only in a family that is written seldom."""
-        return bool(self._changed)
+        return self._table.changed
 
     def load(
         self,
@@ -148,12 +160,13 @@ class Chunk:
         self.skip_until = max([0, *map(counted_to, versions)])
         for family, cells in stored.items():
             for key, one in cells.items():
-                cell = self._add_cell(Cell(family, key, list(one.values), counted_to(one.version)))
+                cell = self._table.cell(family, key)
+                cell.values, cell.counted_to = list(one.values), counted_to(one.version)
                 if isinstance(key, CountKey | HourKey):
                     self._reasons.add(key.reason)
                 if revision_of(one.version) < revision:
-                    self._touch(cell)
-        self._erased -= {key.org_id for key, cell in self.cells[COUNTS].items() if any(cell.values)}
+                    self._table.touch(cell)
+        self._erased -= {key.org_id for key, cell in self._table.of(COUNTS).items() if any(cell.values)}
         self._seldom_by_itself = closed
         for family in FAMILIES:
             if family.seldom and not closed:
@@ -161,86 +174,68 @@ class Chunk:
 
     def _add_up(self, family: Family) -> None:
         sums: dict[Key, list[int]] = {}
-        for finest, cell in self.cells[COUNTS].items():
+        for finest, cell in self._table.of(COUNTS).items():
+            values = cell.values
             for key, _ in family.shares(cast("CountKey", finest)):
-                before = sums.get(key, [0] * len(cell.values))
-                sums[key] = [one + another for one, another in zip(before, cell.values, strict=True)]
-        for key in {*self.cells[family], *sums}:
-            cell = self._cell(family, key)
-            values = sums.get(key, [0] * len(cell.values))
+                before = sums.get(key, [0] * len(values))
+                sums[key] = [one + another for one, another in zip(before, values, strict=True)]
+        for key in {*self._table.of(family), *sums}:
+            cell = self._table.cell(family, key)
+            values = sums.get(key, [0] * len(family.values))
             if cell.values != values:
                 cell.values = values
-                self._touch(cell)
+                self._table.touch(cell)
 
     def add(self, tallies: Iterable[tuple[Tally, int]]) -> None:
-        """Count events: (what they have in common, how many), first seen first.
+        """Count events: (what they have in common, how many), first seen first. Where there are none of a tally, it
+        only has its reason take its place among the first ones.
 
         Only for events at or beyond `skip_until`; see `add_one` for those before.
         """
-        known, touched = self._shares, self._changed
+        known, add = self._shares, self._table.add
         for tally, events in tallies:
-            quantity = events if tally.quantity is None else events * tally.quantity
-            for cell, at, events_at in known.get(tally[:-1]) or self._shares_of(tally):
-                cell.values[at] += quantity
-                if events_at:
-                    cell.values[events_at] += events
-                if not cell.changed:
-                    cell.changed = True
-                    touched.append(cell)
+            if not events:
+                self._admit(tally.reason)
+                continue
+            quantity = 1 if tally.quantity is None else tally.quantity
+            for cell, at in known.get(tally[:-1]) or self._shares_of(tally):
+                add(cell, at, quantity, events)
+
+    def add_kinds(self, fast: "FastPath") -> Counter[int]:
+        """Count what the fast path has counted, all of whose reasons have their place; how many events, by outcome."""
+        table = cast("CompiledCells", self._table)
+        return table.add_kinds(fast, self._admit, self._erased, projects=self._projects)
 
     def add_one(self, tally: Tally, offset: int) -> None:
         """Count one event below `skip_until`, in each cell that does not hold it yet."""
         quantity = 1 if tally.quantity is None else tally.quantity
         shares = self._shares_of(tally)
         finest = shares[0][0]
-        for cell, at, events_at in shares:
+        for cell, at in shares:
             by_counts = cell.family.seldom and not self._seldom_by_itself
             if offset >= (finest if by_counts else cell).counted_to:
-                cell.values[at] += quantity
-                if events_at:
-                    cell.values[events_at] += 1
-                self._touch(cell)
+                self._table.add(cell, at, quantity, 1)
 
     def overwrite(self, stored: Mapping[Family, Iterable[Key]]) -> None:
         """Write each stored cell anew; a stale cell, which this count did not produce, as zero."""
         for family, keys in stored.items():
             for key in keys:
-                self._touch(self._cell(family, key))
+                self._table.touch(self._table.cell(family, key))
 
     def take(self, *, seldom: bool = True) -> ChunkChanges:
         """What to store now; it counts as stored unless `not_stored` is called with it.
 
         Without `seldom` the families that are written seldom stay as they are, still to be stored.
         """
-        cells, later = self._changed, []
-        if not seldom:
-            cells, later = [one for one in cells if not one.family.seldom], [one for one in cells if one.family.seldom]
-        self._changed = later
-        rows: dict[Family, list[Row]] = {family: [] for family in FAMILIES}
-        for cell in cells:
-            cell.changed = False
-            rows[cell.family].append((cell.key, cell.row_values()))
-        days, self._days_stored = frozenset(self._days - self._days_stored), set(self._days)
-        return ChunkChanges(self, self.version, days, cells, rows)
+        cells, columns = self._table.take(seldom=seldom)
+        days = self._table.days()
+        new, self._days_stored = frozenset(days - self._days_stored), days
+        return ChunkChanges(self, self.version, new, cells, columns)
 
     def not_stored(self, changes: ChunkChanges) -> None:
         """Storing failed, perhaps halfway."""
         self._days_stored -= changes.days
-        for cell in changes.cells:
-            self._touch(cell)
-
-    def _touch(self, cell: Cell) -> None:
-        if not cell.changed:
-            cell.changed = True
-            self._changed.append(cell)
-
-    def _cell(self, family: Family, key: Key) -> Cell:
-        return self.cells[family].get(key) or self._add_cell(Cell(family, key, [0] * len(family.values)))
-
-    def _add_cell(self, cell: Cell) -> Cell:
-        self.cells[cell.family][cell.key] = cell
-        self._days.add(cell.key.bucket - cell.key.bucket % DAY_SECONDS)
-        return cell
+        self._table.touch_again(changes.cells)
 
     def _shares_of(self, tally: Tally) -> tuple[Share, ...]:
         """The cells that a tally counts in, remembered unless its reason is stored as another: those have no end."""
@@ -259,7 +254,7 @@ class Chunk:
         found: list[Share] = []
         for family in FAMILIES:
             for own_key, at in family.shares(key):
-                found.append((self._cell(family, own_key), at, family.events))
+                found.append((self._table.cell(family, own_key), at))
         shares = tuple(found)
         if reason == (tally.reason or ""):
             self._shares[tally[:-1]] = shares

@@ -14,7 +14,7 @@ Nothing here reads beyond a value: `packed` puts a 0 behind its bytes, and no st
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
@@ -25,7 +25,7 @@ from msgspec.json import decode as json_decode
 from msgspec.structs import fields
 
 from orgstats.schemas.event import Event
-from orgstats.schemas.outcomes import BUCKET_SECONDS, LAST_BUCKET
+from orgstats.schemas.outcomes import BUCKET_SECONDS, DEFAULT_CATEGORY, LAST_BUCKET
 
 cdef enum:
     LONGEST = 1000  # a longer record is odd, so that a kind has a place on the stack
@@ -71,6 +71,7 @@ cdef enum:
     TENS = 17  # place of a second's first digit
 cdef int64_t WIDTH = BUCKET_SECONDS
 cdef int64_t LATEST = LAST_BUCKET
+cdef uint8_t CATEGORY = DEFAULT_CATEGORY
 cdef enum:
     HEAD = 24  # bytes before each value in what `packed` gives
 
@@ -195,6 +196,17 @@ cdef struct Entry:
     Known* known
 
 
+cdef struct Kind:
+    # What records of a kind count as, but for their bucket; what is absent is what it counts as.
+    uint64_t org_id
+    uint64_t project_id
+    uint64_t key_id
+    uint64_t quantity
+    int32_t reason  # its number, -1 for kinds whose records are odd
+    uint8_t category
+    uint8_t outcome
+
+
 cdef struct Cell:
     # Records of one kind in one bucket.
     uint32_t kind
@@ -313,17 +325,19 @@ cdef class Kinds:
 
     cdef Table _texts
     cdef list _what  # (what stands before the bucket in its keys, what stands behind it); None for odd ones
-    cdef dict _reasons
-    cdef int32_t* _reason  # by kind the number of its reason, -1 for odd ones
+    cdef dict _numbers  # by reason
+    cdef list _reasons
+    cdef Kind* _kinds
     cdef int64_t _room
 
     def __init__(self):
         self._what = []
-        self._reasons = {}
+        self._numbers = {}
+        self._reasons = []
 
     def __dealloc__(self):
         _empty(&self._texts)
-        free(self._reason)
+        free(self._kinds)
 
     def __len__(self):
         return len(self._what)
@@ -331,17 +345,25 @@ cdef class Kinds:
     cdef int _meet(self, Scan* scan, what) except -1:
         """Remember what the kind is that the scan has stopped at."""
         cdef int64_t number = len(self._what), room
+        cdef Kind* kind
         if number >= self._room:
             room = 2 * self._room + 256
-            more = realloc(self._reason, room * sizeof(int32_t))
+            more = realloc(self._kinds, room * sizeof(Kind))
             if more == NULL:
                 raise MemoryError
-            self._reason, self._room = <int32_t*>more, room
-        if what is None:
-            self._reason[number] = -1
-        else:
+            self._kinds, self._room = <Kind*>more, room
+        kind = &self._kinds[number]
+        kind.reason = -1
+        if what is not None:
             before, behind, reason = what
-            self._reason[number] = self._reasons.setdefault(reason, len(self._reasons))
+            kind.org_id, kind.project_id, kind.key_id = [one or 0 for one in before]
+            category, kind.outcome, _, quantity = behind
+            kind.category = CATEGORY if category is None else category
+            kind.quantity = 1 if quantity is None else quantity
+            if reason not in self._numbers:
+                self._numbers[reason] = len(self._reasons)
+                self._reasons.append(reason)
+            kind.reason = self._numbers[reason]
             what = before, behind
         self._what.append(what)
         if not _put(&self._texts, scan.text, scan.length, scan.hash, <int32_t>number):
@@ -415,7 +437,7 @@ cdef class FastPath:
                     rules._learn(&scan)
                 elif stopped == NEW_REASON:
                     place(kinds._key(Cell(scan.kind, scan.bucket, 0)))
-                    self._is_in_place(kinds._reason[scan.kind])
+                    self._is_in_place(kinds._kinds[scan.kind].reason)
                 elif stopped == NO_MEMORY:
                     raise MemoryError
         finally:
@@ -425,15 +447,25 @@ cdef class FastPath:
     def take(self):
         """(key, records) of each kind and bucket that has any, first seen first; nothing is kept but the kinds."""
         cdef int64_t i
+        taken = self._taken + [(self._kinds._key(self._cells[i]), self._cells[i].events) for i in range(self._count)]
+        self._clear()
+        return taken
+
+    def take_earlier(self):
+        """The same of those of kinds that are not known any more, which are left out of what is pending."""
         taken, self._taken = self._taken, []
-        taken += [(self._kinds._key(self._cells[i]), self._cells[i].events) for i in range(self._count)]
+        return taken
+
+    cdef _clear(self):
+        """Nothing is pending any more."""
+        cdef int64_t i
+        self._taken = []
         if self._count:
             memset(self._index, 0xFF, self._index_room * sizeof(int32_t))
         self._count = 0
         for i in self._placed:
             self._is_placed[i] = False
         self._placed.clear()
-        return taken
 
     cdef int _is_in_place(self, int32_t reason) except -1:
         cdef int64_t room
@@ -490,7 +522,7 @@ cdef class FastPath:
         found = _find(&kinds._texts, scan.text, scan.length, scan.hash)
         if found < 0:
             return NEW_KIND
-        reason = kinds._reason[found]
+        reason = kinds._kinds[found].reason
         if reason < 0:
             return ODD
         if reason >= self._reasons or not self._is_placed[reason]:
@@ -805,3 +837,6 @@ cdef inline const uint8_t* _time_end(const uint8_t* at) noexcept nogil:
         while CLASS[at[0]] & DIGIT:
             at += 1
     return at + 2 if at[0] == c"Z" and at[1] == c'"' else NULL
+
+
+include "compiled_cells.pxi"

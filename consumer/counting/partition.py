@@ -2,11 +2,11 @@
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from orgstats.consumer.counting.batch import BatchCounter, Pending, Record
-from orgstats.consumer.counting.cells import COUNTS, StoredChunk
+from orgstats.consumer.counting.cells import COUNTS, FAMILIES, StoredChunk
 from orgstats.consumer.counting.chain import Chain, Mark
 from orgstats.consumer.counting.chunk import Chunk, ChunkChanges
 from orgstats.consumer.counting.decode import named_organizations
@@ -187,12 +187,12 @@ class Partition:
     @property
     def live_cells(self) -> int:
         """Cells held in memory, of all families."""
-        return sum(len(cells) for chunk in (*self._closed, self.chunk) for cells in chunk.cells.values())
+        return sum(chunk.count(family) for chunk in (*self._closed, self.chunk) for family in FAMILIES)
 
     @property
     def unstored_cells(self) -> int:
         """Cells of `counts` kept only because their closed chunk is not stored yet."""
-        return sum(len(chunk.cells[COUNTS]) for chunk in self._closed)
+        return sum(chunk.count(COUNTS) for chunk in self._closed)
 
     @property
     def unstored_dead_letters(self) -> int:
@@ -382,17 +382,15 @@ class Partition:
             self._count_run([record], one)
             for tally, events in self._batch.fold(one):
                 self.chunk.add_one(tally, record.offset())
-                self._note_unnamed(tally.outcome, events)
+                self._note_unnamed({tally.outcome: events})
 
     def _fold(self) -> None:
-        tallies = self._batch.fold(self._pending)
-        self.chunk.add(tallies)
-        for tally, events in tallies:
-            self._note_unnamed(tally.outcome, events)
+        self._note_unnamed(self._batch.fold_into(self.chunk, self._pending))
 
-    def _note_unnamed(self, outcome: int, events: int) -> None:
-        if outcome not in NAMED_OUTCOMES:
-            self.unnamed_outcomes[outcome] += events
+    def _note_unnamed(self, by_outcome: Mapping[int, int]) -> None:
+        for outcome, events in by_outcome.items():
+            if outcome not in NAMED_OUTCOMES:
+                self.unnamed_outcomes[outcome] += events
 
     def _close(self, next_offset: int) -> None:
         """Finish the open chunk and open the one that holds `next_offset`; if that is not known, this is the end."""

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from orgstats.consumer.counting.cell_table import CellView
 from orgstats.consumer.counting.cells import (
     FAMILIES,
     TOTALS,
@@ -14,7 +15,6 @@ from orgstats.consumer.counting.cells import (
     TotalKey,
 )
 from orgstats.consumer.counting.chain import Mark
-from orgstats.consumer.counting.chunk import Cell
 from orgstats.consumer.counting.partition import DeadRecord
 from orgstats.consumer.counting.source import BEYOND_ALL, Source, version_of
 from orgstats.schemas.outcomes import COMPARED_STATS, HOUR_SECONDS, STAT_OUTCOMES, Stat
@@ -33,7 +33,7 @@ class RecountedChunk:
     source: Source
     chunk: int
     next_offset: int
-    cells: Mapping[Family, Mapping[Key, Cell]]
+    cells: Mapping[Family, Mapping[Key, CellView]]
     dead: Mapping[int, DeadRecord]
     other_log: Mark | None = None
 
@@ -112,7 +112,7 @@ def compare(counted: RecountedChunk, stored: StoredChunk, revision: int) -> Chun
 
 def _compare_cells(
     family: Family,
-    counted: Mapping[Key, Cell],
+    counted: Mapping[Key, CellView],
     stored: Mapping[Key, Stored],
     version: int,
     conflicts: dict[str, int],

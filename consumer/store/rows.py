@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from orgstats.consumer.counting.cells import Family
 from orgstats.consumer.counting.chain import NO_MARK, Mark
-from orgstats.consumer.counting.chunk import ChunkChanges, Row
+from orgstats.consumer.counting.chunk import ChunkChanges
 from orgstats.consumer.counting.partition import DeadRecord, PartitionChanges
 from orgstats.consumer.counting.resume import NO_CUT, Cut
 from orgstats.consumer.counting.source import Source, version_of
@@ -61,18 +61,19 @@ def instant(epoch_ms: int) -> datetime:
 def cells(family: Family, changes: Iterable[PartitionChanges]) -> Columns:
     """Columns of a table of cells: whole counts of those that changed."""
     return _stacked(
-        _cells(change.source, part, part.rows[family])
+        _cells(change.source, part, len(family.values), part.columns[family])
         for change in changes
         for part in change.chunks
-        if part.rows[family]
+        if part.columns[family] and part.columns[family][0]
     )
 
 
-def _cells(source: Source, part: ChunkChanges, cells: Sequence[Row]) -> Columns:
-    """Columns of cells of one chunk; made by the column, since there are many."""
-    keys, values = zip(*cells, strict=True)
-    source_id, chunk, version = ([one] * len(keys) for one in (source.source_id, part.chunk.first_offset, part.version))
-    return [*zip(*keys, strict=True), source_id, chunk, *zip(*values, strict=True), version]
+def _cells(source: Source, part: ChunkChanges, values: int, columns: Sequence[Sequence[Any]]) -> Columns:
+    """Columns of cells of one chunk: those of the key, which chunk it is, those of the `values`, the version."""
+    source_id, chunk, version = (
+        [one] * len(columns[0]) for one in (source.source_id, part.chunk.first_offset, part.version)
+    )
+    return [*columns[:-values], source_id, chunk, *columns[-values:], version]
 
 
 def _stacked(parts: Iterable[Columns]) -> Columns:

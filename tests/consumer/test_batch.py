@@ -1,4 +1,4 @@
-"""The fast path gives of a run what the fallback gives, record for record."""
+"""The fast path and compiled cells give of a run what the fallback and plain cells give."""
 
 import itertools
 import json
@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orgstats.consumer.counting.batch import BatchCounter, Kind, Pending, Record, Rejected, RunResult
+from orgstats.consumer.counting.cell_table import Cells
 from orgstats.consumer.counting.chunk import MAX_REASONS, Chunk
 from orgstats.consumer.counting.decode import AgeLimits
 from orgstats.consumer.counting.packing import packed
@@ -101,8 +102,8 @@ def counted(
         result.refusals += [Rejected(first + at, code, text) for at, code, text in part.refusals]
         result.out_of_bounds += part.out_of_bounds
         result.highest_ms = max(result.highest_ms, part.highest_ms)
-    chunk = Chunk(0)
-    chunk.add(batch.fold(pending))
+    chunk = Chunk(0, table=Cells() if pending.fast is None else None)
+    batch.fold_into(chunk, pending)
     cells = {key: cell.row_values() for cells in chunk.cells.values() for key, cell in cells.items()}
     return cells, result.refusals, result.out_of_bounds, result.highest_ms
 
@@ -347,14 +348,15 @@ def test_kinds_are_shared_and_forgotten_and_no_count_differs(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("orgstats.consumer.counting.batch.MOST_KINDS", most)
         for pending in (batch.pending, Pending):
-            partitions = [(pending(), Chunk(0)) for _ in range(2)]
+            plain = pending is Pending
+            partitions = [(pending(), Chunk(0, table=Cells() if plain else None)) for _ in range(2)]
             for at, records, folds in runs:
                 one, chunk = partitions[at]
                 batch.count(messages([value for value, _ in records], [ms for _, ms in records]), one)
                 if folds:
-                    chunk.add(batch.fold(one))
+                    batch.fold_into(chunk, one)
             for one, chunk in partitions:
-                chunk.add(batch.fold(one))
+                batch.fold_into(chunk, one)
             cells = [chunk.cells.values() for _, chunk in partitions]
             ways.append([[{key: cell.row_values() for key, cell in one.items()} for one in family] for family in cells])
     assert ways[0] == ways[1]

@@ -2,10 +2,14 @@
 
 from typing import Any
 
+import pytest
+
 from orgstats.consumer.counting.cells import COUNTS, HOURLY, TOTALS, CountKey, Family, HourKey, Key, Stored, TotalKey
 from orgstats.consumer.counting.chunk import MAX_REASONS, Chunk, Tally
 from orgstats.consumer.counting.grid import CHUNK_LENGTH, Grid
 from orgstats.consumer.counting.source import Source, next_offset_of, revision_of, version_of
+
+pytestmark = pytest.mark.usefixtures("each_table")
 
 
 def tally(reason: str | None = None, quantity: int | None = None, org_id: int | None = 1) -> Tally:
@@ -186,7 +190,7 @@ def test_what_changed_is_handed_out_once_and_again_when_it_was_not_stored() -> N
     chunk = Chunk(0)
     chunk.add([(tally(), 2)])
     first = chunk.take()
-    assert (set(first.days), chunk.changed, chunk.take().cells) == ({1_700_000_000 // 86_400 * 86_400}, False, [])
+    assert (set(first.days), chunk.changed, len(chunk.take().cells)) == ({1_700_000_000 // 86_400 * 86_400}, False, 0)
     chunk.add([(tally(), 1)])
     second = chunk.take()
     assert (len(second.days), [values for _, values in second.rows[COUNTS]]) == (0, [(3, 3)])

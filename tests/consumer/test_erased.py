@@ -111,9 +111,8 @@ def test_without_its_head_a_chunk_goes_on_where_its_events_are(stored: int, org_
     chunk.load({COUNTS: {key: Stored((stored, stored), 5)}})
     chunk.next_offset = 9
     chunk.add([(Tally(1, 1, None, 1_700_000_000, 1, 0, None, None), 4)])
-    touched = [cell for cell in chunk.take().cells if cell.family is COUNTS]
-    assert [cell.key.org_id for cell in touched] == [org_id]
-    assert touched[0].values[1] == stored + 4
+    touched = chunk.take().rows[COUNTS]
+    assert [(key.org_id, values[1]) for key, values in touched] == [(org_id, stored + 4)]
 
 
 def test_what_is_moved_and_not_deleted_yet_is_left_out() -> None:

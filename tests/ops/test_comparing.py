@@ -4,6 +4,7 @@ from typing import Any, cast
 
 import pytest
 
+from orgstats.consumer.counting.cell_table import Cell, CellView
 from orgstats.consumer.counting.cells import (
     COUNTS,
     FAMILIES,
@@ -16,7 +17,6 @@ from orgstats.consumer.counting.cells import (
     StoredDead,
     TotalKey,
 )
-from orgstats.consumer.counting.chunk import Cell
 from orgstats.consumer.counting.grid import CHUNK_LENGTH as CHUNK
 from orgstats.consumer.counting.grid import Grid
 from orgstats.consumer.counting.partition import DeadRecord
@@ -35,7 +35,7 @@ TOTAL = TotalKey(1, 3600, 0)
 
 def changes(count: tuple[int, ...] | None, stored: Stored | None, revision: int = 0, **more: Any) -> ChunkDifference:
     """One cell, counted and stored, of `counts` or of `totals` by the number of its values."""
-    cells: dict[Family, dict[Key, Cell]] = {family: {} for family in FAMILIES}
+    cells: dict[Family, dict[Key, CellView]] = {family: {} for family in FAMILIES}
     held: dict[Family, dict[Key, Stored]] = {family: {} for family in FAMILIES}
     family, key = (COUNTS, KEY) if len(count or (stored and stored.values) or ()) == 2 else (TOTALS, TOTAL)
     if count is not None:
