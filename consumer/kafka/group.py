@@ -17,6 +17,7 @@ from orgstats.consumer.kafka.admin import ANSWER_SECONDS, Heard
 from orgstats.consumer.kafka.errors import NEEDS_A_PERSON, POSITION_LOST, ends_the_client, translate
 from orgstats.consumer.kafka.properties import FIXED, defaults, incremental
 from orgstats.consumer.kafka.reading import Runs, Told
+from orgstats.errors import Unavailable
 
 TopicPartition = reading.TopicPartition
 _NOT_YET: Final = (KafkaError._STATE, KafkaError._PREV_IN_PROGRESS)
@@ -180,7 +181,8 @@ class GroupConsumer:
     ) -> None:
         """Commit next offsets, on the thread that reads: during a rebalance it is the only one that gets an answer.
 
-        Without waiting, a failure shows nowhere but in lag tools, until the next commit covers it.
+        Without waiting, a failure shows nowhere but in lag tools, until the next commit covers it. Unavailable also
+        where the client is of no more use and it has not told why yet: the next `read` hears that.
         """
         commits = [KafkaTopicPartition(*tp, next_offset, metadata[tp]) for tp, next_offset in offsets.items()]
         try:
@@ -189,7 +191,10 @@ class GroupConsumer:
             else:
                 self._consumer.commit(offsets=commits, asynchronous=True)
         except KafkaException as error:
-            raise translate(error.args[0]) from error
+            why = self._fatal or error.args[0]
+            if why.code() == KafkaError._FATAL and self._fatal is None:
+                raise Unavailable(f"Kafka: {why.str()}") from error
+            raise translate(why) from error
 
     def committed(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, Committed]:
         """The group's commits; places without one are absent."""

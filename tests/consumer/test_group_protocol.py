@@ -1,12 +1,15 @@
 """What `group.protocol=consumer` (KIP-848) does not take, from our defaults and from the operator."""
 
-import pytest
-from confluent_kafka import Consumer, KafkaError
+from typing import cast
 
-from orgstats.consumer.kafka.errors import Unreleased, translate
+import pytest
+from confluent_kafka import Consumer, KafkaError, KafkaException
+
+from orgstats.consumer.kafka.errors import Fenced, Unreleased, translate
+from orgstats.consumer.kafka.group import Callbacks, GroupConsumer
 from orgstats.consumer.kafka.properties import FIXED, REFUSED_BY_CONSUMER_PROTOCOL, defaults
 from orgstats.consumer.settings import ConsumerSettings
-from orgstats.errors import ConfigurationError
+from orgstats.errors import ConfigurationError, Unavailable
 
 ENV = {
     "ORGSTATS_BOOTSTRAP_SERVERS": "127.0.0.1:1",
@@ -47,3 +50,27 @@ def test_what_an_operator_sets_in_vain_is_a_fault(name: str) -> None:
 def test_a_name_that_is_still_taken_is_waited_for_however_it_is_told(error: KafkaError) -> None:
     """Once the client has failed, each call gets a fatal error of another code, whose text names the cause."""
     assert isinstance(translate(error), Unreleased)
+
+
+class _Failed:
+    """A librdkafka client that has failed for good; a commit is told so, and not why."""
+
+    def commit(self, **_: object) -> None:
+        raise KafkaException(KafkaError(KafkaError._FATAL, "Commit failed: Local: Fatal error"))
+
+
+def test_why_a_member_failed_is_waited_for_when_a_commit_is_told_first() -> None:
+    """Fenced by a broker that has forgotten it, it would join again: no commit ends it before that is heard."""
+    member = GroupConsumer(
+        {"bootstrap.servers": "127.0.0.1:1", "group.id": "g", "log_level": 0},
+        ["outcomes"],
+        Callbacks(print, print, print, print),
+    )
+    consumer, member._consumer = member._consumer, cast("Consumer", _Failed())
+    tp = ("outcomes", 0)
+    with pytest.raises(Unavailable, match="Commit failed"):
+        member.commit({tp: 1}, {tp: ""}, wait=True)
+    member._hear(KafkaError(KafkaError._FATAL, "Fatal error: static consumer fenced by other consumer with same id"))
+    with pytest.raises(Fenced):
+        member.commit({tp: 1}, {tp: ""}, wait=True)
+    consumer.close()
