@@ -42,9 +42,9 @@ mutants: .venv/.dev  ## takes one guard after the other out of the product: the 
 
 MINUTES ?= 60
 SEED ?= 7
-soak: .venv/.dev  ## every fault by a seeded plan against real processes, until MINUTES are over
-	$(BIN)/python -m tests.sim --seed $(SEED) --histories 20000
-	$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) --seed $(SEED)
+soak: .venv/.dev  ## faults by a seeded plan against real processes, until MINUTES are over; ONLY= one kind of them
+	$(if $(ONLY),,$(BIN)/python -m tests.sim --seed $(SEED) --histories 20000)
+	$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) --seed $(SEED) $(if $(ONLY),--only $(ONLY))
 
 # Preloaded, since Python itself is built without; the tests take it out of the environment of what they start.
 SANITIZED := .local/sanitized

@@ -3,7 +3,7 @@
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -34,9 +34,12 @@ class Plan:
         self.chance = random.Random(self.seed)
         self._kinds: list[Kind] = []
 
-    def play(self, kind: Kind) -> None:
-        """One round of a kind, classified at its end; raises Unequal, and keeps topic and database then."""
-        one = Round(self.site, self.chance.randrange(1 << 30), self.done)
+    def play(self, kind: Kind, **env: str) -> None:
+        """One round of a kind, with settings of its consumers, classified at its end.
+
+        Raises Unequal, and keeps topic and database then.
+        """
+        one = Round(self.site, self.chance.randrange(1 << 30), self.done, **env)
         proxied = dict(self.site.proxy.done)
         fine = False
         try:
@@ -75,7 +78,7 @@ class Plan:
 
         At least for `seconds`, and then until `enough`, though not for ever.
         """
-        names = _cycle(one.chance)
+        names = cycle(one.chance)
         self.site.proxy.chances = dict(MISCHIEF)
         one.traffic.start(RECORDS_PER_SECOND)
         for name in ("a", "b"):
@@ -89,7 +92,7 @@ class Plan:
             if time.monotonic() > toggled + (2.0 if all(map(Member.has_joined, guests)) else JOIN_SECONDS):
                 toggled = time.monotonic()
                 self._come_or_go(one, guests)
-                self._end_idlers(one, names)
+                end_idlers(one, names)
             if time.monotonic() > stopped + 12.0:
                 stopped = time.monotonic()
                 one.make_zombie(seconds=one.chance.uniform(3.0, 5.0))
@@ -112,16 +115,6 @@ class Plan:
         guest = guests.pop(0)
         (one.kill if one.chance.random() < 0.5 else one.stop)(guest)
         self.done["member left"] += 1
-
-    @staticmethod
-    def _end_idlers(one: Round, names: "_Names") -> None:
-        """A member that does not come to its failpoint is killed where it is."""
-        for member in list(one.members):
-            since = member.joined if member.has_joined() and member.joined else member.since + JOIN_SECONDS
-            if member.failpoint and time.monotonic() > since + 12.0:
-                name = member.daemon.name.rsplit("-", 1)[0]
-                one.kill(member)
-                one.start(name, next(names))
 
     def mischief(self, one: Round, lost: int = 20, doubled: int = 20) -> None:
         """Three of ten inserts go wrong, until so many answers were lost and so many inserts doubled."""
@@ -280,19 +273,17 @@ def _work(one: Round, seconds: float) -> None:
         time.sleep(0.1)
 
 
-class _Names:
+def end_idlers(one: Round, names: Iterator[str]) -> None:
+    """A member that does not come to its failpoint is killed where it is."""
+    for member in list(one.members):
+        since = member.joined if member.has_joined() and member.joined else member.since + JOIN_SECONDS
+        if member.failpoint and time.monotonic() > since + 12.0:
+            name = member.daemon.name.rsplit("-", 1)[0]
+            one.kill(member)
+            one.start(name, next(names))
+
+
+def cycle(chance: random.Random) -> Iterator[str]:
     """Failpoints in random order, all of them before any comes again."""
-
-    def __init__(self, chance: random.Random) -> None:
-        self._chance = chance
-        self._left: list[str] = []
-
-    def __next__(self) -> str:
-        if not self._left:
-            self._left = list(FAILPOINTS)
-            self._chance.shuffle(self._left)
-        return self._left.pop()
-
-
-def _cycle(chance: random.Random) -> _Names:
-    return _Names(chance)
+    while True:
+        yield from chance.sample(FAILPOINTS, len(FAILPOINTS))

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shutil
 import sys
 import tempfile
 import time
@@ -9,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 from orgstats.deploy.local import apache_kafka, chdb_server
+from tests.faults.campaigns import CAMPAIGNS
 from tests.faults.plan import Plan
 from tests.faults.proxy import Proxy
 from tests.faults.round import BROKER_PROPERTIES, Site
@@ -19,7 +21,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--only", help="one kind of round, once")
+    parser.add_argument("--only", help="one kind of round, once; one of campaigns.py for all the minutes")
     arguments = parser.parse_args()
     directory = Path(tempfile.mkdtemp(prefix="orgstats-soak-"))
     broker = apache_kafka.start(directory / "kafka", properties=BROKER_PROPERTIES)
@@ -29,7 +31,9 @@ def main() -> int:
     plan = Plan(Site(broker.bootstrap_servers, clickhouse.url, proxy, directory), broker, arguments.seed, done)
     began = time.monotonic()
     try:
-        if arguments.only:
+        if arguments.only in CAMPAIGNS:
+            CAMPAIGNS[arguments.only](plan, arguments.minutes * 60)
+        elif arguments.only:
             plan.play(getattr(plan, arguments.only))
         else:
             plan.play_until(began + arguments.minutes * 60)
@@ -42,6 +46,7 @@ def main() -> int:
         proxy.close()
         clickhouse.stop()
         broker.kill()
+    shutil.rmtree(directory)
     return 0
 
 

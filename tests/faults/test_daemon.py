@@ -317,9 +317,12 @@ def test_a_signal_after_the_last_log_line_does_not_change_how_it_ends(one: Round
     says(member, '"event": "assigned"')
     one._signal(member, signal.SIGTERM)
     says(member, '"event": "stopped"')
-    while member.daemon.child.running:
+
+    def has_ended() -> bool:
         one._signal(member, signal.SIGTERM)
-        time.sleep(0.001)
+        return not member.daemon.child.running
+
+    wait_for(has_ended, 60, poll_seconds=0.001)
     assert ends_with(one, member)[0] == 0
 
 

@@ -103,7 +103,7 @@ class Running:
             [*self._java, "kafka.Kafka", str(self._directory / "server.properties")],
             log=self._directory / "kafka.log",
         )
-        processes.wait_ready(child, lambda: _answers(self._client), seconds=60, poll_seconds=0.1)
+        processes.wait_ready(child, lambda: _answers(self._client), seconds=180, poll_seconds=0.1)
         return child
 
 
