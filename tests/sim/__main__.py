@@ -19,15 +19,8 @@ from tests.sim.shrink import shrink
 
 COVERED: Final = (
     *("assignment", "checkpoint", "checkpoint_turns", "cutback", "loop", "opening", "partitions", "source_facts"),
-    *(
-        "counting/chunk",
-        "counting/partition",
-        "counting/resume",
-        "ops/compare",
-        "ops/recount",
-        "ops/replay",
-        "ops/stored",
-    ),
+    *("counting/chunk", "counting/partition", "counting/resume", "ops/audit", "ops/audit_rules", "ops/compare"),
+    *("ops/recount", "ops/redrive", "ops/replay", "ops/sending", "ops/settling", "ops/stored"),
 )
 """Modules whose branches histories are to take."""
 

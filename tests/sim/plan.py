@@ -221,7 +221,7 @@ _ARGUMENTS: Final[dict[str, dict[str, Any]]] = {
     "skew_all": {"seconds": lambda _choice: 3600},
     "skew_store": {"seconds": lambda choice: choice.choice((-3600, -30, 0, 30))},
     "add_partition": _TP,
-    "recreate": {**_TP, "ends": _half},
+    "recreate": {**_TP, "ends": _half, "away": lambda choice: choice.choice((0, 0, 4, 12))},
     "expire": {"days": lambda choice: choice.choice((89, 60))},
     "chunk_length": {"length": lambda choice: 1 << choice.choice((14, 15)), "grows": _half},
     "version": {"version": lambda choice: choice.randrange(3), "ends": _half},

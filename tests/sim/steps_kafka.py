@@ -281,7 +281,7 @@ def add_partition(history: History, step: Step) -> None:
 
 @action
 def recreate(history: History, step: Step) -> None:
-    """A topic is deleted and made again; not while nobody can tell the time, as nothing corrects what is told of it."""
+    """A topic is deleted and made again, perhaps after a while; not while nobody can tell the time, as nothing corrects what is told of it."""
     if not history.alone or history.clocks_ahead:
         return
     topic, _ = history.tp(step["tp"])
@@ -291,8 +291,13 @@ def recreate(history: History, step: Step) -> None:
     history.limits.on_deletion(topic)
     partitions = len(kafka.topics[topic][1])
     order = [*kafka.topics]
+    history.recreated = history.moved = True  # a commit may still be made of what was
     kafka.delete(topic)
+    if step["away"]:
+        history.world.group.rebalance()
+        for process in history.idle():
+            history.turn(process, step["away"])
+            history.world.clock.sleep(2.0)
     kafka.create(topic, partitions)
     kafka.topics = {name: kafka.topics[name] for name in order}
-    history.recreated = history.moved = True  # a commit may still be made of what was
     history.world.group.rebalance()
