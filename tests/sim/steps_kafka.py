@@ -281,7 +281,10 @@ def add_partition(history: History, step: Step) -> None:
 
 @action
 def recreate(history: History, step: Step) -> None:
-    """A topic is deleted and made again, perhaps after a while; not while nobody can tell the time, as nothing corrects what is told of it."""
+    """A topic is deleted and made again, perhaps after a while.
+
+    Not while nobody can tell the time, as nothing corrects what is told of it.
+    """
     if not history.alone or history.clocks_ahead:
         return
     topic, _ = history.tp(step["tp"])
