@@ -1,17 +1,11 @@
 """What requests need from ClickHouse, for one event loop: asked once for all who wait, kept for seconds."""
 
-import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
-from typing import Final, ParamSpec, TypeVar
+from typing import Final
 
-from orgstats import tracing
-from orgstats.errors import Unavailable
 from orgstats.query import sql
 from orgstats.query.access import Organization, Project, Token, token_of
 from orgstats.query.batch import WindowBatch
@@ -22,6 +16,7 @@ from orgstats.query.http import Body, body_of_json, body_of_projects, body_of_se
 from orgstats.query.operating import read_operating
 from orgstats.query.params import InvalidQuery, StatsQuery
 from orgstats.query.stats import read_together
+from orgstats.query.threads import Threads
 from orgstats.query.usage import Usage, UsageQuery
 from orgstats.schemas.event import REASON_CHARACTERS
 from orgstats.schemas.outcomes import Stat
@@ -39,8 +34,6 @@ KEPT_ROWS: Final = 100_000
 BODY_BYTES: Final = 1_024
 """What an answer takes beside its bytes: its key, which names the progress of all sources, and its ETag."""
 
-Arguments = ParamSpec("Arguments")
-Result = TypeVar("Result")
 SeriesKey = tuple[StatsQuery, frozenset[tuple[int, int, int]]]
 UsageKey = tuple[UsageQuery, frozenset[tuple[int, int, int]]]
 """A query, and the progress of all sources when it was asked."""
@@ -65,9 +58,8 @@ class Reader:
         self._operating_database = operating or database
         self._integers = integers
         self.database = database
-        self._timeout_seconds = timeout_seconds
-        self._idle_threads = asyncio.Semaphore(database.size)
-        self._threads = ThreadPoolExecutor(database.size, thread_name_prefix="clickhouse")
+        self._threads = Threads(database.size, timeout_seconds)
+        self._operating_thread = Threads(1, timeout_seconds)  # what operators look at keeps no request waiting
         self._organizations = Cache(
             self._load_organization, lambda _, found: FOUND_SECONDS if found else MISSING_SECONDS, size=10_000
         )
@@ -153,53 +145,25 @@ class Reader:
         await self._pings.get(())
 
     async def _ping(self, _: tuple[()]) -> None:
-        await self._call(self.database.read, sql.Statement("SELECT 1 FROM totals LIMIT 0"))
+        await self._threads.call(self.database.read, sql.Statement("SELECT 1 FROM totals LIMIT 0"))
 
     def close(self) -> None:
         """Close the connections; what still waits for ClickHouse fails."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
+        self._operating_thread.close()
         self.database.close()
         self._operating_database.close()
 
-    async def _call(
-        self, function: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
-    ) -> Result:
-        """Run a blocking call in a thread of its own."""
-        async with self._idle_thread():
-            return await self._in_thread(function, *args, **kwargs)
-
-    @asynccontextmanager
-    async def _idle_thread(self) -> AsyncIterator[None]:
-        """Wait until a thread is idle; whoever enters must call `_in_thread` at once. Waiting and call time out."""
-        try:
-            async with asyncio.timeout(self._timeout_seconds):
-                await self._idle_threads.acquire()
-                yield
-        except TimeoutError:
-            raise Unavailable("ClickHouse did not answer in time") from None
-
-    def _in_thread(
-        self, function: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
-    ) -> asyncio.Future[Result]:
-        future = self._threads.submit(tracing.carried(function), *args, **kwargs)
-        future.add_done_callback(partial(self._thread_is_idle, asyncio.get_running_loop()))
-        return asyncio.wrap_future(future)
-
-    def _thread_is_idle(self, loop: asyncio.AbstractEventLoop, _: object) -> None:
-        """Called in the thread: a call that nobody waits for any more still occupies it until here."""
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(self._idle_threads.release)
-
     async def _load_organization(self, name: str) -> Organization | None:
-        rows = await self._call(self.database.read, sql.organization(name))
+        rows = await self._threads.call(self.database.read, sql.organization(name))
         return Organization(*rows[0]) if rows else None
 
     async def _load_organizations(self, _: tuple[()]) -> tuple[Organization, ...]:
-        rows = await self._call(self.database.read, sql.organizations())
+        rows = await self._threads.call(self.database.read, sql.organizations())
         return tuple(sorted((Organization(*row) for row in rows if row[1]), key=lambda one: one.slug))
 
     async def _load_usage(self, key: UsageKey) -> Usage:
-        return await self._call(self._read_usage, key[0])
+        return await self._threads.call(self._read_usage, key[0])
 
     def _read_usage(self, query: UsageQuery) -> Usage:
         found = Usage(query, self.database.read(sql.usage(query)))
@@ -207,27 +171,29 @@ class Reader:
         return found
 
     async def _load_usage_body(self, key: UsageKey) -> Body:
-        return await self._call(lambda: body_of_json(self._read_usage(key[0]).answer))
+        return await self._threads.call(lambda: body_of_json(self._read_usage(key[0]).answer))
 
     async def _load_operating(self, _: tuple[()]) -> Body:
-        return await self._call(lambda: body_of_json(read_operating(self._operating_database).answer()))
+        return await self._operating_thread.call(
+            lambda: body_of_json(read_operating(self._operating_database).answer())
+        )
 
     async def _load_projects(self, org_id: int) -> tuple[Project, ...]:
-        rows = await self._call(self.database.read, sql.projects(org_id))
+        rows = await self._threads.call(self.database.read, sql.projects(org_id))
         return tuple(Project(*row) for row in rows)
 
     async def _load_filtered_for(self, key: tuple[int, int, str]) -> bool:
-        return bool(await self._call(self.database.read, sql.filtered_for(*key)))
+        return bool(await self._threads.call(self.database.read, sql.filtered_for(*key)))
 
     async def _load_token(self, digest: str) -> Token | None:
         return await self._unknown_tokens.get(digest)
 
     async def _load_tokens(self, digests: Sequence[str]) -> dict[str, Token]:
-        rows = await self._call(self.database.read, sql.tokens_of(digests))
+        rows = await self._threads.call(self.database.read, sql.tokens_of(digests))
         return {token.digest: token for token in map(token_of, rows)}
 
     async def _load_state(self, _: tuple[()]) -> CountedState:
-        rows = await self._call(self.database.read, sql.sources())
+        rows = await self._threads.call(self.database.read, sql.sources())
         state = counted_state(SourceState(*row) for row in rows)
         if not await self.is_replicated():
             return state
@@ -239,7 +205,7 @@ class Reader:
         )
 
     async def _load_replicated(self, _: tuple[()]) -> bool:
-        return bool(await self._call(self.database.read, sql.is_replicated()))
+        return bool(await self._threads.call(self.database.read, sql.is_replicated()))
 
     async def _load_series(self, key: SeriesKey) -> Body:
         batch = self._joined(key[0])
@@ -262,9 +228,9 @@ class Reader:
 
     async def _load_batch(self, batch: WindowBatch) -> dict[StatsQuery, Body]:
         try:
-            async with self._idle_thread():
+            async with self._threads.idle():
                 self._close(batch)
-                return await self._in_thread(self._read_bodies, batch.queries)
+                return await self._threads.submit(self._read_bodies, batch.queries)
         finally:
             self._close(batch)
 

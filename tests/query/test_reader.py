@@ -1,10 +1,12 @@
 """What the reader keeps: large answers too, as long as all together are not too many."""
 
 import asyncio
+import threading
 
 import pytest
 
 from orgstats.query.clickhouse import Database
+from orgstats.query.ops import Operating
 from orgstats.query.params import StatsQuery
 from orgstats.query.reader import Reader
 from orgstats.query.series import Buckets
@@ -42,3 +44,33 @@ def test_a_day_in_the_finest_buckets_is_kept(database: Database, monkeypatch: py
 
     asyncio.run(scenario())
     assert asked.count("series") == 2
+
+
+def test_what_operators_look_at_keeps_no_request_waiting(
+    clickhouse_url: str, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long ClickHouse takes for it, and though there is one connection for requests only."""
+    insert_sources(database, [Counted()])
+    asked, answered = threading.Event(), threading.Event()
+
+    def read_slowly(_: Database) -> Operating:
+        asked.set()
+        assert answered.wait(60)
+        return Operating(1)
+
+    monkeypatch.setattr("orgstats.query.reader.read_operating", read_slowly)
+
+    async def scenario() -> None:
+        reader = Reader(Database(clickhouse_url, size=1), timeout_seconds=60, token_seconds=1)
+        try:
+            operating = asyncio.create_task(reader.operating())
+            await asyncio.to_thread(asked.wait, 60)
+            assert (await asyncio.wait_for(reader.state(), 30)).complete_until
+            assert not operating.done()
+            answered.set()
+            assert b'"findings"' in (await operating).content
+        finally:
+            answered.set()
+            reader.close()
+
+    asyncio.run(scenario())
