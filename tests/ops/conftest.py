@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from orgstats.schemas.migrate import migrate
 from orgstats.schemas.tables import TABLES, insert
 from tests.ops import traffic
 from tests.support import oracle, stored
+from tests.support.command import run_here
 from tests.support.daemon import Daemon
 from tests.support.servers import Kafka
 from tests.support.wait import wait_for
@@ -127,8 +129,13 @@ def connections(world: World, url: str) -> Iterator[Connections]:
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-def orgstats_runner(bootstrap_servers: str, topic: str, group: str, clickhouse_url: str) -> Run:
-    """Runs the command with these settings: `run("replay", "plan", ORGSTATS_X="...")`."""
+def orgstats_runner(
+    bootstrap_servers: str, topic: str, group: str, clickhouse_url: str, *, process: bool = False
+) -> Run:
+    """Runs the command with these settings: `run("replay", "plan", ORGSTATS_X="...")`.
+
+    As a process of its own only if it must be one, or may be killed: a process imports for most of its time.
+    """
     settings = {
         "ORGSTATS_BOOTSTRAP_SERVERS": bootstrap_servers,
         "ORGSTATS_TOPIC": topic,
@@ -137,6 +144,9 @@ def orgstats_runner(bootstrap_servers: str, topic: str, group: str, clickhouse_u
     }
 
     def run(*words: str, **env: str) -> "subprocess.CompletedProcess[str]":
+        here = threading.current_thread() is threading.main_thread()  # what it prints and is told is this process's
+        if here and not process and "ORGSTATS_FAILPOINTS" not in env:
+            return run_here(words, {**settings, **env})
         own = {**os.environ, **settings, **env}
         return subprocess.run([ORGSTATS, *words], check=False, capture_output=True, text=True, env=own, timeout=120)
 

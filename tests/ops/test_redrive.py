@@ -48,9 +48,9 @@ class Letters:
             self.connections, Filter(topics=(self.topic,)), RedriveOptions(execute=True, by="tests", **options)
         )
 
-    def runner(self, group: str = "one") -> Run:
+    def runner(self, group: str = "one", *, process: bool = False) -> Run:
         """Runs the command."""
-        return orgstats_runner(self.kafka.bootstrap_servers, self.topic, group, self.url)
+        return orgstats_runner(self.kafka.bootstrap_servers, self.topic, group, self.url, process=process)
 
     def in_the_log(self) -> list[int]:
         """Letters by their offsets, one for each record of theirs that a consumer reads."""
@@ -186,7 +186,7 @@ def test_a_redrive_of_another_group_ends_the_one_before(letters: Letters, monkey
     def retention_passes(place: str) -> None:
         reached.append(place)
         if reached == ["redrive_sent"]:
-            other = letters.runner("two")("dead-letters", "redrive", "--execute")
+            other = letters.runner("two", process=True)("dead-letters", "redrive", "--execute")
             assert (other.returncode, other.stdout[:8]) == (0, "100 sent"), other.stderr
 
     monkeypatch.setattr(sending, "failpoint", retention_passes)
