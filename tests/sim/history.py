@@ -65,7 +65,7 @@ class History:
         self.backup = self.world.store.copy()
         self.moved = False
         """Whether an operator has moved commits or the store since it was quiet."""
-        self.recreated = False
+        self.recreated = self.restored = False
         self.mixed_times = False
         self.mixed_outcomes = False
         self.met: Counter[tuple[str, PartitionState]] = Counter()

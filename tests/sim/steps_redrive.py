@@ -24,10 +24,19 @@ Origin = tuple[int, int]
 
 @action
 def redrive_(history: History, step: Step) -> None:
-    """All dead letters that can be mended are sent to their topic again, each once."""
+    """All dead letters that can be mended are sent to their topic again, each once.
+
+    Not where the store was restored: it may have forgotten what was sent (docs/backups.md).
+    """
     one = history.plan.world
     logs = [history.world.kafka.log(tp) for tp in history.world.kafka.tps()]
-    if not history.untroubled or one.isolation != "read_committed" or one.compacted or any(log.open for log in logs):
+    if (
+        not history.untroubled
+        or history.restored
+        or one.isolation != "read_committed"
+        or one.compacted
+        or any(log.open for log in logs)
+    ):
         return
     tp = history.tp(step["tp"])
     history.world.kafka.produce(tp, *[b'{"timestamp": "x"}'] * 2)

@@ -79,7 +79,7 @@ def restore(history: History, step: Step) -> None:
         return
     if step["restarts"]:
         history.end_all()
-    history.moved = True
+    history.moved = history.restored = True
     history.world.store.restore(history.backup)
     history.limits.on_restore()
     counted = history.world.counted()
