@@ -124,10 +124,13 @@ class _Operator:
     def undo(self) -> None:
         """Take it back, by its id, since asked again without it undoes the one before."""
         with operator(self.history.world, self._effect):
-            last = jobs.ls(SimStore(self.history.world.store))[0]
+            store = SimStore(self.history.world.store)
+            # Killed just when it was done, and asked again, there is another one behind it that had nothing to do.
+            last = next(one for one in jobs.ls(store) if any(chunk.changes for chunk in jobs.chunks(store, one)))
 
         def call() -> None:
-            if jobs.ls(SimStore(self.history.world.store))[0].step is not jobs.Step.undone:
+            known = {one.replay_id: one.step for one in jobs.ls(SimStore(self.history.world.store))}
+            if known[last.replay_id] is not jobs.Step.undone:
                 undo.undo(self.connections, last.replay_id, execute=True)
 
         self.until_done(call)
