@@ -126,7 +126,9 @@ class _Operator:
         with operator(self.history.world, self._effect):
             store = SimStore(self.history.world.store)
             # Killed just when it was done, and asked again, there is another one behind it that had nothing to do.
-            last = next(one for one in jobs.ls(store) if any(chunk.changes for chunk in jobs.chunks(store, one)))
+            rows = self.history.world.store.rows
+            kept = {row.replay_id for table in _TABLES for row in rows[f"replaced_{table}"]}
+            last = next(one for one in jobs.ls(store) if one.replay_id in kept)
 
         def call() -> None:
             known = {one.replay_id: one.step for one in jobs.ls(SimStore(self.history.world.store))}
