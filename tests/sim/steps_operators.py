@@ -79,6 +79,7 @@ class _Operator:
         self._step = step
         self._pace = Pace(chunks_at_once=step["kind"] % 4)  # 0: as many as usual, which is all of a history
         self._effects = 0
+        self._before = {row.replay_id for row in history.world.store.rows["replays"]}
         one = history.plan.world
         settings = {"max_event_age_seconds": VERSIONS[history.version], "kafka": {"isolation.level": one.isolation}}
         self.connections = connections(history.world, self._effect, **settings)
@@ -128,7 +129,8 @@ class _Operator:
             # Killed just when it was done, and asked again, there is another one behind it that had nothing to do.
             rows = self.history.world.store.rows
             kept = {row.replay_id for table in _TABLES for row in rows[f"replaced_{table}"]}
-            last = next(one for one in jobs.ls(store) if one.replay_id in kept)
+            ours = [one for one in jobs.ls(store) if one.replay_id not in self._before]
+            last = next((one for one in ours if one.replay_id in kept), ours[0])
 
         def call() -> None:
             known = {one.replay_id: one.step for one in jobs.ls(SimStore(self.history.world.store))}
