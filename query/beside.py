@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
-from orgstats.query.access import Caller, Organization, Project, permit_listing, permit_operating
+from orgstats.query.access import Caller, Forbidden, Organization, Project, permit_listing, permit_operating
 from orgstats.query.completeness import CountedState
 from orgstats.query.http import Body, body_of_json, body_of_text
 from orgstats.query.reader import Reader
-from orgstats.query.usage import Usage, UsageQuery, parse_summary, parse_usage, summary_of
+from orgstats.query.usage import Usage, UsageQuery, parse_summary, parse_usage, parse_window, summary_of
 from orgstats.schemas.outcomes import HOUR_SECONDS
 
 Pairs = list[tuple[str, str]]
@@ -44,6 +44,16 @@ class Beside:
         permit_listing(caller)
         found = await self._reader.organizations(caller.org_id)
         return CompleteBody(body_of_json([_listed(one) for one in found]), state.complete_until)
+
+    async def without_slug(self, caller: Caller, pairs: Pairs, now: float, state: CountedState) -> CompleteBody:
+        """What organizations received that nobody can ask about by name; raises Forbidden and InvalidQuery.
+
+        Only a token for every organization sees them: a token of one learns nothing about others.
+        """
+        permit_listing(caller)
+        if caller.org_id is not None:
+            raise Forbidden
+        return CompleteBody(await self._reader.without_slug(parse_window(pairs, now), state), state.complete_until)
 
     async def operating(self, caller: Caller, state: CountedState) -> CompleteBody:
         """How counting goes on; raises Forbidden for all but operators."""

@@ -116,11 +116,14 @@ class StatsEndpoint:
                 return await self._answered(partial(self._beside.operating, caller), request.headers, now)
             if request.route == "organizations":
                 return await self._answered(partial(self._beside.organizations, caller), request.headers, now)
+            pairs = parse_qsl(request.query_string, keep_blank_values=True)
+            if request.route == "without_slug":
+                question: Question = partial(self._beside.without_slug, caller, pairs, now)
+                return await self._answered(question, request.headers, now)
             organization = permit(caller, await self._reader.organization(request.organization))
             seen.org_id = organization.org_id
-            pairs = parse_qsl(request.query_string, keep_blank_values=True)
             if request.route not in ("organization", "project"):
-                question: Question = partial(self._beside.body, request.route, organization, pairs, now)
+                question = partial(self._beside.body, request.route, organization, pairs, now)
             else:
                 question = partial(self._series, await self._query(request, organization, pairs, now))
             return await self._answered(question, request.headers, now)

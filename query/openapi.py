@@ -24,6 +24,7 @@ ROUTES: Final = {
     "projects": "/api/0/organizations/{organization_slug}/projects/",
     "organization_details": "/api/0/organizations/{organization_slug}/",
     "organizations": "/api/0/organizations/",
+    "without_slug": "/api/0/organizations-without-slug/",
     "ops": "/api/0/ops/",
 }
 """Paths of what a token is needed for, by their names in metrics; the last slash may be missing, or doubled."""
@@ -122,6 +123,11 @@ def _beside() -> Json:
         ROUTES["organizations"]: _authenticated(
             "The organizations that the token may read", [], {"application/json": listed}
         ),
+        ROUTES["without_slug"]: _authenticated(
+            "What organizations without a slug received, and in as long a time before; for all organizations only",
+            [one for one in usage if one["name"] in ("statsPeriod", "start", "end", "interval")],
+            {"application/json": {"$ref": "#/components/schemas/WithoutSlug"}},
+        ),
         ROUTES["ops"]: _authenticated(
             "How counting goes on, and what needs somebody; with the scope `ops` only",
             [],
@@ -189,6 +195,26 @@ def _schemas() -> Json:
         "Listed": {
             "type": "object",
             "properties": {name: {"type": "string"} for name in ("id", "slug", "name", "dateCreated")},
+        },
+        "WithoutSlug": {
+            "type": "object",
+            "properties": {
+                "start": {"type": "string"},
+                "end": {"type": "string"},
+                "organizations": {
+                    "type": "array",
+                    "items": {
+                        "type": "object",
+                        "properties": {
+                            "id": {"type": "string"},
+                            "received": {"type": "integer"},
+                            "before": {"type": "integer"},
+                        },
+                        "required": ["id", "received", "before"],
+                    },
+                },
+            },
+            "required": ["start", "end", "organizations"],
         },
         "Usage": {
             "type": "object",

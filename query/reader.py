@@ -17,7 +17,7 @@ from orgstats.query.operating import read_operating
 from orgstats.query.params import InvalidQuery, StatsQuery
 from orgstats.query.stats import read_together
 from orgstats.query.threads import Threads
-from orgstats.query.usage import Usage, UsageQuery
+from orgstats.query.usage import Usage, UsageQuery, without_slug
 from orgstats.schemas.event import REASON_CHARACTERS
 from orgstats.schemas.outcomes import Stat
 
@@ -36,7 +36,8 @@ BODY_BYTES: Final = 1_024
 
 SeriesKey = tuple[StatsQuery, frozenset[tuple[int, int, int]]]
 UsageKey = tuple[UsageQuery, frozenset[tuple[int, int, int]]]
-"""A query, and the progress of all sources when it was asked."""
+WindowKey = tuple[range, frozenset[tuple[int, int, int]]]
+"""A query, or a window, and the progress of all sources when it was asked."""
 
 
 class Reader:
@@ -66,6 +67,7 @@ class Reader:
         self._every_organization = Cache(self._load_organizations, lambda *_: FOUND_SECONDS, size=1)
         self._usage = Cache(self._load_usage, _kept_seconds, KEPT_ROWS, weight=lambda found: len(found.rows) + 1)
         self._usage_bodies = Cache(self._load_usage_body, _kept_seconds, KEPT_BYTES, weight=_bytes_of)
+        self._without_slug = Cache(self._load_without_slug, _kept_seconds, size=10)
         self._operating = Cache(self._load_operating, lambda *_: OPERATING_SECONDS, size=1)
         self._projects = Cache(self._load_projects, lambda *_: MISSING_SECONDS, size=1_000)
         self._filtered_for = Cache(
@@ -136,6 +138,10 @@ class Reader:
         """The answer of `stats_v2`, as fresh; raises InvalidQuery when it would be too large."""
         return await self._usage_bodies.get((query, state.versions))
 
+    async def without_slug(self, window: range, state: CountedState) -> Body:
+        """What the organizations that have no slug received in a window, and before it; as fresh as a series."""
+        return await self._without_slug.get((window, state.versions))
+
     async def operating(self) -> Body:
         """What the operators' page shows; at most 2 s old."""
         return await self._operating.get(())
@@ -172,6 +178,10 @@ class Reader:
 
     async def _load_usage_body(self, key: UsageKey) -> Body:
         return await self._threads.call(lambda: body_of_json(self._read_usage(key[0]).answer))
+
+    async def _load_without_slug(self, key: WindowKey) -> Body:
+        rows = await self._threads.call(self.database.read, sql.without_slug(key[0]))
+        return body_of_json(without_slug(key[0], rows))
 
     async def _load_operating(self, _: tuple[()]) -> Body:
         return await self._operating_thread.call(
@@ -248,7 +258,7 @@ class Reader:
         }
 
 
-def _kept_seconds(key: SeriesKey | UsageKey, _: Body | Usage) -> float:
+def _kept_seconds(key: SeriesKey | UsageKey | WindowKey, _: Body | Usage) -> float:
     """Without any progress there is nothing that would tell of a change."""
     return SERIES_SECONDS if key[1] else 0.0
 

@@ -24,6 +24,10 @@ QUIET_SECONDS: Final = 60
 """A topic whose progress was written within this time is being counted: even without records it is every 5 s."""
 
 
+MAX_WITHOUT_SLUG: Final = 200
+"""Organizations without a slug that are told of at a time."""
+
+
 @dataclass(frozen=True, slots=True)
 class Statement:
     """Text with `{name:Type}` places, the values for them, settings for this statement only, a name for traces."""
@@ -192,6 +196,30 @@ def organizations() -> Statement:
     return Statement(
         "SELECT org_id, slug, name, toUnixTimestamp64Milli(updated_at) FROM organizations FINAL ORDER BY org_id"
     )
+
+
+def without_slug(window: range) -> Statement:
+    """Rows (org_id, events received in the window, events received in as long a time before it) of the largest.
+
+    Of organizations that have events and no slug. The window is of whole stored buckets, epoch seconds.
+    """
+    text = (
+        "SELECT org_id, sumIf(total, bucket >= toDateTime({since:UInt32}, 'UTC')) AS received,"
+        " sumIf(total, bucket < toDateTime({since:UInt32}, 'UTC')) AS before FROM ("
+        "SELECT org_id, bucket, toUInt128(accepted) + filtered + rate_limited AS total FROM totals FINAL"
+        " PREWHERE width = {width:UInt16} AND bucket >= toDateTime({first:UInt32}, 'UTC')"
+        " AND bucket < toDateTime({end:UInt32}, 'UTC'))"
+        " WHERE org_id GLOBAL NOT IN (SELECT org_id FROM organizations FINAL WHERE slug != '')"
+        " GROUP BY org_id HAVING received + before > 0 ORDER BY received DESC, before DESC, org_id LIMIT {most:UInt32}"
+    )
+    parameters = {
+        "since": min(window.start, LAST_BUCKET),
+        "first": max(0, min(2 * window.start - window.stop, LAST_BUCKET)),
+        "end": min(window.stop, LAST_BUCKET + BUCKET_SECONDS),
+        "width": window.step,
+        "most": MAX_WITHOUT_SLUG,
+    }
+    return Statement(text, parameters, {"do_not_merge_across_partitions_select_final": 1}, "without_slug")
 
 
 def erasures(org_id: int) -> Statement:

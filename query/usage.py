@@ -85,6 +85,28 @@ def parse_summary(org_id: int, pairs: Iterable[tuple[str, str]], now: float) -> 
     return _filtered(org_id, fields, ("project", "category", "outcome"), given, now)
 
 
+def parse_window(pairs: Iterable[tuple[str, str]], now: float) -> range:
+    """The window that is asked for as in `stats_v2`, in steps of the stored buckets it is made of; raises InvalidQuery.
+
+    No interval shorter than an hour, except in windows of a day at most: finer buckets of all organizations are many.
+    """
+    start, end, interval = _window(_given(pairs), now)
+    if interval % HOUR_SECONDS == 0:
+        return range(start, end, HOUR_SECONDS)
+    if end - start > DAY_SECONDS:
+        raise InvalidQuery("With an interval that is not of whole hours, the range is a day at most.")
+    return range(start, end, BUCKET_SECONDS)
+
+
+def without_slug(window: range, rows: Iterable[tuple[int, int, int]]) -> dict[str, Any]:
+    """The answer about organizations without a slug, the largest first, of rows as of `sql.without_slug`."""
+    return {
+        "start": format_time(window.start),
+        "end": format_time(window.stop),
+        "organizations": [{"id": str(one), "received": now, "before": before} for one, now, before in rows],
+    }
+
+
 @dataclass(frozen=True)
 class Usage:
     """What was read for a query. Its groups are made once, in the thread that reads."""

@@ -96,6 +96,14 @@ export async function organizations(token, signal) {
   return (await askOne(address, token, signal, { org: "" })).json;
 }
 
+/** Organizations without a slug, [{id, received, before}], in the window of whole intervals; none for who may not know. */
+export async function withoutSlug({ since, until, width }, token, signal) {
+  const query = new URLSearchParams({ start: since, end: until + 1, interval: `${width / 60}m` });
+  const address = new URL(`api/0/organizations-without-slug/?${query}`, document.baseURI).href;
+  const { json } = await askOne(address, token, signal, { org: "" });
+  return json.organizations;
+}
+
 /** {id: slug} of the organization's projects that have a name. */
 export async function projects({ org }, token, signal) {
   const { json } = await askOne(url({ org }, "projects", []), token, signal, { org });

@@ -54,8 +54,9 @@ def store(clickhouse_server: str) -> Iterator[str]:
     for org_id, slug in ORGANIZATIONS.items():
         Directory(database).add_organization(Wanted(slug, key=org_id), 1.0)
     Directory(database).add_project(4, Wanted("pump-station", key=1), 1.0)
+    unnamed = [Cell(77, FIRST + 3_600, 5_000), Cell(77, FIRST - 3_600, 1_000), Cell(78, FIRST - 10, 12)]
     insert_counts(
-        database, [*_mixed_cells(), *_random_cells(), *(Cell(3, FIRST, 2**63 - 1, chunk=n) for n in range(3))]
+        database, [*_mixed_cells(), *unnamed, *_random_cells(), *(Cell(3, FIRST, 2**63 - 1, chunk=n) for n in range(3))]
     )
     insert_sources(database, [Counted(complete_until=COMPLETE_UNTIL)])
     yield url

@@ -28,8 +28,9 @@ def test_organizations_by_size_and_by_change(look: Look) -> None:
     assert counts["mixed"][1] > 0
     by_size = sorted(counts, key=lambda org: -counts[org][0])
     expected = [[org, *(f"{count:,}" for count in counts[org])] for org in by_size]
-    assert [row[:3] for row in _rows(look)] == expected
-    assert dict(zip(by_size, [row[3] for row in _rows(look)], strict=True))["vast"] == "▲ before there were none"
+    named = [row for row in _rows(look) if "no slug" not in row[0]]
+    assert [row[:3] for row in named] == expected
+    assert dict(zip(by_size, [row[3] for row in named], strict=True))["vast"] == "▲ before there were none"
     look.page.locator("#who").get_by_role("button", name="Change").click()
     expect(look.page.locator("#who tbody tr").first).to_contain_text("vast")
     expect(look.page.locator("#who tbody tr").nth(2)).to_contain_text("mixed")
@@ -38,6 +39,16 @@ def test_organizations_by_size_and_by_change(look: Look) -> None:
     look.page.locator("#who").get_by_role("button", name="random").click()
     look.settle()
     assert look.totals()["received"] == f"{counts['random'][0]:,}"
+
+
+def test_ids_without_a_slug_stand_among_them(look: Look) -> None:
+    """With the command that gives them one; there is nothing to click, since nobody can ask for them."""
+    look.open(org="mixed", resolution="1h")
+    look.page.get_by_text("Who: all organizations").click()
+    unnamed = [row for row in _rows(look) if "no slug" in row[0]]
+    assert [[row[0].split()[0], *row[1:3]] for row in unnamed] == [["77", "5,000", "1,000"], ["78", "0", "12"]]
+    assert unnamed[0][0].endswith("orgstats orgs add SLUG --id 77")
+    assert look.page.locator("#who tr", has_text="no slug").get_by_role("button").count() == 0
 
 
 def test_a_token_of_one_organization_has_no_list(look: Look) -> None:

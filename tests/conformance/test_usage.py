@@ -153,6 +153,15 @@ def test_lists_have_what_the_token_may_see(ask: Ask, own: Target) -> None:
     assert [(one["id"], one["slug"]) for one in projects] == [(str(PUMP), "pump-station"), (str(PRIME), "prime-mover")]
 
 
+def test_only_a_token_for_all_learns_of_organizations_without_a_slug(ask: Ask, own: Target) -> None:
+    """A token of one organization never sees another's numbers; all that have events here have a slug."""
+    path = "/api/0/organizations-without-slug/"
+    assert ask(EXAMPLE_DAY, path=path).status_code == 403
+    answer = ask(EXAMPLE_DAY, path=path, token=own.every_token)
+    assert (answer.status_code, set(answer.json())) == (200, {"start", "end", "organizations"})
+    assert ask("interval=7m", path=path, token=own.every_token).status_code == 400
+
+
 def test_metrics_are_those_of_the_last_complete_minute(ask: Ask, own: Target) -> None:
     """Read by Prometheus' own parser; the samples have the time at which the minute ended."""
     answer = ask(path="/api/0/organizations/filtered/metrics", token=own.every_token)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from orgstats.query import sql
 from orgstats.query.clickhouse import Database
 from orgstats.query.params import InvalidQuery
-from orgstats.query.usage import Usage, groups_of, parse_summary, parse_usage, summary_of
+from orgstats.query.usage import Usage, groups_of, parse_summary, parse_usage, parse_window, summary_of
 from tests.query.seeding import Cell, insert_counts
 
 NOW = 1_615_734_567.5  # 2021-03-14T15:09:27.5Z
@@ -288,3 +288,12 @@ def test_a_summary_has_each_project_with_its_categories_and_outcomes(database: D
             "stats": [{"category": "transaction", "outcomes": {"accepted": 5}, "totals": {"sum(quantity)": 5}}],
         },
     ]
+
+
+def test_windows_of_all_organizations_are_made_of_wide_buckets_where_they_are_long() -> None:
+    """Of hours where the interval is, else of 10 s, for a day at most."""
+    day = [("start", "1600000000"), ("end", "1600086000")]
+    assert parse_window(day, NOW) == range(1_599_998_400, 1_600_088_400, 3_600)
+    assert parse_window([*day, ("interval", "10m")], NOW) == range(1_599_999_600, 1_600_086_000, 10)
+    with pytest.raises(InvalidQuery, match="a day at most"):
+        parse_window([("start", "1600000000"), ("end", "1600090000"), ("interval", "10m")], NOW)
