@@ -4,6 +4,7 @@ Written by hand, because the texts of the contract are exact: what typed models 
 its end, and not the order of faults, the headers, or an answer that is no object.
 """
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import orgstats
@@ -188,67 +189,35 @@ def _schemas() -> Json:
         {"type": "integer", "minimum": 0, "description": "events in the bucket"},
     ]
     series = {"$ref": "#/components/schemas/Series"}
+    text, count, group = {"type": "string"}, {"type": "integer"}, {"$ref": "#/components/schemas/UsageGroup"}
     return {
         "Point": {"type": "array", "prefixItems": point, "minItems": 2, "maxItems": 2},
         "Series": {"type": "array", "items": {"$ref": "#/components/schemas/Point"}, "examples": [_EXAMPLE]},
         "SeriesByProject": {"type": "object", "additionalProperties": series, "examples": [{"4501": _EXAMPLE}]},
-        "Listed": {
-            "type": "object",
-            "properties": {name: {"type": "string"} for name in ("id", "slug", "name", "dateCreated")},
-        },
-        "WithoutSlug": {
-            "type": "object",
-            "properties": {
-                "start": {"type": "string"},
-                "end": {"type": "string"},
-                "organizations": {
-                    "type": "array",
-                    "items": {
-                        "type": "object",
-                        "properties": {
-                            "id": {"type": "string"},
-                            "received": {"type": "integer"},
-                            "before": {"type": "integer"},
-                        },
-                        "required": ["id", "received", "before"],
-                    },
-                },
-            },
-            "required": ["start", "end", "organizations"],
-        },
-        "Usage": {
-            "type": "object",
-            "properties": {
-                "start": {"type": "string"},
-                "end": {"type": "string"},
-                "intervals": {"type": "array", "items": {"type": "string"}},
-                "groups": {"type": "array", "items": {"$ref": "#/components/schemas/UsageGroup"}},
-            },
-            "required": ["start", "end", "groups"],
-        },
-        "UsageGroup": {
-            "type": "object",
-            "properties": {
-                "by": {"type": "object"},
-                "totals": {"type": "object", "additionalProperties": {"type": "integer"}},
-                "series": {
-                    "type": "object",
-                    "additionalProperties": {"type": "array", "items": {"type": "integer"}},
-                },
-            },
-            "required": ["by", "totals"],
-        },
-        "Summary": {
-            "type": "object",
-            "properties": {
-                "start": {"type": "string"},
-                "end": {"type": "string"},
-                "projects": {"type": "array", "items": {"type": "object"}},
-            },
-            "required": ["start", "end", "projects"],
-        },
-        "Error": {"type": "object", "properties": {"detail": {"type": "string"}}, "required": ["detail"]},
+        "Listed": _object(**dict.fromkeys(("id", "slug", "name", "dateCreated"), text)),
+        "WithoutSlug": _object(
+            start=text, end=text, organizations=_array(_object(id=text, received=count, before=count))
+        ),
+        "Usage": _object(("intervals",), start=text, end=text, intervals=_array(text), groups=_array(group)),
+        "UsageGroup": _object(
+            ("series",),
+            by=_object(),
+            totals={"type": "object", "additionalProperties": count},
+            series={"type": "object", "additionalProperties": _array(count)},
+        ),
+        "Summary": _object(start=text, end=text, projects=_array(_object())),
+        "Error": _object(detail=text),
     }
+
+
+def _object(optional: Sequence[str] = (), /, **properties: Json) -> Json:
+    """All but the optional ones are always there."""
+    required = [name for name in properties if name not in optional]
+    return {"type": "object"} | ({"properties": properties, "required": required} if properties else {})
+
+
+def _array(items: Json) -> Json:
+    return {"type": "array", "items": items}
 
 
 def _path(name: str) -> Json:
