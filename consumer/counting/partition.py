@@ -42,11 +42,15 @@ class LogChanged(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ClosedChunk:
-    """A chunk that is counted to its end, and the log that it was counted of."""
+    """A chunk that is counted to its end, and the log that it was counted of.
+
+    `fingerprint` is what it was counted with, empty for the one of the flush.
+    """
 
     first_offset: int
     revision: int
     mark: Mark
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,7 +306,8 @@ class Partition:
         start = self._start
         if head == start.start == start.counted and start.mark.chain and start.mark.chain_from < head:
             before = self._grid.before(head)
-            self._notes.closed.append(ClosedChunk(before, self._attempt(before).revision, start.mark))
+            revision = self._attempt(before).revision
+            self._notes.closed.append(ClosedChunk(before, revision, start.mark, start.counted_with))
 
     def _mark(self) -> Mark:
         return Mark(self._leader_epoch, self._chain.value, self._chain.chain_from)

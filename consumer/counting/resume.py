@@ -116,6 +116,7 @@ class Resume:
     than what is stored. `gap` holds offsets (from, to) that nobody counted and that are gone.
     `log_end` is where the log ended then: nothing beyond it can have been stored yet. A change of fingerprint is only
     done with, and `progress` has the new one, when all that `fingerprint_before` may have stored is counted again.
+    What lies right below `counted` was `counted_with` that fingerprint.
     What is read again has to be the log that was counted: at `counted` its `mark` must be reached, and at the end of
     the `closed` chunks theirs; and it cannot end below `read_before`, up to where others have read. Chunks that begin
     at `add_up` are not opened, and `hourly` may lack what `counts` has.
@@ -133,6 +134,7 @@ class Resume:
     fingerprint_before: str = ""
     fingerprint_before_until: int = 0
     counted: int = 0
+    counted_with: str = ""
     read_before: int = 0
     mark: Mark = NO_MARK
     closed: Mapping[int, Mark] = field(default_factory=dict)
@@ -159,7 +161,6 @@ def resume(
     if allow_compaction:
         found = replace(found, low=max(found.low, counted))
     position = _position(found, counted, accept_skip=accept_skip)
-    went_back = found.committed if found.committed is not None and found.committed > position else None
     skips = position > counted
     # A chunk is counted from its first offset: a skip ends where the commit's chunk begins, or where the log does.
     target = max(grid.chunk_of(position) if skips else position, found.low)
@@ -179,11 +180,12 @@ def resume(
         gap=gap,
         gap_why="" if gap is None else "skip accepted" if skips else "retention",
         kafka_timestamp_ms=known.kafka_timestamp_ms,
-        went_back_from=went_back,
+        went_back_from=found.committed if found.committed is not None and found.committed > position else None,
         log_end=found.end,
         fingerprint_before=known.fingerprint,
         fingerprint_before_until=stored_until,
         counted=known.next_offset,
+        counted_with=_last_counted_with(found, known),
         read_before=max(known.next_offset, begun),
         mark=known.mark,
         closed=same_log(found),
@@ -192,6 +194,11 @@ def resume(
         grid=grid,
         known_to=grid.known_to(found.end),
     )
+
+
+def _last_counted_with(found: SourceFacts, known: Progress) -> str:
+    repair = found.repairs.get(found.grid.chunk_of(known.next_offset - 1)) if known.next_offset else None
+    return repair.fingerprint if repair else known.fingerprint
 
 
 def _add_up(progress: Progress | None, head: int, grid: Grid) -> Chunks:

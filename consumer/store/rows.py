@@ -129,7 +129,7 @@ def chunks(flush: Flush) -> Columns:
             one.revision,
             c.cut.rewinds,
             *one.mark,
-            flush.fingerprint,
+            one.fingerprint or flush.fingerprint,
             now,
             version_of(c.cut.rewinds, one.revision),
         )
