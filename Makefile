@@ -6,7 +6,7 @@ BIN := .venv/bin
 # imports, which takes most of their time.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help up test campaigns test-cluster check bench bench-quick mutants soak sanitize lock clean
+.PHONY: help up test campaigns test-cluster check bench bench-quick mutants soak sanitize fuzz lock clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /: /'
@@ -58,6 +58,18 @@ sanitize: .venv/.dev  ## the compiled code under gcc's address and undefined-beh
 	  ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc ORGSTATS_SANITIZED=$(SANITIZED) ORGSTATS_FUZZ_RECORDS=$(FUZZ) \
 	  $(BIN)/python -m pytest -n0 --capture=sys -p tests.support.sanitized -m "campaign or not campaign" $(or $(ARGS), \
 	  tests/consumer/test_batch.py tests/consumer/test_cell_table.py tests/consumer/test_chunk.py tests/fuzz tests/faults/test_reading.py)
+
+FUZZED := .local/fuzzed
+FUZZ_MINUTES ?= 10
+fuzz: .venv/.dev  ## libFuzzer for FUZZ_MINUTES=10, guided by the branches of the compiled code; needs clang
+	rm -rf build $(FUZZED)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c requirements.lock -e '.[local,otel,test,dev,fuzz]'
+	CC=clang LDSHARED="clang -shared" CFLAGS="-fsanitize=address,fuzzer-no-link -O1 -g" \
+	  $(BIN)/uv pip install --quiet --no-deps --no-cache --python $(BIN)/python --target $(FUZZED) .
+	rm -rf build
+	LD_PRELOAD="$$($(BIN)/python -c 'import atheris; print(atheris.path())')/asan_with_fuzzer.so" \
+	  ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc ORGSTATS_SANITIZED=$(FUZZED) \
+	  $(BIN)/python -m tests.fuzz --minutes $(FUZZ_MINUTES)
 
 lock: .venv/.dev  ## re-pin every dependency
 	$(BIN)/uv pip compile --quiet --universal --all-extras --upgrade --no-header --no-emit-index-url \

@@ -27,6 +27,20 @@ class Classification(NamedTuple):
     reason: str
 
 
+def tally(found: Classification) -> tuple[object, ...]:
+    """What the batch counter keeps of an event."""
+    return (
+        found.org_id,
+        found.project_id,
+        found.key_id,
+        found.bucket,
+        found.category,
+        found.outcome,
+        found.reason,
+        found.quantity,
+    )
+
+
 def classification(
     value: bytes | None, kafka_ms: int, age: int, ahead: int, history: list[tuple[int, Any]]
 ) -> Classification | str:

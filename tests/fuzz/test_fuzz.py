@@ -77,20 +77,6 @@ def test_the_oracle_agrees_too() -> None:
             assert told == expected, (record.value or b"")[:3000]
 
 
-def tally(found: Classification) -> tuple[object, ...]:
-    """What the batch counter keeps of an event."""
-    return (
-        found.org_id,
-        found.project_id,
-        found.key_id,
-        found.bucket,
-        found.category,
-        found.outcome,
-        found.reason,
-        found.quantity,
-    )
-
-
 @pytest.mark.parametrize("oddity", [0.0, 0.01, 0.2])
 def test_batches_agree_with_the_reference(oddity: float) -> None:
     """Counted as a batch, records give the tallies and dead letters that each gives on its own."""
@@ -110,7 +96,7 @@ def test_batches_agree_with_the_reference(oddity: float) -> None:
             tallies[(*kept[:6], (kept.reason or "")[:64], kept.quantity)] += count
         classifications = [slow(record) for record in batch]
         events = [found for found in classifications if isinstance(found, Classification)]
-        assert tallies == Counter(map(tally, events))
+        assert tallies == Counter(map(reference.tally, events))
         assert counted.out_of_bounds == sum(found.moved for found in events)
         refused = [(refusal.at, str(refusal.code)) for refusal in counted.refusals]
         assert refused == [(at, found) for at, found in enumerate(classifications) if isinstance(found, str)]
