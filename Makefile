@@ -34,7 +34,7 @@ check: .venv/.dev  ## formatting, lint, types
 bench: .venv/.bench  ## speed beside that of others, in one run of half an hour; writes docs/performance.md
 	$(BIN)/python -m tests.bench
 
-bench-quick: .venv/.bench  ## the main ratios, in three minutes
+bench-quick: .venv/.bench  ## the main ratios, in five minutes
 	@$(BIN)/python -m tests.bench --quick
 
 mutants: .venv/.dev  ## takes one guard after the other out of the product: the simulation has to notice each

@@ -18,7 +18,7 @@ class Part(StrEnum):
 
 def main(
     parts: Annotated[list[Part] | None, typer.Argument(help="What to measure [default: everything].")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Only the main ratios, in three minutes; no page.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Only the main ratios, in five minutes; no page.")] = False,
 ) -> None:
     """Measure speed as ratios of one run; without --quick, write docs/performance.md too."""
     runs = {Part.ingest: ingest.run, Part.query: query.run}

@@ -56,9 +56,9 @@ def run(*, quick: bool) -> dict[str, float]:
     """Measure, print to stderr as it goes, and write docs/performance.md unless `quick`; the main ratios by name."""
     with tempfile.TemporaryDirectory() as directory, running(Path(directory)) as stage:
         say("filling the topics")
-        large = stage.topic(2_000_000 if quick else 5_000_000)
+        large = stage.topic(5_000_000)
         small = stage.topic(300_000 if quick else 500_000)
-        raw_topic = stage.topic(2_000_000 if quick else 5_000_000, RAW)
+        raw_topic = stage.topic(5_000_000, RAW)
         found = _in_turn(_own(stage, large, quick=quick), rounds=2 if quick else 3)
         others = _in_turn(_others(stage, small, quick=quick), rounds=1 if quick else 3)
         raw = _in_turn(_raw(stage, raw_topic, quick=quick), rounds=1 if quick else 3)
