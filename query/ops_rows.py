@@ -3,12 +3,19 @@
 Commands are ready for a shell: names in them are quoted, whatever somebody has called a topic.
 """
 
-import json
 import shlex
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
+
+from orgstats.schemas.replay_options import replay_options
 
 Json = dict[str, Any]
+
+_OPTIONS: Final = (
+    *("--topic", "--partitions", "--from-offset", "--to-offset", "--since", "--until", "--head"),
+    *("--repair", "--rewind"),
+)
+"""Of a replay, in the order in which they are shown."""
 
 
 class Counted(NamedTuple):
@@ -118,16 +125,12 @@ class Replay(NamedTuple):
         )
 
     def _apply(self) -> str:
-        asked = json.loads(self.request)
         words = ["orgstats", "replay", "apply"]
-        for topic in asked.get("topics", ()):
-            words += ["--topic", topic]
-        if partitions := asked.get("partitions"):
-            words += ["--partitions", ",".join(map(str, partitions))]
-        for name in ("from_offset", "to_offset", "since", "until", "head"):
-            if name in asked and asked[name] != "refuse":
-                words.append(f"--{name.replace('_', '-')}={asked[name]}")
-        words += [f"--{name}" for name in ("repair", "rewind") if asked.get(name)]
+        for option, value in sorted(replay_options(self.request), key=lambda one: _OPTIONS.index(one[0])):
+            # What may begin with a minus is put behind an equals sign.
+            words += (
+                [option, value] if option in ("--topic", "--partitions") else [f"{option}={value}" if value else option]
+            )
         return shlex.join(words)
 
     def shown(self) -> Json:

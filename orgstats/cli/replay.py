@@ -1,7 +1,6 @@
 """`orgstats replay`: see what the log gives against what is stored, and make the store hold it."""
 
 import gc
-import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -213,16 +212,9 @@ def ls(options: ListOptions) -> None:
 
 def _as_typed(request: str) -> str:
     """What a replay was asked for, as it is given on the command line."""
-    words = []
-    for name, value in json.loads(request).items():
-        option = f"--{name.rstrip('s') if name == 'topics' else name}".replace("_", "-")
-        if name == "partitions":
-            words.append(f"{option} {','.join(map(str, value))}")
-        elif value is True:
-            words.append(option)
-        elif value != "refuse":  # of heads, if nothing else is said
-            words += [f"{option} {one}" for one in (value if isinstance(value, list) else [value])]
-    return " ".join(words)
+    from orgstats.schemas.replay_options import replay_options
+
+    return " ".join(f"{option} {value}".rstrip() for option, value in replay_options(request))
 
 
 def _cells(changes: "ChunkDifference") -> list[dict[str, Any]]:
