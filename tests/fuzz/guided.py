@@ -34,8 +34,8 @@ CORPUS: Final = Path(__file__).parent / "corpus.txt"
 SEPARATOR: Final = b"\x1e"
 LIMITS: Final = AgeLimits(max_age_seconds=3600, max_ahead_seconds=60)
 ERASED: Final = frozenset((2, 7))
-_RULES: Final = RuleHistory(RulesEntry(start, number, parse(text)) for number, (start, text) in enumerate(HISTORY))
-_PLAIN_RULES: Final[list[Any]] = [(start, tomllib.loads(text)["rule"]) for start, text in HISTORY]
+RULES: Final = RuleHistory(RulesEntry(start, number, parse(text)) for number, (start, text) in enumerate(HISTORY))
+PLAIN_RULES: Final[list[Any]] = [(start, tomllib.loads(text)["rule"]) for start, text in HISTORY]
 _MOMENTS: Final = (NOW + 60, NOW + 60, NOW + 60, NOW + 3_600, NOW - 3_700, LEAP, 0, 2**32 - 30)
 """Kafka timestamps, seconds; of the first ones nearly all times that the seeds have are within bounds."""
 
@@ -50,9 +50,9 @@ def check(data: bytes) -> None:
         FakeRecord(at, value or None, when_ms=1_000 * _MOMENTS[first // 5 % len(_MOMENTS)])
         for at, value in enumerate(values)
     ]
-    found = [reference.classification(one.value(), one.timestamp()[1], *LIMITS, _PLAIN_RULES) for one in run]
+    found = [reference.classification(one.value(), one.timestamp()[1], *LIMITS, PLAIN_RULES) for one in run]
     counter, compiled, plain = (
-        BatchCounter(LIMITS, _RULES),
+        BatchCounter(LIMITS, RULES),
         Chunk(0, erased=ERASED),
         Chunk(0, erased=ERASED, table=Cells()),
     )

@@ -5,7 +5,6 @@ ORGSTATS_FUZZ_RECORDS=1000000 is the long run, some minutes; ORGSTATS_FUZZ_SEED 
 
 import os
 import random
-import tomllib
 from collections import Counter
 from typing import Any
 
@@ -13,20 +12,16 @@ import pytest
 from confluent_kafka import Message
 
 from orgstats.consumer.counting.batch import BatchCounter
-from orgstats.consumer.counting.decode import AgeLimits, Undecodable, bucket_of, decode, event_second
-from orgstats.consumer.counting.rule_history import RuleHistory, RulesEntry
-from orgstats.consumer.counting.rules import parse
+from orgstats.consumer.counting.decode import Undecodable, bucket_of, decode, event_second
 from tests.fuzz import reference
-from tests.fuzz.records import HISTORY, LEAP, NOW, Record, plain, records
+from tests.fuzz.guided import LIMITS, PLAIN_RULES, RULES
+from tests.fuzz.records import LEAP, NOW, Record, plain, records
 from tests.fuzz.reference import Classification
 from tests.support import oracle
 
 COUNT = int(os.environ.get("ORGSTATS_FUZZ_RECORDS", "20000"))
 SEED = int(os.environ.get("ORGSTATS_FUZZ_SEED", "1"))
 pytestmark = pytest.mark.timeout(300 + COUNT // 200)
-LIMITS = AgeLimits(max_age_seconds=3600, max_ahead_seconds=60)
-RULES = RuleHistory(RulesEntry(start, number, parse(text)) for number, (start, text) in enumerate(HISTORY))
-PLAIN_RULES: list[tuple[int, Any]] = [(start, tomllib.loads(text)["rule"]) for start, text in HISTORY]
 
 
 def fast(record: Record) -> Classification | str:
