@@ -18,6 +18,7 @@ from orgstats.schemas.outcomes import (
     STAT_CATEGORIES,
     STAT_OUTCOMES,
     Outcome,
+    Stat,
 )
 
 QUIET_SECONDS: Final = 60
@@ -58,6 +59,22 @@ GROUP BY {groups}start"""
 """Of one organization by what a cell has beside it: series of projects, and usage."""
 
 
+_WITHOUT_SLUG: Final = """\
+SELECT org_id, {now} AS received, {before} AS before
+FROM totals FINAL
+PREWHERE width = {{width:UInt16}}
+  AND bucket >= toDateTime({{first:UInt32}}, 'UTC') AND bucket < toDateTime({{end:UInt32}}, 'UTC')
+WHERE org_id GLOBAL NOT IN (SELECT org_id FROM organizations FINAL WHERE slug != '')
+GROUP BY org_id HAVING received + before > 0
+ORDER BY received DESC, before DESC, org_id LIMIT {{most:UInt32}}"""
+
+
+def _total(stat: Stat, when: str = "") -> str:
+    """The sum of a stat over rows of `totals`; if `when` is given, over those that meet it."""
+    sums = f"sumIf(toUInt128({{}}), {when})" if when else "sum(toUInt128({}))"
+    return " + ".join(sums.format(outcome.name) for outcome in STAT_OUTCOMES[stat])
+
+
 def _text(query: StatsQuery, *, several: bool) -> str:
     outcomes = STAT_OUTCOMES[query.stat]
     if query.projects is not None:
@@ -66,8 +83,9 @@ def _text(query: StatsQuery, *, several: bool) -> str:
         table = "hourly" if reads_hourly(query) else "counts"
         sums = "sum(toUInt128(quantity))"
         return _CELLS.format(groups="project_id, ", start=_STEP, sums=sums, table=table, filters=filters)
-    total = " + ".join(f"sum(toUInt128({outcome.name}))" for outcome in outcomes)
-    return _SERIES.format(start=_STEP, total=total, orgs="IN {orgs:Array(UInt64)}" if several else "= {org:UInt64}")
+    return _SERIES.format(
+        start=_STEP, total=_total(query.stat), orgs="IN {orgs:Array(UInt64)}" if several else "= {org:UInt64}"
+    )
 
 
 def reads_hourly(query: StatsQuery) -> bool:
@@ -203,15 +221,8 @@ def without_slug(window: range) -> Statement:
 
     Of organizations that have events and no slug. The window is of whole stored buckets, epoch seconds.
     """
-    text = (
-        "SELECT org_id, sumIf(total, bucket >= toDateTime({since:UInt32}, 'UTC')) AS received,"
-        " sumIf(total, bucket < toDateTime({since:UInt32}, 'UTC')) AS before FROM ("
-        "SELECT org_id, bucket, toUInt128(accepted) + filtered + rate_limited AS total FROM totals FINAL"
-        " PREWHERE width = {width:UInt16} AND bucket >= toDateTime({first:UInt32}, 'UTC')"
-        " AND bucket < toDateTime({end:UInt32}, 'UTC'))"
-        " WHERE org_id GLOBAL NOT IN (SELECT org_id FROM organizations FINAL WHERE slug != '')"
-        " GROUP BY org_id HAVING received + before > 0 ORDER BY received DESC, before DESC, org_id LIMIT {most:UInt32}"
-    )
+    now, before = (_total("received", f"bucket {sign} toDateTime({{{{since:UInt32}}}}, 'UTC')") for sign in (">=", "<"))
+    text = _WITHOUT_SLUG.format(now=now, before=before)
     parameters = {
         "since": min(window.start, LAST_BUCKET),
         "first": max(0, min(2 * window.start - window.stop, LAST_BUCKET)),
