@@ -65,7 +65,8 @@ sanitize: .venv/.dev  ## the compiled code under gcc's address and undefined-beh
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 	  ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc ORGSTATS_SANITIZED=$(SANITIZED) ORGSTATS_FUZZ_RECORDS=$(FUZZ) \
 	  $(BIN)/python -m pytest -n0 --capture=sys -p tests.support.sanitized -m "campaign or not campaign" $(or $(ARGS), \
-	  tests/consumer/test_batch.py tests/consumer/test_cell_table.py tests/consumer/test_chunk.py tests/fuzz tests/faults/test_reading.py)
+	  tests/consumer/test_batch.py tests/consumer/test_cell_table.py tests/consumer/test_chunk.py tests/fuzz/test_corpus.py \
+	  tests/fuzz/test_fuzz.py::test_batches_agree_with_the_reference tests/faults/test_reading.py)
 
 FUZZED := .local/fuzzed
 FUZZ_MINUTES ?= 10

@@ -12,9 +12,11 @@ import pytest
 from confluent_kafka import Message
 
 from orgstats.consumer.counting.batch import BatchCounter
+from orgstats.consumer.counting.cell_table import Cells
+from orgstats.consumer.counting.chunk import Chunk
 from orgstats.consumer.counting.decode import Undecodable, bucket_of, decode, event_second
 from tests.fuzz import reference
-from tests.fuzz.guided import LIMITS, PLAIN_RULES, RULES
+from tests.fuzz.guided import ERASED, LIMITS, PLAIN_RULES, RULES
 from tests.fuzz.records import LEAP, NOW, Record, plain, records
 from tests.fuzz.reference import Classification
 from tests.support import oracle
@@ -74,11 +76,14 @@ def test_the_oracle_agrees_too() -> None:
 
 @pytest.mark.parametrize("oddity", [0.0, 0.01, 0.2])
 def test_batches_agree_with_the_reference(oddity: float) -> None:
-    """Counted as a batch, records give the tallies and dead letters that each gives on its own."""
+    """Counted as a batch, records give the tallies, dead letters and cells that each gives on its own."""
     rng = random.Random(SEED)
     odd = records(SEED + 1, COUNT)
     counter = BatchCounter(LIMITS, RULES)
-    for _ in range(COUNT // 400):
+    chunk, plain_chunk = Chunk(0, erased=ERASED), Chunk(0, erased=ERASED, table=Cells())
+    for number in range(COUNT // 300):  # a hundred records each, in three runs of this test
+        if number % 50 == 0:
+            chunk, plain_chunk = Chunk(0, erased=ERASED), Chunk(0, erased=ERASED, table=Cells())
         now = rng.choice([NOW, NOW, NOW, LEAP, 0, 3600, 2**32 - 30, 2**32, -40])
         batch = [next(odd) if rng.random() < oddity else plain(rng, now) for _ in range(rng.randrange(1, 200))]
         pending = counter.pending()
@@ -86,8 +91,15 @@ def test_batches_agree_with_the_reference(oddity: float) -> None:
             Message(value=record.value, timestamp=(1, record.kafka_ms), offset=at) for at, record in enumerate(batch)
         ]
         counted = counter.count(run, pending)
+        events_of = counter.fold(pending)
+        plain_chunk.add(events_of)
+        counter.count(run, pending)
+        counter.fold_into(chunk, pending)
+        seldom = rng.random() < 0.3
+        cells, plain_cells = (one.take(seldom=seldom).rows for one in (chunk, plain_chunk))
+        assert {f: dict(rows) for f, rows in cells.items()} == {f: dict(rows) for f, rows in plain_cells.items()}
         tallies: Counter[tuple[object, ...]] = Counter()
-        for kept, count in counter.fold(pending):
+        for kept, count in events_of:
             tallies[(*kept[:6], (kept.reason or "")[:64], kept.quantity)] += count
         classifications = [slow(record) for record in batch]
         events = [found for found in classifications if isinstance(found, Classification)]
