@@ -11,18 +11,21 @@ ACTIONS: Final = """
         multiIf(
             a.action != 'sent', toString(a.action),
             arrayExists(gap -> gap.1 <= a.target_offset AND a.target_offset < gap.2, g.ranges), 'lost',
+            a.target_offset < s.first_offset, 'lost',
             p.next_offset > a.target_offset, 'redriven',
             'sent'
         ) AS action
     FROM (SELECT * FROM dead_letter_actions FINAL) AS a
     LEFT JOIN (SELECT source_id, next_offset FROM progress FINAL) AS p ON p.source_id = a.target_source_id
+    LEFT JOIN (SELECT source_id, first_offset FROM sources FINAL) AS s ON s.source_id = a.target_source_id
     LEFT JOIN (
         SELECT source_id, groupArray((from_offset, to_offset)) AS ranges FROM gaps FINAL
         WHERE why IN ('retention', 'skip accepted') GROUP BY source_id
     ) AS g ON g.source_id = a.target_source_id
 """
-"""A sent one is redriven when its record was counted, and lost when that was deleted before. Offsets of other gaps are
-given out again, so they tell nothing of a record that was put there."""
+"""A sent one is redriven when its record was counted, and lost when that was deleted before, or before anything of
+its partition was counted. Offsets of other gaps are given out again, so they tell nothing of a record that was put
+there."""
 
 FROM_LETTERS: Final = (
     f" FROM dead_letters AS d FINAL LEFT JOIN ({ACTIONS}) AS a"

@@ -171,13 +171,14 @@ class _Whole:
         self._located: dict[int, SourceStatus] | None = None
 
     def payload(self, letter: DeadLetter) -> bytes | None:
-        """None when the record is no longer in the log."""
+        """None when the record is no longer in the log, or another one is at its offset since the log was cut back."""
         if self._located is None:
             self._located = {one.source.source_id: one for one in locate(self._connections)}
         one = self._located.get(letter.source_id)
-        if one is None or letter.offset < one.low:
+        if one is None or not one.low <= letter.offset < one.end:
             return None
         tp = (letter.topic, letter.partition)
         with LogReader(self._connections.settings.kafka_properties(), one.isolation) as reader:
             runs = [run for run, _ in reader.read(tp, letter.offset, letter.offset + 1)]
-        return next((message.value() for run in runs for message in run), None)
+        whole = next((message.value() for run in runs for message in run), None) or b""
+        return whole if len(whole) == letter.payload_bytes and whole.startswith(letter.payload) else None

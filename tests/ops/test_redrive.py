@@ -216,7 +216,10 @@ def test_letters_are_not_sent_to_a_compacted_topic(make_letters: Callable[..., L
 
 
 def test_a_letter_is_redriven_when_its_record_was_counted(letters: Letters) -> None:
-    """Sent until progress has passed it; lost, and sent again, when the record was deleted before."""
+    """Sent until progress has passed it; lost, and sent again, when the record was deleted before.
+
+    So also when it was deleted before anybody began to count its partition, which lists no gap.
+    """
     letters.redrive(limit=10)
     letters.redrive()
     assert letters.actions() == {"sent": LETTERS}
@@ -230,6 +233,8 @@ def test_a_letter_is_redriven_when_its_record_was_counted(letters: Letters) -> N
     assert letters.redrive().sent == 3
     assert letters.in_the_log() == sorted([*ALL, 5, 6, 7])
     assert letters.actions() == {"redriven": 5, "sent": LETTERS - 5}
+    letters.ask(insert("sources"), [(letters.source_id, letters.topic, "", 0, 131_072, "read_committed", 2, at)])
+    assert letters.actions() == {"redriven": 3, "lost": 2, "sent": LETTERS - 5}
 
 
 def test_what_was_done_with_a_letter_hides_no_other_record_at_its_offset(letters: Letters) -> None:

@@ -62,7 +62,7 @@ class History:
         self.limits = Limits(self.world)
         self.processes: list[SimProcess] = []
         self.version = 0
-        self.backup = self.world.store.copy()
+        self.backup, self.backup_ahead = self.world.store.copy(), False
         self.moved = False
         """Whether an operator has moved commits or the store since it was quiet."""
         self.recreated = self.restored = False

@@ -36,6 +36,10 @@ class SimKafka:
         self.leaderless: set[TopicPartition] = set()
         self.lost_commits = 0
         self.policy = "delete"
+        self.topic_settings: dict[str, str] = {}
+        """Of every topic the same, beside the policy."""
+        self.undelivered = ""
+        """What becomes of the last record of the next batch that a producer sends: it is refused, or nobody answers."""
         self.producers: dict[str, int] = {}
         """The transaction of each transactional id's newest producer."""
         self.transactions = 1_000_001

@@ -31,6 +31,7 @@ def record_hash(row: Row) -> int:
 def letters(server: SimClickHouse, values: Values) -> Iterator[Letter]:
     """Those that a filter finds, in the order of their places."""
     progress = {row.source_id: row.next_offset for row in server.final("progress")}
+    firsts = {row.source_id: row.first_offset for row in server.final("sources")}
     done = {(row.source_id, row.offset, row.record_hash): row for row in server.final("dead_letter_actions")}
     for row in sorted(
         server.final("dead_letters"), key=lambda row: (row.topic, row.partition, row.offset, row.source_id)
@@ -40,6 +41,7 @@ def letters(server: SimClickHouse, values: Values) -> Iterator[Letter]:
         if last is not None and action == "sent":
             gaps = server.winners("gaps").get(last.target_source_id, {}).values()
             gone = any(g.why in LOST and g.from_offset <= last.target_offset < g.to_offset for g in gaps)
+            gone = gone or last.target_offset < firsts.get(last.target_source_id, 0)
             counted = progress.get(last.target_source_id, 0) > last.target_offset
             action = "lost" if gone else "redriven" if counted else "sent"
         wanted = action in values["actions"] if "actions" in values else action not in values.get("handled", HANDLED)

@@ -19,7 +19,6 @@ _CUTBACK: Final = "cutback"
 _CHECKPOINT: Final = "checkpoint"
 _LOOP: Final = "loop"
 _OPENING: Final = "assignment"
-_REPLAY: Final = "ops.replay"
 
 # What is not in the list, since by itself it changes nothing: all of it stands behind another guard. Nothing is stored
 # before `flushes` is passed, that is where the last flush was to end which any consumer has begun, torn or not
@@ -326,73 +325,6 @@ MUTANTS: Final = (
         "counting.completeness",
         "self._complete_until_ms = min(self._complete_until_ms, now_ms)",
         "pass",
-    ),
-    # Replays
-    Mutant(
-        "a repair keeps what it replaces", _REPLAY, "stored.write_replaced(store, replay.replay_id, fresh, at)", "pass"
-    ),
-    Mutant(
-        "a repair records its revision",
-        _REPLAY,
-        "stored.write_repairs(store, to_record, replay.fingerprint, replay.name, at)",
-        "pass",
-    ),
-    Mutant(
-        "an interrupted replay is found again",
-        "ops.jobs",
-        "same[0] if same and same[0].step is Step.running else None",
-        "None",
-    ),
-    Mutant(
-        "a repair takes back what the log does not give",
-        "ops.compare",
-        "            differing[key] = held.values, nothing\n",
-        "",
-    ),
-    Mutant(
-        "a replay writes dead letters",
-        "ops.stored",
-        "[dead_letter(c.counted.source, dead) for c in changes for _, dead in c.dead.values()],",
-        "[],",
-    ),
-    # The audit
-    Mutant(
-        "the audit compares every cell",
-        "ops.audit",
-        "checked.differences += audit_rules.cells(extent, held, surely, at_most)",
-        "pass",
-    ),
-    Mutant(
-        "the audit accounts for every record",
-        "ops.audit",
-        "checked.differences += audit_rules.conservation(extent, checked.accounted, counts[0].records, "
-        "counts[1].records)",
-        "pass",
-    ),
-    # Redrives
-    Mutant(
-        "what may be sent already is looked for first",
-        "ops.redrive",
-        "self._settle(uncertain(self._connections.store, which))",
-        "mark(self._connections.store, uncertain(self._connections.store, which), 'aborted', self._options.by)",
-    ),
-    Mutant(
-        "a letter is marked before its transaction is committed",
-        "ops.sending",
-        "        mark(self._connections.store, letters, UNCERTAIN, by, destinations)\n",
-        "",
-    ),
-    Mutant(
-        "a redrive ends the transaction of the one before",
-        "ops.sending",
-        '"transactional.id": REDRIVE_PREFIX + letters_topic,',
-        '"transactional.id": REDRIVE_PREFIX + str(id(self)),',
-    ),
-    Mutant(
-        "only what is surely not sent is sent",
-        "ops.redrive",
-        "replace(which, actions=SENDABLE)",
-        "replace(which, actions=(*SENDABLE, 'redriving', 'sent'))",
     ),
     # The loop
     Mutant(

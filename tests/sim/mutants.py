@@ -16,7 +16,9 @@ from pathlib import Path
 from types import CodeType, ModuleType
 
 from tests.sim.mutant_list import MUTANTS, Mutant
+from tests.sim.mutants_of_operators import OF_OPERATORS
 
+EVERY = (*MUTANTS, *OF_OPERATORS)
 ROOT = Path(__file__).parents[2]
 
 
@@ -85,10 +87,10 @@ def main() -> int:
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        print(json.dumps(caught(next(m for m in MUTANTS if m.name == options.one), options.histories)))
+        print(json.dumps(caught(next(m for m in EVERY if m.name == options.one), options.histories)))
         return 0
     survived = []
-    for mutant in MUTANTS:
+    for mutant in EVERY:
         if options.only not in mutant.name:
             continue
         changed(path_of(mutant).read_text(), mutant)
@@ -100,7 +102,7 @@ def main() -> int:
         if not invariant:
             survived.append(mutant.name)
         print(f"{mutant.name:70} {invariant or 'SURVIVED':60} {histories:5}", flush=True)
-    print(f"{len(MUTANTS)} mutants, {len(survived)} survived")
+    print(f"{len(EVERY)} mutants, {len(survived)} survived")
     return int(bool(survived))
 
 

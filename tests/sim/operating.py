@@ -10,14 +10,17 @@ from typing import Any, cast
 from unittest.mock import patch
 
 from orgstats.consumer.kafka import reader
-from orgstats.consumer.ops import audit, chunk_length, jobs, redrive, replay, sending, settling
+from orgstats.consumer.ops import audit, chunk_length, dead_letters, jobs, redrive, replay, sending, settling
 from orgstats.consumer.ops.chunk_length import LengthChange
 from orgstats.consumer.ops.connections import Connections
 from orgstats.consumer.store import rows
 from tests.sim.kafka import SimReader, SimTopics, no_effect
 from tests.sim.producer import SimProducer
 from tests.sim.store import SimStore
-from tests.sim.world import SimWorld, settings_of
+from tests.sim.world import Killed, SimWorld, settings_of
+
+PAGE = 4
+"""Dead letters that are held at once."""
 
 
 def connections(world: SimWorld, effect: Callable[[], None] = no_effect, **settings: object) -> Connections:
@@ -38,8 +41,8 @@ class _Broker:
         self._world = world
 
     def topic_settings(self, _topic: str) -> dict[str, str]:
-        """Of every topic the same; records are kept for ever."""
-        return {"cleanup.policy": self._world.kafka.policy}
+        """Of every topic the same."""
+        return {"cleanup.policy": self._world.kafka.policy, **self._world.kafka.topic_settings}
 
     def group_members(self, _group: str) -> int:
         """Those of the one group."""
@@ -47,14 +50,23 @@ class _Broker:
 
 
 @contextmanager
-def operator(world: SimWorld, effect: Callable[[], None]) -> Iterator[None]:
-    """Commands read the simulated logs, by the simulated clock, of which no two looks are alike."""
+def operator(world: SimWorld, effect: Callable[[], None], killed_at: str = "") -> Iterator[None]:
+    """Commands read the simulated logs, by the simulated clock, of which no two looks are alike.
+
+    They see few dead letters at once, and are killed at a failpoint, where one is named.
+    """
     ticks = itertools.count()
 
     def now() -> datetime:
         return rows.instant(world.clock.epoch_ms() + next(ticks))
 
+    def failpoint(name: str) -> None:
+        if name == killed_at:
+            raise Killed
+
     with ExitStack() as patches:
+        patches.enter_context(patch.object(sending, "failpoint", failpoint))
+        patches.enter_context(patch.object(dead_letters, "PAGE", PAGE))
         for module in (jobs, replay):
             patches.enter_context(patch.object(module, "now", now))
         for module in (reader, redrive, settling):

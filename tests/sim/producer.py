@@ -17,7 +17,7 @@ class SimProducer:
         self._id = config["transactional.id"]
         self._effect = effect
         self._transaction = 0
-        self._answers: list[Callable[[], None]] = []
+        self._answers: list[Callable[[KafkaError | None], None]] = []
 
     def init_transactions(self, _seconds: float) -> None:
         """End what another one left open, and fence it."""
@@ -49,17 +49,20 @@ class SimProducer:
         log = self._kafka.log((topic, partition))
         at = log.append(value, timestamp, self._kafka.clock.epoch_ms(), pairs=tuple(headers))
         log.open.setdefault(self._transaction, []).append(at)
-        self._answers.append(lambda: on_delivery(None, _Delivered(partition, at)))
+        self._answers.append(lambda error: on_delivery(error, _Delivered(partition, at)))
 
     def poll(self, _seconds: float) -> None:
         """Answers come with `flush`."""
 
     def flush(self, _seconds: float) -> None:
-        """All were taken."""
+        """All were taken, but for what is planned to go wrong."""
         self._effect()
+        trouble, self._kafka.undelivered = self._kafka.undelivered, ""
         answers, self._answers = self._answers, []
-        for answer in answers:
-            answer()
+        for answer in answers[: -1 if trouble else None]:
+            answer(None)
+        if trouble == "refused":
+            answers[-1](KafkaError(KafkaError.MSG_SIZE_TOO_LARGE))
 
     def commit_transaction(self, _seconds: float) -> None:
         """Those who read committed records may have them from here on."""

@@ -132,9 +132,13 @@ def overtake(history: History, step: Step) -> None:
 
 
 def _retain(history: History, tp: TopicPartition, most: int, share: float) -> None:
-    log = history.world.kafka.log(tp)
-    low = log.low + round(share * (most - log.low))
-    if low > log.low:
+    low = history.world.kafka.log(tp).low
+    delete_below(history, tp, low + round(share * (most - low)))
+
+
+def delete_below(history: History, tp: TopicPartition, low: int) -> None:
+    """Retention comes up to an offset."""
+    if low > history.world.kafka.log(tp).low:
         history.limits.on_retention(tp, low)
         history.world.kafka.retain(tp, low)
 

@@ -69,7 +69,7 @@ def chunk_length(history: History, step: Step) -> None:
 @action
 def back_up(history: History, _step: Step) -> None:
     """A backup is made."""
-    history.backup = history.world.store.copy()
+    history.backup, history.backup_ahead = history.world.store.copy(), history.clocks_ahead
 
 
 @action
@@ -80,6 +80,7 @@ def restore(history: History, step: Step) -> None:
     if step["restarts"]:
         history.end_all()
     history.moved = history.restored = True
+    history.clocks_ahead = history.clocks_ahead or history.backup_ahead
     history.world.store.restore(history.backup)
     history.limits.on_restore()
     counted = history.world.counted()

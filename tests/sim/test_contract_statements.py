@@ -8,10 +8,11 @@ import pytest
 from orgstats.consumer.counting.cells import FAMILIES
 from orgstats.consumer.counting.source import version_of
 from orgstats.consumer.ops import jobs, stored, undo
+from orgstats.consumer.ops.dead_letters import Destination, Filter, find, mark, uncertain
 from orgstats.consumer.store.rows import instant
 from orgstats.consumer.store.store import Store
 from orgstats.errors import ConfigurationError, Refused
-from tests.sim.store_rows import GRID, LENGTH, SOURCE, cell, insert, know, letter, replaced
+from tests.sim.store_rows import GRID, LENGTH, SOURCE, cell, insert, know, letter, progress, replaced
 
 OF = SOURCE.source_id
 NOW = instant(1_700_000_000_000)
@@ -132,3 +133,21 @@ def test_undo_is_refused_where_a_chunk_was_counted_again_since(store: Store) -> 
     with pytest.raises(Refused, match="replay other"):
         undo.undo(connections(store), replay.replay_id, execute=True)
     assert values(store) == before
+
+
+def test_what_was_sent_is_redriven_when_it_was_counted_and_lost_when_it_was_deleted_before(store: Store) -> None:
+    """Counted from offset 7 on, up to 20; 9 is listed as deleted, 3 was deleted before anybody counted."""
+    insert(store, "dead_letters", *(letter(at, at) for at in (31, 32, 33, 34, 35, 36)))
+    insert(store, "progress", progress(20))
+    insert(store, "gaps", (OF, 9, 10, "retention", NOW), (OF, 12, 13, "log cut back", NOW))
+    put = [Destination("events", [0, 0, 0, 3], OF, at) for at in (3, 9, 12, 25)]
+    first = find(store, Filter(), 100)
+    mark(store, first[:4], "sent", "me", put)
+    mark(store, first[4:5], "redriving", "me", [Destination("events", [0, 0, 0, 3], OF, 0)])
+    found = {
+        action: [one.offset for one in find(store, Filter(actions=(action,)), 100)]
+        for action in ("lost", "redriven", "sent", "redriving", "")
+    }
+    assert found == {"lost": [31, 32], "redriven": [33], "sent": [34], "redriving": [35], "": [36]}
+    assert [one.offset for one in find(store, Filter(), 2, after=first[0])] == [32, 34]
+    assert [(one.offset, one.target_ends) for one in uncertain(store, Filter())] == [(35, [0, 0, 0, 3])]
