@@ -183,7 +183,7 @@ class Plan:
             one.recreate_topic()
             if running:
                 for member in list(one.members):
-                    code = member.daemon.child.popen.wait(60)
+                    code = member.daemon.child.popen.wait(180)
                     if code != 78 or "deleted" not in member.daemon.child.tail():
                         raise Unequal(f"a consumer of a topic made anew ended with {code}")
                     one.members.remove(member)

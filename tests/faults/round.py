@@ -207,12 +207,12 @@ class Round:
         wait_for(reset, 30, poll_seconds=0.2)
         self.done["offsets set by hand"] += 1
 
-    def progress(self) -> dict[int, int]:
-        """Up to where every table is written, by partition of the topic's present id."""
+    def progress(self, of: str = "least(next_offset, hourly_offset)") -> dict[int, int]:
+        """Up to where every table is written, or another term of `progress`, by partition of the topic's present id."""
         sources = {Source(self.topic, self.uuid, p).source_id: p for p in range(self.partitions)}
         client = connect(self.url, client_name="tests")
         try:
-            rows = client.execute("SELECT source_id, least(next_offset, hourly_offset) FROM progress FINAL")
+            rows = client.execute(f"SELECT source_id, {of} FROM progress FINAL")
         finally:
             client.disconnect()
         return {sources[source]: next_offset for source, next_offset in rows if source in sources}
@@ -283,7 +283,7 @@ class Round:
     def _wait_for_the_end(self, member: Member) -> None:
         self._signal(member, signal.SIGCONT)
         self.members.remove(member)
-        code = member.daemon.child.popen.wait(60)
+        code = member.daemon.child.popen.wait(180)
         young = code == -signal.SIGTERM and not member.daemon.child.tail()  # asked before it could listen
         mischief = self.site.proxy.chances or self.site.proxy.error
         unsaved = code == Unavailable.exit_code and mischief  # the last flush did not get through, as was intended

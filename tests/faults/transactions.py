@@ -86,7 +86,8 @@ class Transactions:
                 ended.producer.abort_transaction(WAIT_SECONDS)
         elif how == "fenced":
             self.open[name] = self._begin(name)
-            if _commits(ended.producer):
+            # Of a transaction without records librdkafka tells the broker nothing, so it ends well.
+            if _commits(ended.producer) and ended.sent:
                 raise Unequal("a fenced producer has committed")
         self._one.done[f"transactions {how}"] += 1
 
