@@ -7,10 +7,10 @@ from typing import NamedTuple, cast
 import structlog
 
 from orgstats.consumer import cutback, metrics, ports
-from orgstats.consumer.checkpoint import Assigned, earliest_clock_ms
+from orgstats.consumer.checkpoint import Assigned, earliest_clock
 from orgstats.consumer.counting import resume
 from orgstats.consumer.counting.batch import Record
-from orgstats.consumer.counting.completeness import SeenEnds
+from orgstats.consumer.counting.completeness import Moment, SeenEnds
 from orgstats.consumer.counting.partition import ChunkNotKnown, Partition
 from orgstats.consumer.counting.resume import Progress, SourceFacts
 from orgstats.consumer.counting.source import Source
@@ -76,10 +76,10 @@ def open_partitions(
             [name for name in names if name in uuids], topics, "so that chunks counted again would become smaller"
         )
     sources = {tp: Source(tp[0], counting.topic_id or uuids[tp[0]] or "", tp[1]) for tp in tps if tp[0] in uuids}
-    now_ms = earliest_clock_ms(store, counting.clock.epoch_ms())
+    now = earliest_clock(store, counting.clock)
     try:
         found = find_facts(sources, log, topics, store, counting.fingerprint)
-        register(sources, found, store, counting, now_ms)
+        register(sources, found, store, counting, now.epoch_ms)
         refuse_misplaced(sources, found, store)
     except Unavailable as error:
         return Opened({}, dict.fromkeys(sources, error), absent)
@@ -95,7 +95,7 @@ def open_partitions(
         opened[tp] = OpenPartition(
             Assigned(uuid, source.topic_id, rewinds, counted, known.grid.length_at(0)),
             partition,
-            *_seen(known, now_ms),
+            *_seen(known, now),
             None if tp in suspects else _epoch(progress, partition),
         )
     return Opened(opened, {}, absent)
@@ -133,7 +133,7 @@ def _compare(source: Source, found: SourceFacts, store: ports.Store, counting: C
             raise Unavailable(f"the log changes while it is compared: {error}") from error
 
 
-def _seen(found: SourceFacts, now_ms: int) -> tuple[SeenEnds, SeenEnds]:
+def _seen(found: SourceFacts, now: Moment) -> tuple[SeenEnds, SeenEnds]:
     """What was complete stays so for whoever goes on; beyond it nothing is known of what came before this look.
 
     Of all tables, and of `hourly`.
@@ -144,7 +144,7 @@ def _seen(found: SourceFacts, now_ms: int) -> tuple[SeenEnds, SeenEnds]:
         SeenEnds(progress.hourly_complete_until_ms if progress else 0),
     )
     for seen in both:
-        seen.saw(now_ms, found.end)
+        seen.saw(now, found.end)
     return both
 
 

@@ -21,7 +21,7 @@ import structlog
 
 from orgstats import tracing
 from orgstats.consumer import metrics, ports
-from orgstats.consumer.counting.completeness import SeenEnds
+from orgstats.consumer.counting.completeness import Moment, SeenEnds
 from orgstats.consumer.counting.partition import PartitionChanges
 from orgstats.consumer.kafka.group import TopicPartition
 from orgstats.consumer.store.rows import Flush, ProgressUpdate
@@ -176,15 +176,15 @@ class Checkpoints:
         Kept in memory instead it could fill that, which would hold back all partitions, and hold up who stops.
         The same where none tells, since this one may be all that is due: Kafka has just answered about the topics.
         """
-        now_ms = earliest_clock_ms(self._store, self._clock.epoch_ms())
+        now = earliest_clock(self._store, self._clock)
         ends, silent = self._topics.told_ends([one.tp for one in work], "read_uncommitted")
         self._tell_silent(ends, silent)
         told = [one for one in work if one.tp in ends]
         if shorter := [one.tp for one in told if ends[one.tp] < one.changes.next_offset]:
             raise LogsCutBack(shorter)
         for one in told:
-            one.seen.saw(now_ms, ends[one.tp])
-            one.seen_hourly.saw(now_ms, ends[one.tp])
+            one.seen.saw(now, ends[one.tp])
+            one.seen_hourly.saw(now, ends[one.tp])
 
     def _tell_silent(self, ends: Collection[TopicPartition], silent: Mapping[TopicPartition, Unavailable]) -> None:
         """Each is logged when it becomes silent and when it is not any more, not at every checkpoint."""
@@ -199,6 +199,7 @@ class Checkpoints:
 
     def _still_there(self, work: list[CheckpointItem]) -> None:
         progress = self._store.progress([one.changes.source for one in work])
+        unsure = []
         for one in work:
             found = progress.get(one.changes.source.source_id)
             if found is not None and found.rewinds > one.assigned.rewinds:
@@ -208,14 +209,21 @@ class Checkpoints:
                 topic, partition = one.tp
                 held = found.next_offset if found else 0
                 raise StoreWentBack(f"{topic}/{partition}: stored below {confirmed}, now below {held}")
-        new = [one for one in work if one.changes.source.source_id not in progress]
-        registered = self._store.registrations([one.changes.source for one in new])
-        for one in new:
+            if found is None or found.next_offset > confirmed:
+                unsure.append(one)  # nobody has stored anything yet, or another process has, perhaps after a restore
+        registered = self._store.registrations([one.changes.source for one in unsure])
+        for one in unsure:
             registration = registered.get(one.changes.source.source_id)
             if registration is None:
                 raise StoreWentBack("{}/{}: it was registered, and is not any more".format(*one.tp))
             if one.assigned.chunk_length not in (0, registration.grid.length_at(0)):
                 raise StoreWentBack("{}/{}: registered by another process with another length".format(*one.tp))
+
+
+def earliest_clock(store: ports.Store, clock: ports.Clock) -> Moment:
+    """Now, as `earliest_clock_ms` tells it."""
+    asked = clock.monotonic()
+    return Moment(earliest_clock_ms(store, clock.epoch_ms()), asked, clock.monotonic())
 
 
 def earliest_clock_ms(store: ports.Store, here_ms: int) -> int:

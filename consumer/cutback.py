@@ -29,9 +29,13 @@ _NEVER_MS: Final = 1 << 62
 
 
 class Look(NamedTuple):
-    """What reading a chunk again gave: the first record written in a later epoch than was counted, and the chain."""
+    """What reading a chunk again gave: the first record written in a later epoch than was counted, and the chain.
+
+    `older` is set where the first record of all was not.
+    """
 
     newer: int | None
+    older: bool
     chain: int
     first_ms: int
     newer_ms: int
@@ -82,7 +86,8 @@ def find_cut(found: SourceFacts, read: Read, chunks: Mapping[int, Mark]) -> LogC
     """Where the log begins to differ from what was counted; None when it does not.
 
     Looks back chunk by chunk for the last one that still agrees: its chain where the log still has all of it, else
-    by the leader epochs of its records alone. Where only a chain tells that a chunk differs, all of it does.
+    by the leader epochs of its records alone. Where only a chain tells that a chunk differs, all of it does; and where
+    nothing agrees behind a skip that was accepted, so does the chunk that was left for it.
     """
     progress = found.progress
     if progress is None:
@@ -106,25 +111,45 @@ def find_cut(found: SourceFacts, read: Read, chunks: Mapping[int, Mark]) -> LogC
             return changed  # without its head only epochs can tell, and they tell nothing
         elif where < end and (mark.chain or (closed and look.chain)) and (whole or mark.leader_epoch < 0):
             changed = LogChange(where, look.first_ms)  # epochs do not tell from where on, or there was no record at all
-        until, chunk = chunk, found.grid.before(chunk)
+        agrees = look.older and (changed is None or changed.at > where)
+        until, changed = (chunk, changed) if agrees else _over_skip(chunk, changed, found, chunks)
+        chunk = found.grid.before(until)
         if chunk == until or chunk not in chunks or until <= found.low:
             return changed
         mark, closed = chunks[chunk], True
 
 
+def _over_skip(
+    until: int, changed: LogChange | None, found: SourceFacts, chunks: Mapping[int, Mark]
+) -> tuple[int, LogChange | None]:
+    """Where to look next below `until`, from where on nothing agrees: on the other side of a skip that was accepted.
+
+    Of the chunk in which counting stopped for the skip no mark is left: it was never closed, and progress has gone on.
+    So where anything has changed, it has. Counted again it gives what is stored, and perhaps what was skipped.
+    """
+    if found.grid.before(until) in chunks or until <= found.low:
+        return until, changed
+    before = max((one for one in chunks if one < until), default=None)
+    first = found.registration.first_offset if found.registration else 0
+    stopped = found.grid.chunk_of(first) if before is None else found.grid.chunk_end(before)
+    if changed is not None and found.low <= stopped < changed.at:
+        changed = LogChange(stopped, 0)
+    return stopped, changed
+
+
 def _look(runs: Iterable[Sequence[Record]], first: int, mark: Mark) -> Look:
-    chain, newer, first_ms, newer_ms = Chain(first), None, _NEVER_MS, _NEVER_MS
+    chain, newer, older, first_ms, newer_ms = Chain(first), None, False, _NEVER_MS, _NEVER_MS
     for run in runs:
         if not run:
             continue
         chain.add(packed(run))
         if first_ms == _NEVER_MS:
-            first_ms = _appended_ms(run[0])
+            first_ms, older = _appended_ms(run[0]), (run[0].leader_epoch() or 0) <= mark.leader_epoch
         epoch = run[-1].leader_epoch()
         if newer is None and epoch is not None and -1 < mark.leader_epoch < epoch:
             at = next(r for r in run if (r.leader_epoch() or 0) > mark.leader_epoch)
             newer, newer_ms = at.offset(), _appended_ms(at)
-    return Look(newer, chain.value, first_ms, newer_ms)
+    return Look(newer, older, chain.value, first_ms, newer_ms)
 
 
 def _appended_ms(record: Record) -> int:

@@ -192,8 +192,11 @@ class Loop:
             self._look_anew()
         except LogsCutBack as error:
             logger.warning("logs end below what was read: comparing them", partitions=str(error))
-            self._partitions.suspects.update(error.tps)
-            self._look_anew()
+            self._partitions.not_stored(flight.work)  # what the others have in memory may be gone from their logs
+            self._partitions.cut_back(error.tps)
+            self._unsaved = self._unsaved or self._member.is_leaving
+            self._opening.hurry()
+            self._read_anew = True
         else:
             self._checkpoints.answered()
             HEALTH.counts()

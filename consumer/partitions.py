@@ -153,6 +153,12 @@ class Partitions:
         self.suspects.add(tp)
         self._on(tp, PartitionEvent.DISTRUSTED)
 
+    def cut_back(self, tps: Iterable[TopicPartition]) -> None:
+        """Their logs end before what was read. Those that are another member's by now are none of ours."""
+        for tp in tps:
+            if tp in self._states:
+                self.log_changed(tp)
+
     def distrust_all(self) -> None:
         """Look at all anew, as after a rebalance: what is not stored is counted again."""
         for tp in [*self._states]:

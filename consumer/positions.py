@@ -23,6 +23,8 @@ class Positions:
         metrics.next_offset.labels(*item.tp).set(position.next_offset)
         if position.complete_until:
             metrics.complete_until_timestamp_seconds.labels(*item.tp).set(position.complete_until)
+        else:
+            metrics.complete_until_timestamp_seconds.remove(*item.tp)
         for dead in item.changes.notes.dead_letters:
             metrics.dead_letters.labels(item.tp[0], dead.code).inc()
 

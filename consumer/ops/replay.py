@@ -15,7 +15,7 @@ from typing import Final
 
 from orgstats.consumer.checkpoint import earliest_clock_ms
 from orgstats.consumer.counting.batch import BatchCounter
-from orgstats.consumer.counting.completeness import SeenEnds
+from orgstats.consumer.counting.completeness import Moment, SeenEnds
 from orgstats.consumer.counting.fingerprint import fingerprint_of
 from orgstats.consumer.kafka.group import TopicPartition
 from orgstats.consumer.kafka.reader import LogReaders
@@ -337,7 +337,7 @@ def _seen(prepared: PreparedReplay) -> dict[TopicPartition, SeenEnds]:
     for tp, end in prepared.connections.topics.ends(known, "read_uncommitted").items():
         progress = known[tp]
         seen[tp] = SeenEnds(progress.complete_until_ms if progress else 0)
-        seen[tp].saw(now_ms, end)
+        seen[tp].saw(Moment(now_ms, 0.0, 0.0), end)  # it is the only look
     return seen
 
 

@@ -75,6 +75,26 @@ def test_the_cut_is_found(cut: int, epochs: tuple[int | None, int | None], expec
     assert changed.at == expected
 
 
+@pytest.mark.parametrize(
+    ("cut", "expected"),
+    [
+        (700 * K, 700 * K),  # behind the skip, to which the log agrees
+        (400 * K, 2 * L),  # of the chunk in which counting stopped no mark is left
+        (290 * K, 2 * L),
+        (200 * K, 200 * K),
+        (50 * K, 50 * K),
+    ],
+)
+def test_what_was_counted_before_a_skip_is_compared_too(cut: int, expected: int) -> None:
+    """Counting went from within the third chunk to the sixth: the chunks before the skip still have their marks."""
+    before = log((0, 800 * K, 0))
+    known, chunks = found(before, 800 * K, 900 * K)
+    left = {first: mark for first, mark in chunks.items() if not 2 * L <= first < 5 * L}
+    changed = find_cut(known, reading(log((0, cut, 0), (cut, 900 * K, 1))), left)
+    assert changed is not None
+    assert changed.at == expected
+
+
 def test_epochs_that_a_restored_broker_gives_out_again_are_not_believed() -> None:
     """The chain differs although no epoch does: all of the first chunk that differs is another."""
     known, chunks = found(log((0, 300 * K, 3)), 300 * K, 400 * K)

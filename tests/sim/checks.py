@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from orgstats.consumer.counting.resume import LOG_CUT_BACK
 from orgstats.consumer.kafka.group import TopicPartition
-from tests.sim.clickhouse import SimClickHouse
+from tests.sim.clickhouse import Row, SimClickHouse
 from tests.sim.kafka import SimKafka
 from tests.sim.log import SimLog
 from tests.sim.oracle import Counted, Values, Violation, dead_letters, one_pass, sources, stored, summed
@@ -42,9 +42,11 @@ class Scope(NamedTuple):
     """By source: why the guarantee does not reach it any more."""
 
 
-def complete_until(store: SimClickHouse, kafka: SimKafka) -> None:
-    """No record that was acknowledged before may be uncounted."""
+def complete_until(store: SimClickHouse, kafka: SimKafka, until_ms: int | None = None) -> None:
+    """No record that was acknowledged before may be uncounted; later times than `until_ms` are not looked at."""
     for one in sources(store, kafka):
+        if until_ms is not None and one.complete_until_ms > until_ms:
+            continue
         log = one.log
         since_ms = log.cut_at_ms if log.unresolved else 0  # what is from before is counted, and will be once more
         # Who has counted further than the log reaches has counted nothing of what came since it was cut back.
@@ -63,12 +65,12 @@ def rewinds(store: SimClickHouse, kafka: SimKafka) -> None:
             raise Violation(CUTS, f"{one.name}: {one.rewinds} found, there were {one.log.cuts}")
 
 
-def not_to_come(store: SimClickHouse, kafka: SimKafka) -> bool:
-    """Whether no topic that there is tells a time of completeness that is still to come."""
+def to_come(store: SimClickHouse, kafka: SimKafka) -> list[Row]:
+    """Progress of topics that there are which tells a time of completeness that is still to come."""
     now_ms, present = kafka.clock.epoch_ms(), {uuid for uuid, _ in kafka.topics.values()}
     ids = {row.source_id for row in store.final("sources") if row.topic_id in present}
     told = [row for row in store.final("progress") if row.source_id in ids]
-    return all(max(row.complete_until, row.hourly_complete_until).timestamp() * 1000 <= now_ms for row in told)
+    return [row for row in told if max(row.complete_until, row.hourly_complete_until).timestamp() * 1000 > now_ms]
 
 
 def _acknowledged(log: SimLog, first: int) -> Iterator[tuple[int, int]]:

@@ -10,6 +10,7 @@ from orgstats.consumer.kafka.group import TopicPartition
 from orgstats.consumer.states import PartitionState
 from orgstats.errors import OrgstatsError, Refused, Unavailable
 from tests.sim import auditing, checks
+from tests.sim.clickhouse import Row
 from tests.sim.limits import Limits
 from tests.sim.oracle import VERSIONS, Violation, sources
 from tests.sim.plan import Plan, Step
@@ -66,6 +67,8 @@ class History:
         self.moved = False
         """Whether an operator has moved commits or the store since it was quiet."""
         self.recreated = self.restored = False
+        self.went_back = False
+        """Whether the store holds less than it did, and this was not settled since."""
         self.mixed_times = False
         self.mixed_outcomes = False
         self.met: Counter[tuple[str, PartitionState]] = Counter()
@@ -74,6 +77,8 @@ class History:
         """Whether all clocks may have been ahead since it was quiet, so that nobody could tell the time."""
         self.damaged = False
         """Whether rows are missing or wrong, and an operator mends that."""
+        self._to_come: list[Row] | None = None
+        """What was told by clocks that were ahead, since they are right."""
         self._at = 0
         self._events: dict[int, tuple[int, int]] = {}
         self._commits: dict[TopicPartition, int] = {}
@@ -102,12 +107,29 @@ class History:
                 for tp in self.world.kafka.tps():
                     self.met[kind, process.state(tp)] += 1
         ACTIONS[kind](self, step)
-        if not self.clocks_ahead:
-            checks.complete_until(self.world.store, self.world.kafka)
+        self.check_complete_until()
         checks.rewinds(self.world.store, self.world.kafka)
         if kind in FORGETS:
             self._events.clear()
         self.check_commits()
+
+    def check_complete_until(self) -> None:
+        """Only what is still to come may be wrong: clocks that are ahead are so by more than a history lasts."""
+        until_ms = self.world.clock.epoch_ms() if self.clocks_ahead else None
+        checks.complete_until(self.world.store, self.world.kafka, until_ms)
+        if not self.clocks_ahead or not self._clocks_are_right():
+            self._to_come = None
+            return
+        to_come = checks.to_come(self.world.store, self.world.kafka)
+        if self._to_come is not None and (newer := [row for row in to_come if row not in self._to_come]):
+            raise Violation(checks.COMPLETE, f"told by clocks that are right, and still to come: {newer}")
+        self._to_come = to_come
+
+    def _clocks_are_right(self) -> bool:
+        """Whether all who tell the time do so by a clock that is not ahead, and look at the logs when they do."""
+        store, kafka = self.world.store, self.world.kafka
+        bound = store.late or kafka.leaderless or any(one.busy or one.executor.begun for one in self.processes)
+        return not bound and all(min(store.skew_ms, one.clock.skew_ms) <= 0 for one in self.processes)
 
     def check_commits(self) -> None:
         """Not when an operator has moved either."""
@@ -174,7 +196,9 @@ class History:
         return process in self.processes
 
     def turn(self, process: SimProcess, turns: int) -> None:
-        """Turns of its loop, as long as it lives."""
+        """Turns of its loop, as long as it lives; not while it stands still in one."""
+        if process.busy or process not in self.processes:
+            return
         for _ in range(turns):
             if not self.run(process, process.loop.turn):
                 return
@@ -239,7 +263,7 @@ class History:
         self.catch_up()
         self.check()
         self.limits.settled()
-        self.moved = self.clocks_ahead = False
+        self.moved = self.clocks_ahead = self.went_back = False
         self.quiet_points += 1
         for tp in self.world.kafka.tps():
             self.world.kafka.log(tp).unresolved = False
@@ -290,7 +314,7 @@ class History:
         raise Violation(checks.CATCHES_UP, f"not within {MOST_TURNS} turns: {self._far()}")
 
     def _time_is_right(self) -> bool:
-        return not self.clocks_ahead or checks.not_to_come(self.world.store, self.world.kafka)
+        return not self.clocks_ahead or not checks.to_come(self.world.store, self.world.kafka)
 
     def _is_counted(self) -> bool:
         counted, commits = self.world.counted(), self.world.kafka.commits

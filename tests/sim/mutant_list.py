@@ -224,6 +224,13 @@ MUTANTS: Final = (
         "        if True:",
     ),
     Mutant(
+        "what was counted before a skip is compared",
+        _CUTBACK,
+        "    return stopped, changed",
+        "    return 0, changed",
+    ),
+    Mutant("the chunk that was left for a skip is counted again", _CUTBACK, "changed = LogChange(stopped, 0)", "pass"),
+    Mutant(
         "a chunk that held no record is compared", _CUTBACK, "(mark.chain or (closed and look.chain))", "mark.chain"
     ),
     Mutant(
@@ -299,6 +306,18 @@ MUTANTS: Final = (
     ),
     Mutant("nobody has set the source back", _CHECKPOINT, "found.rewinds > one.assigned.rewinds", "False"),
     Mutant(
+        "a source that others count is registered with the same length",
+        _CHECKPOINT,
+        "if found is None or found.next_offset > confirmed:",
+        "if found is None:",
+    ),
+    Mutant(
+        "a log that is cut back does not throw away what others have in memory",
+        _LOOP,
+        "            self._partitions.cut_back(error.tps)\n",
+        "            self._partitions.cut_back(error.tps)\n            self._partitions.distrust_all()\n",
+    ),
+    Mutant(
         "a source is still registered", _CHECKPOINT, "            if registration is None:", "            if False:"
     ),
     # Completeness
@@ -321,9 +340,21 @@ MUTANTS: Final = (
         "complete up to a look once its end is counted", "counting.completeness", "if end <= next_offset]", "if True]"
     ),
     Mutant(
-        "a clock that was ahead is corrected",
+        "a time to come that another process told is forgotten",
         "counting.completeness",
-        "self._complete_until_ms = min(self._complete_until_ms, now_ms)",
+        "            self._known_ms = 0",
+        "            pass",
+    ),
+    Mutant(
+        "a look by clocks that were ahead is set right",
+        "counting.completeness",
+        "[(when.by(now), older) for",
+        "[(when, older) for",
+    ),
+    Mutant(
+        "what was told by clocks that were ahead is set right",
+        "counting.completeness",
+        "self._complete_until = self._complete_until.by(now)",
         "pass",
     ),
     # The loop

@@ -218,7 +218,7 @@ _ARGUMENTS: Final[dict[str, dict[str, Any]]] = {
     "commit_back": {**_TP, "share": _share},
     "commit_ahead": {**_TP, "share": _share},
     "skew": {**_WHICH, "seconds": lambda choice: choice.choice((-3600, -30, 0, 30, 3600))},
-    "skew_all": {"seconds": lambda _choice: 3600},
+    "skew_all": {"seconds": lambda _choice: 36_000},
     "skew_store": {"seconds": lambda choice: choice.choice((-3600, -30, 0, 30))},
     "add_partition": _TP,
     "recreate": {**_TP, "ends": _half, "away": lambda choice: choice.choice((0, 0, 4, 12))},

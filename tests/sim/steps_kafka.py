@@ -113,7 +113,7 @@ def overtake(history: History, step: Step) -> None:
     tp, world = history.tp(step["tp"]), history.world
     process = next((one for one in history.idle() if one.state(tp) is PartitionState.COUNTING), None)
     log = world.kafka.log(tp)
-    if process is None or not history.untroubled or log.open or log.unresolved:
+    if process is None or not history.untroubled or history.went_back or log.open or log.unresolved:
         return
     append(history, tp, {**step, "apart": 1})
     history.turn(process, 1)
@@ -222,8 +222,7 @@ def _go_on(history: History, processes: Sequence[SimProcess | None], turns: int)
             history.world.clock.sleep(1.0)
             if process in history.processes:
                 history.turn(process, 1)
-            if not history.clocks_ahead:
-                checks.complete_until(history.world.store, history.world.kafka)
+            history.check_complete_until()
 
 
 @action

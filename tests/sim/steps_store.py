@@ -79,7 +79,7 @@ def restore(history: History, step: Step) -> None:
         return
     if step["restarts"]:
         history.end_all()
-    history.moved = history.restored = True
+    history.moved = history.restored = history.went_back = True
     history.clocks_ahead = history.clocks_ahead or history.backup_ahead
     history.world.store.restore(history.backup)
     history.limits.on_restore()
