@@ -16,10 +16,14 @@ logger = structlog.get_logger("orgstats.consumer")
 
 
 class ReadNext(NamedTuple):
-    """What a batch changes about what is read: partitions that halted, and those to be looked at anew."""
+    """What a batch changes about what is read: partitions that halted, and those to be looked at anew.
+
+    `at_ends` once the last of the partitions that were opened has come to the end of its log.
+    """
 
     halted: list[TopicPartition]
     anew: list[TopicPartition]
+    at_ends: bool = False
 
 
 def count_batch(batch: ReadBatch, partitions: Partitions) -> ReadNext:
@@ -43,7 +47,7 @@ def count_batch(batch: ReadBatch, partitions: Partitions) -> ReadNext:
     if lost := partitions.lost_position(batch.lost_position):
         logger.warning("the log no longer has the next record: storing what is counted, then looking anew", tps=lost)
         after.anew.extend(lost)
-    return after
+    return after._replace(at_ends=partitions.see_ends(tp for tp, _ in batch.ends))
 
 
 def _count_run(

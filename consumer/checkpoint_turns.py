@@ -52,6 +52,7 @@ class CheckpointTurns:
         self._flight: InFlightCheckpoint | None = None
         self._failures = 0
         self._next = 0.0
+        self._soon = False
         self._heartbeat = 0.0
         self._hourly = 0.0
 
@@ -74,7 +75,7 @@ class CheckpointTurns:
 
     def due(self, now: float) -> bool:
         """Whether one is to begin."""
-        return self._flight is None and now >= self._next
+        return self._flight is None and (now >= self._next or (self._soon and not self._failures))
 
     def heartbeat_due(self, now: float) -> bool:
         """Whether that one also tells of partitions without anything new."""
@@ -91,6 +92,7 @@ class CheckpointTurns:
         if self.hourly_due(now):
             self._hourly = now + self._hourly_seconds
         self._next = now + self._flush_seconds
+        self._soon = False
         self._flight = InFlightCheckpoint(
             self._executor.submit(lambda: self._checkpoints.run(work, fingerprint)), work, fingerprint
         )
@@ -122,6 +124,14 @@ class CheckpointTurns:
     def tell_all(self) -> None:
         """The next one tells of every partition."""
         self._heartbeat = 0.0
+
+    def soon(self) -> None:
+        """The next one is due as soon as none is under way, unless the last one failed."""
+        self._soon = True
+
+    def nothing_to_store(self) -> None:
+        """None has to begin that was due."""
+        self._soon = False
 
     def hurry(self) -> None:
         """The next one is due at once, tells of every partition, and writes what is written seldom."""

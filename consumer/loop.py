@@ -150,6 +150,8 @@ class Loop:
 
     def _count(self, batch: ReadBatch) -> None:
         after = count_batch(batch, self._partitions)
+        if after.at_ends:
+            self._checkpoints.soon()  # who looks after a restart need not wait any longer
         if after.anew:
             self._opening.hurry()
         if after.halted or after.anew:
@@ -171,7 +173,9 @@ class Loop:
             return
         if work:
             self._checkpoints.begin(work, self._counting.fingerprint, now)
-        elif not self._partitions.within(STORING):  # what could not be stored was taken away
+            return
+        self._checkpoints.nothing_to_store()
+        if not self._partitions.within(STORING):  # what could not be stored was taken away
             self._pause_for(PauseReason.NOT_STORED, on=False)
 
     def _settle(self, now: float) -> None:

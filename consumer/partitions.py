@@ -27,6 +27,7 @@ class Partitions:
     def __init__(self) -> None:
         self._states: dict[TopicPartition, PartitionState] = {}  # closed ones are absent
         self._open: dict[TopicPartition, OpenPartition] = {}
+        self._behind: set[TopicPartition] = set()  # their logs' ends were not met since they were opened
         self._uuids: dict[str, str | None] = {}  # of each topic this process counts one topic id, this one
         self.gone: dict[str, str] = {}
         """Topics that are not counted any more, and why."""
@@ -105,6 +106,7 @@ class Partitions:
         for tp, one in found.items():
             self._on(tp, PartitionEvent.OPENED)
             self._open[tp] = one
+            self._behind.add(tp)
             metrics.not_opened.remove(*tp)
             self.see_caught_up(tp)
         gone = {topic: gone_topic(topic) for topic in absent if topic in self._uuids}
@@ -128,6 +130,12 @@ class Partitions:
         """After reading: whether it has reached the position that it must not be stored below."""
         if self._states[tp] is PartitionState.CATCHING_UP and not self._open[tp].partition.catching_up:
             self._on(tp, PartitionEvent.CAUGHT_UP)
+
+    def see_ends(self, tps: Iterable[TopicPartition]) -> bool:
+        """The ends of these logs were met; whether that was the last one that was waited for."""
+        behind = bool(self._behind)
+        self._behind.difference_update(tps)
+        return behind and not self._behind
 
     def see_limit(self, tp: TopicPartition) -> str:
         """After reading: why it is counted no further from now on; else nothing."""
@@ -186,6 +194,7 @@ class Partitions:
         self._states[tp] = state
         if state not in OPEN:
             self._open.pop(tp, None)
+            self._behind.discard(tp)
         if state is PartitionState.CLOSED:
             del self._states[tp]
 

@@ -76,6 +76,21 @@ def test_failures_in_a_row_wait_twice_as_long_each_up_to_a_most(turns: Checkpoin
     assert turns.due(0.5)
 
 
+def test_what_is_due_soon_waits_for_the_one_under_way_and_for_a_store_that_is_away(
+    turns: CheckpointTurns, executor: SimExecutor
+) -> None:
+    """But not for the flush time."""
+    turns.begin([], "", 0.0)
+    turns.soon()
+    assert not turns.due(0.1)
+    executor.run()
+    turns.take_ended()
+    assert turns.due(0.1)
+    turns.failed(0.1, AWAY)
+    turns.soon()
+    assert not turns.due(0.2)
+
+
 def test_who_leaves_does_not_wait(turns: CheckpointTurns) -> None:
     """Neither for the flush time nor for the back-off, and tells of every partition."""
     turns.begin([], "fingerprint", 0.0)

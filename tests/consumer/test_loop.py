@@ -35,6 +35,20 @@ def test_records_are_counted_and_committed(world: SimWorld) -> None:
     process.stop()
 
 
+def test_what_had_come_before_is_stored_as_soon_as_it_is_counted(world: SimWorld) -> None:
+    """It does not wait for the flush time; what comes afterwards does."""
+    for partition in (A, B):
+        world.produce(partition, 50)
+    process = world.process(flush_seconds=60.0, batch_size=10)
+    counted(process)
+    process.turn(5)
+    counted_at = world.clock.monotonic()
+    assert counted_at < 30
+    world.produce(A, 5)
+    counted(process)
+    assert world.clock.monotonic() > counted_at + 30
+
+
 def test_a_chunk_that_closes_is_stored_whole(world: SimWorld) -> None:
     """Records far apart fill several chunks between two checkpoints."""
     world.produce(A, 40, apart=20 * K)
@@ -514,6 +528,7 @@ def test_a_partition_that_comes_while_others_drain_is_read(world: SimWorld) -> N
     world.produce(("events", 2), 5)
     process.turn(5)
     process.executor.hold = False
+    process.executor.run()
     process.until(lambda: world.store.progress().get(("events", 2)) == 5)
     process.until(lambda: process.member.positions.keys() == {A, B, ("events", 2)})
 

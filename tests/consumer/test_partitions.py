@@ -72,6 +72,22 @@ def test_what_is_catching_up_is_read_but_nothing_of_it_is_taken(partitions: Part
     assert [one.tp for one in partitions.take(store, idle=False, seldom=True) if one.tp == B] == [B]
 
 
+def test_the_last_end_that_was_waited_for_is_told_once(partitions: Partitions) -> None:
+    """Of a partition that was taken away none is waited for; one that is opened again is waited for again."""
+    assert not partitions.see_ends([A, A])
+    assert partitions.see_ends([B])
+    assert not partitions.see_ends([A, B])
+    partitions.taken([A, B])
+    partitions.assigned([A, B])
+    partitions.opened({A: opened(A), B: opened(B)})
+    assert not partitions.see_ends([A])
+    partitions.taken([B])
+    assert not partitions.see_ends([])
+    partitions.distrust_all()
+    partitions.opened({A: opened(A)})
+    assert partitions.see_ends([A])
+
+
 def test_a_lost_position_drains_before_it_is_opened_again(partitions: Partitions, store: SimStore) -> None:
     """What is catching up has nothing to store, and is opened at once."""
     read(partitions, A, 0, 3)
