@@ -61,7 +61,7 @@ class RunResult:
     `row` is the run as `packed` gives it, for the chain over the log.
     """
 
-    row: bytes = b""
+    row: bytes | memoryview = b""
     refusals: list[Rejected] = field(default_factory=list)
     out_of_bounds: int = 0
     highest_ms: int = -1

@@ -39,7 +39,7 @@ class Chain:
         self._empty = True
         self._hash = xxhash.xxh3_64()
 
-    def add(self, row: bytes) -> None:
+    def add(self, row: bytes | memoryview) -> None:
         """Records in offset order, as `consumer.batch.packed` gives them."""
         if row:
             self._hash.update(row)

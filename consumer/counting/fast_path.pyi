@@ -20,7 +20,7 @@ class FastPath:
     def __init__(self, max_age_seconds: int, max_ahead_seconds: int) -> None: ...
     def count(
         self,
-        row: bytes,
+        row: bytes | memoryview,
         rules: Classifier,
         kinds: Kinds,
         first: Callable[[bytes, int], Kind | None],

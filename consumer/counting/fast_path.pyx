@@ -403,7 +403,7 @@ cdef class FastPath:
         free(self._index)
         free(self._is_placed)
 
-    def count(self, bytes row, Classifier rules, Kinds kinds, first, place, list odd):
+    def count(self, const uint8_t[::1] row, Classifier rules, Kinds kinds, first, place, list odd):
         """Count `packed` records; the places of the odd ones are added to `odd`, in order.
 
         `first(value, timestamp_ms)` is asked at the first record of a kind what all of them are: the key before the
@@ -416,10 +416,10 @@ cdef class FastPath:
         cdef int stopped = NEW_KIND
         cdef int64_t i
         memset(&scan, 0, sizeof(scan))
-        scan.value = PyBytes_AS_STRING(row)
-        scan.end = scan.value + PyBytes_GET_SIZE(row)
+        scan.value = <const char*>&row[0] if row.shape[0] else NULL
+        scan.end = scan.value + row.shape[0]
         scan.highest = -1
-        scan.odd = <int64_t*>malloc((PyBytes_GET_SIZE(row) // (HEAD + 1) + 1) * sizeof(int64_t))
+        scan.odd = <int64_t*>malloc((row.shape[0] // (HEAD + 1) + 1) * sizeof(int64_t))
         if scan.odd == NULL:
             raise MemoryError
         if kinds is not self._kinds:

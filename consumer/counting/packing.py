@@ -28,7 +28,7 @@ else:
     _packed = fast_path.packed
 
 
-def packed(run: "Sequence[Record]") -> bytes:
+def packed(run: "Sequence[Record]") -> bytes | memoryview:
     """The same as `packed_in_python`; a run that was read so has it already, as its `row`."""
-    row: bytes | None = getattr(run, "row", None)
+    row: memoryview | None = getattr(run, "row", None)
     return _packed(run) if row is None else row

@@ -5,15 +5,18 @@ This module is a plugin of librdkafka, too: it is named in the property `plugin.
 client that is made (`rd_kafka_conf_interceptor_add_on_new`). librdkafka's functions are those of the library that
 calls it; no header or library is needed to build it, only what librdkafka.h promises to keep.
 
-Nothing of librdkafka's outlives `Batches.read`: records are copied, side by side as counting takes them, and given back
-before it returns.
+A thread of its own reads ahead, which never asks for the interpreter's lock: it takes what librdkafka has, a batch at a
+time, and copies the values side by side, as counting takes them, while the batch before is counted. Keys, headers
+and the rest stay with librdkafka until the next batch is read, since only a dead letter has a use for them.
 """
 
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.stdint cimport int8_t, int32_t, int64_t
-from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memcpy, strlen
+from cpython.buffer cimport PyBuffer_FillInfo
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.stdint cimport int32_t, int64_t
+from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.string cimport memcpy
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 cdef extern from *:
     """
@@ -34,7 +37,6 @@ cdef extern from *:
 
     static struct {
         int (*on_new)(void *conf, const char *name, void *callback, void *opaque);
-        int (*version)(void);
         void *(*queue_new)(void *client);
         void *(*queue_of)(void *client, const char *topic, int32_t partition);
         void (*forward)(void *from, void *to);
@@ -58,7 +60,6 @@ cdef extern from *:
         size_t i;
         const struct { void *to; const char *name; } functions[] = {
             {&kafka.on_new, "rd_kafka_conf_interceptor_add_on_new"},
-            {&kafka.version, "rd_kafka_version"},
             {&kafka.queue_new, "rd_kafka_queue_new"},
             {&kafka.queue_of, "rd_kafka_queue_get_partition"},
             {&kafka.forward, "rd_kafka_queue_forward"},
@@ -127,37 +128,79 @@ cdef extern from *:
     int k_headers "kafka.headers"(const KafkaMessage*, void**) nogil
     int k_header "kafka.header"(const void*, size_t, const char**, const void**, size_t*) nogil
 
+cdef extern from "<pthread.h>" nogil:
+    ctypedef struct pthread_t:
+        pass
+    ctypedef struct pthread_mutex_t:
+        pass
+    ctypedef struct pthread_cond_t:
+        pass
+    ctypedef struct pthread_condattr_t:
+        pass
+    int pthread_create(pthread_t*, void*, void* (*)(void*) noexcept nogil, void*)
+    int pthread_join(pthread_t, void**)
+    int pthread_mutex_init(pthread_mutex_t*, void*)
+    int pthread_mutex_lock(pthread_mutex_t*)
+    int pthread_mutex_unlock(pthread_mutex_t*)
+    int pthread_mutex_destroy(pthread_mutex_t*)
+    int pthread_condattr_init(pthread_condattr_t*)
+    int pthread_condattr_setclock(pthread_condattr_t*, int)
+    int pthread_cond_init(pthread_cond_t*, pthread_condattr_t*)
+    int pthread_cond_wait(pthread_cond_t*, pthread_mutex_t*)
+    int pthread_cond_timedwait(pthread_cond_t*, pthread_mutex_t*, const timespec*)
+    int pthread_cond_broadcast(pthread_cond_t*)
+    int pthread_cond_destroy(pthread_cond_t*)
+
 cdef enum:
     HEAD = 24  # bytes before each value in a row; see orgstats.consumer.counting.packing
-    OLDEST = 0x02010000  # librdkafka 2.1 has leader epochs
-    NONE = -1  # length of a value, key or header that is null
+    NONE = -1  # length of a value that is null
+    AHEAD = 2  # batches that are read while nobody asks for the next one
 
-
-cdef struct Place:
-    # Where a record's parts are: its head in the row, its key and headers beside.
-    int64_t row
-    int64_t beside
-    int32_t key_length
-    int32_t headers
-    int32_t leader_epoch
-    int8_t timestamp_type
-
-
-cdef struct Bytes:
-    char* at
-    int64_t size
-    int64_t room
+cdef int64_t NS = 1_000_000_000
+cdef int64_t LOOK_NS = 2_000_000  # between two looks for more records
+cdef int64_t FIRST_LOOK_NS = 10_000_000  # and while there are none
+cdef int64_t GATHER_NS = 20_000_000  # a batch that is not full waits so long for more
 
 
 cdef struct Group:
-    # The records of one partition in a batch.
+    # The records of one partition in a batch, with the place of each in the row, and the row's end.
     void* topic
     int32_t partition
     int64_t records
     int64_t size
-    Place* places
+    KafkaMessage** messages
+    int64_t* places
     char* row
-    Bytes beside
+
+
+cdef struct Batch:
+    # What was read at a time, by group; what is no record comes last.
+    int64_t number
+    Py_ssize_t count
+    Py_ssize_t events
+    KafkaMessage** messages
+    int64_t* places
+    Group* groups
+    int32_t group_count
+    Batch* next
+
+
+cdef struct Reader:
+    # What the two threads share, under the lock; `changed` is told whenever something does.
+    pthread_mutex_t lock
+    pthread_cond_t changed
+    pthread_t thread
+    void* queue
+    size_t most
+    int permits  # batches that may be read; so it comes to rest if nobody asks
+    int held  # how many times it was told to wait
+    bint reading
+    bint closing
+    bint no_memory
+    int64_t number  # of the next batch
+    Batch* ready  # the oldest first
+    int ready_count
+    Batch* used  # to be given back to librdkafka
 
 
 @cython.final
@@ -191,23 +234,36 @@ cdef class Record:
 
 
 @cython.final
-cdef class _Places:
-    """What runs of the same records share."""
+cdef class _Row:
+    """The bytes of a row, as a buffer."""
 
-    cdef Place* at
-    cdef char* beside
+    cdef char* at
+    cdef int64_t size
+
+    def __getbuffer__(self, Py_buffer* buffer, int flags):
+        PyBuffer_FillInfo(buffer, self, self.at, self.size, 1, flags)
 
     def __dealloc__(self):
         free(self.at)
-        free(self.beside)
+
+
+@cython.final
+cdef class _Held:
+    """A batch, until it is given back; then NULL."""
+
+    cdef Batch* batch
 
 
 @cython.final
 cdef class Run:
-    """Records of one partition in offset order: a sequence of `Record`, and `row`, what `packed` gives of them."""
+    """Records of one partition in offset order: a sequence of `Record`, and `row`, what `packed` gives of them.
 
-    cdef bytes _row
-    cdef _Places _places
+    It can be looked at until the next batch is read, and then raises RuntimeError.
+    """
+
+    cdef _Held _held
+    cdef Group* _group
+    cdef object _row
     cdef Py_ssize_t _first, _end
 
     def __len__(self):
@@ -219,61 +275,62 @@ cdef class Run:
             start, stop, step = index.indices(self._end - self._first)
             if step != 1:
                 raise ValueError("a run is cut, not thinned out")
-            return _run(self._row, self._places, self._first + start, self._first + max(start, stop))
+            return _run(self._held, self._group, self._row, self._first + start, self._first + max(start, stop))
         at = index
         if at < 0:
             at += self._end - self._first
         if not 0 <= at < self._end - self._first:
             raise IndexError(index)
-        return self._record(&self._places.at[self._first + at])
+        self._check()
+        return _record(self._group.messages[self._first + at])
 
     @property
     def row(self):
         """The records as `orgstats.consumer.counting.packing.packed` gives them."""
-        if self._first == self._end:
-            return b""
-        cdef int64_t begin = self._places.at[self._first].row
-        cdef int64_t end = self._places.at[self._end].row
-        if begin == 0 and end == len(self._row):
-            return self._row
-        return self._row[begin:end]
+        self._check()
+        return self._row[self._group.places[self._first] : self._group.places[self._end]]
 
-    cdef Record _record(self, Place* place):
-        cdef Record record = Record.__new__(Record)
-        cdef int64_t head[3]
-        cdef const char* at = PyBytes_AS_STRING(self._row) + place.row
-        cdef const char* beside = self._places.beside + place.beside
-        memcpy(head, at, HEAD)
-        record._offset = head[0]
-        record._timestamp = place.timestamp_type, head[1]
-        record._value = _bytes_or_none(at + HEAD, head[2])
-        record._key = _bytes_or_none(beside, place.key_length)
-        record._headers = _headers(beside + max(place.key_length, 0), place.headers) if place.headers else None
-        record._leader_epoch = place.leader_epoch if place.leader_epoch >= 0 else None
-        return record
+    cdef int _check(self) except -1:
+        if self._held.batch == NULL:
+            raise RuntimeError("these records were given back: the next batch was read")
+        return 0
 
 
-cdef Run _run(bytes row, _Places places, Py_ssize_t first, Py_ssize_t end):
+cdef Run _run(_Held held, Group* group, row, Py_ssize_t first, Py_ssize_t end):
     cdef Run run = Run.__new__(Run)
-    run._row, run._places, run._first, run._end = row, places, first, end
+    run._held, run._group, run._row, run._first, run._end = held, group, row, first, end
     return run
 
 
-cdef _bytes_or_none(const char* at, int64_t length):
-    return None if length == NONE else PyBytes_FromStringAndSize(at, length)
+cdef Record _record(KafkaMessage* message):
+    cdef Record record = Record.__new__(Record)
+    cdef int type = 0
+    cdef int64_t timestamp = k_timestamp(message, &type)
+    cdef int32_t leader_epoch = k_leader_epoch(message)
+    record._offset = message.offset
+    record._timestamp = type, timestamp
+    record._value = _bytes_or_none(message.payload, message.len)
+    record._key = _bytes_or_none(message.key, message.key_len)
+    record._headers = _headers(message)
+    record._leader_epoch = leader_epoch if leader_epoch >= 0 else None
+    return record
 
 
-cdef list _headers(const char* at, int32_t count):
+cdef _bytes_or_none(const void* at, size_t length):
+    return PyBytes_FromStringAndSize(<const char*>at, length) if at != NULL else None
+
+
+cdef list _headers(KafkaMessage* message):
+    cdef void* headers = NULL
+    cdef const char* name
+    cdef const void* value
+    cdef size_t size
+    if k_headers(message, &headers):
+        return None
     cdef list found = []
-    cdef int64_t lengths[2]
-    for _ in range(count):
-        memcpy(lengths, at, sizeof(lengths))
-        at += sizeof(lengths)
-        name = at[: lengths[0]].decode("utf-8", "replace")
-        at += lengths[0]
-        found.append((name, _bytes_or_none(at, lengths[1])))
-        at += max(lengths[1], 0)
-    return found
+    while k_header(headers, len(found), &name, &value, &size) == 0:
+        found.append(((<bytes>name).decode("utf-8", "replace"), _bytes_or_none(value, size)))
+    return found or None
 
 
 @cython.final
@@ -288,257 +345,431 @@ cdef class Batches:
 
     cdef object _consumer  # it must not be destroyed before our queues are, also by the garbage collector
     cdef void* _client
-    cdef void* _queue
-    cdef KafkaMessage** _messages
-    cdef int32_t* _group_of
-    cdef size_t _room
-    cdef dict _forwarded  # (topic, partition): address of the partition's queue
+    cdef Reader* _reader  # NULL once it is closed
+    cdef _Held _last
+    cdef dict _forwarded  # (topic, partition): address of the partition's queue, the first batch that may be of it
 
     def __init__(self, consumer):
         self._consumer = consumer
         self._forwarded = {}
+        self._last = _Held()
         self._client = take_client()
         if self._client == NULL:
             raise LookupError("librdkafka did not hand over its client")
-        self._queue = k_queue_new(self._client)
+        self._reader = _begin(k_queue_new(self._client))
+        if self._reader == NULL:
+            raise MemoryError("no thread to read on")
 
     def __dealloc__(self):
         self.close()
-        free(self._messages)
-        free(self._group_of)
+
+    def hold(self):
+        """Read nothing more until `release`; on return nothing is being read."""
+        if self._reader != NULL:
+            with nogil:
+                _hold(self._reader)
+
+    def release(self):
+        """Read on."""
+        if self._reader != NULL:
+            with nogil:
+                _release(self._reader)
 
     def start(self, tps):
-        """Read these partitions and no others, and nothing that came before; called before they are assigned.
+        """Read these partitions and no others, and nothing that came before; while it is held, before they are assigned.
 
         Each assignment undoes the forwarding a moment later, and it is `forward` that does it again. What comes in
         between waits: once it was forwarded, a partition's queue never leads to the Consumer.
         """
-        cdef void* old = self._queue
-        if old == NULL:
+        cdef void* old
+        if self._reader == NULL:
             return
-        self._queue = k_queue_new(self._client)
-        self._drop(self._forwarded.keys() - set(tps))
+        old, self._reader.queue = self._reader.queue, k_queue_new(self._client)
+        with nogil:
+            _forget(self._reader)
+        self._drop(list(self._forwarded.keys() - set(tps)))
+        for tp, (address, _) in self._forwarded.items():
+            self._forwarded[tp] = address, self._reader.number
         self.keep(tps)
-        k_queue_destroy(old)
+        with nogil:
+            k_queue_destroy(old)
 
     def keep(self, tps):
-        """Read these partitions and no others; those that were read before go on."""
+        """Read these partitions and no others, while it is held; those that were read before go on."""
         cdef void* queue
         cdef bytes name
-        if self._queue == NULL:
+        if self._reader == NULL:
             return
-        self._drop(self._forwarded.keys() - set(tps))
+        self._drop(list(self._forwarded.keys() - set(tps)))
         for topic, partition in tps:
             if (topic, partition) not in self._forwarded:
                 name = topic.encode()
                 queue = k_queue_of(self._client, name, partition)
                 if queue == NULL:
                     raise MemoryError(f"no queue for {topic}/{partition}")
-                self._forwarded[topic, partition] = <size_t>queue
+                self._forwarded[topic, partition] = <size_t>queue, self._reader.number
         self.forward()
 
     def forward(self):
         """Forward all partitions again, as has to be done until an assignment has taken effect; costs next to nothing."""
-        for address in self._forwarded.values():
-            k_forward(<void*><size_t>address, self._queue)
+        if self._reader != NULL:
+            for address, _ in self._forwarded.values():
+                k_forward(<void*><size_t>address, self._reader.queue)
 
     def close(self):
-        """Read nothing more."""
-        if self._queue != NULL:
-            self._drop(list(self._forwarded))
-            k_queue_destroy(self._queue)
-            self._queue = NULL
+        """Read nothing more, and give all records back."""
+        cdef Reader* reader = self._reader
+        cdef Batch* last
+        if reader == NULL:
+            return
+        self._reader = NULL
+        last, self._last.batch = self._last.batch, NULL
+        with nogil:
+            _end(reader)
+            _give_back(last)
+        self._drop(list(self._forwarded))
+        with nogil:
+            k_queue_destroy(reader.queue)
+        free(reader)
 
     cdef _drop(self, tps):
         cdef void* queue
-        for tp in list(tps):
-            queue = <void*><size_t>self._forwarded.pop(tp)
+        for tp in tps:
+            queue = <void*><size_t>self._forwarded.pop(tp)[0]
             k_forward(queue, NULL)
             with nogil:
                 k_queue_destroy(queue)
 
-    def read(self, size_t most):
-        """Up to `most` records of those that are there: runs, by (topic, partition), and what else came.
+    def read(self, size_t most, double seconds):
+        """The next batch, if one comes within `seconds`: runs, by (topic, partition), and what else came.
 
         That is (topic, partition, librdkafka's code, text, offset): ends of partitions, and errors. What is of a
-        partition that is read no longer is left out.
+        partition that is read no longer, or was read before it was started, is left out. The batch after the next one
+        has up to `most` records.
         """
-        cdef Py_ssize_t count
-        if self._queue == NULL:
+        cdef Batch* batch = NULL
+        cdef Batch* last
+        cdef bint no_memory
+        if self._reader == NULL:
             return [], []
-        self._make_room(most)
+        last, self._last.batch = self._last.batch, NULL
         with nogil:
-            count = k_consume(self._queue, 0, self._messages, most)
-        return self._taken(max(count, 0))
+            batch = _next(self._reader, last, most, <int64_t>(seconds * NS), &no_memory)
+        if batch == NULL:
+            if no_memory:
+                raise MemoryError("a batch of records")
+            return [], []
+        self._last = _Held()
+        self._last.batch = batch
+        return self._runs(batch), self._events(batch)
 
-    cdef _make_room(self, size_t most):
-        if most <= self._room:
-            return
-        messages = realloc(self._messages, most * sizeof(KafkaMessage*))
-        if messages != NULL:
-            self._messages = <KafkaMessage**>messages
-        group_of = realloc(self._group_of, most * sizeof(int32_t))
-        if group_of != NULL:
-            self._group_of = <int32_t*>group_of
-        if messages == NULL or group_of == NULL:
-            raise MemoryError
-        self._room = most
+    cdef list _runs(self, Batch* batch):
+        cdef Group* group
+        cdef _Row row
+        cdef int32_t i
+        runs = []
+        for i in range(batch.group_count):
+            group = &batch.groups[i]
+            tp = k_topic_name(group.topic).decode(), group.partition
+            if self._is_of(tp, batch):
+                row = _Row.__new__(_Row)
+                row.at, group.row, row.size = group.row, NULL, group.size
+                runs.append((tp, _run(self._last, group, memoryview(row), 0, group.records)))
+        return runs
 
-    cdef _taken(self, Py_ssize_t count):
-        cdef Group* groups = NULL
-        cdef int32_t used = 0
-        cdef bint done = False
+    cdef list _events(self, Batch* batch):
+        cdef KafkaMessage* message
         cdef Py_ssize_t i
-        try:
-            with nogil:
-                used = _grouped(self._messages, count, self._group_of, &groups)
-            if used < 0:
-                raise MemoryError
-            events = [self._event(self._messages[i]) for i in range(count) if self._group_of[i] < 0]
-            rows = []
-            for i in range(used):
-                row = PyBytes_FromStringAndSize(NULL, groups[i].size)
-                groups[i].row = PyBytes_AS_STRING(row)
-                rows.append(row)
-            with nogil:
-                done = _copied(self._messages, count, self._group_of, groups)
-            if not done:
-                raise MemoryError
-            runs = []
-            for i in range(used):
-                tp = k_topic_name(groups[i].topic).decode(), groups[i].partition
-                places = _Places.__new__(_Places)
-                (<_Places>places).at, groups[i].places = groups[i].places, NULL
-                (<_Places>places).beside, groups[i].beside.at = groups[i].beside.at, NULL
-                if tp in self._forwarded:
-                    runs.append((tp, _run(rows[i], places, 0, groups[i].records)))
-            return runs, [event for event in events if event is not None]
-        finally:
-            with nogil:
-                for i in range(count):
-                    k_destroy(self._messages[i])
-                for i in range(used):
-                    free(groups[i].places)
-                    free(groups[i].beside.at)
-                free(groups)
+        events = []
+        for i in range(batch.count - batch.events, batch.count):
+            message = batch.messages[i]
+            tp = k_topic_name(message.topic).decode() if message.topic != NULL else "", message.partition
+            if message.topic == NULL or self._is_of(tp, batch):
+                text = k_error_text(message)
+                told = text.decode("utf-8", "replace") if text != NULL else ""
+                events.append((*tp, message.err, told, message.offset))
+        return events
 
-    cdef _event(self, KafkaMessage* message):
-        topic = k_topic_name(message.topic).decode() if message.topic != NULL else ""
-        if topic and (topic, message.partition) not in self._forwarded:
-            return None
-        text = k_error_text(message)
-        return topic, message.partition, message.err, text.decode("utf-8", "replace") if text != NULL else "", message.offset
+    cdef bint _is_of(self, tp, Batch* batch) except -1:
+        known = self._forwarded.get(tp)
+        return known is not None and batch.number >= known[1]
 
 
-cdef int32_t _grouped(KafkaMessage** messages, Py_ssize_t count, int32_t* group_of, Group** groups) noexcept nogil:
-    """Say of each message to which group it belongs, -1 for one that is no record. Gives how many groups; -1 without memory."""
-    cdef int32_t used = 0, room = 0, last = 0, group
+cdef Reader* _begin(void* queue) noexcept:
+    """A reader that waits for the first permit; NULL without memory or threads."""
+    cdef pthread_condattr_t attributes
+    cdef Reader* reader = <Reader*>calloc(1, sizeof(Reader))
+    if reader == NULL:
+        return NULL
+    reader.queue = queue
+    pthread_condattr_init(&attributes)
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC)
+    pthread_mutex_init(&reader.lock, NULL)
+    pthread_cond_init(&reader.changed, &attributes)
+    if pthread_create(&reader.thread, NULL, _read_ahead, reader):
+        k_queue_destroy(queue)
+        free(reader)
+        return NULL
+    return reader
+
+
+cdef void _end(Reader* reader) noexcept nogil:
+    pthread_mutex_lock(&reader.lock)
+    reader.closing = True
+    pthread_cond_broadcast(&reader.changed)
+    pthread_mutex_unlock(&reader.lock)
+    pthread_join(reader.thread, NULL)
+    _give_back(reader.ready)
+    _give_back(reader.used)
+    pthread_cond_destroy(&reader.changed)
+    pthread_mutex_destroy(&reader.lock)
+
+
+cdef void _hold(Reader* reader) noexcept nogil:
+    pthread_mutex_lock(&reader.lock)
+    reader.held += 1
+    pthread_cond_broadcast(&reader.changed)
+    while reader.reading:
+        pthread_cond_wait(&reader.changed, &reader.lock)
+    pthread_mutex_unlock(&reader.lock)
+
+
+cdef void _release(Reader* reader) noexcept nogil:
+    pthread_mutex_lock(&reader.lock)
+    reader.held -= 1
+    pthread_cond_broadcast(&reader.changed)
+    pthread_mutex_unlock(&reader.lock)
+
+
+cdef void _forget(Reader* reader) noexcept nogil:
+    """What is ready is not asked for any more."""
+    cdef Batch* batch
+    pthread_mutex_lock(&reader.lock)
+    while reader.ready != NULL:
+        batch, reader.ready = reader.ready, reader.ready.next
+        batch.next, reader.used = reader.used, batch
+    reader.ready_count = 0
+    pthread_cond_broadcast(&reader.changed)
+    pthread_mutex_unlock(&reader.lock)
+
+
+cdef Batch* _next(Reader* reader, Batch* last, size_t most, int64_t wait_ns, bint* no_memory) noexcept nogil:
+    """Hand over the last batch, and take the next one, NULL if none comes in time."""
+    cdef Batch* batch
+    cdef timespec until = _after(wait_ns)
+    pthread_mutex_lock(&reader.lock)
+    if last != NULL:
+        last.next, reader.used = reader.used, last
+    reader.most = most
+    reader.permits = AHEAD
+    pthread_cond_broadcast(&reader.changed)
+    while reader.ready == NULL and not reader.no_memory:
+        if pthread_cond_timedwait(&reader.changed, &reader.lock, &until):
+            break
+    batch = reader.ready
+    if batch != NULL:
+        reader.ready = batch.next
+        reader.ready_count -= 1
+        batch.next = NULL
+        pthread_cond_broadcast(&reader.changed)
+    no_memory[0] = reader.no_memory
+    pthread_mutex_unlock(&reader.lock)
+    return batch
+
+
+cdef timespec _after(int64_t ns) noexcept nogil:
+    """The moment after so long, by the clock that is never set: librdkafka's own waits end at one of the other clock."""
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    ns += now.tv_nsec
+    now.tv_sec += ns // NS
+    now.tv_nsec = ns % NS
+    return now
+
+
+cdef bint _is_past(const timespec* moment) noexcept nogil:
+    cdef timespec now = _after(0)
+    return now.tv_sec > moment.tv_sec or (now.tv_sec == moment.tv_sec and now.tv_nsec >= moment.tv_nsec)
+
+
+cdef void* _read_ahead(void* argument) noexcept nogil:
+    """The thread: read while it may, and give back what was used."""
+    cdef Reader* reader = <Reader*>argument
+    cdef Batch* used
+    pthread_mutex_lock(&reader.lock)
+    while not reader.closing:
+        if reader.used != NULL:
+            used, reader.used = reader.used, NULL
+            pthread_mutex_unlock(&reader.lock)
+            _give_back(used)
+            pthread_mutex_lock(&reader.lock)
+        elif reader.held or not reader.permits or reader.ready_count >= AHEAD or reader.no_memory:
+            pthread_cond_wait(&reader.changed, &reader.lock)
+        else:
+            reader.permits -= 1
+            reader.reading = True
+            _read_one(reader)
+            reader.reading = False
+            pthread_cond_broadcast(&reader.changed)
+    pthread_mutex_unlock(&reader.lock)
+    return NULL
+
+
+cdef void _read_one(Reader* reader) noexcept nogil:
+    """Gather a batch and make it ready; with the lock, which is not kept meanwhile."""
+    cdef size_t most = reader.most, count = 0
+    cdef Py_ssize_t more
+    cdef timespec until = _after(GATHER_NS), look
+    cdef Batch* batch = NULL
+    cdef KafkaMessage** messages = <KafkaMessage**>malloc((most + 1) * sizeof(KafkaMessage*))
+    if messages == NULL:
+        reader.no_memory = True
+        return
+    while True:
+        pthread_mutex_unlock(&reader.lock)
+        more = k_consume(reader.queue, 0, messages + count, most - count)
+        pthread_mutex_lock(&reader.lock)
+        if more > 0:
+            if not count:
+                until = _after(GATHER_NS)
+            count += more
+        if count >= most or reader.held or reader.closing or _is_past(&until):
+            break
+        look = _after(LOOK_NS if count else FIRST_LOOK_NS)
+        pthread_cond_timedwait(&reader.changed, &reader.lock, &look)
+    if count:
+        pthread_mutex_unlock(&reader.lock)
+        batch = _batch_of(messages, count)
+        pthread_mutex_lock(&reader.lock)
+        if batch == NULL:
+            reader.no_memory = True
+        else:
+            _make_ready(reader, batch)
+    free(messages)
+
+
+cdef void _make_ready(Reader* reader, Batch* batch) noexcept nogil:
+    cdef Batch** last = &reader.ready
+    while last[0] != NULL:
+        last = &last[0].next
+    last[0] = batch
+    batch.number = reader.number
+    reader.number += 1
+    reader.ready_count += 1
+
+
+cdef void _give_back(Batch* batch) noexcept nogil:
+    """This batch, and those behind it."""
+    cdef Batch* next
+    cdef Py_ssize_t i
+    while batch != NULL:
+        next = batch.next
+        for i in range(batch.count):
+            k_destroy(batch.messages[i])
+        for i in range(batch.group_count):
+            free(batch.groups[i].row)
+        free(batch.messages)
+        free(batch.places)
+        free(batch.groups)
+        free(batch)
+        batch = next
+
+
+cdef Batch* _batch_of(KafkaMessage** messages, Py_ssize_t count) noexcept nogil:
+    """The messages by group, with their rows. Without memory it is NULL, and they are given back."""
+    cdef Py_ssize_t i
+    cdef Batch* batch = <Batch*>calloc(1, sizeof(Batch))
+    cdef int32_t* group_of = <int32_t*>malloc(count * sizeof(int32_t))
+    if batch == NULL or group_of == NULL or not _arrange(batch, messages, count, group_of):
+        for i in range(count):
+            k_destroy(messages[i])
+        if batch != NULL:
+            batch.count = 0
+        _give_back(batch)
+        batch = NULL
+    free(group_of)
+    return batch
+
+
+cdef bint _arrange(Batch* batch, KafkaMessage** messages, Py_ssize_t count, int32_t* group_of) noexcept nogil:
+    """Put the messages in the batch; false without memory."""
+    cdef Py_ssize_t i, message_at = 0, place_at = 0
+    cdef Group* group
+    if not _group(batch, messages, count, group_of):
+        return False
+    batch.messages = <KafkaMessage**>malloc(count * sizeof(KafkaMessage*))
+    batch.places = <int64_t*>malloc((count + batch.group_count) * sizeof(int64_t) + 1)
+    if batch.messages == NULL or batch.places == NULL:
+        return False
+    for i in range(batch.group_count):
+        group = &batch.groups[i]
+        group.messages, group.places = batch.messages + message_at, batch.places + place_at
+        group.row = <char*>malloc(group.size)
+        if group.row == NULL:
+            return False
+        message_at += group.records
+        place_at += group.records + 1
+        group.records = group.size = group.places[0] = 0  # counted once more
+    for i in range(count):
+        if group_of[i] < 0:
+            batch.messages[message_at] = messages[i]
+            message_at += 1
+        else:
+            _append(&batch.groups[group_of[i]], messages[i])
+    batch.count = count
+    return True
+
+
+cdef bint _group(Batch* batch, KafkaMessage** messages, Py_ssize_t count, int32_t* group_of) noexcept nogil:
+    """Say of each message to which group it belongs, -1 for one that is no record; false without memory."""
+    cdef int32_t room = 0, last = 0
     cdef Py_ssize_t i
     cdef KafkaMessage* message
+    cdef Group* groups = NULL
     for i in range(count):
         message = messages[i]
         group_of[i] = -1
         if message.err:
+            batch.events += 1
             continue
-        if last >= used or groups[0][last].topic != message.topic or groups[0][last].partition != message.partition:
+        if last >= batch.group_count or not _is_in(message, &groups[last]):
             last = 0
-            while last < used and (
-                groups[0][last].topic != message.topic or groups[0][last].partition != message.partition
-            ):
+            while last < batch.group_count and not _is_in(message, &groups[last]):
                 last += 1
-        if last == used:
-            if used == room:
+        if last == batch.group_count:
+            if last == room:
                 room = 2 * room + 8
-                more = realloc(groups[0], room * sizeof(Group))
+                more = realloc(groups, room * sizeof(Group))
                 if more == NULL:
-                    return -1
-                groups[0] = <Group*>more
-            groups[0][last] = Group(message.topic, message.partition, 0, 0, NULL, NULL, Bytes(NULL, 0, 0))
-            used += 1
+                    return False
+                groups = batch.groups = <Group*>more
+            groups[last] = Group(message.topic, message.partition, 0, 0, NULL, NULL, NULL)
+            batch.group_count += 1
         group_of[i] = last
-        groups[0][last].records += 1
-        groups[0][last].size += HEAD + 1 + (message.len if message.payload != NULL else 0)
-    return used
+        groups[last].records += 1
+        groups[last].size += HEAD + 1 + (message.len if message.payload != NULL else 0)
+    return True
 
 
-cdef bint _copied(KafkaMessage** messages, Py_ssize_t count, int32_t* group_of, Group* groups) noexcept nogil:
-    """Copy each record to its group, whose row has room for it; false without memory."""
-    cdef Py_ssize_t i
-    cdef Group* group
-    cdef KafkaMessage* message
-    cdef Place* place
-    cdef char* to
+cdef inline bint _is_in(const KafkaMessage* message, const Group* group) noexcept nogil:
+    return group.topic == message.topic and group.partition == message.partition
+
+
+cdef inline void _append(Group* group, KafkaMessage* message) noexcept nogil:
+    """Copy a record to its group, whose row has room for it."""
+    cdef char* to = group.row + group.size
     cdef int64_t head[3]
-    cdef int type
-    for i in range(count):
-        if group_of[i] < 0:
-            continue
-        group, message = &groups[group_of[i]], messages[i]
-        if group.places == NULL:
-            group.places = <Place*>malloc((group.records + 1) * sizeof(Place))
-            if group.places == NULL:
-                return False
-            group.records = group.size = 0  # counted once more
-        type = 0
-        head[0] = message.offset
-        head[1] = k_timestamp(message, &type)
-        head[2] = <int64_t>message.len if message.payload != NULL else NONE
-        place = &group.places[group.records]
-        place.row = group.size
-        place.beside = group.beside.size
-        place.timestamp_type = <int8_t>type
-        place.leader_epoch = k_leader_epoch(message)
-        place.key_length = <int32_t>message.key_len if message.key != NULL else NONE
-        if not _add(&group.beside, message.key, max(place.key_length, 0)):
-            return False
-        place.headers = _add_headers(&group.beside, message)
-        if place.headers < 0:
-            return False
-        to = group.row + group.size
-        memcpy(to, head, HEAD)
-        to += HEAD
-        if head[2] > 0:
-            memcpy(to, message.payload, head[2])
-            to += head[2]
-        to[0] = 0
-        group.size += HEAD + 1 + max(head[2], 0)
-        group.records += 1
-        group.places[group.records].row = group.size
-    return True
-
-
-cdef int32_t _add_headers(Bytes* bytes, KafkaMessage* message) noexcept nogil:
-    """Add each header with its lengths before it; gives how many, -1 without memory."""
-    cdef void* headers = NULL
-    cdef const char* name
-    cdef const void* value
-    cdef size_t size
-    cdef int32_t count = 0
-    cdef int64_t lengths[2]
-    if k_headers(message, &headers):
-        return 0
-    while k_header(headers, count, &name, &value, &size) == 0:
-        lengths[0] = strlen(name)
-        lengths[1] = <int64_t>size if value != NULL else NONE
-        if not (
-            _add(bytes, lengths, sizeof(lengths))
-            and _add(bytes, name, lengths[0])
-            and _add(bytes, value, max(lengths[1], 0))
-        ):
-            return -1
-        count += 1
-    return count
-
-
-cdef bint _add(Bytes* bytes, const void* what, int64_t size) noexcept nogil:
-    cdef int64_t room
-    if bytes.size + size > bytes.room:
-        room = 2 * bytes.room + size + 256
-        more = realloc(bytes.at, room)
-        if more == NULL:
-            return False
-        bytes.at, bytes.room = <char*>more, room
-    if size > 0:
-        memcpy(bytes.at + bytes.size, what, size)
-        bytes.size += size
-    return True
+    cdef int type = 0
+    head[0] = message.offset
+    head[1] = k_timestamp(message, &type)
+    head[2] = <int64_t>message.len if message.payload != NULL else NONE
+    memcpy(to, head, HEAD)
+    to += HEAD
+    if head[2] > 0:
+        memcpy(to, message.payload, head[2])
+        to += head[2]
+    to[0] = 0
+    group.messages[group.records] = message
+    group.size += HEAD + 1 + max(head[2], 0)
+    group.records += 1
+    group.places[group.records] = group.size

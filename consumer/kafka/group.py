@@ -151,10 +151,13 @@ class GroupConsumer:
             if new := tps.keys() - self._reading:
                 self._consumer.incremental_assign([tps[tp] for tp in new])
 
-        try:
-            self._records.start(tps, anew=not self._incremental, assign=assign)
+        def assign_and_check() -> None:
+            assign()
             for tp, epoch in checked.items():
                 self._have_checked(KafkaTopicPartition(*tp, offsets[tp], "", epoch))
+
+        try:
+            self._records.start(tps, anew=not self._incremental, assign=assign_and_check)
         except KafkaException as error:
             raise translate(error.args[0]) from error
         self._reading = set(tps)

@@ -46,7 +46,10 @@ class Reading(Protocol):
     """Reads what a Consumer is assigned. Callbacks of the Consumer come out of `read`, on the caller's thread."""
 
     def read(self, most: int, seconds: float) -> tuple[Runs, list[Told]]:
-        """Up to `most` records, waiting up to `seconds` for them. Raises KafkaException."""
+        """Up to `most` records, waiting up to `seconds` for them; they can be looked at until the next read.
+
+        What was read ahead are as many as were asked for before. Raises KafkaException.
+        """
 
     def start(self, tps: Collection[TopicPartition], *, anew: bool, assign: Callable[[], None]) -> None:
         """Assign, and read these partitions and no others; `anew` when all of them are assigned from new offsets."""
@@ -124,6 +127,9 @@ class MessageReading:
 class BatchReading:
     """Reads batches from librdkafka, past the Consumer, whose queue then has nothing but callbacks and errors.
 
+    A thread without the interpreter's lock reads the next batch while one is counted. It stops when nobody asks for
+    records, so that a consumer which hangs is still found by `max.poll.interval.ms`, and while partitions are assigned.
+
     A partition's records go either way, never both: from its first assignment on they are forwarded to us, and
     `start` is called before. Should one come by the Consumer nevertheless, the partition is told to be lost, and
     nothing more of it is given before the next `start`.
@@ -143,12 +149,8 @@ class BatchReading:
             time.sleep(min(POLL_SECONDS, left))
             told = self._callbacks()
         self._batches.forward()  # an assignment of a moment ago may have undone it
-        runs, events = self._batches.read(most)
-        while (missing := most - sum(len(run) for _, run in runs)) > 0 and (left := deadline - time.monotonic()) > 0:
-            time.sleep(min(POLL_SECONDS, left))
-            more, more_events = self._batches.read(missing)
-            runs += more
-            events += more_events
+        left = 0.0 if told else max(0.0, deadline - time.monotonic())
+        runs, events = self._batches.read(most, left)
         told += [Told((topic, number), KafkaError(code, text), at) for topic, number, code, text, at in events]
         return [(tp, run) for tp, run in runs if tp not in self._strayed], told
 
@@ -168,9 +170,13 @@ class BatchReading:
     def start(self, tps: Collection[TopicPartition], *, anew: bool, assign: Callable[[], None]) -> None:
         self._strayed -= self._strayed if anew else self._strayed - set(tps)
         self._tps = set(tps)
-        (self._batches.start if anew else self._batches.keep)(tps)
-        assign()
-        self._batches.forward()
+        self._batches.hold()
+        try:
+            (self._batches.start if anew else self._batches.keep)(tps)
+            assign()
+            self._batches.forward()
+        finally:
+            self._batches.release()
 
     def close(self) -> None:
         self._tps.clear()

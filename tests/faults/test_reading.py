@@ -182,8 +182,9 @@ def test_a_run_is_cut_as_a_list_is_and_knows_its_row(kafka: Kafka, member: Calla
     kafka.produce(topic, 100, partitions=1)
     one = member([topic], "batches")
     one.join(1)
+    one.read(100)  # so many are read from now on
     one.log.start({(topic, 0): 0})
-    run = max((run for _, run in wait_for(lambda: one.read(100, 5).runs, 60)), key=len)
+    [(_, run)] = wait_for(lambda: one.read(100, 5).runs, 60)
     records = list(run)
     assert len(run) == len(records) == 100
     assert run[-1].offset() == 99
@@ -193,6 +194,12 @@ def test_a_run_is_cut_as_a_list_is_and_knows_its_row(kafka: Kafka, member: Calla
         for part, same in ((run[cut], records[cut]), (run[1:][cut], records[1:][cut])):
             assert list(map(facts, part)) == list(map(facts, same))
             assert packed(part) == packed_in_python(same)
+    one.read(100)
+    assert len(run) == 100
+    with pytest.raises(RuntimeError, match="given back"):
+        run[0]
+    with pytest.raises(RuntimeError, match="given back"):
+        packed(run)
 
 
 @pytest.mark.parametrize("protocol", ["classic", "consumer"])
@@ -504,10 +511,16 @@ def test_a_record_that_strays_into_the_consumers_queue_loses_its_partition() -> 
         def poll(self, _: float) -> Message | None:
             return self.messages.pop() if self.messages else None
 
-        def read(self, _: int) -> tuple[list[tuple[TopicPartition, list[str]]], list[object]]:
+        def read(self, _most: int, _seconds: float) -> tuple[list[tuple[TopicPartition, list[str]]], list[object]]:
             return [(("t", 0), ["6"]), (("t", 1), ["0"])], []
 
         def start(self, _: object) -> None:
+            pass
+
+        def hold(self) -> None:
+            pass
+
+        def release(self) -> None:
             pass
 
         def forward(self) -> None:

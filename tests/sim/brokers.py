@@ -13,6 +13,7 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 from orgstats.consumer import ports
 from orgstats.consumer.kafka.group import Callbacks, GroupConsumer, TopicPartition
 from orgstats.consumer.kafka.reader import LogReader
+from orgstats.consumer.kafka.reading import COMPILED
 from orgstats.consumer.kafka.topics import Topics
 from orgstats.deploy.local import apache_kafka
 from orgstats.errors import Unavailable
@@ -243,9 +244,9 @@ class RealBroker:
             return False
 
     def join(self, callbacks: Callbacks, name: str | None = None) -> ports.GroupConsumer:
-        """A member."""
+        """A member, which reads as the daemon does."""
         static = {"group.instance.id": name} if name else {}
-        return GroupConsumer({**self._group, **static}, [self.topic], callbacks)
+        return GroupConsumer({**self._group, **static}, [self.topic], callbacks, batches=COMPILED)
 
     def range(self, first: int, end: int) -> list[int]:
         """As a replay."""
