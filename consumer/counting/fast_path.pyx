@@ -65,10 +65,11 @@ for _byte in range(FIELDS):
         str in get_args(fields(Event)[_byte].type),
     )
 
-cdef const char* TIME = b"0000-00-00T00:00:00"
 cdef enum:
     TIME_LENGTH = 19
     TENS = 17  # place of a second's first digit
+    SHORTEST_TIME = 22  # with quotes and Z
+    MOST_NAMES = 32  # fields of a record whose names are remembered by their place
 cdef int64_t WIDTH = BUCKET_SECONDS
 cdef int64_t LATEST = LAST_BUCKET
 cdef uint8_t CATEGORY = DEFAULT_CATEGORY
@@ -85,11 +86,29 @@ cdef extern from *:
     }
     static inline int lowest(uint64_t bits) { return __builtin_ctzll(bits); }
 
-    /* The first byte, or the last few before `end`, that may be none of a string's plain ones: a quote, a backslash, a
-     * control character, or not ASCII. Eight at a time; what is flagged above a byte that is one may be none. */
-    static inline const uint8_t *plain_end(const uint8_t *at, const uint8_t *end) {
     #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-        const uint64_t ones = 0x0101010101010101u, high = 0x80 * ones;
+    #define EIGHT_AT_A_TIME 1
+    #endif
+    #ifdef __SSE2__
+    #include <emmintrin.h>
+    #endif
+    static const uint64_t ones = 0x0101010101010101u, high = 0x8080808080808080u;
+
+    /* The first byte, or the last few before `end`, that may be none of a string's plain ones: a quote, a backslash, a
+     * control character, or not ASCII. Many at a time; what is flagged above a byte that is one may be none. */
+    static inline const uint8_t *plain_end(const uint8_t *at, const uint8_t *end) {
+    #ifdef __SSE2__
+        for (; end - at >= 16; at += 16) {
+            const __m128i text = _mm_loadu_si128((const __m128i *)at);
+            const __m128i other = _mm_or_si128(
+                _mm_cmplt_epi8(text, _mm_set1_epi8(0x20)), /* signed: what is not ASCII is less, too */
+                _mm_or_si128(_mm_cmpeq_epi8(text, _mm_set1_epi8('"')), _mm_cmpeq_epi8(text, _mm_set1_epi8('\\\\'))));
+            const int found = _mm_movemask_epi8(other);
+            if (found)
+                return at + __builtin_ctz((unsigned)found);
+        }
+    #endif
+    #ifdef EIGHT_AT_A_TIME
         uint64_t eight, quote, backslash, found;
         for (; end - at >= 8; at += 8) {
             memcpy(&eight, at, 8);
@@ -104,26 +123,105 @@ cdef extern from *:
         return at;
     }
 
+    /* Behind the digits that stand here. */
+    static inline const uint8_t *digits_end(const uint8_t *at, const uint8_t *end) {
+    #ifdef EIGHT_AT_A_TIME
+        uint64_t eight, found;
+        for (; end - at >= 8; at += 8) {
+            memcpy(&eight, at, 8);
+            eight ^= '0' * ones;
+            found = ((eight + 0x76 * ones) | eight) & high; /* 9 + 0x76 is the last that is below 0x80 */
+            if (found)
+                return at + __builtin_ctzll(found) / 8;
+        }
+    #endif
+        while ((uint8_t)(at[0] - '0') < 10)
+            at++;
+        return at;
+    }
+
+    /* Whether the eight bytes are digits where the pattern has a 0, and as in the pattern elsewhere. */
+    static inline int is_like(const uint8_t *at, const char *pattern) {
+        int i, is = 1;
+        for (i = 0; i < 8; i++)
+            is &= pattern[i] == '0' ? (uint8_t)(at[i] - '0') < 10 : at[i] == (uint8_t)pattern[i];
+        return is;
+    }
+
+    /* Whether 2026-01-31T23:59:59 stands here, or any other digits. */
+    static inline int is_time(const uint8_t *at) {
+        return is_like(at, "0000-00-") & is_like(at + 8, "00T00:00") & is_like(at + 11, "00:00:00");
+    }
+
+    /* The name of a field as it was last spelled at its place among the fields, with its quotes and the colon. */
+    typedef struct { uint8_t text[24]; int32_t length, field; } Name;
+
+    /* Whether it stands here. Names of other lengths than 8 to 24 are not kept. */
+    static inline int same_name(const Name *name, const uint8_t *at, const uint8_t *end) {
+        const int last = name->length - 8, middle = last < 8 ? last : 8;
+        uint64_t one, another, other;
+        if (last < 0 || end - at < name->length)
+            return 0;
+        memcpy(&one, name->text, 8), memcpy(&another, at, 8);
+        other = one ^ another;
+        memcpy(&one, name->text + middle, 8), memcpy(&another, at + middle, 8);
+        other |= one ^ another;
+        memcpy(&one, name->text + last, 8), memcpy(&another, at + last, 8);
+        return !(other | (one ^ another));
+    }
+
+    /* Copy a value; up to 15 bytes behind it are written, too. */
+    static inline void copy_value(uint8_t *to, const uint8_t *from, ptrdiff_t size, const uint8_t *end) {
+        if (size <= 16 && end - from >= 16)
+            memcpy(to, from, 16);
+        else
+            memcpy(to, from, size);
+    }
+
     static inline int digits(const uint8_t *at) { return 10 * (at[0] - '0') + at[1] - '0'; }
 
-    /* Seconds since 1970 of a time whose digits are in their places; -1 if there is no such day, or it is before. */
-    static inline int64_t second_of(const uint8_t *at) {
+    /* Seconds since 1970 at which a day begins whose digits are in their places; -1 if there is none, or it is before. */
+    static inline int64_t day_of(const uint8_t *at) {
         static const uint8_t days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
         const int year = 100 * digits(at) + digits(at + 2), month = digits(at + 5), day = digits(at + 8);
-        const int hour = digits(at + 11), minute = digits(at + 14);
         const int leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
         const int y = year - (month <= 2), of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-        if (year < 1970 || month < 1 || month > 12 || day < 1 || day > days[month - 1] + (month == 2 && leap)
-            || hour > 23 || minute > 59)
+        if (year < 1970 || month < 1 || month > 12 || day < 1 || day > days[month - 1] + (month == 2 && leap))
             return -1;
-        return (365 * (int64_t)y + y / 4 - y / 100 + y / 400 + of_year - 719468) * 86400 + hour * 3600 + minute * 60
-               + digits(at + 17);
+        return (365 * (int64_t)y + y / 4 - y / 100 + y / 400 + of_year - 719468) * 86400;
+    }
+
+    /* A day as it is spelled, and when it begins: that of the last record, which is nearly always that of the next. */
+    typedef struct { uint8_t text[10]; int64_t begins; } Day;
+
+    /* Seconds since 1970 of a time whose digits are in their places; -1 if there is none such, or it is before. */
+    static inline int64_t second_of(const uint8_t *at, Day *day) {
+        const int hour = digits(at + 11), minute = digits(at + 14);
+        if (memcmp(day->text, at, sizeof day->text)) {
+            memcpy(day->text, at, sizeof day->text);
+            day->begins = day_of(at);
+        }
+        if (day->begins < 0 || hour > 23 || minute > 59)
+            return -1;
+        return day->begins + hour * 3600 + minute * 60 + digits(at + 17);
     }
     """
+    ctypedef struct Name:
+        uint8_t text[24]
+        int32_t length
+        int32_t field
+
+    ctypedef struct Day:
+        pass
+
     uint64_t _mixed "mixed"(uint64_t, uint64_t) noexcept nogil
     int _lowest "lowest"(uint64_t) noexcept nogil
     const uint8_t* _plain_end "plain_end"(const uint8_t*, const uint8_t*) noexcept nogil
-    int64_t _second_of "second_of"(const uint8_t*) noexcept nogil
+    const uint8_t* _digits_end "digits_end"(const uint8_t*, const uint8_t*) noexcept nogil
+    bint _is_time "is_time"(const uint8_t*) noexcept nogil
+    bint _same_name "same_name"(const Name*, const uint8_t*, const uint8_t*) noexcept nogil
+    void _copy_value "copy_value"(uint8_t*, const uint8_t*, Py_ssize_t, const uint8_t*) noexcept nogil
+    int64_t _second_of "second_of"(const uint8_t*, Day*) noexcept nogil
 
 
 def packed(run):
@@ -174,8 +272,14 @@ cdef struct Table:
     int64_t text_room
 
 
+cdef struct Spelling:
+    # What the last record was like, and the next one is likely to be.
+    Name names[MOST_NAMES]
+    Day day
+
+
 cdef struct Token:
-    # The last value of a field in a record, as it is spelled; NULL when the field is absent.
+    # The last value of a field in a record, as it is spelled.
     const uint8_t* at
     Py_ssize_t length
 
@@ -229,8 +333,9 @@ cdef struct Scan:
     Known* known
     uint32_t kind
     uint32_t bucket
+    uint32_t present  # bits of the fields that the record has
     Token tokens[MOST_FIELDS]
-    uint8_t text[LONGEST + SUFFIX]
+    uint8_t text[LONGEST + SUFFIX + 16]
 
 
 cdef enum:
@@ -391,6 +496,7 @@ cdef class FastPath:
     cdef int64_t _reasons
     cdef list _taken  # of kinds before these
     cdef int64_t _max_age, _max_ahead
+    cdef Spelling _spelling
 
     def __init__(self, int64_t max_age_seconds, int64_t max_ahead_seconds):
         self._placed = []
@@ -504,17 +610,16 @@ cdef class FastPath:
         cdef Cell* cell
         if not 0 < scan.head[2] <= LONGEST:
             return ODD
-        memset(scan.tokens, 0, FIELDS * sizeof(Token))
-        scan.length = _kind(<const uint8_t*>scan.value + HEAD, scan.head[2], scan.text, scan.tokens)
-        if not scan.length or scan.tokens[TIMESTAMP].at == NULL:
+        scan.length = _kind(<const uint8_t*>scan.value + HEAD, scan.head[2], scan, self._spelling.names)
+        if not scan.length or not _has(scan, TIMESTAMP):
             return ODD
-        bucket = _second_of(scan.tokens[TIMESTAMP].at + 1)
+        bucket = _second_of(scan.tokens[TIMESTAMP].at + 1, &self._spelling.day)
         if not 0 <= bucket < LATEST + WIDTH:
             return ODD
         bucket -= bucket % WIDTH
         if not self._in_bounds(bucket, scan.head[1]):
             return ODD
-        if scan.tokens[OUTCOME].at == NULL or scan.tokens[OUTCOME].at[0] == c"n":
+        if not _has(scan, OUTCOME) or scan.tokens[OUTCOME].at[0] == c"n":
             found = _classify(scan, rules)
             if found != FOUND:
                 return found
@@ -618,10 +723,11 @@ cdef int _classify(Scan* scan, Classifier rules) noexcept nogil:
 
 
 cdef inline Token _token(Scan* scan, int field) noexcept nogil:
-    cdef Token token = scan.tokens[field]
-    if token.at == NULL:
-        token.at, token.length = <const uint8_t*>NULL_TEXT, 4
-    return token
+    return scan.tokens[field] if _has(scan, field) else Token(<const uint8_t*>NULL_TEXT, 4)
+
+
+cdef inline bint _has(const Scan* scan, int field) noexcept nogil:
+    return scan.present >> field & 1
 
 
 cdef inline int _find(Table* table, const uint8_t* text, Py_ssize_t length, uint64_t hash) noexcept nogil:
@@ -703,43 +809,60 @@ cdef inline uint64_t _hash(const uint8_t* text, Py_ssize_t length) noexcept nogi
     return _mixed(hash ^ eight, 0x9E3779B97F4A7C15)
 
 
-cdef Py_ssize_t _kind(const uint8_t* at, Py_ssize_t size, uint8_t* text, Token* tokens) noexcept nogil:
+cdef inline Py_ssize_t _kind(const uint8_t* at, Py_ssize_t size, Scan* scan, Name* names) noexcept nogil:
     """Write the kind of the record that begins at `at`, and give its length; 0 for an odd one. Fields go to `tokens`.
 
     For each field it has a byte that no value begins with, then the value, which says itself where it ends, or only its
-    type, or, of the time, nothing; a field that nobody knows is left out. So it is shorter than the record, and no two kinds have the same text.
+    type, or, of the time, nothing; a field that nobody knows is left out. So it is shorter than the record, and no two
+    kinds have the same text.
     """
     cdef const uint8_t* last = at + size
     cdef const uint8_t* end
-    cdef uint8_t* out = text
-    cdef int field = -1
+    cdef uint8_t* out = scan.text
+    cdef int field = -1, place = 0
+    scan.present = 0
     if at[0] != c"{":
         return 0
     while True:
         at = _after_spaces(at + 1)
-        end = _string_end(at, last)
-        if end == NULL or end[0] != c":":
-            return 0
-        field = _field(at + 1, end - at - 2, field)
-        at = _after_spaces(end + 1)
-        end = _time_end(at) if field == TIMESTAMP else _value_end(at, last)
+        if place < MOST_NAMES and _same_name(&names[place], at, last):
+            field = names[place].field
+            at += names[place].length
+        else:
+            end = _string_end(at, last)
+            if end == NULL or end[0] != c":":
+                return 0
+            field = _field(at + 1, end - at - 2, field)
+            if place < MOST_NAMES:
+                _keep_name(&names[place], at, end + 1 - at, field)
+            at = end + 1
+        place += 1
+        at = _after_spaces(at)
+        end = _time_end(at, last) if field == TIMESTAMP else _value_end(at, last)
         if end == NULL:
             return 0
         if field >= 0:
-            tokens[field].at, tokens[field].length = at, end - at
+            scan.present |= <uint32_t>1 << field
+            scan.tokens[field].at, scan.tokens[field].length = at, end - at
             out[0] = 0x80 + field
             out += 1
             if FIELD[field].counted:
-                memcpy(out, at, end - at)
+                _copy_value(out, at, end - at, last)
                 out += end - at
             elif field != TIMESTAMP:
                 out[0] = c"0" if CLASS[at[0]] & DIGIT else at[0]
                 out += 1
         at = _after_spaces(end)
         if at[0] == c"}":
-            return out - text if at + 1 == last else 0
+            return out - scan.text if at + 1 == last else 0
         if at[0] != c",":
             return 0
+
+
+cdef inline void _keep_name(Name* name, const uint8_t* at, Py_ssize_t length, int field) noexcept nogil:
+    name.length = <int32_t>length if length <= <Py_ssize_t>sizeof(name.text) else 0
+    memcpy(name.text, at, name.length)
+    name.field = field
 
 
 cdef inline int _field(const uint8_t* name, Py_ssize_t length, int before) noexcept nogil:
@@ -765,7 +888,7 @@ cdef inline const uint8_t* _value_end(const uint8_t* at, const uint8_t* last) no
         return _string_end(at, last)
     if at[0] == c"n":
         return at + 4 if at[1] == c"u" and at[2] == c"l" and at[3] == c"l" else NULL
-    return _integer_end(at)
+    return _integer_end(at, last)
 
 
 cdef inline const uint8_t* _string_end(const uint8_t* at, const uint8_t* last) noexcept nogil:
@@ -811,31 +934,21 @@ cdef inline const uint8_t* _after_character(const uint8_t* at) noexcept nogil:
     return at + 4
 
 
-cdef inline const uint8_t* _integer_end(const uint8_t* at) noexcept nogil:
+cdef inline const uint8_t* _integer_end(const uint8_t* at, const uint8_t* last) noexcept nogil:
     cdef const uint8_t* begin = at
-    while CLASS[at[0]] & DIGIT:
-        at += 1
+    at = _digits_end(at, last)
     if at == begin or at - begin > MOST_DIGITS or (begin[0] == c"0" and at - begin > 1):
         return NULL
     return at
 
 
-cdef inline const uint8_t* _time_end(const uint8_t* at) noexcept nogil:
+cdef inline const uint8_t* _time_end(const uint8_t* at, const uint8_t* last) noexcept nogil:
     """Where a time in UTC ends, NULL where none begins; a leap second is none."""
-    cdef Py_ssize_t i
-    if at[0] != c'"':
+    if last - at < SHORTEST_TIME or at[0] != c'"' or not _is_time(at + 1) or at[1 + TENS] > c"5":
         return NULL
-    at += 1
-    for i in range(TIME_LENGTH):
-        if (not CLASS[at[i]] & DIGIT) if TIME[i] == c"0" else at[i] != <uint8_t>TIME[i]:
-            return NULL
-    if at[TENS] > c"5":
-        return NULL
-    at += TIME_LENGTH
+    at += 1 + TIME_LENGTH
     if at[0] == c"." and CLASS[at[1]] & DIGIT:
-        at += 2
-        while CLASS[at[0]] & DIGIT:
-            at += 1
+        at = _digits_end(at + 1, last)
     return at + 2 if at[0] == c"Z" and at[1] == c'"' else NULL
 
 
