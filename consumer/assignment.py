@@ -172,9 +172,11 @@ def _open(source: Source, found: SourceFacts, store: ports.Store, counting: Coun
         raise Unavailable(str(error)) from error
     if start.load_stored:
         stored = store.chunk(source, partition.chunk.first_offset, partition.chunk.end)
-        partition.load(stored, resume.after_cut(partition.chunk.first_offset, found))
         repair = found.repairs.get(partition.chunk.first_offset)
-        if found.progress is not None and (repair or found.progress).fingerprint != counting.fingerprint:
+        before = (repair or found.progress).fingerprint if found.progress is not None else counting.fingerprint
+        again = resume.after_cut(partition.chunk.first_offset, found)
+        partition.load(stored, again, mixed=before not in {*counting.alike, counting.fingerprint})
+        if found.progress is not None and before != counting.fingerprint:
             unfinished = repair is not None and repair.fingerprint != found.progress.fingerprint
             _report_mixed_fingerprint(source, start, partition.chunk.skip_until, unfinished=unfinished)
     for first_offset in start.add_up:

@@ -18,6 +18,8 @@ class CountingOptions:
 
     batch: BatchCounter
     fingerprint: str
+    alike: frozenset[str]
+    """Fingerprints that differ from it in nothing but who was erased."""
     isolation: str
     chunk_length: int
     projects: bool
@@ -31,9 +33,14 @@ class CountingOptions:
 
 def counting_by(settings: ConsumerSettings, history: RuleHistory, clients: ports.Clients) -> CountingOptions:
     """How partitions are counted with these settings and rules."""
+
+    def fingerprint(edition: str) -> str:
+        return fingerprint_of(settings.limits, edition, projects=settings.projects)
+
     return CountingOptions(
         BatchCounter(settings.limits, history),
-        fingerprint_of(settings.limits, history.edition, projects=settings.projects),
+        fingerprint(history.edition),
+        frozenset(map(fingerprint, history.alike)),
         settings.isolation,
         settings.chunk_length,
         settings.projects,

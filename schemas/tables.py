@@ -140,7 +140,7 @@ class GapRow(NamedTuple):
 
 
 class RepairRow(NamedTuple):
-    """`repairs`: a chunk counted in a revision above 0."""
+    """`repairs`: a chunk counted in a revision above 0, or by two fingerprints."""
 
     source_id: int
     chunk: int

@@ -12,7 +12,7 @@ from orgstats.consumer.counting.chunk import Chunk, ChunkChanges
 from orgstats.consumer.counting.decode import named_organizations
 from orgstats.consumer.counting.grid import Chunks, Grid
 from orgstats.consumer.counting.limits import DeadLetterLimits, DeadLetterWatch
-from orgstats.consumer.counting.resume import Attempt, Cut, Resume
+from orgstats.consumer.counting.resume import MIXED, Attempt, Cut, Resume
 from orgstats.consumer.counting.source import Source
 from orgstats.errors import Refused
 from orgstats.schemas.outcomes import NAMED_OUTCOMES
@@ -134,19 +134,23 @@ class Partition:
         self.chunk.next_offset = start.start
         self._note_closed_before(head)
 
-    def load(self, stored: StoredChunk, again: Attempt | None = None) -> None:
+    def load(self, stored: StoredChunk, again: Attempt | None = None, *, mixed: bool = False) -> None:
         """Go on from what is stored of the open chunk, whose head the log no longer has.
 
         If the log was cut back within it, `again` is the revision in which counts go on: what was counted of
         vanished records stays, since it cannot be told from that of deleted ones, and what came instead is added.
+        With `mixed` another fingerprint has counted what is stored, which is recorded if anything is.
         """
         stored = stored.without_moved(self._erased)
         if again is None:
             self.chunk.load(stored.cells)
-            return
-        if again.begins:
-            self._notes.begun.append((self.chunk.first_offset, again.revision, again.why))
-        self.chunk.load(stored.cells, again.revision, self._start.cut.at)
+        else:
+            self.chunk.load(stored.cells, again.revision, self._start.cut.at)
+        begins, first_offset = again is not None and again.begins, self.chunk.first_offset
+        if mixed and (self.chunk.skip_until or stored.dead):
+            self._notes.begun.append((first_offset, max(0, self.chunk.revision - begins), MIXED))
+        if again is not None and begins:
+            self._notes.begun.append((first_offset, again.revision, again.why))
 
     def add_up(self, first_offset: int, stored: StoredChunk) -> None:
         """Store with the next flush what a chunk before the open one lacks that is written seldom."""

@@ -11,6 +11,8 @@ from orgstats.errors import Refused
 
 FINGERPRINT_CHANGED: Final = "the fingerprint changed"
 """Why of a repair with which a fingerprint came into force: chunks after it were counted with it, until the next."""
+MIXED: Final = "the fingerprint changed, and the head was gone"
+"""Why of a repair that is none: it came into force within this chunk, and no one can tell which records it counted."""
 COUNTED_AGAIN: Final = "counted again after the fingerprint had changed"
 TORN: Final = "a flush was torn"
 LOG_CUT_BACK: Final = "log cut back"
@@ -72,13 +74,15 @@ class Repair:
     """A revision above 0 of one chunk, and the fingerprint it was counted with.
 
     `new_fingerprint` is the fingerprint that came into force with this chunk, if one did. `rewinds` are the source's
-    when the chunk was last counted again.
+    when the chunk was last counted again. A `mixed` chunk was begun with another fingerprint and could not be counted
+    again.
     """
 
     revision: int
     fingerprint: str
     new_fingerprint: str = ""
     rewinds: int = 0
+    mixed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

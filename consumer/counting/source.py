@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 _REVISION_SHIFT: Final = 48
@@ -25,8 +26,14 @@ class Source:
     @property
     def source_id(self) -> int:
         """UInt64, the first eight bytes of a SHA-256; stable for ever, since it is part of stored keys."""
-        name = f"{self.topic}\0{self.topic_id}\0{self.partition}".encode()
-        return int.from_bytes(hashlib.sha256(name).digest()[:8], "big")
+        return _source_id(self.topic, self.topic_id, self.partition)
+
+
+@lru_cache(maxsize=4096)
+def _source_id(topic: str, topic_id: str, partition: int) -> int:
+    """Asked again and again of the few that are counted."""
+    name = f"{topic}\0{topic_id}\0{partition}".encode()
+    return int.from_bytes(hashlib.sha256(name).digest()[:8], "big")
 
 
 def version_of(revision: int, next_offset: int) -> int:

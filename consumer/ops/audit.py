@@ -182,6 +182,10 @@ class Auditor:
         surely: ReferenceCounts,
         at_most: ReferenceCounts,
     ) -> None:
+        repair = one.repairs.get(checked.chunk)
+        if repair is not None and repair.mixed:
+            checked.note = "the fingerprint changed when its head was gone: cells are not compared"
+            return
         changing = checked.open and one.progress is not None and one.progress.fingerprint != self.fingerprint
         if changing or self._fingerprint_of(one, checked.chunk) not in self.alike:
             checked.note = "counted with another fingerprint or other settings: cells are not compared"

@@ -15,7 +15,7 @@ from orgstats.clickhouse.connect import INSERT_SETTINGS, translate
 from orgstats.consumer.counting.cells import FAMILIES, StoredChunk
 from orgstats.consumer.counting.chain import Mark
 from orgstats.consumer.counting.grid import Chunks, Grid
-from orgstats.consumer.counting.resume import FINGERPRINT_CHANGED, Progress, Registration, Repair
+from orgstats.consumer.counting.resume import FINGERPRINT_CHANGED, MIXED, Progress, Registration, Repair
 from orgstats.consumer.counting.rule_history import RuleHistory
 from orgstats.consumer.counting.source import BEYOND_ALL, Source, revision_of
 from orgstats.consumer.store import chunk_lengths, rows, taking_back
@@ -131,14 +131,16 @@ class Store:
         """The highest revision of each repaired chunk, by source id and chunk."""
         found = self._ask(
             "SELECT source_id, chunk, max(revision), argMax(fingerprint, revision),"
-            " argMaxIf(fingerprint, revision, why = %(changed)s), max(rewinds)"
+            " argMaxIf(fingerprint, revision, why IN (%(changed)s, %(mixed)s)), max(rewinds), max(why = %(mixed)s)"
             " FROM repairs FINAL WHERE source_id IN %(ids)s GROUP BY source_id, chunk",
             sources,
             changed=FINGERPRINT_CHANGED,
+            mixed=MIXED,
         )
         repairs: dict[int, dict[int, Repair]] = {}
-        for source_id, chunk, *repair in found:
-            repairs.setdefault(source_id, {})[chunk] = Repair(*repair)
+        for source_id, chunk, revision, fingerprint, changed, rewinds, mixed in found:
+            repair = Repair(revision, fingerprint, changed, rewinds, bool(mixed))
+            repairs.setdefault(source_id, {})[chunk] = repair
         return repairs
 
     def chunks(self, firsts: Mapping[Source, int], most: int = 1 << 32) -> dict[int, dict[int, Mark]]:

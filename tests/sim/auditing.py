@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from orgstats.consumer.kafka.reader import LogReaders
 from orgstats.consumer.ops import audit
 from orgstats.consumer.ops.connections import locate
 from tests.sim.operating import connections, operator
@@ -12,21 +13,15 @@ from tests.sim.world import SimWorld
 AUDIT = "the audit agrees"
 
 
-def agree(world: SimWorld, isolation: str, version: int, limits: dict[int, str], *, mixed: bool) -> None:
-    """Raises Violation where the audit of a quiet world finds a difference that is none.
-
-    Where versions are `mixed` only chunks with their head are looked at: of others it cannot know by which they were
-    counted (docs/reliability.md).
-    """
+def agree(world: SimWorld, isolation: str, version: int, limits: dict[int, str]) -> None:
+    """Raises Violation where the audit of a quiet world finds a difference that is none."""
     left_out = {
         one.source_id
         for one in sources(world.store, world.kafka)
         if one.source_id in limits or one.log.unresolved or one.log.compacted or world.store.expired_before
     }
     for checked in _audit(world, isolation, version, left_out):
-        if checked.differences and not (
-            mixed and checked.chunk < world.kafka.log((checked.topic, checked.partition)).low
-        ):
+        if checked.differences:
             raise Violation(AUDIT, json.dumps(checked.shown()))
 
 
@@ -43,9 +38,11 @@ def _audit(
     settings: dict[str, Any] = {"max_event_age_seconds": VERSIONS[version], "kafka": {"isolation.level": isolation}}
     with operator(world, lambda: None):
         auditor = audit.auditor_of(connections(world, **settings))
-        return [
-            auditor.check(one, chunk, recount=recount)
+        wanted = [
+            (one, chunk)
             for one in locate(auditor.connections)
             if one.source.source_id not in left_out
             for chunk in auditor.chunks(one)
         ]
+        with LogReaders(auditor.connections.settings.kafka_properties()) as readers:
+            return [*auditor.check_all(wanted, readers, recount=recount)]

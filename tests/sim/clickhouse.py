@@ -60,6 +60,7 @@ class SimClickHouse:
         """Inserts that were given up by who sent them, and are still on their way."""
         self.expired_before = 0
         """Cells of earlier buckets, epoch seconds, may have been deleted for their age."""
+        self._deletions = 0
         self.before_insert: Callable[[str], None] = lambda _table: None
         self._seen: dict[str, tuple[list[Row], int]] = {}
         self._winners: dict[str, dict[int, dict[Key, Row]]] = {}
@@ -106,10 +107,12 @@ class SimClickHouse:
 
     def merge(self) -> None:
         """Rows that lose are deleted, as parts are merged some time."""
+        self._deletions += 1
         self.rows = {table: [*self.final(table)] if table in KEYS else rows for table, rows in self.rows.items()}
 
     def expire(self, before: int) -> None:
         """Retention by age: cells of buckets before a time, epoch seconds, are deleted."""
+        self._deletions += 1
         self.expired_before = max(before, self.expired_before)
         for family in FAMILIES:
             self.rows[family.table] = [row for row in self.rows[family.table] if row.bucket >= self.expired_before]
@@ -120,6 +123,7 @@ class SimClickHouse:
 
     def restore(self, backup: dict[str, list[Row]]) -> None:
         """Go back to a backup; what was on its way finds nothing to come into."""
+        self._deletions += 1
         self.rows = {table: [*rows] for table, rows in backup.items()}
         self.late.clear()
 
@@ -127,6 +131,8 @@ class SimClickHouse:
         """By source and key: of each key's rows the one with the highest version, of those with the same the last."""
         rows = self.rows[table]
         seen, count = self._seen.get(table, (None, 0))
+        if seen is rows and count == len(rows):
+            return self._winners[table]
         if seen is not rows or count > len(rows):
             self._winners[table], count = {}, 0
         found, names = self._winners[table], KEYS[table]
@@ -137,6 +143,10 @@ class SimClickHouse:
                 of_source[key] = row
         self._seen[table] = rows, len(rows)
         return found
+
+    def stamp(self, *tables: str) -> tuple[object, ...]:
+        """What is another one whenever rows of these tables are."""
+        return self._deletions, *[len(self.rows[table]) for table in tables]
 
     def final(self, table: str) -> Iterator[Row]:
         """What a reader sees of a table."""

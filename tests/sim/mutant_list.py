@@ -357,6 +357,19 @@ MUTANTS: Final = (
         "self._complete_until = self._complete_until.by(now)",
         "pass",
     ),
+    # The audit, of what consumers record for it
+    Mutant(
+        "a fingerprint that came within a chunk is recorded",
+        _PARTITION,
+        "self._notes.begun.append((first_offset, max(0, self.chunk.revision - begins), MIXED))",
+        "pass",
+    ),
+    Mutant(
+        "cells of two fingerprints are compared with neither",
+        "ops.audit",
+        "if repair is not None and repair.mixed:",
+        "if False:",
+    ),
     # The loop
     Mutant(
         "nothing is opened while a checkpoint is under way",

@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
+from weakref import WeakKeyDictionary
 
 from orgstats.consumer.kafka.group import TopicPartition
 from tests.sim.clickhouse import SimClickHouse
@@ -44,8 +45,19 @@ class Counted(NamedTuple):
     gaps: list[tuple[int, int, str]]
 
 
-def sources(store: SimClickHouse, kafka: SimKafka) -> Iterator[Counted]:
-    """Every source that is registered, also of topics that are gone."""
+def sources(store: SimClickHouse, kafka: SimKafka) -> list[Counted]:
+    """Every source that is registered, also of topics that are gone; worked out anew when rows or topics are new."""
+    stamp = store.stamp("sources", "progress", "gaps"), [*kafka.topics.values()], len(kafka.former)
+    known = _SOURCES.get(store)
+    if known is None or known[0] != stamp:
+        known = _SOURCES[store] = stamp, [*_sources(store, kafka)]
+    return known[1]
+
+
+_SOURCES: Final[WeakKeyDictionary[SimClickHouse, tuple[object, list[Counted]]]] = WeakKeyDictionary()
+
+
+def _sources(store: SimClickHouse, kafka: SimKafka) -> Iterator[Counted]:
     logs = {uuid: found for _, uuid, found in kafka.former}
     logs |= dict(kafka.topics.values())
     progress = {row.source_id: row for row in store.final("progress")}

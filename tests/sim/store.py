@@ -16,6 +16,7 @@ from orgstats.consumer.counting.grid import Chunks, Grid
 from orgstats.consumer.counting.resume import (
     FINGERPRINT_CHANGED,
     LOG_CUT_BACK,
+    MIXED,
     Progress,
     Registration,
     Repair,
@@ -142,10 +143,9 @@ class SimStore(Store):
         repairs: dict[int, dict[int, Repair]] = {}
         for row in sorted(self._rows("repairs", sources), key=lambda row: row.revision):
             before = repairs.setdefault(row.source_id, {}).get(row.chunk, Repair(0, ""))
-            changed = row.fingerprint if row.why == FINGERPRINT_CHANGED else before.new_fingerprint
-            repairs[row.source_id][row.chunk] = Repair(
-                row.revision, row.fingerprint, changed, max(row.rewinds, before.rewinds)
-            )
+            changed = row.fingerprint if row.why in (FINGERPRINT_CHANGED, MIXED) else before.new_fingerprint
+            rewinds, mixed = max(row.rewinds, before.rewinds), before.mixed or row.why == MIXED
+            repairs[row.source_id][row.chunk] = Repair(row.revision, row.fingerprint, changed, rewinds, mixed)
         return repairs
 
     def chunks(self, firsts: Mapping[Source, int], most: int = 1 << 32) -> dict[int, dict[int, Mark]]:

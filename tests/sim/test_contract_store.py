@@ -5,7 +5,7 @@ from collections.abc import Callable
 from orgstats.consumer.counting.cells import FAMILIES, Stored
 from orgstats.consumer.counting.chain import Mark
 from orgstats.consumer.counting.grid import Chunks, Grid
-from orgstats.consumer.counting.resume import FINGERPRINT_CHANGED, LOG_CUT_BACK, Progress, Registration
+from orgstats.consumer.counting.resume import FINGERPRINT_CHANGED, LOG_CUT_BACK, MIXED, Progress, Registration, Repair
 from orgstats.consumer.counting.source import version_of
 from orgstats.consumer.store.chunk_lengths import State
 from orgstats.consumer.store.rows import instant
@@ -108,7 +108,15 @@ def test_of_repairs_the_last_revision_counts(store: Store) -> None:
     of = SOURCE.source_id, 0
     insert(store, "repairs", (*of, 1, 0, "first", FINGERPRINT_CHANGED, now), (*of, 2, 3, "second", LOG_CUT_BACK, now))
     repair = store.repairs([SOURCE])[SOURCE.source_id][0]
-    assert (repair.revision, repair.fingerprint, repair.new_fingerprint, repair.rewinds) == (2, "second", "first", 3)
+    assert repair == Repair(2, "second", "first", 3)
+
+
+def test_a_fingerprint_that_came_within_a_chunk_is_told(store: Store) -> None:
+    """In the revision that is there, whatever has come since."""
+    now = instant(0)
+    of = SOURCE.source_id, 0
+    insert(store, "repairs", (*of, 0, 0, "first", MIXED, now), (*of, 1, 3, "second", LOG_CUT_BACK, now))
+    assert store.repairs([SOURCE])[SOURCE.source_id][0] == Repair(1, "second", "first", 3, mixed=True)
 
 
 def test_closed_chunks_from_an_offset_on(store: Store) -> None:

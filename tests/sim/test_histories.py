@@ -1,7 +1,11 @@
 """The guarantee, on the real loop in a simulated world: random histories, and those that once failed."""
 
+import json
 import os
+from collections import Counter
 from itertools import count, takewhile
+from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import pytest
 
@@ -13,23 +17,52 @@ from tests.sim.play import Tally, play
 from tests.sim.quiet_logs import quiet
 from tests.sim.scripts import every
 
-HISTORIES = int(os.environ.get("ORGSTATS_TEST_SIM_HISTORIES", "1500"))
+HISTORIES = int(os.environ.get("ORGSTATS_TEST_SIM_HISTORIES", "3000"))
+PARTS = 6
+"""That workers share; each takes every sixth seed."""
 SCRIPTS = every()
 RARE = {PartitionState.DRAINING, PartitionState.GONE}
 """Only met by each fault in more histories than a test should take."""
 
 
-def test_every_invariant_holds_in_random_histories() -> None:
+@pytest.mark.parametrize("part", range(PARTS))
+def test_every_invariant_holds_in_random_histories(part: int, together: Path) -> None:
     """At each quiet point and at the end; and over the run every fault meets partitions in every state."""
     tally = Tally()
     with quiet():
-        for seed in range(HISTORIES):
+        for seed in range(part, HISTORIES, PARTS):
             outcome = play(draw(seed))
             assert not outcome.invariant, f"{outcome.detail}\npython -m tests.sim --seed {seed} --histories 1"
             tally.add(outcome)
-    missed = [pair for pair in never_met(tally.met, ACTIONS.keys() - {"turn"}) if pair[1] not in RARE]
-    assert not missed, table(tally.met)
-    assert {state for _, state in tally.met} == {*PartitionState}
+    met = _met_so_far(together, part, tally)
+    if met is None:
+        return  # the last part looks at what all have met
+    missed = [pair for pair in never_met(met, ACTIONS.keys() - {"turn"}) if pair[1] not in RARE]
+    assert not missed, table(met)
+    assert {state for _, state in met} == {*PartitionState}
+
+
+@pytest.fixture
+def together(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A folder that the workers of one run share."""
+    base = tmp_path_factory.getbasetemp()
+    return base if worker_id == "master" else base.parent
+
+
+def _met_so_far(folder: Path, part: int, tally: Tally) -> Counter[tuple[str, PartitionState]] | None:
+    """What the parts of this run have met, once all of them are done; until then None."""
+    told = [[kind, state, times] for (kind, state), times in tally.met.items()]
+    with NamedTemporaryFile("w", dir=folder, delete=False) as file:
+        file.write(json.dumps(told))
+    Path(file.name).replace(folder / f"met-{part}.json")  # whole, or not there
+    parts = [*folder.glob("met-*.json")]
+    if len(parts) < PARTS:
+        return None
+    met: Counter[tuple[str, PartitionState]] = Counter()
+    for one in parts:
+        for kind, state, times in json.loads(one.read_text()):
+            met[kind, PartitionState(state)] += times
+    return met
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
