@@ -23,7 +23,9 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 )
 
 from orgstats.consumer.kafka.acls import Acl, needed
+from orgstats.consumer.kafka.group import Callbacks, GroupConsumer, TopicPartition
 from orgstats.deploy.local import apache_kafka
+from orgstats.errors import ConfigurationError
 from tests.support import stored
 from tests.support.daemon import Daemon
 from tests.support.wait import wait_for
@@ -45,6 +47,7 @@ RESOURCES: Final = {
     "group": ResourceType.GROUP,
     "transactional-id": ResourceType.TRANSACTIONAL_ID,
 }
+LOGS_IN_BY: Final = ("security.protocol", "sasl.mechanism", "sasl.username", "sasl.password")
 OPERATIONS: Final = {
     "Read": AclOperation.READ,
     "Write": AclOperation.WRITE,
@@ -175,6 +178,31 @@ def test_what_is_printed_is_enough_and_nothing_of_it_too_much(guarded: Guarded) 
     daemon = guarded.consumer("second")
     wait_for(lambda: stored.progress(url)[0] > 10, 60, poll_seconds=0.1)
     assert daemon.child.stop(grace_seconds=30) == 0
+
+
+def test_a_right_that_is_taken_away_from_who_reads_ends_the_reading(guarded: Guarded) -> None:
+    """Whichever way records are read, the error has the remedy, and no record is taken for what it is not."""
+    for batches in (True, False):
+        guarded.allow(*ALL)
+        assigned: set[TopicPartition] = set()
+        log = GroupConsumer(
+            {
+                "bootstrap.servers": guarded.bootstrap_servers,
+                "group.id": "counting",
+                **{name: guarded.env[f"ORGSTATS_KAFKA__{name.upper().replace('.', '_')}"] for name in LOGS_IN_BY},
+            },
+            [TOPIC],
+            Callbacks(assigned.update, assigned.difference_update, assigned.difference_update, lambda _: None),
+            batches=batches,
+        )
+        wait_for(lambda log=log, assigned=assigned: log.read(1, 0.1) and assigned, 60)  # type: ignore[misc]
+        log.start({(TOPIC, 0): 0})
+        [(tp, run)] = wait_for(lambda log=log: log.read(10, 1).runs, 30)  # type: ignore[misc]
+        assert (tp, [record.offset() for record in run]) == ((TOPIC, 0), list(range(10)))
+        guarded.forbid(next(acl for acl in ALL if (acl.resource, acl.operation) == ("topic", "Read")))
+        with pytest.raises(ConfigurationError, match="grant the principal READ"):
+            wait_for(lambda log=log: log.read(10, 0.1).runs, 60)  # type: ignore[misc]
+        log.close()
 
 
 def test_json_is_what_the_lines_say(guarded: Guarded) -> None:

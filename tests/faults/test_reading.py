@@ -5,13 +5,15 @@ import random
 import time
 import uuid
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+from confluent_kafka import TopicPartition as KafkaTopicPartition
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic  # type: ignore[attr-defined]
 
 from orgstats.consumer.counting.batch import Record
 from orgstats.consumer.counting.packing import packed, packed_in_python
@@ -276,14 +278,19 @@ def test_transactions_are_read_when_they_are_committed_and_their_ends_are_told(
     wait_for(lambda: read() and ends[-1:] == [24], 30)
 
 
+@pytest.mark.parametrize("position", [0, 1_000], ids=["deleted", "not yet there"])
 @pytest.mark.parametrize("way", WAYS)
-def test_a_position_that_the_log_does_not_have_is_lost(kafka: Kafka, member: Callable[..., Member], way: str) -> None:
+def test_a_position_that_the_log_does_not_have_is_lost(
+    kafka: Kafka, member: Callable[..., Member], way: str, position: int
+) -> None:
     """It is told, no record is read, and the other partition goes on."""
     topic = kafka.topic(2)
     kafka.produce(topic, 100, partitions=2)
+    deleted = KafkaTopicPartition(topic, 0, 20)
+    kafka.admin.delete_records([deleted])[deleted].result(30)
     one = member([topic], way)
     one.join(2)
-    one.log.start({(topic, 0): 1_000, (topic, 1): 0})
+    one.log.start({(topic, 0): position, (topic, 1): 0})
     lost: list[TopicPartition] = []
     found: list[TopicPartition] = []
 
@@ -296,6 +303,50 @@ def test_a_position_that_the_log_does_not_have_is_lost(kafka: Kafka, member: Cal
     wait_for(told, 30)
     assert set(lost) == {(topic, 0)}
     assert set(found) == {(topic, 1)}
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+@pytest.mark.parametrize("way", WAYS)
+def test_assigned_anew_it_goes_on_where_it_was(
+    kafka: Kafka, member: Callable[..., Member], way: str, protocol: str
+) -> None:
+    """Another member comes and goes, partitions are added, records are produced: no hole and no record twice."""
+    topic, group = kafka.topic(4), uuid.uuid4().hex
+    properties = {"group_protocol": protocol, "topic_metadata_refresh_interval_ms": 500}
+    first = member([topic], way, group, **properties)
+    first.join(4)
+    producer = Producer({**kafka.bootstrap, "linger.ms": 5})
+    produced, next_offsets = Counter[TopicPartition](), Counter[TopicPartition]()
+    started: list[object] = []
+
+    def step(most: int = 5, *, more: int = 2, partitions: int = 4) -> bool:
+        for n in range(partitions * more):
+            producer.produce(topic, b"%d" % n, partition=n % partitions)
+            produced[topic, n % partitions] += 1
+        producer.poll(0)
+        for tp, run in first.read(most).runs:  # fewer than are produced, so that some wait in all queues
+            assert offsets_of(run) == list(range(next_offsets[tp], next_offsets[tp] + len(run)))
+            next_offsets[tp] += len(run)
+        if (state := [set(first.assigned), len(first.revoked), len(first.lost)]) != started:
+            started[:] = state
+            first.log.start({tp: next_offsets[tp] for tp in first.assigned})
+        return True
+
+    wait_for(lambda: step() and next_offsets.total() > 100, 30)
+    second = member([topic], way, group, **properties)
+    wait_for(lambda: step() and second.read(10) and len(first.assigned) == len(second.assigned) == 2, 60)
+    before = next_offsets.total()
+    wait_for(lambda: step() and next_offsets.total() > before + 100, 30)
+    second.log.close()
+    wait_for(lambda: step() and len(first.assigned) == 4, 60)
+    kafka.admin.create_partitions([NewPartitions(topic, 6)])[topic].result(30)
+    wait_for(lambda: step() and len(first.assigned) == 6, 60)
+    assert not producer.flush(30)
+    kafka.produce(topic, 600, partitions=6)
+    produced.update({(topic, n): 100 for n in range(6)})
+    wait_for(lambda: step(1_000, more=0) and next_offsets.total() == produced.total(), 60)
+    assert next_offsets == produced
 
 
 @pytest.mark.campaign
@@ -406,13 +457,14 @@ def test_reading_goes_on_where_it_was_when_the_broker_comes_back(
     """That it is away is a trouble and nothing else; each record comes once."""
     topic = kafka.topic()
     kafka.produce(topic, 3_000)
-    one = member([topic], way)
+    one = member([topic], way, session_timeout_ms=300_000)  # else a slow machine loses its partitions meanwhile
     one.log.start(dict.fromkeys(one.join(3), 0))
     found: dict[TopicPartition, list[int]] = {tp: [] for tp in one.assigned}
 
     def read() -> ReadBatch:
         batch = one.read(100)
         assert not batch.lost_position
+        assert not one.revoked + one.lost
         for tp, run in batch.runs:
             found[tp] += offsets_of(run)
         return batch
