@@ -26,6 +26,7 @@ from orgstats.consumer.ops.audit_rules import ChunkExtent, Difference
 from orgstats.consumer.ops.connections import (
     Connections,
     SourceStatus,
+    ends_of,
     locate,
     log_to_compare,
     with_chunks,
@@ -138,11 +139,13 @@ class Auditor:
         """What is asked after the chunks were read: a flush under way is ahead of the progress from before."""
         after = self._now(before)
         lows = self.connections.topics.starts([(one.source.topic, one.source.partition) for one in before])
+        ends = ends_of(self.connections, before)
         gaps = self._gaps(before)
         for one, then in zip(before, after, strict=True):
-            low = lows[one.source.topic, one.source.partition]
+            tp = one.source.topic, one.source.partition
             reached = then.progress.next_offset if then.progress else 0
-            yield Look(replace(one, low=low), held or {}, reached, gaps.get(one.source.source_id, ()))
+            now = replace(one, low=lows[tp], end=ends[tp])
+            yield Look(now, held or {}, reached, gaps.get(one.source.source_id, ()))
 
     def _judge(self, look: Look, chunk: int, readers: LogReaders, *, recount: bool) -> AuditResult:
         one, held = look.one, look.held.get(chunk, StoredChunk()).without_moved(self.rules.erased)

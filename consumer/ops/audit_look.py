@@ -22,11 +22,12 @@ class Look:
     def end(self, chunk: int, reached: int) -> tuple[int, bool]:
         """How far a chunk is stored, and whether that changed meanwhile.
 
-        What was stored meanwhile, or by a flush that was torn, may have been seen or not: as with a listed gap.
+        What was stored meanwhile, or by a flush that was torn, may have been seen or not: as with a listed gap. What
+        the log does not reach is from before a rewind: a cell that it did not change is as it was stored then.
         """
         before = self.one.progress.next_offset if self.one.progress else 0
         chunk_end = self.one.grid.chunk_end(chunk)
-        end = min(chunk_end, max(before, reached, self.after))
+        end = min(chunk_end, max(before, min(reached, self.one.end), self.after))
         return end, before < end
 
     def extent(self, chunk: int, end: int, expired_before: int, unsure: tuple[Gap, ...] = ()) -> ChunkExtent:

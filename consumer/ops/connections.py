@@ -148,6 +148,12 @@ def locate(
     return located
 
 
+def ends_of(connections: Connections, located: Sequence[SourceStatus]) -> dict[TopicPartition, int]:
+    """Where the logs of these sources end now, for those who count them."""
+    registered = {one.source.source_id: one.registration for one in located if one.registration}
+    return _ends(connections, [one.source for one in located], registered, hidden=False)[0]
+
+
 def with_chunks(connections: Connections, one: SourceStatus, first: int, most: int = 1 << 32) -> SourceStatus:
     """The source with its closed chunks from an offset on; at most so many."""
     return replace(one, chunks=connections.store.chunks({one.source: first}, most).get(one.source.source_id, {}))

@@ -8,10 +8,10 @@ from typing import Final, cast
 
 from orgstats.consumer.counting.batch import BatchCounter, Record
 from orgstats.consumer.counting.cells import StoredChunk
-from orgstats.consumer.counting.chain import SameLog
+from orgstats.consumer.counting.chain import Mark, SameLog
 from orgstats.consumer.counting.chunk import Chunk
 from orgstats.consumer.counting.grid import Chunks
-from orgstats.consumer.counting.partition import DeadRecord, Partition
+from orgstats.consumer.counting.partition import DeadRecord, Partition, PartitionChanges
 from orgstats.consumer.counting.resume import Attempt, Resume
 from orgstats.consumer.counting.source import BEYOND_ALL
 from orgstats.consumer.kafka.reader import LogReader, LogReaders
@@ -82,6 +82,8 @@ class Recount:
     head: HeadPolicy = HeadPolicy.refuse
     pace: Pace = FULL_SPEED
     tally: RecountTotals = field(default_factory=RecountTotals)
+    ends: dict[int, Mark] = field(default_factory=dict)
+    """By source id: of which log its last chunk was counted."""
 
     def changes(self, span: OffsetRange, begun: Mapping[int, int]) -> Iterator[list[ChunkDifference]]:
         """Changes of each chunk of a span, of a few chunks at a time, unchanged ones included.
@@ -155,7 +157,10 @@ class Recount:
         same_log = log_to_compare(self.connections, located, first, end)
         self._read(self.readers.of(located.isolation), partition, start, end, same_log.values())
         others = [chunk for chunk, one in same_log.items() if one.differs]
-        yield from _counted(partition, chunks, kept, others)
+        others += [chunk for chunk in located.chunks if first <= chunk and _is_stale(located, chunk, end)]
+        taken = partition.take()
+        self.ends[located.source.source_id] = taken.mark
+        yield from _counted(partition, taken, chunks, kept, others)
 
     def _read(
         self, reader: LogReader, partition: Partition, start: int, end: int, same_log: Collection[SameLog]
@@ -195,14 +200,19 @@ class Recount:
         return compare(counted, cells, revision)
 
 
+def _is_stale(located: SourceStatus, chunk: int, end: int) -> bool:
+    """Whether a closed chunk's mark is of a log before a cut: the source was set back below it since."""
+    counted = located.progress.next_offset if located.progress else 0
+    return counted < located.grid.chunk_end(chunk) <= end
+
+
 def _counted(
-    partition: Partition, span: Chunks, kept: Chunk | None, others: Collection[int]
+    partition: Partition, taken: PartitionChanges, span: Chunks, kept: Chunk | None, others: Collection[int]
 ) -> Iterator[RecountedChunk]:
     """What a partition counted, by chunk; `kept` began with stored cells, and may not have changed.
 
     Of `others` the log has other records than those that were counted before.
     """
-    taken = partition.take()
     marks = {one.first_offset: one.mark for one in taken.notes.closed} | {partition.chunk.first_offset: taken.mark}
     chunks = {part.chunk.first_offset: part.chunk for part in taken.chunks}
     if kept is not None:

@@ -9,14 +9,16 @@ recorded as done; those that were begun are compared again and get what is still
 """
 
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Final
 
 from orgstats.consumer.checkpoint import earliest_clock_ms
 from orgstats.consumer.counting.batch import BatchCounter
+from orgstats.consumer.counting.chain import NO_MARK, Mark
 from orgstats.consumer.counting.completeness import Moment, SeenEnds
 from orgstats.consumer.counting.fingerprint import fingerprint_of
+from orgstats.consumer.counting.resume import NO_CUT, Cut
 from orgstats.consumer.kafka.group import TopicPartition
 from orgstats.consumer.kafka.reader import LogReaders
 from orgstats.consumer.ops import jobs, stored
@@ -216,7 +218,7 @@ def apply(prepared: PreparedReplay, by: str, stopping: Callable[[], bool], pace:
                 if stopping():
                     return summary
     if request.rewind:
-        _set_back(prepared, seen)
+        _set_back(prepared, seen, recount.ends)
     jobs.finish(connections.store, replay, jobs.Step.done)
     return summary
 
@@ -308,7 +310,7 @@ def _write(
     _refuse_outdated(
         connections, replay, span, changes
     )  # once more: a later replay sees from here on what this one writes
-    lost = [c for c in writing if replay.action == "repair" and _head_is_dropped(span, c)]
+    lost = [c for c in writing if replay.action != "fill" and _head_is_dropped(span, c)]
     stored.insert_rows(store, "gaps", [(*_gap(span, c), "dropped by a repair", at) for c in lost])
     stored.write_changes(store, writing)
     closed = [c for c in writing if c.counted.next_offset == span.located.grid.chunk_end(c.counted.chunk)]
@@ -341,14 +343,20 @@ def _seen(prepared: PreparedReplay) -> dict[TopicPartition, SeenEnds]:
     return seen
 
 
-def _set_back(prepared: PreparedReplay, seen: dict[TopicPartition, SeenEnds]) -> None:
-    """Tell that each source is counted up to the end of what was read, whatever was told before."""
+def _set_back(prepared: PreparedReplay, seen: Mapping[TopicPartition, SeenEnds], marks: Mapping[int, Mark]) -> None:
+    """Tell that each source is counted up to the end of what was read, whatever was told before, and of which log.
+
+    What was deleted before anybody counted it is listed first.
+    """
     now_ms = time.time_ns() // 1_000_000
     flush = Flush([], prepared.fingerprint, now_ms)
     partitions = {topic: prepared.connections.topics.partitions(topic) for topic in prepared.connections.settings.topic}
     for span in prepared.spans:
         known = span.located.progress
-        if known is not None and known.next_offset != span.end:
+        if known is not None and (known.next_offset, known.mark) != (
+            span.end,
+            mark := marks.get(span.located.source.source_id, NO_MARK),
+        ):
             source = span.located.source
             until = seen[source.topic, source.partition].complete_until_ms(span.end)
             flush.progress.append(
@@ -359,8 +367,16 @@ def _set_back(prepared: PreparedReplay, seen: dict[TopicPartition, SeenEnds]) ->
                     until,
                     partitions[source.topic],
                     known.rewinds + 1,
+                    mark=mark,
+                    cut=Cut(known.rewinds + 1, span.end, known.next_offset) if span.end < known.next_offset else NO_CUT,
                     hourly_offset=min(known.hourly_offset, span.end),
                     hourly_complete_until_ms=min(known.hourly_complete_until_ms, until),
                 )
             )
+    gaps = [
+        (span.located.source.source_id, known.next_offset, span.located.low, "retention", now())
+        for span in prepared.spans
+        if (known := span.located.progress) is not None and known.next_offset < span.located.low
+    ]
+    stored.insert_rows(prepared.connections.store, "gaps", gaps)
     stored.insert_rows(prepared.connections.store, "progress", list(zip(*progress(flush), strict=True)))

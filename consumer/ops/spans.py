@@ -54,7 +54,8 @@ def whole_span(located: SourceStatus, head: HeadPolicy) -> tuple[OffsetRange, li
             "back, see orgstats chunk-length ls"
         )
     if first < located.end and located.low > max(first, located.first_offset):
-        if head is HeadPolicy.refuse or grid.chunk_end(first) > located.end:
+        counted = located.progress.next_offset if located.progress else 0
+        if head is HeadPolicy.refuse or grid.chunk_end(first) > min(counted, located.end):  # the rest is still to count
             if head is not HeadPolicy.drop:
                 raise Refused(_head_gone(located, first))
         elif head is HeadPolicy.skip:

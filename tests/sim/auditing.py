@@ -6,6 +6,7 @@ from typing import Any
 from orgstats.consumer.kafka.reader import LogReaders
 from orgstats.consumer.ops import audit
 from orgstats.consumer.ops.connections import locate
+from orgstats.errors import Refused
 from tests.sim.operating import connections, operator
 from tests.sim.oracle import VERSIONS, Violation, sources
 from tests.sim.world import SimWorld
@@ -20,7 +21,11 @@ def agree(world: SimWorld, isolation: str, version: int, limits: dict[int, str])
         for one in sources(world.store, world.kafka)
         if one.source_id in limits or one.log.unresolved or one.log.compacted or world.store.expired_before
     }
-    for checked in _audit(world, isolation, version, left_out):
+    try:
+        every = _audit(world, isolation, version, left_out)
+    except Refused as error:
+        raise Violation(AUDIT, str(error)) from error
+    for checked in every:
         if checked.differences:
             raise Violation(AUDIT, json.dumps(checked.shown()))
 

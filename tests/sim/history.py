@@ -26,7 +26,7 @@ _PASSING_SECONDS: Final = 0.4
 DEEPEST: Final = 2
 """So many processes stand still within each other's calls."""
 
-FORGETS: Final = {"restore", "expire", "replay"}
+FORGETS: Final = {"restore", "expire", "replay", "replay_head", "rewind"}
 """Steps after which a reader may see less than before; while the version changes, cells of both are there."""
 
 Action = Callable[["History", Step], None]
@@ -82,6 +82,8 @@ class History:
         """Whether rows are missing or wrong, and an operator mends that."""
         self._to_come: list[Row] | None = None
         """What was told by clocks that were ahead, since they are right."""
+        self.rewound = False
+        """Whether chunks that consumers count are to be counted again since a rewind."""
         self._at = 0
         self._events: dict[int, tuple[int, int]] = {}
         self._commits: dict[TopicPartition, int] = {}
@@ -208,7 +210,7 @@ class History:
             if not self.run(process, process.loop.turn):
                 return
             rows = len(self.world.store.rows["counts"])
-            if rows != self._rows and not (self.mixed_times or self.mixed_outcomes or self.damaged):
+            if rows != self._rows and not (self.mixed_times or self.mixed_outcomes or self.damaged or self.rewound):
                 self._events = checks.never_smaller(self.world, self._events)
                 self._rows = rows
 
@@ -268,7 +270,7 @@ class History:
         self.catch_up()
         self.check()
         self.limits.settled()
-        self.moved = self.clocks_ahead = self.went_back = False
+        self.moved = self.clocks_ahead = self.went_back = self.rewound = False
         self.quiet_points += 1
         for tp in self.world.kafka.tps():
             self.world.kafka.log(tp).unresolved = False

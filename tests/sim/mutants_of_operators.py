@@ -6,6 +6,10 @@ from tests.sim.mutant_list import Mutant
 
 _REPLAY: Final = "ops.replay"
 
+# Not in the list: that a replay does not override what was counted since (`_refuse_outdated`). Two that count by the
+# same rules write the same; and what was counted by rules of before is counted again by consumers in the end, so that
+# only one who has come to that chunk in between would see it.
+
 OF_OPERATORS: Final = (
     # Replays
     Mutant(
@@ -34,6 +38,75 @@ OF_OPERATORS: Final = (
         "ops.stored",
         "[dead_letter(c.counted.source, dead) for c in changes for _, dead in c.dead.values()],",
         "[],",
+    ),
+    Mutant(
+        "what a rewind drops of a head is listed",
+        _REPLAY,
+        'if replay.action != "fill" and _head_is_dropped(span, c)]',
+        'if replay.action == "repair" and _head_is_dropped(span, c)]',
+    ),
+    Mutant("a rewind tells of which log it is", _REPLAY, "                    mark=mark,\n", ""),
+    Mutant(
+        "marks of a log from before a rewind are written anew",
+        "ops.recount",
+        "    return counted < located.grid.chunk_end(chunk) <= end",
+        "    return False",
+    ),
+    Mutant("the audit looks no further than the log", "ops.audit_look", "min(reached, self.one.end)", "reached"),
+    Mutant(
+        "a rewind leaves no chunk that is not counted",
+        "ops.spans",
+        "grid.chunk_end(first) > min(counted, located.end)",
+        "grid.chunk_end(first) > located.end",
+    ),
+    Mutant(
+        "a commit from before a rewind is no skip",
+        _REPLAY,
+        "if span.end < known.next_offset else NO_CUT",
+        "if False else NO_CUT",
+    ),
+    Mutant(
+        "a rewind lists what was deleted before it was counted",
+        _REPLAY,
+        "and known.next_offset < span.located.low\n",
+        "and False\n",
+    ),
+    Mutant(
+        "a rewind takes back what is stored beyond the log",
+        "ops.recount",
+        "        if span.whole_log:\n            yield list(self._beyond",
+        "        if False:\n            yield list(self._beyond",
+    ),
+    Mutant("a rewind waits for consumers to be stopped", _REPLAY, "    if members:", "    if False:"),
+    Mutant(
+        "a rewind sets the position back",
+        _REPLAY,
+        "        _set_back(prepared, seen, recount.ends)\n",
+        "        pass\n",
+    ),
+    Mutant(
+        "what was kept of a head stays",
+        "ops.recount",
+        "keep = start > first and self.head is HeadPolicy.keep",
+        "keep = False",
+    ),
+    Mutant(
+        "a range with a head that is gone is refused",
+        "ops.spans",
+        "        if head is HeadPolicy.refuse and wanted.first is not None:",
+        "        if False:",
+    ),
+    Mutant(
+        "only the chunks of the wanted offsets are replayed",
+        "ops.spans",
+        "first = max(first_retained, grid.chunk_of(wanted.first or 0))",
+        "first = first_retained",
+    ),
+    Mutant(
+        "only the chunks of the wanted times are replayed",
+        _REPLAY,
+        "            end = until[tp]\n",
+        "            end = None\n",
     ),
     # The audit
     Mutant(

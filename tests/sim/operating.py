@@ -1,8 +1,7 @@
 """An operator of a simulated world: the real commands on its Kafka and its ClickHouse."""
 
-import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from types import SimpleNamespace
@@ -10,7 +9,8 @@ from typing import Any, cast
 from unittest.mock import patch
 
 from orgstats.consumer.kafka import reader
-from orgstats.consumer.ops import audit, chunk_length, dead_letters, jobs, redrive, replay, sending, settling
+from orgstats.consumer.kafka.group import TopicPartition
+from orgstats.consumer.ops import audit, chunk_length, dead_letters, jobs, recount, redrive, replay, sending, settling
 from orgstats.consumer.ops.chunk_length import LengthChange
 from orgstats.consumer.ops.connections import Connections
 from orgstats.consumer.store import rows
@@ -44,6 +44,14 @@ class _Broker:
         """Of every topic the same."""
         return {"cleanup.policy": self._world.kafka.policy, **self._world.kafka.topic_settings}
 
+    def offsets_at(self, tps: Iterable[TopicPartition], ms: int) -> dict[TopicPartition, int | None]:
+        """Of each the first record of this time or later."""
+        logs = {tp: self._world.kafka.log(tp) for tp in tps}
+        return {
+            tp: next((one.at for one in log.records if one.at >= log.low and one.when_ms >= ms), None)
+            for tp, log in logs.items()
+        }
+
     def group_members(self, _group: str) -> int:
         """Those of the one group."""
         return len(self._world.group.members)
@@ -55,10 +63,9 @@ def operator(world: SimWorld, effect: Callable[[], None], killed_at: str = "") -
 
     They see few dead letters at once, and are killed at a failpoint, where one is named.
     """
-    ticks = itertools.count()
 
     def now() -> datetime:
-        return rows.instant(world.clock.epoch_ms() + next(ticks))
+        return rows.instant(world.clock.epoch_ms() + next(world.looks))
 
     def failpoint(name: str) -> None:
         if name == killed_at:
@@ -76,7 +83,7 @@ def operator(world: SimWorld, effect: Callable[[], None], killed_at: str = "") -
         waits = SimpleNamespace(
             sleep=world.clock.sleep, monotonic=world.clock.monotonic, time_ns=lambda: world.clock.epoch_ms() * 1_000_000
         )
-        for module in (audit, redrive, settling):
+        for module in (audit, recount, redrive, replay, settling):
             patches.enter_context(patch.object(module, "time", waits))
         patches.enter_context(
             patch.object(sending, "Producer", lambda config: SimProducer(world.kafka, config, effect))

@@ -138,6 +138,7 @@ _GROUPS: Final = (
     ("merge", "expire"),
     ("publish", "rules_unread"),
     ("replay",) * 3,
+    ("replay_head", "replay_head", "rewind", "rewind"),
     ("redrive",) * 2,
 )
 
@@ -252,5 +253,29 @@ _ARGUMENTS: Final[dict[str, dict[str, Any]]] = {
         "fault": lambda choice: choice.choice(("", "", *FAULTS)),
         "effect": lambda choice: choice.randrange(60),
         "beside": lambda choice: choice.choice((3, 7, 1000)),
+        "span": lambda choice: choice.choice(("", "offsets", "times", "partition")),
+        "stops": _half,
+        "rate": lambda choice: choice.choice((0, 0, 7)),
+        "second": lambda choice: choice.choice((0, choice.randrange(1, 60))),
+        "voids": lambda choice: choice.choice((0, 0, 0, choice.randrange(1, 60))),
+    },
+    "replay_head": {
+        "kind": _number,
+        "table": lambda choice: choice.choice(("counts", "hourly", "totals", "dead_letters")),
+        "harm": lambda choice: choice.choice(("lost", "lost", "more", "stray")),
+        "share": _share,
+        "head": lambda choice: choice.choice(("refuse", "skip", "keep", "drop")),
+        "says": _half,
+        "effect": lambda choice: choice.randrange(60),
+    },
+    "rewind": {
+        **_TP,
+        "kind": _number,
+        "share": lambda choice: choice.choice((0, 0.1, 0.5, 1)),
+        "grows": lambda choice: choice.choice((0, 3)),
+        "apart": lambda choice: choice.choice((1, 7, 7000)),
+        "head": lambda choice: choice.choice(("refuse", "skip", "drop")),
+        "effect": lambda choice: choice.randrange(90),
+        "beside": lambda _choice: 1000,
     },
 }

@@ -4,12 +4,22 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from orgstats.consumer.states import PartitionState
-from tests.sim import steps_kafka, steps_operators, steps_processes, steps_redrive, steps_store
+from tests.sim import (
+    steps_kafka,
+    steps_operators,
+    steps_processes,
+    steps_redrive,
+    steps_replay_heads,
+    steps_rewind,
+    steps_store,
+)
 from tests.sim.history import History
 from tests.sim.oracle import Violation
 from tests.sim.plan import Plan
 
-KINDS = (steps_kafka, steps_operators, steps_processes, steps_redrive, steps_store)
+KINDS = (
+    *(steps_kafka, steps_operators, steps_processes, steps_redrive, steps_replay_heads, steps_rewind, steps_store),
+)
 """They register what steps do."""
 
 

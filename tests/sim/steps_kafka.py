@@ -161,7 +161,7 @@ def cut(history: History, step: Step) -> None:
         history.end_all(arrives=step["counted"])
     most = max(log.low, min(log.end, history.world.counted().get(tp, 0))) if step["counted"] else log.end
     back = round((most - log.low) * step["share"] ** 3)
-    _cut_back(history, tp, most - back, zombies=False)
+    cut_back(history, tp, most - back, zombies=False)
     if step["grows"]:
         append(history, tp, {"records": step["grows"], "apart": 60, "kind": round(1000 * step["share"])})
 
@@ -207,12 +207,13 @@ def cut_behind(history: History, step: Step) -> None:
 
 def _cut_and_grow(history: History, tp: TopicPartition, end: int, grown: int, step: Step) -> None:
     log = history.world.kafka.log(tp)
-    _cut_back(history, tp, end, zombies=bool(history.processes))
+    cut_back(history, tp, end, zombies=bool(history.processes))
     while log.end <= grown:
         append(history, tp, {"records": 1, "apart": 1500, "kind": step["kind"] + log.end})
 
 
-def _cut_back(history: History, tp: TopicPartition, end: int, *, zombies: bool) -> None:
+def cut_back(history: History, tp: TopicPartition, end: int, *, zombies: bool) -> None:
+    """The log ends here from now on."""
     history.limits.on_cut(tp, end, zombies=zombies)
     history.world.kafka.cut_back(tp, end)
     history.moved = True  # the commit may lie behind the end now, or is for what was there before

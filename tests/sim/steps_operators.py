@@ -1,24 +1,22 @@
 """Steps: an operator replays closed chunks of which rows were lost or are wrong, beside consumers, and is killed."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from random import Random
 from typing import Any, Final
 
 from orgstats.consumer.counting.cells import FAMILIES
 from orgstats.consumer.counting.grid import Grid
-from orgstats.consumer.ops import jobs, replay, undo
 from orgstats.consumer.ops.compare import ChunkDifference
-from orgstats.consumer.ops.recount import HeadPolicy, Pace
+from orgstats.consumer.ops.recount import HeadPolicy
 from orgstats.consumer.ops.replay import ReplayRequest, TimeRange
-from orgstats.errors import Refused, Unavailable
+from orgstats.errors import Refused
 from tests.sim import auditing
 from tests.sim.clickhouse import KEYS, Planned, Row
-from tests.sim.history import History, action
-from tests.sim.operating import connections, operator
-from tests.sim.oracle import VERSIONS, Counted, Violation, sources
+from tests.sim.history import ACTIONS, History, action
+from tests.sim.oracle import Counted, Violation, sources
 from tests.sim.plan import Step
-from tests.sim.store import SimStore
-from tests.sim.world import Killed
+from tests.sim.replaying import Operator, grids_of
 
 PLAN: Final = "a replay does what it planned"
 MENDED: Final = "a replay mends what was wrong"
@@ -35,22 +33,22 @@ Held = dict[tuple[Any, ...], tuple[Any, ...]]
 @action
 def replay_(history: History, step: Step) -> None:
     """What was damaged is planned, mended, and where it was a repair taken back and mended again."""
-    if not _may(history):
+    if not may(history):
         return
-    chunks = _closed(history)
+    chunks = closed(history)
     whole = [chunk for chunk, is_whole in chunks.items() if is_whole]
     choice = Random(step["kind"])
     if not whole:
         return
     at = choice.choice(whole)
-    right = _held(history, chunks)
+    right = held(history, chunks)
     store = history.world.store
     undamaged = {table: [*store.rows[table]] for table in _TABLES}
-    if not _damage(history, step, at, choice):
+    if not damage(history, step, at, choice):
         return
     damaged = {table: [*store.rows[table]] for table in _TABLES}
     history.damaged = True
-    act = _Operator(history, step)
+    act = Operator(history, step, *_wanted(history, step, at), _events(history, step, at))
     try:
         _mend(act, chunks, right, at)
     except Refused:  # by another fingerprint, say
@@ -61,111 +59,102 @@ def replay_(history: History, step: Step) -> None:
     history.damaged = False
 
 
-def _may(history: History) -> bool:
+def may(history: History) -> bool:
     store, kafka = history.world.store, history.world.kafka
     troubled = store.away or store.trouble or store.slow or store.expired_before or kafka.away or kafka.leaderless
     mixed = history.mixed_times or history.mixed_outcomes or history.moved
     return not (troubled or mixed) and history.alone and not history.plan.world.compacted
 
 
-class _Operator:
-    """Who asks for the same again until it is done, is killed once on the way, and lets consumers go on meanwhile."""
-
-    def __init__(self, history: History, step: Step) -> None:
-        self.history = history
-        self.request = ReplayRequest(
-            tuple(history.world.topics), repair=step["repair"] or step["harm"] != "lost", head=HeadPolicy.skip
-        )
-        self._step = step
-        self._pace = Pace(chunks_at_once=step["kind"] % 4)  # 0: as many as usual, which is all of a history
-        self._effects = 0
-        self._before = {row.replay_id for row in history.world.store.rows["replays"]}
-        one = history.plan.world
-        settings = {"max_event_age_seconds": VERSIONS[history.version], "kafka": {"isolation.level": one.isolation}}
-        self.connections = connections(history.world, self._effect, **settings)
-
-    def _effect(self) -> None:
-        self._effects += 1
-        if self._effects % self._step["beside"] == 0 and (process := self.history.pick(self._effects)):
-            self.history.turn(process, 1)
-        if self._effects == self._step["effect"]:
-            raise Killed
-
-    def until_done(self, call: Callable[[], Any]) -> Any:
-        """Whatever it is killed by, or not answered."""
-        self._effects = 0
-        for _ in range(_MOST_TRIES):
-            try:
-                with operator(self.history.world, self._effect):
-                    return call()
-            except (Killed, Unavailable):
-                self.history.world.clock.sleep(1.0)
-        raise Violation(MENDED, f"not within {_MOST_TRIES} tries")
-
-    def plan(self) -> list[ChunkDifference]:
-        """What would change."""
-        found: list[ChunkDifference] = []
-
-        def call() -> None:
-            found.clear()
-            replay.plan(replay.prepare(self.connections, self.request, TimeRange()), found.append, self._pace)
-
-        self.until_done(call)
-        return found
-
-    def apply(self) -> None:
-        """Do it."""
-
-        def call() -> None:
-            prepared = replay.prepare(self.connections, self.request, TimeRange())
-            replay.apply(prepared, "operator", lambda: False, self._pace)
-
-        self.until_done(call)
-
-    def undo(self) -> None:
-        """Take it back, by its id, since asked again without it undoes the one before."""
-        with operator(self.history.world, self._effect):
-            store = SimStore(self.history.world.store)
-            # Killed just when it was done, and asked again, there is another one behind it that had nothing to do.
-            rows = self.history.world.store.rows
-            kept = {row.replay_id for table in _TABLES for row in rows[f"replaced_{table}"]}
-            ours = [one for one in jobs.ls(store) if one.replay_id not in self._before]
-            last = next((one for one in ours if one.replay_id in kept), ours[0])
-
-        def call() -> None:
-            known = {one.replay_id: one.step for one in jobs.ls(SimStore(self.history.world.store))}
-            if known[last.replay_id] is not jobs.Step.undone:
-                undo.undo(self.connections, last.replay_id, execute=True)
-
-        self.until_done(call)
+def _wanted(history: History, step: Step, at: Chunk) -> tuple[ReplayRequest, TimeRange]:
+    """Everything, or a part of which the damaged chunk is one: by offsets within it, by times, by partition."""
+    one = next(one for one in sources(history.world.store, history.world.kafka) if one.source_id == at[0])
+    end, choice = grids_of(history)[at[0]].chunk_end(at[1]), Random(step["kind"])
+    request = ReplayRequest(
+        tuple(history.world.topics), repair=step["repair"] or step["harm"] != "lost", head=HeadPolicy.skip
+    )
+    if step.get("span") == "offsets":
+        first = choice.randrange(at[1], end)
+        return replace(request, from_offset=first, to_offset=choice.randrange(first, end) + 1), TimeRange()
+    times = [record.when_ms for record in one.log.within(at[1], end)]
+    if step.get("span") == "times" and times and history.plan.world.log_append and not _redriven(history):
+        return replace(request, since="then", until="later"), TimeRange(min(times), max(times) + 1)
+    if step.get("span") == "partition":
+        return replace(request, partitions=(one.tp[1],)), TimeRange()
+    return request, TimeRange()
 
 
-def _mend(act: _Operator, chunks: dict[Chunk, bool], right: Held, at: Chunk) -> None:
-    history, step = act.history, act._step
-    wrong = _held(history, chunks)
-    isolation, recount = history.plan.world.isolation, step["table"] != "dead_letters" or step["harm"] == "mistaken"
+def _redriven(history: History) -> bool:
+    """Whether there are records with another time than that of their place."""
+    return any(record.pairs for tp in history.world.kafka.tps() for record in history.world.kafka.log(tp).records)
+
+
+def _within(history: History, act: Operator, of: Chunk) -> bool:
+    """Whether a chunk has any of the wanted offsets or times."""
+    one = next(one for one in sources(history.world.store, history.world.kafka) if one.source_id == of[0])
+    end, request, when = grids_of(history)[of[0]].chunk_end(of[1]), act.request, act.when
+    if request.from_offset is not None and request.to_offset is not None:
+        return of[1] < request.to_offset and request.from_offset < end
+    if when.since_ms is not None and when.until_ms is not None:
+        there = [record for record in one.log.records if record.at >= one.log.low]
+        first = min((record.at for record in there if record.when_ms >= when.since_ms), default=1 << 60)
+        last = min((record.at for record in there if record.when_ms >= when.until_ms), default=1 << 60)
+        return of[1] < last and first < end
+    return request.partitions is None or one.tp[1] in request.partitions
+
+
+def _events(history: History, step: Step, at: Chunk) -> dict[int, Callable[[], None]]:
+    """Another operator repairs the same chunk meanwhile; or an entry of the rules is taken back."""
+    one = next(one for one in sources(history.world.store, history.world.kafka) if one.source_id == at[0])
+    request = ReplayRequest((one.tp[0],), (one.tp[1],), at[1], at[1] + 1, repair=True, head=HeadPolicy.skip)
+    quietly = {"kind": 0, "beside": 1 << 60, "effect": 0}
+    events = {
+        step.get("second", 0): Operator(history, quietly, request).apply,
+        step.get("voids", 0): lambda: ACTIONS["void"](history, {"which": step["kind"]}),
+    }
+    return {effect: happens for effect, happens in events.items() if effect}
+
+
+def _mend(act: Operator, chunks: dict[Chunk, bool], right: Held, at: Chunk) -> None:
+    history, step = act.history, act.step
+    wrong = held(history, chunks)
+    isolation, recount = history.plan.world.isolation, (step["table"], step["harm"]) != ("dead_letters", "lost")
     if wrong != right and not auditing.finds(history.world, isolation, history.version, at, recount=recount):
         raise Violation(auditing.AUDIT, f"it finds nothing in {at}: {step}")
     planned = {chunk: values for chunk, values in _planned(act.plan()).items() if chunk[1:3] in chunks}
-    if _held(history, chunks) != wrong:
+    if outside := {chunk for chunk in act.chunks if not _within(history, act, chunk)}:
+        raise Violation(PLAN, f"it was not asked for {outside}")
+    if held(history, chunks) != wrong:
         raise Violation(PLAN, "planning changes what is stored")
     if step["fault"]:
         history.world.store.faults.append(Planned(step["table"], step["fault"]))
-    act.apply()
-    found = _held(history, chunks)
+    _apply(act)
+    if history.mixed_outcomes:
+        raise Refused("counted by the rules of before, and by others")
+    found = held(history, chunks)
     changed = {key: found.get(key) for key in wrong.keys() | found.keys() if wrong.get(key) != found.get(key)}
     if changed != planned:
         differ = {key for key in changed.keys() | planned.keys() if changed.get(key, 0) != planned.get(key, 0)}
         told = {key: (planned.get(key, "not planned"), changed.get(key, "not changed")) for key in differ}
         raise Violation(PLAN, [*told.items()][:4])
     _compare(MENDED, found, right, at)
-    if act.request.repair:
+    if act.request.repair and not act.met_others:
         act.undo()
-        _compare(UNDONE, _held(history, chunks), wrong, None)
+        _compare(UNDONE, held(history, chunks), wrong, None)
         act.apply()
-        _compare(MENDED, _held(history, chunks), right, at)
+        _compare(MENDED, held(history, chunks), right, at)
     if left := [one for one in act.plan() if (one.counted.source.source_id, one.counted.chunk) == at]:
         raise Violation(MENDED, f"a second plan finds {left[0].cells}")
+
+
+def _apply(act: Operator) -> None:
+    """Do it; whom another one was faster than asks again."""
+    try:
+        act.apply()
+    except Refused:
+        if not act.met_others:
+            raise
+        act.apply()
 
 
 def _compare(invariant: str, found: Held, wanted: Held, at: Chunk | None) -> None:
@@ -191,10 +180,10 @@ def _planned(changes: list[ChunkDifference]) -> dict[tuple[Any, ...], tuple[Any,
     return planned
 
 
-def _closed(history: History) -> dict[Chunk, bool]:
+def closed(history: History) -> dict[Chunk, bool]:
     """Closed chunks that a replay may count again; whether one pass over the log gives what is stored of it."""
     store, logs = history.world.store, [history.world.kafka.log(tp) for tp in history.world.kafka.tps()]
-    grids = _grids(history)
+    grids = grids_of(history)
     found: dict[Chunk, bool] = {}
     for one in sources(store, history.world.kafka):
         usable = any(one.log is log for log in logs) and one.source_id not in history.limits.found
@@ -212,14 +201,9 @@ def _is_whole(one: Counted, grid: Grid, chunk: int) -> bool:
     return one.log.low <= chunk and one.first_offset <= chunk and not listed
 
 
-def _grids(history: History) -> dict[int, Grid]:
-    store = history.world.store
-    return SimStore(store).grids([row.source_id for row in store.final("sources")])
-
-
-def _held(history: History, chunks: dict[Chunk, bool]) -> Held:
+def held(history: History, chunks: dict[Chunk, bool]) -> Held:
     """What a reader sees of these chunks."""
-    store, grids, held = history.world.store, _grids(history), Held()
+    store, grids, held = history.world.store, grids_of(history), Held()
     for family in FAMILIES:
         for row in store.final(family.table):
             values = tuple(getattr(row, name) for name in family.values)
@@ -233,12 +217,12 @@ def _held(history: History, chunks: dict[Chunk, bool]) -> Held:
     return held
 
 
-def _damage(history: History, step: Step, at: Chunk, choice: Random) -> bool:
+def damage(history: History, step: Step, at: Chunk, choice: Random) -> bool:
     """Lose all rows of some keys of a table, count one more, or one too much; whether there was any such row.
 
     Or count one organization as another, in all tables, which then agree with each other and with the log's offsets.
     """
-    store, table, grids = history.world.store, step["table"], _grids(history)
+    store, table, grids = history.world.store, step["table"], grids_of(history)
 
     def of(row: Row) -> Chunk:
         known = hasattr(row, "chunk")
@@ -253,14 +237,33 @@ def _damage(history: History, step: Step, at: Chunk, choice: Random) -> bool:
     hit = {_key(table, row) for row in store.final(table) if of(row) == at and choice.random() < 0.5}
     if not hit:
         return False
-    if step["harm"] == "lost" or table == "dead_letters":
+    if step["harm"] == "lost":
         store.rows[table] = [row for row in store.rows[table] if _key(table, row) not in hit]
+    elif table == "dead_letters":
+        return _mistake_letters(
+            history, at, [row for row in store.final(table) if _key(table, row) in hit], step["harm"]
+        )
     else:
         value = next(family for family in FAMILIES if family.table == table).values[0]
         for row in [row for row in store.final(table) if _key(table, row) in hit]:
             other = {"org_id": row.org_id + 1000} if step["harm"] == "stray" else {value: getattr(row, value) + 1}
             store.rows[table] = [*store.rows[table], row._replace(**other)]
     return True
+
+
+def _mistake_letters(history: History, at: Chunk, letters: list[Row], harm: str) -> bool:
+    """They have another reason; or what can be decoded is a letter, too."""
+    store = history.world.store
+    if harm == "more":
+        store.rows["dead_letters"] = [*store.rows["dead_letters"], *(row._replace(reason="empty") for row in letters)]
+        return any(row.reason != "empty" for row in letters)
+    one = next(one for one in sources(store, history.world.kafka) if one.source_id == at[0])
+    known = {row.offset for row in store.winners("dead_letters").get(at[0], {}).values()}
+    end = min(grids_of(history)[at[0]].chunk_end(at[1]), one.next_offset)
+    right = [record.at for record in one.log.within(at[1], end, history.plan.world.isolation) if record.at not in known]
+    stray = [letters[0]._replace(offset=offset, version=offset) for offset in right[:2]]
+    store.rows["dead_letters"] = [*store.rows["dead_letters"], *stray]
+    return bool(stray)
 
 
 def _key(table: str, row: Row) -> tuple[Any, ...]:

@@ -81,11 +81,11 @@ def redrive_(history: History, step: Step) -> None:
 
 
 def _letters_come(history: History, log: SimLog) -> None:
-    """Two usual ones, one that went round often, one that is long, and one of yesterday."""
+    """Usual ones, one that went round often, one that is long, and one of yesterday."""
     history.world.clock.sleep(2.0)
     now = history.world.clock.epoch_ms()
     for body, when_ms, hops in (
-        *[(b'{"timestamp": "x"}', now, 0)] * 2,
+        *[(b'{"timestamp": "x"}', now, 0)] * 4,
         (b'{"timestamp": "y"}', now, redriven.MOST_HOPS),
         (_LONG, now, 0),
         (b'{"timestamp": "z"}', now - 86_400_000, 1),

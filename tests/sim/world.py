@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from functools import cache
+from itertools import count
 from threading import Event
 from typing import NoReturn
 
@@ -42,6 +43,8 @@ class SimWorld:
             self.kafka.create(topic, partitions)
         self.group = SimGroup(self.kafka, self.topics, incremental=incremental)
         self._produced = 0
+        self.looks = count()
+        """How often operators have looked at the clock: no two see the same."""
 
     def process(self, **settings: object) -> "SimProcess":
         """A consumer that starts."""

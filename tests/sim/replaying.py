@@ -1,0 +1,137 @@
+"""An operator who replays: the real plan, apply and undo, killed and asked again, with consumers and others beside."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from orgstats.consumer.counting.grid import Chunks, Grid
+from orgstats.consumer.ops import jobs, replay, undo
+from orgstats.consumer.ops.compare import ChunkDifference
+from orgstats.consumer.ops.recount import Pace
+from orgstats.consumer.ops.replay import ReplayRequest, TimeRange
+from orgstats.errors import Unavailable
+from tests.sim.history import History
+from tests.sim.operating import connections, operator
+from tests.sim.oracle import VERSIONS, Violation
+from tests.sim.plan import Step
+from tests.sim.store import SimStore
+from tests.sim.world import Killed
+
+DONE: Final = "a replay is done some time, however often it is killed"
+READ: Final = "a replay reads what it said"
+_MOST_TRIES: Final = 12
+_REPLACED: Final = ("counts", "hourly", "totals", "dead_letters")
+
+
+Events = Mapping[int, Callable[[], None]]
+NOTHING: Final[Events] = {}
+EVER: Final = TimeRange()
+
+
+class Operator:
+    """Who asks for the same again until it is done, is killed once on the way, and lets consumers go on meanwhile."""
+
+    def __init__(
+        self, history: History, step: Step, request: ReplayRequest, when: TimeRange = EVER, events: Events = NOTHING
+    ) -> None:
+        """`events` are what happens at which effect when he first applies it."""
+        self.history, self.request, self.when = history, request, when
+        self.step, self._planned = step, events
+        self._events: dict[int, Callable[[], None]] = {}
+        self._pace = Pace(step.get("rate", 0), step["kind"] % 4)  # 0: as many chunks as usual, all of a history
+        self._stops = step.get("stops", False)
+        self._effects = 0
+        self.chunks: set[tuple[int, int]] = set()
+        """What is to be read, (source, chunk), as he planned it last."""
+        self.met_others = False
+        """Whether something of that happened."""
+        self._before = {row.replay_id for row in history.world.store.rows["replays"]}
+        one = history.plan.world
+        settings = {
+            "max_event_age_seconds": VERSIONS[history.version],
+            "allow_compaction": step.get("allows_compaction", False),
+            "kafka": {"isolation.level": one.isolation},
+        }
+        self.connections = connections(history.world, self._effect, **settings)
+
+    def _effect(self) -> None:
+        self._effects += 1
+        if self._effects % self.step["beside"] == 0 and (process := self.history.pick(self._effects)):
+            self.history.turn(process, 1)
+        if happens := self._events.pop(self._effects, None):
+            self.met_others = True
+            happens()
+        if self._effects == self.step["effect"]:
+            raise Killed
+
+    def until_done(self, call: Callable[[], Any]) -> Any:
+        """Whatever it is killed by, or not answered."""
+        self._effects = 0
+        for _ in range(_MOST_TRIES):
+            try:
+                with operator(self.history.world, self._effect):
+                    return call()
+            except (Killed, Unavailable):
+                world = self.history.world
+                world.store.away, world.store.trouble, world.kafka.away = False, "", None  # if that began meanwhile
+                world.clock.sleep(1.0)
+        raise Violation(DONE, f"not within {_MOST_TRIES} tries")
+
+    def plan(self) -> list[ChunkDifference]:
+        """What would change."""
+        found: list[ChunkDifference] = []
+        read: list[int] = []
+
+        def call() -> None:
+            found.clear()
+            read.clear()
+            prepared = replay.prepare(self.connections, self.request, self.when)
+            self.chunks = {
+                (span.located.source.source_id, chunk)
+                for span in prepared.spans
+                for chunk in Chunks(span.located.grid, span.first, span.end)
+            }
+            pace = Pace(self._pace.rate, self._pace.chunks_at_once, read.append)
+            summary = replay.plan(prepared, found.append, pace)
+            if sum(read) != prepared.offsets or summary.changes + summary.left != sum(one.count for one in found):
+                raise Violation(READ, f"{sum(read)} offsets of {prepared.offsets}, {summary}")
+
+        self.until_done(call)
+        return found
+
+    def apply(self) -> None:
+        """Do it."""
+        stops = [self._stops]
+        self._events, self._planned = dict(self._planned), NOTHING
+
+        def call() -> None:
+            prepared = replay.prepare(self.connections, self.request, self.when, wait=True)
+            while True:
+                ends = stops.pop() if stops else False
+                replay.apply(prepared, "operator", lambda: ends, self._pace)  # noqa: B023 (called at once)
+                if not ends:
+                    return
+
+        self.until_done(call)
+
+    def undo(self) -> None:
+        """Take it back, by its id, since asked again without it undoes the one before."""
+        with operator(self.history.world, self._effect):
+            store = SimStore(self.history.world.store)
+            # Killed just when it was done, and asked again, there is another one behind it that had nothing to do.
+            rows = self.history.world.store.rows
+            kept = {row.replay_id for table in _REPLACED for row in rows[f"replaced_{table}"]}
+            ours = [one for one in jobs.ls(store) if one.replay_id not in self._before]
+            last = next((one for one in ours if one.replay_id in kept), ours[0])
+
+        def call() -> None:
+            known = {one.replay_id: one.step for one in jobs.ls(SimStore(self.history.world.store))}
+            if known[last.replay_id] is not jobs.Step.undone:
+                undo.undo(self.connections, last.replay_id, execute=True)
+
+        self.until_done(call)
+
+
+def grids_of(history: History) -> dict[int, Grid]:
+    """Chunks by source."""
+    store = history.world.store
+    return SimStore(store).grids([row.source_id for row in store.final("sources")])
