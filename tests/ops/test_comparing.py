@@ -1,5 +1,6 @@
 """What a recount may write, decided without servers: rows of one version never differ, and nothing else is touched."""
 
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -166,12 +167,16 @@ def test_a_deleted_head_is_refused_unless_told_what_to_do() -> None:
 
 
 def test_a_rewind_needs_a_word_for_a_head_in_the_open_chunk() -> None:
-    """What is left of it must be recounted for the consumers to go on, so only dropping its head will do."""
+    """What is left of it must be recounted for the consumers to go on, so only dropping its head will do.
+
+    So too where the log goes on behind that chunk, of which nobody has counted the rest.
+    """
     short = located(low=10, counted=50)
-    for head in (HeadPolicy.refuse, HeadPolicy.skip):
-        with pytest.raises(Refused, match="--head"):
-            whole_span(short, head)
-    assert whole_span(short, HeadPolicy.drop)[0].first == 0
+    for one in (short, replace(short, end=2 * CHUNK)):
+        for head in (HeadPolicy.refuse, HeadPolicy.skip):
+            with pytest.raises(Refused, match="--head"):
+                whole_span(one, head)
+        assert whole_span(one, HeadPolicy.drop)[0].first == 0
 
 
 def test_done_chunks_are_not_read_again() -> None:

@@ -386,8 +386,8 @@ MUTANTS: Final = (
     Mutant(
         "a pause ends when nothing is left to be stored",
         _LOOP,
-        "        elif not self._partitions.within(STORING):",
-        "        elif False:",
+        "        if not self._partitions.within(STORING):",
+        "        if False:",
     ),
     Mutant(
         "a position that is lost is stored first",
