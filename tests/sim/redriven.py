@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
+from orgstats.consumer.counting.resume import LOG_CUT_BACK
 from orgstats.consumer.counting.source import Source
 from orgstats.consumer.kafka.group import TopicPartition
 from tests.sim.clickhouse import Row
@@ -72,7 +73,9 @@ def there(world: SimWorld) -> dict[Origin, list[Sent]]:
         one = known.get(id(log))
         for record in log.ever("read_committed"):
             counted = one is not None and one.first_offset <= record.at < one.next_offset
-            listed = one is not None and any(first <= record.at < end for first, end, _ in one.gaps)
+            listed = one is not None and any(
+                first <= record.at < end for first, end, why in one.gaps if why != LOG_CUT_BACK
+            )
             origin = _origin(record)
             if origin and not listed and (counted or record.at >= log.low):
                 found[origin].append(Sent(tp, record))

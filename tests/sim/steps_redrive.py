@@ -207,7 +207,9 @@ class _Operators:
     def _trouble(self, error: BaseException) -> None:
         history, kafka = self._history, self._history.world.kafka
         self._step = {**self._step, "place": ""}
-        if isinstance(error, Killed) and self._step["forgets"] and not history.clocks_ahead:  # else nobody catches up
+        unseen = any(kafka.log(tp).unresolved for tp in kafka.tps())  # a cut that is lost with its head
+        # Whose clocks are ahead does not catch up.
+        if isinstance(error, Killed) and self._step["forgets"] and not (history.clocks_ahead or unseen):
             self.forgot = True
             for tp in kafka.tps():
                 delete_below(history, tp, kafka.log(tp).stable_end)
