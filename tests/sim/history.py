@@ -80,7 +80,7 @@ class History:
         """Whether all clocks may have been ahead since it was quiet, so that nobody could tell the time."""
         self.damaged = False
         """Whether rows are missing or wrong, and an operator mends that."""
-        self._to_come: list[Row] | None = None
+        self.to_come: list[Row] | None = None
         """What was told by clocks that were ahead, since they are right."""
         self.rewound = False
         """Whether chunks that consumers count are to be counted again since a rewind."""
@@ -125,12 +125,12 @@ class History:
         until_ms = self.world.clock.epoch_ms() if self.clocks_ahead else None
         checks.complete_until(self.world.store, self.world.kafka, until_ms)
         if not self.clocks_ahead or not self._clocks_are_right():
-            self._to_come = None
+            self.to_come = None
             return
         to_come = checks.to_come(self.world.store, self.world.kafka)
-        if self._to_come is not None and (newer := [row for row in to_come if row not in self._to_come]):
+        if self.to_come is not None and (newer := [row for row in to_come if row not in self.to_come]):
             raise Violation(checks.COMPLETE, f"told by clocks that are right, and still to come: {newer}")
-        self._to_come = to_come
+        self.to_come = to_come
 
     def _clocks_are_right(self) -> bool:
         """Whether all who tell the time do so by a clock that is not ahead, and look at the logs when they do."""

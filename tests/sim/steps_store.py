@@ -80,7 +80,7 @@ def restore(history: History, step: Step) -> None:
     if step["restarts"]:
         history.end_all()
     history.moved = history.restored = history.went_back = True
-    history.clocks_ahead = history.clocks_ahead or history.backup_ahead
+    history.clocks_ahead, history.to_come = history.clocks_ahead or history.backup_ahead, None
     history.world.store.restore(history.backup)
     history.limits.on_restore()
     counted = history.world.counted()
