@@ -80,8 +80,13 @@ def _wanted(history: History, step: Step, at: Chunk) -> tuple[ReplayRequest, Tim
     if step.get("span") == "times" and times and history.plan.world.log_append and not _redriven(history):
         return replace(request, since="then", until="later"), TimeRange(min(times), max(times) + 1)
     if step.get("span") == "partition":
-        return replace(request, partitions=(one.tp[1],)), TimeRange()
+        return replace(request, partitions=_partition(history, one)), TimeRange()
     return request, TimeRange()
+
+
+def _partition(history: History, one: Counted) -> tuple[int, ...] | None:
+    """Its partition, where every topic has one of that number."""
+    return (one.tp[1],) if all(one.tp[1] < len(logs) for _, logs in history.world.kafka.topics.values()) else None
 
 
 def _redriven(history: History) -> bool:
@@ -106,7 +111,7 @@ def _within(history: History, act: Operator, of: Chunk) -> bool:
 def _events(history: History, step: Step, at: Chunk) -> dict[int, Callable[[], None]]:
     """Another operator repairs the same chunk meanwhile; or an entry of the rules is taken back."""
     one = next(one for one in sources(history.world.store, history.world.kafka) if one.source_id == at[0])
-    request = ReplayRequest((one.tp[0],), (one.tp[1],), at[1], at[1] + 1, repair=True, head=HeadPolicy.skip)
+    request = ReplayRequest((one.tp[0],), _partition(history, one), at[1], at[1] + 1, repair=True, head=HeadPolicy.skip)
     quietly = {"kind": 0, "beside": 1 << 60, "effect": 0}
     events = {
         step.get("second", 0): Operator(history, quietly, request).apply,
