@@ -152,6 +152,7 @@ def test_it_is_kept_up_to_date_and_nobody_loses_their_place(ops: Page, site: Sit
     expect(ops.get_by_label("Payload").first).to_be_visible()
     with Database(store, size=1) as database:
         insert_watched(database, late=184_203)
+    expect(row.locator("td").nth(1)).to_have_text("184,203", timeout=60_000)  # the next test asks for that
 
 
 def test_it_works_by_keyboard_and_says_what_it_shows(ops: Page, site: Site, token: str) -> None:
