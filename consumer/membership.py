@@ -12,8 +12,11 @@ from orgstats.consumer.ports import Clock, GroupConsumer
 from orgstats.consumer.states import MEMBER, MemberEvent, MemberState, after
 from orgstats.errors import OrgstatsError
 
-FENCED_AGAIN_SECONDS: Final = 60.0
-"""A member that is fenced twice within this time has a namesake."""
+FENCED_SECONDS: Final = 60.0
+MOST_FENCED: Final = 3
+"""Fenced more often than that within so many seconds, a member has a namesake: a broker that was killed and has
+forgotten it fences it once, and may be killed again.
+"""
 UNRELEASED_SECONDS: Final = 90.0
 """How long a name may be taken by a member that was killed: twice the broker's default session timeout."""
 RELEASE_POLL_SECONDS: Final = 2.0
@@ -28,8 +31,9 @@ class Membership:
         self._join = join
         self._clock = clock
         self._stopping = stopping
-        self._fenced_at = -FENCED_AGAIN_SECONDS
+        self._fenced: list[float] = []  # when it was, within the last FENCED_SECONDS
         self._unreleased_since: float | None = None
+        self._asked_at = 0.0  # last, for a name that was not released
         self.state = MemberState.JOINED
         self.consumer = join()
 
@@ -58,13 +62,14 @@ class Membership:
         A restarted broker may have forgotten it; but of two processes with one name, one has to end: raises `error`.
         """
         now = self._clock.monotonic()
+        self._fenced = [at for at in self._fenced if now < at + FENCED_SECONDS]
         if isinstance(error, Unreleased):
             self._wait_for_release(error, now)
-        elif now < self._fenced_at + FENCED_AGAIN_SECONDS:
+        elif len(self._fenced) == MOST_FENCED:
             raise error
         else:
             self._on(MemberEvent.FENCED)
-        self._fenced_at = now
+            self._fenced.append(now)
         logger.warning("fenced: joining the group again", error=str(error))
         try:
             self.consumer.close()
@@ -82,8 +87,9 @@ class Membership:
 
     def _wait_for_release(self, error: Fenced, now: float) -> None:
         """A member that was killed keeps its name until its session has timed out; a namesake that lives, for ever."""
-        if self._unreleased_since is None or now > self._fenced_at + FENCED_AGAIN_SECONDS:
+        if self._unreleased_since is None or now > self._asked_at + FENCED_SECONDS:
             self._unreleased_since = now
+        self._asked_at = now
         if now > self._unreleased_since + UNRELEASED_SECONDS:
             raise error
         self._on(MemberEvent.UNRELEASED)

@@ -8,6 +8,7 @@ import pytest
 from orgstats.consumer.counting.grid import CHUNK_LENGTH, SHORTEST
 from orgstats.consumer.counting.rule_history import RuleHistory
 from orgstats.consumer.kafka.errors import Fenced, Unreleased
+from orgstats.consumer.membership import MOST_FENCED
 from orgstats.errors import Refused, Unavailable
 from tests.sim.clickhouse import Fault, Planned
 from tests.sim.group import SimConsumer
@@ -653,13 +654,15 @@ def test_a_halted_partition_stands_and_the_others_are_counted(world: SimWorld) -
         process.stop()
 
 
-def test_a_member_that_is_fenced_joins_again_once(world: SimWorld) -> None:
-    """A broker that restarted may have forgotten it; fenced again soon, it has a namesake, and ends."""
+def test_a_member_that_is_fenced_joins_again(world: SimWorld) -> None:
+    """A broker that restarted may have forgotten it; fenced again and again, it has a namesake, and ends."""
     process = world.process()
-    counted(process)
-    process.member.fenced = FENCED
-    process.turn()
-    assert len(process.members) == 2
+    for members in range(2, MOST_FENCED + 2):
+        world.produce(A, 5)
+        counted(process)
+        process.member.fenced = FENCED
+        process.turn()
+        assert len(process.members) == members
     world.produce(A, 5)
     counted(process)
     process.member.fenced = FENCED
@@ -668,9 +671,9 @@ def test_a_member_that_is_fenced_joins_again_once(world: SimWorld) -> None:
 
 
 def test_fenced_again_much_later_it_joins_again(world: SimWorld) -> None:
-    """Two restarts of a broker are no namesake."""
+    """Restarts of a broker are no namesake, however many."""
     process = world.process()
-    for members in (2, 3):
+    for members in range(2, MOST_FENCED + 4):
         counted(process)
         process.member.fenced = FENCED
         process.turn()
