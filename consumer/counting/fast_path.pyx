@@ -3,9 +3,9 @@
 
 The kind of a record is its text without its time and the values that are not counted; of an event that nobody has
 classified, also the number of the first rule that matches. So the first of a kind, decoded with all care, speaks for the
-others. Only plain text has a kind: a flat object of strings in UTF-8 (without \\u, and without control characters),
-integers of up to 18 digits, and nulls, whose time is spelled in UTC with a Z. Any other record is odd, and left to the
-caller. Records of one kind and one ten seconds are counted together; kinds are remembered, counts until they are taken.
+others. Only plain text has a kind: an object of strings in UTF-8 (without \\u, and without control characters),
+integers of up to 18 digits, and nulls, whose time is spelled in UTC with a Z. In a field that nobody knows there may also
+be objects, lists, true and false. Any other record is odd, and left to the caller. Records of one kind and one ten seconds are counted together; kinds are remembered, counts until they are taken.
 
 The interpreter is asked about the first record of a kind and about each value of a field that rules ask for, once; the
 rest is done without it, and without its lock.
@@ -31,6 +31,7 @@ cdef enum:
     LONGEST = 1000  # a longer record is odd, so that a kind has a place on the stack
     MOST_FIELDS = 31
     MOST_DIGITS = 18  # of an id or a quantity; with one more it might be out of bounds
+    DEEPEST = 32  # objects and lists in each other, in a field that nobody knows
     TEXT = 1
     DIGIT = 2
     ESCAPED = 4
@@ -838,7 +839,12 @@ cdef inline Py_ssize_t _kind(const uint8_t* at, Py_ssize_t size, Scan* scan, Nam
             at = end + 1
         place += 1
         at = _after_spaces(at)
-        end = _time_end(at, last) if field == TIMESTAMP else _value_end(at, last)
+        if field == TIMESTAMP:
+            end = _time_end(at, last)
+        elif field >= 0:
+            end = _value_end(at, last)
+        else:
+            end = _unknown_end(at, last)
         if end == NULL:
             return 0
         if field >= 0:
@@ -889,6 +895,62 @@ cdef inline const uint8_t* _value_end(const uint8_t* at, const uint8_t* last) no
     if at[0] == c"n":
         return at + 4 if at[1] == c"u" and at[2] == c"l" and at[3] == c"l" else NULL
     return _integer_end(at, last)
+
+
+cdef const uint8_t* _unknown_end(const uint8_t* at, const uint8_t* last) noexcept nogil:
+    """Where the value of a field ends that nobody knows, NULL where none begins or one that is odd."""
+    cdef uint64_t objects = 0  # a bit for each that is open, the innermost lowest: whether it is an object, not a list
+    cdef int depth = 0
+    while True:
+        if at[0] == c"{" or at[0] == c"[":
+            if depth == DEEPEST:
+                return NULL
+            depth += 1
+            objects = objects << 1 | (at[0] == c"{")
+            at = _after_spaces(at + 1)
+            if at[0] != _closing(objects):
+                at = _member(at, last, objects)
+                if at == NULL:
+                    return NULL
+                continue
+        else:
+            at = _word_end(at) if at[0] == c"t" or at[0] == c"f" else _value_end(at, last)
+            if at == NULL:
+                return NULL
+            at = _after_spaces(at) if depth else at
+        while depth and at[0] == _closing(objects):
+            depth -= 1
+            objects >>= 1
+            at = _after_spaces(at + 1) if depth else at + 1
+        if not depth:
+            return at
+        if at[0] != c",":
+            return NULL
+        at = _member(_after_spaces(at + 1), last, objects)
+        if at == NULL:
+            return NULL
+
+
+cdef inline uint8_t _closing(uint64_t objects) noexcept nogil:
+    return c"}" if objects & 1 else c"]"
+
+
+cdef inline const uint8_t* _member(const uint8_t* at, const uint8_t* last, uint64_t objects) noexcept nogil:
+    """Where the value of what is next in a list or an object begins, NULL where an object has no name for it."""
+    if objects & 1:
+        at = _string_end(at, last)
+        if at == NULL:
+            return NULL
+        at = _after_spaces(at)
+        return _after_spaces(at + 1) if at[0] == c":" else NULL
+    return at
+
+
+cdef inline const uint8_t* _word_end(const uint8_t* at) noexcept nogil:
+    """Where true or false ends, NULL where neither begins."""
+    if at[0] == c"t":
+        return at + 4 if at[1] == c"r" and at[2] == c"u" and at[3] == c"e" else NULL
+    return at + 5 if at[1] == c"a" and at[2] == c"l" and at[3] == c"s" and at[4] == c"e" else NULL
 
 
 cdef inline const uint8_t* _string_end(const uint8_t* at, const uint8_t* last) noexcept nogil:

@@ -304,6 +304,63 @@ def test_the_first_speaks_for_none_that_is_broken(right: bytes, wrong: bytes) ->
     assert [refusal.at for refusal in batch.count(messages(values, [ms] * 2), batch.pending()).refusals] == [1]
 
 
+TOKENS = ["{", "}", "[", "]", '"a"', ":", ",", "1", " true"]
+WORDS = [
+    "true",
+    "tru",
+    "truE",
+    "false",
+    "fals",
+    "falsE",
+    "falsee",
+    "null",
+    "nul",
+    "NaN",
+    "01",
+    "-1",
+    "-",
+    "1.5",
+    "1e5",
+    "",
+    " ",
+]
+WORDS += ['"', '"a\\n"', '"\\u00e9"', '"\\x"', '"\\', '"ü"', "\t1", "1\n"]
+
+
+def test_what_is_nested_in_a_field_that_nobody_knows() -> None:
+    """Whatever five tokens there are in it, right or broken, it is passed over or refused as a decoder does."""
+    pieces = ["".join(tokens) for length in range(1, 6) for tokens in itertools.product(TOKENS, repeat=length)]
+    pieces += [
+        around % word for around in ("%s", "[%s]", "[1, %s ,1]", '{"a":%s}', '{"a" : %s , "b":1}') for word in WORDS
+    ]
+    texts = [f'{{"x":{piece},"timestamp":"{PLAIN_TIME}","outcome":0}}'.encode() for piece in ["1", *pieces]]
+    texts += [f'{{"timestamp":"{PLAIN_TIME}","org_id":{word},"outcome":0}}'.encode() for word in WORDS]
+    # The first is right, and would speak for those behind it that are broken.
+    check(texts, [T0 * 1000] * len(texts))
+
+
+@pytest.mark.parametrize("depth", [1, 31, 32, 33, 64, 65, 1_000])
+@pytest.mark.parametrize(("opened", "closed"), [("[", "]"), ('{"a":', "}"), ('[{"a":', "}]")])
+def test_however_deep_it_is_nested(depth: int, opened: str, closed: str) -> None:
+    """Closed as often as opened, once less, once more, or by the other bracket."""
+    last = closed * (depth - 1)
+    for end in (closed + last, last, closed + last + closed, last + "]", last + "}"):
+        value = f'{{"timestamp":"{PLAIN_TIME}","outcome":0,"x":{opened * depth}1{end}}}'.encode()
+        check([spelled(x=1), value], [T0 * 1000] * 2)
+
+
+def test_nested_values_that_nobody_knows_are_not_decoded() -> None:
+    """Which is what it is for: of a thousand alike but for what is passed over, one is."""
+    batch = BatchCounter(AgeLimits(), RuleHistory(()))
+    decoded: list[bytes] = []
+    kind = batch._kind
+    batch._kind = lambda value, ms: decoded.append(value) or kind(value, ms)  # type: ignore[func-returns-value,method-assign]
+    values = [spelled(org_id=1, x={"a": [n, None, {"b": "x"}, True]}, y=[[], {}, n % 2 == 0]) for n in range(1000)]
+    batch.count(messages(values, [T0 * 1000] * 1000), pending := batch.pending())
+    assert sum(events for _, events in batch.fold(pending)) == 1000
+    assert len(decoded) == (1 if pending.fast else 0)
+
+
 @pytest.mark.parametrize("year", [0, 1, 1969, 1970, 2105, 2106, 2107, 9999])
 def test_times_that_no_bucket_holds(year: int) -> None:
     """Around the first and the last second of ClickHouse's DateTime each way counts in the same bucket."""
