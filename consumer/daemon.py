@@ -53,9 +53,7 @@ def run(settings: ConsumerSettings, beside: Sequence[Callable[[ConsumerSettings,
         host, _, port = settings.metrics_listen.rpartition(":")
         metrics.name_build()
         health.serve(host or "0.0.0.0", int(port))  # noqa: S104 - the operator asked for every interface
-    gc.freeze()
-    gc.set_threshold(100_000, 20, 50)  # a batch is thousands of tuples and no cycles: looking for some costs 15 %
-    sys.setswitchinterval(0.0005)  # 5 ms otherwise, for which each run of records waits while an insert is prepared
+    tune_interpreter()
     stopping = threading.Event()
 
     def stop(signum: int, _frame: FrameType | None) -> None:
@@ -75,6 +73,13 @@ def run(settings: ConsumerSettings, beside: Sequence[Callable[[ConsumerSettings,
         for signum in SIGNALS:
             signal.signal(signum, signal.SIG_IGN)
         logger.info("stopped")
+
+
+def tune_interpreter() -> None:
+    """Python's own settings, for two threads of which one counts and the other prepares inserts."""
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 50)  # a batch is thousands of tuples and no cycles: looking for some costs 15 %
+    sys.setswitchinterval(0.0005)  # 5 ms otherwise, for which each run of records waits while an insert is prepared
 
 
 def _count(
