@@ -349,14 +349,20 @@ def test_however_deep_it_is_nested(depth: int, opened: str, closed: str) -> None
         check([spelled(x=1), value], [T0 * 1000] * 2)
 
 
-def test_nested_values_that_nobody_knows_are_not_decoded() -> None:
+def test_nested_values_that_nobody_knows_are_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Which is what it is for: of a thousand alike but for what is passed over, one is."""
     batch = BatchCounter(AgeLimits(), RuleHistory(()))
     decoded: list[bytes] = []
-    kind = batch._kind
-    batch._kind = lambda value, ms: decoded.append(value) or kind(value, ms)  # type: ignore[func-returns-value,method-assign]
+    kind_of = batch._kind
+
+    def kind(value: bytes, timestamp_ms: int) -> Kind | None:
+        decoded.append(value)
+        return kind_of(value, timestamp_ms)
+
+    monkeypatch.setattr(batch, "_kind", kind)
     values = [spelled(org_id=1, x={"a": [n, None, {"b": "x"}, True]}, y=[[], {}, n % 2 == 0]) for n in range(1000)]
-    batch.count(messages(values, [T0 * 1000] * 1000), pending := batch.pending())
+    pending = batch.pending()
+    batch.count(messages(values, [T0 * 1000] * 1000), pending)
     assert sum(events for _, events in batch.fold(pending)) == 1000
     assert len(decoded) == (1 if pending.fast else 0)
 

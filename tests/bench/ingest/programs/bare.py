@@ -10,7 +10,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from orgstats.clickhouse.connect import INSERT_SETTINGS, connect
 from orgstats.consumer.counting.batch import BatchCounter
-from orgstats.consumer.counting.cells import FAMILIES, Family
+from orgstats.consumer.counting.cell_table import Columns
+from orgstats.consumer.counting.cells import FAMILIES
 from orgstats.consumer.counting.chunk import Chunk
 from orgstats.consumer.counting.decode import AgeLimits
 from orgstats.consumer.counting.rule_history import RuleHistory
@@ -57,7 +58,7 @@ class Bare:
         if found != [(records,)]:
             raise RuntimeError(f"{found} of {records} events")
 
-    def _insert(self, columns: dict[Family, list[list[object]]]) -> None:
+    def _insert(self, columns: Columns) -> None:
         for family in FAMILIES:
             if columns[family] and columns[family][0]:
                 names = ", ".join([*family.key._fields, *family.values])
