@@ -27,6 +27,15 @@ class CellView(Protocol):
     def row_values(self) -> tuple[int, ...]: ...
 
 
+class Taken(Protocol):
+    """Cells that are to be stored."""
+
+    def __len__(self) -> int: ...
+    def columns(self) -> Columns:
+        """What they held when they were taken; counting may go on meanwhile, on another thread."""
+        ...
+
+
 class CellTable(Protocol):
     """The two tables have this in common, and what they do is the same, by test."""
 
@@ -38,8 +47,8 @@ class CellTable(Protocol):
     def cell(self, family: Family, key: Key) -> CellView: ...
     def add(self, cell: Any, at: int, quantity: int, events: int) -> None: ...
     def touch(self, cell: Any) -> None: ...
-    def touch_again(self, cells: Any) -> None: ...
-    def take(self, *, seldom: bool) -> tuple[Sequence[Any], Columns]: ...
+    def touch_again(self, taken: Any) -> None: ...
+    def take(self, *, seldom: bool) -> Taken: ...
 
 
 class Cell:
@@ -59,6 +68,21 @@ class Cell:
         if max(self.values) > _UINT64_MAX:
             return tuple([min(value, _UINT64_MAX) for value in self.values])
         return tuple(self.values)
+
+
+class TakenCells:
+    """What the plain table hands out."""
+
+    def __init__(self, cells: Sequence[Cell], columns: Columns) -> None:
+        self.cells = cells
+        self._columns = columns
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+    def columns(self) -> Columns:
+        """As they were."""
+        return self._columns
 
 
 class Cells:
@@ -107,13 +131,13 @@ class Cells:
             cell.changed = True
             self._changed.append(cell)
 
-    def touch_again(self, cells: Sequence[Cell]) -> None:
+    def touch_again(self, taken: TakenCells) -> None:
         """What was taken is to be stored again."""
-        for cell in cells:
+        for cell in taken.cells:
             self.touch(cell)
 
-    def take(self, *, seldom: bool) -> tuple[Sequence[Cell], Columns]:
-        """The cells that are to be stored, and columns of what they hold; without `seldom` not of all families."""
+    def take(self, *, seldom: bool) -> TakenCells:
+        """The cells that are to be stored, of all families or without those that are written `seldom`."""
         cells, later = self._changed, []
         if not seldom:
             cells, later = [one for one in cells if not one.family.seldom], [one for one in cells if one.family.seldom]
@@ -122,4 +146,5 @@ class Cells:
         for cell in cells:
             cell.changed = False
             rows[cell.family].append((*cell.key, *cell.row_values()))
-        return cells, {family: [list(column) for column in zip(*its, strict=True)] for family, its in rows.items()}
+        columns = {family: [list(column) for column in zip(*its, strict=True)] for family, its in rows.items()}
+        return TakenCells(cells, columns)

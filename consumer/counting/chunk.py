@@ -1,11 +1,11 @@
 """The open chunk of a source: cells that always hold whole counts from the chunk's first offset on."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
-from orgstats.consumer.counting.cell_table import Cells, CellTable, CellView, Columns
+from orgstats.consumer.counting.cell_table import Cells, CellTable, CellView, Columns, Taken
 from orgstats.consumer.counting.cells import COUNTS, FAMILIES, CountKey, Family, HourKey, Key, Stored, erased_key
 from orgstats.consumer.counting.source import BEYOND_ALL, next_offset_of, revision_of, version_of
 from orgstats.schemas.outcomes import DEFAULT_CATEGORY
@@ -51,15 +51,19 @@ Row = tuple[Key, tuple[int, ...]]
 class ChunkChanges:
     """Cells of one chunk that were touched since they were last stored, with the version to store them at.
 
-    `columns` are what they hold now; counting goes on meanwhile. `days` are the starts of the days that no earlier
-    flush told to have cells of this chunk, epoch seconds.
+    `taken` is what they hold at that version; counting goes on meanwhile. `days` are the starts of the days that no
+    earlier flush told to have cells of this chunk, epoch seconds.
     """
 
     chunk: "Chunk"
     version: int
     days: frozenset[int]
-    cells: Sequence[Any]
-    columns: Columns
+    taken: Taken
+
+    @property
+    def columns(self) -> Columns:
+        """What is to be stored; made when it is first asked for, so that this can be on another thread."""
+        return self.taken.columns()
 
     @property
     def rows(self) -> Mapping[Family, list[Row]]:
@@ -227,15 +231,15 @@ class Chunk:
 
         Without `seldom` the families that are written seldom stay as they are, still to be stored.
         """
-        cells, columns = self._table.take(seldom=seldom)
+        taken = self._table.take(seldom=seldom)
         days = self._table.days()
         new, self._days_stored = frozenset(days - self._days_stored), days
-        return ChunkChanges(self, self.version, new, cells, columns)
+        return ChunkChanges(self, self.version, new, taken)
 
     def not_stored(self, changes: ChunkChanges) -> None:
         """Storing failed, perhaps halfway."""
         self._days_stored -= changes.days
-        self._table.touch_again(changes.cells)
+        self._table.touch_again(changes.taken)
 
     def _shares_of(self, tally: Tally) -> tuple[Share, ...]:
         """The cells that a tally counts in, remembered unless its reason is stored as another: those have no end."""

@@ -39,6 +39,7 @@ cdef extern from *:
 cdef enum:
     MOST_SUMS = 3
     MOST_FAMILIES = 3
+    LET_GO = 2048  # cells of a column that are made without a pause, 50 µs
 
 cdef enum:  # what columns are of
     ORG_ID
@@ -82,7 +83,7 @@ cdef int HOURLY_FAMILY = FAMILIES.index(HOURLY)
 cdef int TOTALS_FAMILY = FAMILIES.index(TOTALS)
 cdef int EVENTS = COUNTS.events
 cdef uint8_t ERASED = ERASED_CATEGORY
-if len(FAMILIES) != MOST_FAMILIES or HOURLY.events != EVENTS or TOTALS.events:
+if len(FAMILIES) != MOST_FAMILIES or [one for one in FAMILIES if one.seldom] != [HOURLY] or HOURLY.events != EVENTS or TOTALS.events:
     raise RuntimeError("orgstats.consumer.counting.fast_path is of other families")
 cdef bint IS_SHOWN[256]
 cdef int SHOWN_AT[256]  # which value of a cell of `totals` is an outcome's, -1 for none
@@ -112,17 +113,64 @@ _FAMILY_NUMBER = {family: number for number, family in enumerate(FAMILIES)}
 
 
 @cython.final
-cdef class Numbers:
-    """Which cells: what `take` has taken."""
+cdef class TakenCells:
+    """What `take` has taken: which cells, family by family, and what they held then."""
 
-    cdef int32_t* at
-    cdef int64_t count
+    cdef int32_t* _numbers
+    cdef Whole* _rows  # until there are columns
+    cdef int64_t _count
+    cdef int64_t _ends[MOST_FAMILIES]
+    cdef list _reasons
+    cdef dict _columns
 
     def __len__(self):
-        return self.count
+        return self._count
 
     def __dealloc__(self):
-        free(self.at)
+        free(self._numbers)
+        free(self._rows)
+
+    def columns(self):
+        """What they held, by family, in columns; on whichever thread it is first asked for."""
+        cdef int family
+        cdef int64_t begin = 0
+        if self._columns is None:
+            columns = {}
+            for family in range(MOST_FAMILIES):
+                columns[FAMILIES[family]] = [self._column(part, begin, self._ends[family]) for part in _PARTS[family]]
+                begin = self._ends[family]
+            self._columns = columns
+            free(self._rows)
+            self._rows = NULL
+        return self._columns
+
+    cdef list _column(self, int part, int64_t begin, int64_t end):
+        cdef int64_t i
+        cdef list column = []
+        for i in range(begin, end):
+            if i % LET_GO == 0:
+                with nogil:
+                    pass  # the thread that counts may be waiting for the interpreter's lock
+            column.append(_part_of(&self._rows[i], part, self._reasons))
+        return column
+
+    cdef bint _fill(self, const Whole* rows, const int32_t* changed, int64_t count, bint seldom) noexcept nogil:
+        """Take the changed ones; false without memory."""
+        cdef int64_t i
+        cdef uint32_t family
+        self._numbers = <int32_t*>malloc((count + 1) * sizeof(int32_t))
+        self._rows = <Whole*>malloc((count + 1) * sizeof(Whole))
+        if self._numbers == NULL or self._rows == NULL:
+            return False
+        for family in range(MOST_FAMILIES):
+            if seldom or family != <uint32_t>HOURLY_FAMILY:
+                for i in range(count):
+                    if rows[changed[i]].key.family == family:
+                        self._numbers[self._count] = changed[i]
+                        self._rows[self._count] = rows[changed[i]]
+                        self._count += 1
+            self._ends[family] = self._count
+        return True
 
 
 @cython.final
@@ -262,39 +310,31 @@ cdef class CompiledCells:
         """It is to be stored, whether it has changed or not."""
         self._touch(cell._number)
 
-    def touch_again(self, Numbers cells):
+    def touch_again(self, TakenCells taken):
         """What was taken is to be stored again."""
         cdef int64_t i
-        for i in range(cells.count):
-            self._touch(cells.at[i])
+        for i in range(taken._count):
+            self._touch(taken._numbers[i])
 
     def take(self, *, bint seldom):
-        """The cells that are to be stored, and columns of what they hold by family; without `seldom` not of all families."""
-        cdef int64_t i, begin, later = 0
-        cdef int32_t number
-        cdef uint32_t family
-        cdef Numbers cells = Numbers.__new__(Numbers)
-        cells.at = <int32_t*>malloc((self._changed_count + 1) * sizeof(int32_t))
-        if cells.at == NULL:
-            raise MemoryError
-        columns = {}
-        for family in range(MOST_FAMILIES):
-            begin = cells.count
-            if seldom or not FAMILIES[family].seldom:
+        """The cells that are to be stored, of all families or without those that are written `seldom`."""
+        cdef int64_t i, later = 0
+        cdef TakenCells taken = TakenCells.__new__(TakenCells)
+        taken._reasons = self._reasons
+        with nogil:
+            if taken._fill(self._rows, self._changed, self._changed_count, seldom):
+                for i in range(taken._count):
+                    self._rows[taken._numbers[i]].changed = False
                 for i in range(self._changed_count):
-                    number = self._changed[i]
-                    if self._rows[number].key.family == family:
-                        cells.at[cells.count] = number
-                        cells.count += 1
-            columns[FAMILIES[family]] = self._columns(_PARTS[family], cells.at + begin, cells.count - begin)
-        for i in range(cells.count):
-            self._rows[cells.at[i]].changed = False
-        for i in range(self._changed_count):
-            if self._rows[self._changed[i]].changed:
-                self._changed[later] = self._changed[i]
-                later += 1
-        self._changed_count = later
-        return cells, columns
+                    if self._rows[self._changed[i]].changed:
+                        self._changed[later] = self._changed[i]
+                        later += 1
+                self._changed_count = later
+            else:
+                later = -1
+        if later < 0:
+            raise MemoryError
+        return taken
 
     def add_kinds(self, FastPath fast, admit, erased, *, bint projects):
         """Count what the fast path has counted, whose reasons were admitted in their order; how many events, by outcome.
@@ -503,31 +543,27 @@ cdef class CompiledCells:
 
     cdef _key_of(self, Whole* row):
         family = FAMILIES[row.key.family]
-        return family.key(*[self._part(row, part) for part in _PARTS[row.key.family][: len(family.key._fields)]])
+        return family.key(*[_part_of(row, part, self._reasons) for part in _PARTS[row.key.family][: len(family.key._fields)]])
 
-    cdef list _columns(self, parts, const int32_t* numbers, int64_t count):
-        cdef int part
-        cdef int64_t i
-        return [[self._part(&self._rows[numbers[i]], part) for i in range(count)] for part in parts]
 
-    cdef _part(self, const Whole* row, int part):
-        if part == BUCKET:
-            return row.key.bucket
-        if part == ORG_ID:
-            return row.key.org_id
-        if part == PROJECT_ID:
-            return row.key.project_id
-        if part == KEY_ID:
-            return row.key.key_id
-        if part == CATEGORY_ID:
-            return row.key.category
-        if part == OUTCOME_ID:
-            return row.key.outcome
-        if part == REASON:
-            return self._reasons[row.key.reason]
-        if part == WIDTH_OF_TOTAL:
-            return row.key.width
-        return LARGEST if row.values[part - FIRST_VALUE].high else row.values[part - FIRST_VALUE].low
+cdef _part_of(const Whole* row, int part, list reasons):
+    if part == BUCKET:
+        return row.key.bucket
+    if part == ORG_ID:
+        return row.key.org_id
+    if part == PROJECT_ID:
+        return row.key.project_id
+    if part == KEY_ID:
+        return row.key.key_id
+    if part == CATEGORY_ID:
+        return row.key.category
+    if part == OUTCOME_ID:
+        return row.key.outcome
+    if part == REASON:
+        return reasons[row.key.reason]
+    if part == WIDTH_OF_TOTAL:
+        return row.key.width
+    return LARGEST if row.values[part - FIRST_VALUE].high else row.values[part - FIRST_VALUE].low
 
 
 cdef uint64_t _hash_of(const CellKey* key) noexcept nogil:

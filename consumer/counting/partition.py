@@ -280,7 +280,7 @@ class Partition:
             self._start.fingerprint_before if self.next_offset < self._start.fingerprint_before_until else "",
             self._mark(),
             self._start.cut,
-            [part for part in parts if part.cells],
+            [part for part in parts if part.taken],
             notes,
         )
 

@@ -379,7 +379,7 @@ def test_reasons_keep_their_order() -> None:
     """Which reasons a chunk keeps is decided by offset, also between records that are counted in different ways."""
     rng = random.Random(1)
     values = [
-        spelled(org_id=rng.randrange(3), outcome=1, reason=f"r{rng.randrange(number + 1)}", x=[1] if odd else 1)
+        spelled(org_id=rng.randrange(3), outcome=1, reason=f"r{rng.randrange(number + 1)}", x=0.5 if odd else 1)
         for number in range(4 * MAX_REASONS)
         for odd in [rng.random() < 0.3]
     ]

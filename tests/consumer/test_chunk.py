@@ -190,7 +190,7 @@ def test_what_changed_is_handed_out_once_and_again_when_it_was_not_stored() -> N
     chunk = Chunk(0)
     chunk.add([(tally(), 2)])
     first = chunk.take()
-    assert (set(first.days), chunk.changed, len(chunk.take().cells)) == ({1_700_000_000 // 86_400 * 86_400}, False, 0)
+    assert (set(first.days), chunk.changed, len(chunk.take().taken)) == ({1_700_000_000 // 86_400 * 86_400}, False, 0)
     chunk.add([(tally(), 1)])
     second = chunk.take()
     assert (len(second.days), [values for _, values in second.rows[COUNTS]]) == (0, [(3, 3)])
