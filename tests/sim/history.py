@@ -82,6 +82,8 @@ class History:
         """Whether rows are missing or wrong, and an operator mends that."""
         self.to_come: list[Row] | None = None
         """What was told by clocks that were ahead, since they are right."""
+        self.kept: dict[TopicPartition, int] = {}
+        """Retention deletes nothing from these offsets on."""
         self.rewound = False
         """Whether chunks that consumers count are to be counted again since a rewind."""
         self._at = 0

@@ -141,6 +141,7 @@ def _retain(history: History, tp: TopicPartition, most: int, share: float) -> No
 
 def delete_below(history: History, tp: TopicPartition, low: int) -> None:
     """Retention comes up to an offset."""
+    low = min(low, history.kept.get(tp, low))
     if low > history.world.kafka.log(tp).low:
         history.limits.on_retention(tp, low)
         history.world.kafka.retain(tp, low)
@@ -255,8 +256,6 @@ def commit_back(history: History, step: Step) -> None:
 @action
 def commit_ahead(history: History, step: Step) -> None:
     """An operator sets them ahead, perhaps to where there is no record yet."""
-    if history.plan.world.accept_skip:
-        history.limits.on_skip(history.tp(step["tp"]))
     _set_commit(history, step, lambda commit, end: commit + round((end - commit + 1000) * step["share"]))
 
 
@@ -275,6 +274,8 @@ def _set_commit(history: History, step: Step, to) -> None:  # type: ignore[no-un
         commit = kafka.commits[tp]
         history.moved = True
         kafka.commits[tp] = replace(commit, next_offset=to(commit.next_offset, kafka.log(tp).end), metadata="")
+        if history.plan.world.accept_skip and kafka.commits[tp].next_offset > history.world.counted().get(tp, 0):
+            history.limits.on_skip(tp)  # also where it was of a topic that has been made again since
 
 
 @action

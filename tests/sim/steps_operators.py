@@ -12,7 +12,8 @@ from orgstats.consumer.ops.recount import HeadPolicy
 from orgstats.consumer.ops.replay import ReplayRequest, TimeRange
 from orgstats.errors import Refused
 from tests.sim import auditing
-from tests.sim.clickhouse import KEYS, Planned, Row
+from tests.sim.clickhouse import Planned
+from tests.sim.damage import TABLES, Chunk, damage, written_again
 from tests.sim.history import ACTIONS, History, action
 from tests.sim.oracle import Counted, Violation, sources
 from tests.sim.plan import Step
@@ -21,11 +22,7 @@ from tests.sim.replaying import Operator, grids_of
 PLAN: Final = "a replay does what it planned"
 MENDED: Final = "a replay mends what was wrong"
 UNDONE: Final = "undo takes a repair back"
-_CELLS: Final = tuple(family.table for family in FAMILIES)
-_TABLES: Final = (*_CELLS, "dead_letters")
-_MOST_TRIES: Final = 12
 
-Chunk = tuple[int, int]
 Held = dict[tuple[Any, ...], tuple[Any, ...]]
 """Values by table, source, chunk and the rest of the key; zeros are left out."""
 
@@ -43,20 +40,21 @@ def replay_(history: History, step: Step) -> None:
     at = choice.choice(whole)
     right = held(history, chunks)
     store = history.world.store
-    undamaged = {table: [*store.rows[table]] for table in _TABLES}
-    if not damage(history, step, at, choice):
+    undamaged = {table: [*store.rows[table]] for table in TABLES}
+    if written_again(history, at) or not damage(history, step, at, choice):
         return
-    damaged = {table: [*store.rows[table]] for table in _TABLES}
+    damaged = {table: [*store.rows[table]] for table in TABLES}
     history.damaged = True
     act = Operator(history, step, *_wanted(history, step, at), _events(history, step, at))
     try:
         _mend(act, chunks, right, at)
-    except Refused:  # by another fingerprint, say
+    except Refused:  # by another fingerprint, say, or retention was faster
         for table, before in undamaged.items():
             lost = [row for row in before if row not in damaged[table]]
             more = [row for row in damaged[table] if row not in before]
             store.rows[table] = [*(row for row in store.rows[table] if row not in more), *lost]
     history.damaged = False
+    history.kept.clear()
 
 
 def may(history: History) -> bool:
@@ -68,7 +66,7 @@ def may(history: History) -> bool:
 
 def _wanted(history: History, step: Step, at: Chunk) -> tuple[ReplayRequest, TimeRange]:
     """Everything, or a part of which the damaged chunk is one: by offsets within it, by times, by partition."""
-    one = next(one for one in sources(history.world.store, history.world.kafka) if one.source_id == at[0])
+    one = _source(history, at)
     end, choice = grids_of(history)[at[0]].chunk_end(at[1]), Random(step["kind"])
     request = ReplayRequest(
         tuple(history.world.topics), repair=step["repair"] or step["harm"] != "lost", head=HeadPolicy.skip
@@ -96,7 +94,7 @@ def _redriven(history: History) -> bool:
 
 def _within(history: History, act: Operator, of: Chunk) -> bool:
     """Whether a chunk has any of the wanted offsets or times."""
-    one = next(one for one in sources(history.world.store, history.world.kafka) if one.source_id == of[0])
+    one = _source(history, of)
     end, request, when = grids_of(history)[of[0]].chunk_end(of[1]), act.request, act.when
     if request.from_offset is not None and request.to_offset is not None:
         return of[1] < request.to_offset and request.from_offset < end
@@ -110,7 +108,7 @@ def _within(history: History, act: Operator, of: Chunk) -> bool:
 
 def _events(history: History, step: Step, at: Chunk) -> dict[int, Callable[[], None]]:
     """Another operator repairs the same chunk meanwhile; or an entry of the rules is taken back."""
-    one = next(one for one in sources(history.world.store, history.world.kafka) if one.source_id == at[0])
+    one = _source(history, at)
     request = ReplayRequest((one.tp[0],), _partition(history, one), at[1], at[1] + 1, repair=True, head=HeadPolicy.skip)
     quietly = {"kind": 0, "beside": 1 << 60, "effect": 0}
     events = {
@@ -137,6 +135,9 @@ def _mend(act: Operator, chunks: dict[Chunk, bool], right: Held, at: Chunk) -> N
     if history.mixed_outcomes:
         raise Refused("counted by the rules of before, and by others")
     found = held(history, chunks)
+    if _head_is_gone(history, at):
+        _left_alone(found, wrong, right)
+        raise Refused("retention has taken records of this chunk meanwhile")
     changed = {key: found.get(key) for key in wrong.keys() | found.keys() if wrong.get(key) != found.get(key)}
     if changed != planned:
         differ = {key for key in changed.keys() | planned.keys() if changed.get(key, 0) != planned.get(key, 0)}
@@ -144,12 +145,30 @@ def _mend(act: Operator, chunks: dict[Chunk, bool], right: Held, at: Chunk) -> N
         raise Violation(PLAN, [*told.items()][:4])
     _compare(MENDED, found, right, at)
     if act.request.repair and not act.met_others:
+        history.kept[_source(history, at).tp] = at[1]  # else there is no way to put it right once more
         act.undo()
         _compare(UNDONE, held(history, chunks), wrong, None)
         act.apply()
         _compare(MENDED, held(history, chunks), right, at)
     if left := [one for one in act.plan() if (one.counted.source.source_id, one.counted.chunk) == at]:
         raise Violation(MENDED, f"a second plan finds {left[0].cells}")
+
+
+def _head_is_gone(history: History, at: Chunk) -> bool:
+    one = _source(history, at)
+    return one.log.low > max(at[1], one.first_offset)
+
+
+def _left_alone(found: Held, wrong: Held, right: Held) -> None:
+    """Of a chunk of which retention took records meanwhile, what was not mended stays as it is."""
+    keys = found.keys() | wrong.keys() | right.keys()
+    if worse := [key for key in keys if found.get(key) not in (wrong.get(key), right.get(key))]:
+        told = [(key, found.get(key), wrong.get(key), right.get(key)) for key in worse]
+        raise Violation(MENDED, f"retention came meanwhile: (found, before, right) {told[:4]}")
+
+
+def _source(history: History, at: Chunk) -> Counted:
+    return next(one for one in sources(history.world.store, history.world.kafka) if one.source_id == at[0])
 
 
 def _apply(act: Operator) -> None:
@@ -220,56 +239,3 @@ def held(history: History, chunks: dict[Chunk, bool]) -> Held:
         if (row.source_id, chunk) in chunks and not row.withdrawn:
             held["dead_letters", row.source_id, chunk, row.offset] = (row.reason,)
     return held
-
-
-def damage(history: History, step: Step, at: Chunk, choice: Random) -> bool:
-    """Lose all rows of some keys of a table, count one more, or one too much; whether there was any such row.
-
-    Or count one organization as another, in all tables, which then agree with each other and with the log's offsets.
-    """
-    store, table, grids = history.world.store, step["table"], grids_of(history)
-
-    def of(row: Row) -> Chunk:
-        known = hasattr(row, "chunk")
-        return row.source_id, row.chunk if known else grids[row.source_id].chunk_of(row.offset)
-
-    if step["harm"] == "mistaken":
-        for name in _CELLS:
-            store.rows[name] = [
-                row._replace(org_id=1001) if of(row) == at and row.org_id == 1 else row for row in store.rows[name]
-            ]
-        return True
-    hit = {_key(table, row) for row in store.final(table) if of(row) == at and choice.random() < 0.5}
-    if not hit:
-        return False
-    if step["harm"] == "lost":
-        store.rows[table] = [row for row in store.rows[table] if _key(table, row) not in hit]
-    elif table == "dead_letters":
-        return _mistake_letters(
-            history, at, [row for row in store.final(table) if _key(table, row) in hit], step["harm"]
-        )
-    else:
-        value = next(family for family in FAMILIES if family.table == table).values[0]
-        for row in [row for row in store.final(table) if _key(table, row) in hit]:
-            other = {"org_id": row.org_id + 1000} if step["harm"] == "stray" else {value: getattr(row, value) + 1}
-            store.rows[table] = [*store.rows[table], row._replace(**other)]
-    return True
-
-
-def _mistake_letters(history: History, at: Chunk, letters: list[Row], harm: str) -> bool:
-    """They have another reason; or what can be decoded is a letter, too."""
-    store = history.world.store
-    if harm == "more":
-        store.rows["dead_letters"] = [*store.rows["dead_letters"], *(row._replace(reason="empty") for row in letters)]
-        return any(row.reason != "empty" for row in letters)
-    one = next(one for one in sources(store, history.world.kafka) if one.source_id == at[0])
-    known = {row.offset for row in store.winners("dead_letters").get(at[0], {}).values()}
-    end = min(grids_of(history)[at[0]].chunk_end(at[1]), one.next_offset)
-    right = [record.at for record in one.log.within(at[1], end, history.plan.world.isolation) if record.at not in known]
-    stray = [letters[0]._replace(offset=offset, version=offset) for offset in right[:2]]
-    store.rows["dead_letters"] = [*store.rows["dead_letters"], *stray]
-    return bool(stray)
-
-
-def _key(table: str, row: Row) -> tuple[Any, ...]:
-    return tuple(getattr(row, name) for name in KEYS[table])

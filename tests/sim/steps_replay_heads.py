@@ -10,12 +10,13 @@ from orgstats.consumer.counting.cells import FAMILIES
 from orgstats.consumer.ops.recount import HeadPolicy
 from orgstats.consumer.ops.replay import ReplayRequest
 from orgstats.errors import Refused
+from tests.sim.damage import Chunk, damage
 from tests.sim.history import History, action
 from tests.sim.oracle import Violation, one_pass, sources
 from tests.sim.plan import Step
 from tests.sim.replaying import Operator, grids_of
 from tests.sim.steps_kafka import delete_below
-from tests.sim.steps_operators import Chunk, Held, closed, damage, held, may
+from tests.sim.steps_operators import Held, closed, held, may
 from tests.support.record import FakeRecord
 
 HEADS: Final = "a chunk without its head is treated as the operator says"
