@@ -1,7 +1,8 @@
 """From assigned places to counting partitions: ask broker and store, decide where to go on, load what is needed."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import NamedTuple, cast
 
 import structlog
@@ -13,7 +14,7 @@ from orgstats.consumer.counting.batch import Record
 from orgstats.consumer.counting.completeness import Moment, SeenEnds
 from orgstats.consumer.counting.partition import ChunkNotKnown, Partition
 from orgstats.consumer.counting.resume import Progress, SourceFacts
-from orgstats.consumer.counting.source import Source
+from orgstats.consumer.counting.source import BEYOND_ALL, Source
 from orgstats.consumer.counting_options import CountingOptions
 from orgstats.consumer.kafka.group import TopicPartition
 from orgstats.consumer.source_facts import find_facts, refuse_misplaced, register
@@ -55,10 +56,10 @@ def open_partitions(
     topics: ports.Topics,
     store: ports.Store,
     counting: CountingOptions,
-    suspects: Collection[TopicPartition] = (),
+    suspects: Mapping[TopicPartition, int] = MappingProxyType({}),
 ) -> Opened:
     """Find out where to go on. Of `suspects` something says that the log is not the one that was counted: it is
-    compared first.
+    compared first, down to that offset at least.
 
     Failure semantics: nothing is stored but the registration of new sources, and what follows from a log that was cut
     back, all of which may be repeated. Raises Refused or ConfigurationError (an operator decides), and Unavailable
@@ -86,7 +87,7 @@ def open_partitions(
     opened: dict[TopicPartition, OpenPartition] = {}
     for tp, source in sources.items():
         try:
-            known = _known(source, found[tp], store, counting, suspect=tp in suspects)
+            known = _known(source, found[tp], store, counting, suspects.get(tp))
             progress, partition = known.progress, _open(source, known, store, counting)
         except Unavailable as error:
             return Opened(opened, {tp: error}, absent)
@@ -102,12 +103,12 @@ def open_partitions(
 
 
 def _known(
-    source: Source, found: SourceFacts, store: ports.Store, counting: CountingOptions, *, suspect: bool
+    source: Source, found: SourceFacts, store: ports.Store, counting: CountingOptions, suspect: int | None
 ) -> SourceFacts:
     """What is known of a source once its log is compared, if that is called for."""
     skips = resume.skips(cutback.with_cut(found), accept_skip=counting.accept_skip)
-    if suspect or skips or cutback.is_suspect(found, chains=not counting.allow_compaction):
-        found = _compare(source, found, store, counting)
+    if suspect is not None or skips or cutback.is_suspect(found, chains=not counting.allow_compaction):
+        found = _compare(source, found, store, counting, BEYOND_ALL if suspect is None else suspect)
     return cutback.with_cut(found)
 
 
@@ -118,7 +119,9 @@ def _epoch(progress: Progress | None, partition: Partition) -> int | None:
     return progress.mark.leader_epoch
 
 
-def _compare(source: Source, found: SourceFacts, store: ports.Store, counting: CountingOptions) -> SourceFacts:
+def _compare(
+    source: Source, found: SourceFacts, store: ports.Store, counting: CountingOptions, down_to: int
+) -> SourceFacts:
     every = store.chunks({source: 0}).get(source.source_id, {})  # nobody knows how many chunks the cut goes back
     found = replace(found, chunks=every)
     with counting.reader() as reader:
@@ -128,7 +131,8 @@ def _compare(source: Source, found: SourceFacts, store: ports.Store, counting: C
                 yield cast("Sequence[Record]", run)
 
         try:
-            return cutback.look_for_cut(source, found, read, store, chains=not counting.allow_compaction)
+            chains = not counting.allow_compaction
+            return cutback.look_for_cut(source, found, read, store, chains=chains, down_to=down_to)
         except Refused as error:
             raise Unavailable(f"the log changes while it is compared: {error}") from error
 

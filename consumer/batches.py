@@ -81,5 +81,5 @@ def _not_known(tp: TopicPartition, error: ChunkNotKnown, partitions: Partitions,
 
 def _log_changed(tp: TopicPartition, error: LogChanged, partitions: Partitions, after: ReadNext) -> None:
     logger.warning("the log has changed", topic=tp[0], partition=tp[1], error=str(error))
-    partitions.log_changed(tp)
+    partitions.log_changed(tp, error.chunk)
     after.anew.append(tp)

@@ -18,7 +18,7 @@ from orgstats.consumer.counting.chain import Chain, Mark
 from orgstats.consumer.counting.grid import NO_CHUNKS, Chunks
 from orgstats.consumer.counting.packing import packed
 from orgstats.consumer.counting.resume import LOG_CUT_BACK, Progress, SourceFacts, same_log
-from orgstats.consumer.counting.source import Source
+from orgstats.consumer.counting.source import BEYOND_ALL, Source
 from orgstats.consumer.ports import Store
 
 logger = structlog.get_logger("orgstats.consumer")
@@ -82,12 +82,13 @@ class LogChange(NamedTuple):
     timestamp_ms: int
 
 
-def find_cut(found: SourceFacts, read: Read, chunks: Mapping[int, Mark]) -> LogChange | None:
+def find_cut(found: SourceFacts, read: Read, chunks: Mapping[int, Mark], down_to: int = BEYOND_ALL) -> LogChange | None:
     """Where the log begins to differ from what was counted; None when it does not.
 
     Looks back chunk by chunk for the last one that still agrees: its chain where the log still has all of it, else
     by the leader epochs of its records alone. Where only a chain tells that a chunk differs, all of it does; and where
-    nothing agrees behind a skip that was accepted, so does the chunk that was left for it.
+    nothing agrees behind a skip that was accepted, so does the chunk that was left for it. Above `down_to`, where the
+    log was seen to differ, a chunk that agrees tells nothing of those before: it may be counted since the cut.
     """
     progress = found.progress
     if progress is None:
@@ -103,15 +104,14 @@ def find_cut(found: SourceFacts, read: Read, chunks: Mapping[int, Mark]) -> LogC
         where, end = max(chunk, mark.chain_from, found.low), min(until, found.end)
         look = _look(read(where, end) if where < end else (), where, mark)
         whole = where == mark.chain_from and end == until
-        if whole and mark.chain and look.chain == mark.chain:
-            return changed
-        if look.newer is not None:
+        same = bool(whole and mark.chain and look.chain == mark.chain)
+        if (same and chunk <= down_to) or (where > mark.chain_from and look.newer is None):
+            return changed  # it agrees; or without its head only epochs could tell, and they tell nothing
+        if look.newer is not None and not same:
             changed = LogChange(look.newer, look.newer_ms)
-        elif where > mark.chain_from:
-            return changed  # without its head only epochs can tell, and they tell nothing
-        elif where < end and (mark.chain or (closed and look.chain)) and (whole or mark.leader_epoch < 0):
+        elif not same and where < end and (mark.chain or (closed and look.chain)) and (whole or mark.leader_epoch < 0):
             changed = LogChange(where, look.first_ms)  # epochs do not tell from where on, or there was no record at all
-        agrees = look.older and (changed is None or changed.at > where)
+        agrees = look.older and not same and (changed is None or changed.at > where)
         until, changed = (chunk, changed) if agrees else _over_skip(chunk, changed, found, chunks)
         chunk = found.grid.before(until)
         if chunk == until or chunk not in chunks or until <= found.low:
@@ -190,13 +190,15 @@ def with_cut(found: SourceFacts) -> SourceFacts:
     return replace(found, committed=min(found.committed, progress.next_offset))
 
 
-def look_for_cut(source: Source, found: SourceFacts, read: Read, store: Store, *, chains: bool) -> SourceFacts:
+def look_for_cut(
+    source: Source, found: SourceFacts, read: Read, store: Store, *, chains: bool, down_to: int = BEYOND_ALL
+) -> SourceFacts:
     """Look whether the log was cut back below what was counted; if it was, record it, and say what is known then.
 
     Without `chains` the log may be compacted: what is missing in a chunk then tells nothing.
     """
     progress = found.progress
-    changed = find_cut(found if chains else _unchained(found), read, same_log(found) if chains else {})
+    changed = find_cut(found if chains else _unchained(found), read, same_log(found) if chains else {}, down_to)
     if progress is None or changed is None:
         return found
     progress = replace(

@@ -9,6 +9,7 @@ from orgstats.consumer import metrics
 from orgstats.consumer.assignment import OpenPartition
 from orgstats.consumer.checkpoint import CheckpointItem, another_topic, gone_topic
 from orgstats.consumer.counting.partition import Partition
+from orgstats.consumer.counting.source import BEYOND_ALL
 from orgstats.consumer.kafka.group import TopicPartition
 from orgstats.consumer.ports import Store
 from orgstats.consumer.states import OPEN, PARTITION, READ, STORING, PartitionEvent, PartitionState, after
@@ -31,8 +32,9 @@ class Partitions:
         self._uuids: dict[str, str | None] = {}  # of each topic this process counts one topic id, this one
         self.gone: dict[str, str] = {}
         """Topics that are not counted any more, and why."""
-        self.suspects: set[TopicPartition] = set()
-        """Partitions whose log may not be the one that was counted; compared when they are opened."""
+        self.suspects: dict[TopicPartition, int] = {}
+        """Partitions whose log may not be the one that was counted; compared when they are opened, down to an offset
+        at least."""
 
     def state(self, tp: TopicPartition) -> PartitionState:
         """Of a partition, whether it is assigned or not."""
@@ -114,7 +116,7 @@ class Partitions:
             before = self._uuids.setdefault(topic, one.assigned.uuid)
             if before != one.assigned.uuid:
                 gone[topic] = another_topic(topic, before, one.assigned.uuid)
-        self.suspects -= found.keys()
+        self.suspects = {tp: down_to for tp, down_to in self.suspects.items() if tp not in found}
         return gone
 
     def not_opened(self, tp: TopicPartition) -> None:
@@ -148,7 +150,7 @@ class Partitions:
         """The log no longer has what comes next; returns those that were read."""
         lost = [tp for tp in tps if self.state(tp) in READ]
         for tp in lost:
-            self.suspects.add(tp)
+            self._suspect(tp, BEYOND_ALL)
             self._on(tp, PartitionEvent.POSITION_LOST)
         return lost
 
@@ -156,10 +158,13 @@ class Partitions:
         """Which chunk comes next is to be found out."""
         self._on(tp, PartitionEvent.CHUNK_NOT_KNOWN)
 
-    def log_changed(self, tp: TopicPartition) -> None:
-        """What is read again is not what was counted."""
-        self.suspects.add(tp)
+    def log_changed(self, tp: TopicPartition, chunk: int = BEYOND_ALL) -> None:
+        """What is read again is not what was counted; in the chunk that begins there, where that is known."""
+        self._suspect(tp, chunk)
         self._on(tp, PartitionEvent.DISTRUSTED)
+
+    def _suspect(self, tp: TopicPartition, down_to: int) -> None:
+        self.suspects[tp] = min(down_to, self.suspects.get(tp, BEYOND_ALL))
 
     def cut_back(self, tps: Iterable[TopicPartition]) -> None:
         """Their logs end before what was read. Those that are another member's by now are none of ours."""

@@ -37,7 +37,14 @@ class ChunkNotKnown(Exception):
 
 
 class LogChanged(Exception):
-    """The log has other records than those that were counted: it was cut back, and has grown again."""
+    """The log has other records than those that were counted: it was cut back, and has grown again.
+
+    Seen in the chunk that begins at `chunk`; later ones may agree all the same.
+    """
+
+    def __init__(self, chunk: int, text: str) -> None:
+        super().__init__(text)
+        self.chunk = chunk
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +241,8 @@ class Partition:
         if self.halted:
             return
         if next_offset < self._start.read_before:  # nothing is stored, so no checkpoint would find that
-            raise LogChanged(f"the log ends at offset {next_offset}, and was read up to {self._start.read_before}")
+            text = f"the log ends at offset {next_offset}, and was read up to {self._start.read_before}"
+            raise LogChanged(self.chunk.first_offset, text)
         self._verify(next_offset)
         if next_offset >= self.chunk.end:
             self._close(next_offset)
@@ -334,14 +342,16 @@ class Partition:
         """Epochs only grow along a log: what was counted before cannot have a later one than its last record had."""
         known, epoch = self._start.mark.leader_epoch, record.leader_epoch()
         if epoch is not None and -1 < known < epoch:
-            raise LogChanged(f"the record at offset {record.offset()} was written in epoch {epoch}, after {known}")
+            text = f"the record at offset {record.offset()} was written in epoch {epoch}, after {known}"
+            raise LogChanged(self.chunk.first_offset, text)
 
     def _verify(self, next_offset: int) -> None:
         if self._verify_at is None or next_offset < self._verify_at:
             return
         mark, self._verify_at = self._start.mark, None
         if mark.chain and self._chain.chain_from == mark.chain_from and self._chain.value != mark.chain:
-            raise LogChanged(f"the records below offset {self._start.counted} are not those that were counted")
+            text = f"the records below offset {self._start.counted} are not those that were counted"
+            raise LogChanged(self.chunk.first_offset, text)
 
     def _count_part(self, run: Sequence[Record]) -> None:
         if run[0].offset() < self.chunk.skip_until:
@@ -428,7 +438,8 @@ class Partition:
         chunk, mark = self.chunk, self._mark()
         known = self._start.closed.get(chunk.first_offset)
         if known and known.chain and known.chain_from == mark.chain_from and known.chain != mark.chain:
-            raise LogChanged(f"the records of {chunk.first_offset} to {chunk.end} are not those that were counted")
+            text = f"the records of {chunk.first_offset} to {chunk.end} are not those that were counted"
+            raise LogChanged(chunk.first_offset, text)
         if known is not None and known.chain_from < mark.chain_from:
             mark = known  # of more records than the log still has
         self._notes.closed.append(ClosedChunk(chunk.first_offset, chunk.revision, mark))

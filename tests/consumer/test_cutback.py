@@ -95,6 +95,19 @@ def test_what_was_counted_before_a_skip_is_compared_too(cut: int, expected: int)
     assert changed.at == expected
 
 
+@pytest.mark.parametrize("epoch", [None, 0])
+def test_chunks_counted_since_the_cut_tell_nothing_of_those_before(epoch: int | None) -> None:
+    """Nobody noticed the cut, and counting went on behind it: looked at is all down to where the log differs."""
+    now = log((0, 140 * K, 0), (140 * K, 400 * K, epoch))
+    known, chunks = found(now, 400 * K, 400 * K)
+    chunks[L] = mark(log((0, 300 * K, 0)), L, 2 * L)
+    assert find_cut(known, reading(now), chunks) is None
+    changed = find_cut(known, reading(now), chunks, down_to=L)
+    assert changed is not None
+    assert changed.at == L
+    assert find_cut(known, reading(now), {0: chunks[0], L: chunks[L]}, down_to=L) is not None  # a skip lies between
+
+
 def test_epochs_that_a_restored_broker_gives_out_again_are_not_believed() -> None:
     """The chain differs although no epoch does: all of the first chunk that differs is another."""
     known, chunks = found(log((0, 300 * K, 3)), 300 * K, 400 * K)
