@@ -5,7 +5,8 @@ missing rows are written in the revision that is there. Where it holds something
 in the next revision, recorded before its first row, with what it replaces kept for `undo`.
 
 Failure semantics: every step may be repeated. A replay that was killed goes on after the last chunks that it
-recorded as done; those that were begun are compared again and get what is still missing, in the same revision.
+recorded as done; those that were begun are compared again and get what is still missing, in the same revision. A rewind
+begins anew, since the log may have changed again by then, and of which log the open chunk is only counting it tells.
 """
 
 import time
@@ -19,6 +20,7 @@ from orgstats.consumer.counting.chain import NO_MARK, Mark
 from orgstats.consumer.counting.completeness import Moment, SeenEnds
 from orgstats.consumer.counting.fingerprint import fingerprint_of
 from orgstats.consumer.counting.resume import NO_CUT, Cut
+from orgstats.consumer.counting.source import BEYOND_ALL
 from orgstats.consumer.kafka.group import TopicPartition
 from orgstats.consumer.kafka.reader import LogReaders
 from orgstats.consumer.ops import jobs, stored
@@ -202,12 +204,13 @@ def apply(prepared: PreparedReplay, by: str, stopping: Callable[[], bool], pace:
         refuse_compacted(topics, connections.topics, "and a replay would take back what was counted of them")
     seen = _seen(prepared)
     replay, prepared = _begin(prepared, by)
-    known = jobs.chunks(connections.store, replay)
+    known = [] if request.rewind else jobs.chunks(connections.store, replay)
     begun = {(s.source_id, s.chunk): s.revision for s in known if s.step is jobs.ChunkStep.begun}
     summary = Summary(notes=list(prepared.notes), replay_id=replay.replay_id)
     done = {(s.source_id, s.chunk) for s in known if s.step is jobs.ChunkStep.done}
     if done:
         summary.notes.append(f"replay {replay.replay_id} goes on: {len(done)} chunks are done already")
+    summary.notes += _half_done(prepared.spans, begun, replay)
     with _readers(prepared) as readers:
         recount = _recount(prepared, readers, summary, pace)
         for part, its_begun in _parts(prepared.spans, done, begun):
@@ -233,20 +236,41 @@ def _recount(prepared: PreparedReplay, readers: LogReaders, summary: Summary, pa
 
 
 def _begin(prepared: PreparedReplay, by: str) -> tuple[jobs.Replay, PreparedReplay]:
-    """The interrupted replay that asked for the same, with its ranges; else a new one."""
+    """The interrupted replay that asked for the same, with its ranges; else a new one.
+
+    Of those it leaves out a chunk to which retention has come meanwhile, unless its head was said to be kept or
+    dropped: counting what is left of it would take back the rest.
+    """
     request = {key: value for key, value in asdict(prepared.request).items() if value}
     store, action = prepared.connections.store, prepared.request.action
     replay = jobs.unfinished(store, action, request, prepared.fingerprint)
+    ranges = [(span.located.source.source_id, span.first, span.end) for span in prepared.spans]
     if replay is None:
-        ranges = [(span.located.source.source_id, span.first, span.end) for span in prepared.spans]
         return jobs.begin(store, action, request, prepared.fingerprint, ranges, by), prepared
+    if prepared.request.rewind:
+        return replace(replay, ranges=ranges), prepared
     located = {one.source.source_id: one for one in locate(prepared.connections, prepared.request.partitions)}
-    spans = [
-        OffsetRange(located[source_id], first, end, whole_log=prepared.request.rewind)
+    head = HeadPolicy.skip if prepared.request.head is HeadPolicy.refuse else prepared.request.head
+    found = [
+        closed_span(located[source_id], WantedOffsets(first, end), head)
         for source_id, first, end in replay.ranges
         if source_id in located
     ]
-    return replay, replace(prepared, spans=spans)
+    notes = dict.fromkeys([*prepared.notes, *(note for _, left_out in found for note in left_out)])
+    return replay, replace(prepared, spans=[span for span, _ in found if span is not None], notes=[*notes])
+
+
+def _half_done(
+    spans: Collection[OffsetRange], begun: Collection[tuple[int, int]], replay: jobs.Replay
+) -> Iterator[str]:
+    """Notes on chunks that were begun and are not counted again, since their records are gone by now."""
+    firsts = {span.located.source.source_id: span.first for span in spans}
+    for source_id, chunk in sorted(begun):
+        if chunk < firsts.get(source_id, BEYOND_ALL):
+            yield (
+                f"chunk {chunk} of source {source_id} was begun and its first records are gone now: some of its tables "
+                f"may be repaired and others not. orgstats replay undo --replay {replay.replay_id} takes that back"
+            )
 
 
 def _parts(

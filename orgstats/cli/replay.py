@@ -126,7 +126,8 @@ def apply(options: Scope) -> None:
     """Write what the log gives and the store lacks; with --repair also take back what the log does not give.
 
     Runs beside live consumers: it has no group, commits nothing, and leaves the open chunks to them. Stopped
-    or killed, the same command goes on where it was. Exit 1 when something is left that needs --repair.
+    or killed, the same command goes on where it was, or begins anew with --rewind. Exit 1 when something is left that
+    needs --repair.
 
     Examples:
 

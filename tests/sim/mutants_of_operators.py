@@ -6,9 +6,8 @@ from tests.sim.mutant_list import Mutant
 
 _REPLAY: Final = "ops.replay"
 
-# Not in the list: that a replay does not override what was counted since (`_refuse_outdated`). Two that count by the
-# same rules write the same; and what was counted by rules of before is counted again by consumers in the end, so that
-# only one who has come to that chunk in between would see it.
+# Not in the list: that a replay does not override what another one has counted since (`_refuse_outdated`). Two that
+# count by the same rules write the same.
 
 OF_OPERATORS: Final = (
     # Replays
@@ -21,6 +20,34 @@ OF_OPERATORS: Final = (
         "stored.write_repairs(store, to_record, replay.fingerprint, replay.name, at)",
         "pass",
     ),
+    Mutant(
+        "a replay refuses when the rules change midway",
+        _REPLAY,
+        "    if _fingerprint(connections, history.edition) != replay.fingerprint:",
+        "    if False:",
+    ),
+    Mutant(
+        "a replay looks at the rules once more when its revision is recorded",
+        _REPLAY,
+        """    _refuse_outdated(
+        connections, replay, span, changes
+    )  # once more: a later replay sees from here on what this one writes
+""",
+        "",
+    ),
+    Mutant(
+        "a replay that goes on leaves out what retention has come to",
+        _REPLAY,
+        "closed_span(located[source_id], WantedOffsets(first, end), head)",
+        "(OffsetRange(located[source_id], first, end), [])",
+    ),
+    Mutant(
+        "a chunk that is repaired by half is told",
+        _REPLAY,
+        "    summary.notes += _half_done(prepared.spans, begun, replay)\n",
+        "",
+    ),
+    Mutant("a rewind begins anew", _REPLAY, "[] if request.rewind else jobs.chunks", "jobs.chunks"),
     Mutant(
         "an interrupted replay is found again",
         "ops.jobs",

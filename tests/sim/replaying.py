@@ -3,12 +3,14 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from orgstats.consumer.counting.cells import FAMILIES
 from orgstats.consumer.counting.grid import Chunks, Grid
 from orgstats.consumer.ops import jobs, replay, undo
 from orgstats.consumer.ops.compare import ChunkDifference
 from orgstats.consumer.ops.recount import Pace
 from orgstats.consumer.ops.replay import ReplayRequest, TimeRange
 from orgstats.errors import Unavailable
+from tests.sim.clickhouse import Row
 from tests.sim.history import History
 from tests.sim.operating import connections, operator
 from tests.sim.oracle import VERSIONS, Violation
@@ -17,6 +19,7 @@ from tests.sim.store import SimStore
 from tests.sim.world import Killed
 
 DONE: Final = "a replay is done some time, however often it is killed"
+STOPS: Final = "a replay writes nothing by rules of before"
 READ: Final = "a replay reads what it said"
 _MOST_TRIES: Final = 12
 _REPLACED: Final = ("counts", "hourly", "totals", "dead_letters")
@@ -44,6 +47,10 @@ class Operator:
         """What is to be read, (source, chunk), as he planned it last."""
         self.met_others = False
         """Whether something of that happened."""
+        self.told: list[str] = []
+        """Notes of what he applied last."""
+        self._outdated: tuple[set[Row], set[str]] = set(), set()
+        """What was recorded when the rules changed meanwhile, and fingerprints from before."""
         self._before = {row.replay_id for row in history.world.store.rows["replays"]}
         one = history.plan.world
         settings = {
@@ -59,7 +66,11 @@ class Operator:
             self.history.turn(process, 1)
         if happens := self._events.pop(self._effects, None):
             self.met_others = True
+            voided = len(self.history.rules.voided)
             happens()
+            if len(self.history.rules.voided) > voided:
+                rows = self.history.world.store.rows
+                self._outdated = {*rows["repairs"]}, {row.fingerprint for row in rows["replays"]}
         if self._effects == self.step["effect"]:
             raise Killed
 
@@ -104,14 +115,27 @@ class Operator:
         self._events, self._planned = dict(self._planned), NOTHING
 
         def call() -> None:
-            prepared = replay.prepare(self.connections, self.request, self.when, wait=True)
             while True:
+                prepared = replay.prepare(self.connections, self.request, self.when, wait=True)
                 ends = stops.pop() if stops else False
-                replay.apply(prepared, "operator", lambda: ends, self._pace)  # noqa: B023 (called at once)
+                summary = replay.apply(prepared, "operator", lambda: ends, self._pace)  # noqa: B023 (called at once)
+                self.told = summary.notes
                 if not ends:
                     return
 
         self.until_done(call)
+
+    def stopped_in_time(self) -> None:
+        """Of chunks of which he recorded a revision after the rules changed, nothing is counted by those of before."""
+        rows, (before, fingerprints) = self.history.world.store.rows, self._outdated
+        late = {
+            (row.source_id, row.chunk, row.revision)
+            for row in rows["repairs"]
+            if row.fingerprint in fingerprints and row not in before and row.why.startswith("replay ")
+        }
+        cells = {(row.source_id, row.chunk, row.version >> 48) for family in FAMILIES for row in rows[family.table]}
+        if late & cells:
+            raise Violation(STOPS, f"{late & cells} of (source, chunk, revision)")
 
     def undo(self) -> None:
         """Take it back, by its id, since asked again without it undoes the one before."""

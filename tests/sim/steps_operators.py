@@ -1,6 +1,6 @@
 """Steps: an operator replays closed chunks of which rows were lost or are wrong, beside consumers, and is killed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from random import Random
 from typing import Any, Final
@@ -18,6 +18,7 @@ from tests.sim.history import ACTIONS, History, action
 from tests.sim.oracle import Counted, Violation, sources
 from tests.sim.plan import Step
 from tests.sim.replaying import Operator, grids_of
+from tests.sim.steps_kafka import delete_below
 
 PLAN: Final = "a replay does what it planned"
 MENDED: Final = "a replay mends what was wrong"
@@ -107,12 +108,13 @@ def _within(history: History, act: Operator, of: Chunk) -> bool:
 
 
 def _events(history: History, step: Step, at: Chunk) -> dict[int, Callable[[], None]]:
-    """Another operator repairs the same chunk meanwhile; or an entry of the rules is taken back."""
+    """Another operator repairs the same chunk meanwhile; an entry of the rules is taken back; its first record goes."""
     one = _source(history, at)
     request = ReplayRequest((one.tp[0],), _partition(history, one), at[1], at[1] + 1, repair=True, head=HeadPolicy.skip)
     quietly = {"kind": 0, "beside": 1 << 60, "effect": 0}
     events = {
         step.get("second", 0): Operator(history, quietly, request).apply,
+        step.get("retains", 0): lambda: delete_below(history, one.tp, one.log.within(at[1], 1 << 60)[0].at + 1),
         step.get("voids", 0): lambda: ACTIONS["void"](history, {"which": step["kind"]}),
     }
     return {effect: happens for effect, happens in events.items() if effect}
@@ -133,10 +135,11 @@ def _mend(act: Operator, chunks: dict[Chunk, bool], right: Held, at: Chunk) -> N
         history.world.store.faults.append(Planned(step["table"], step["fault"]))
     _apply(act)
     if history.mixed_outcomes:
+        act.stopped_in_time()
         raise Refused("counted by the rules of before, and by others")
     found = held(history, chunks)
     if _head_is_gone(history, at):
-        _left_alone(found, wrong, right)
+        _left_alone(act, found, wrong, right)
         raise Refused("retention has taken records of this chunk meanwhile")
     changed = {key: found.get(key) for key in wrong.keys() | found.keys() if wrong.get(key) != found.get(key)}
     if changed != planned:
@@ -159,12 +162,22 @@ def _head_is_gone(history: History, at: Chunk) -> bool:
     return one.log.low > max(at[1], one.first_offset)
 
 
-def _left_alone(found: Held, wrong: Held, right: Held) -> None:
-    """Of a chunk of which retention took records meanwhile, what was not mended stays as it is."""
+def _left_alone(act: Operator, found: Held, wrong: Held, right: Held) -> None:
+    """Of a chunk of which retention took records meanwhile, what was not mended stays as it is.
+
+    Where a repair has mended a part of it, that is told.
+    """
     keys = found.keys() | wrong.keys() | right.keys()
     if worse := [key for key in keys if found.get(key) not in (wrong.get(key), right.get(key))]:
         told = [(key, found.get(key), wrong.get(key), right.get(key)) for key in worse]
         raise Violation(MENDED, f"retention came meanwhile: (found, before, right) {told[:4]}")
+    half = not any(_same(found, other, keys) for other in (wrong, right))
+    if half and act.request.repair and not any("was begun" in note for note in act.told):
+        raise Violation(MENDED, f"it is mended by half, and that is not told: {act.told}")
+
+
+def _same(one: Held, other: Held, keys: Iterable[tuple[Any, ...]]) -> bool:
+    return all(one.get(key) == other.get(key) for key in keys)
 
 
 def _source(history: History, at: Chunk) -> Counted:

@@ -98,6 +98,16 @@ def test_a_flush_that_is_torn_anywhere_is_made_good(kept: float) -> None:
         assert sum(takewhile(bool, map(torn, count()))) >= 20
 
 
+def test_a_rewind_that_is_killed_anywhere_is_done_when_it_is_asked_again() -> None:
+    """Between any two of its effects; a log that is cut back before anybody counts on is known by its chain."""
+    once = SCRIPTS["cut_after_a_rewind"]
+    at = next(at for at, step in enumerate(once.steps) if step["do"] == "rewind")
+    with quiet():
+        for effect in range(90):
+            steps = [*once.steps[:at], once.steps[at] | {"effect": effect}, *once.steps[at + 1 :]]
+            assert play(Plan(once.world, steps)).detail == "", f"killed at {effect}"
+
+
 def test_a_plan_is_read_as_it_is_written() -> None:
     """So that what is printed can be replayed."""
     plan = draw(7)
