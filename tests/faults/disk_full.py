@@ -15,7 +15,7 @@ from tests.faults.proxy import Proxy
 from tests.faults.round import Round, Site, Unequal
 from tests.support.wait import wait_for
 
-SIZE: Final = "256m"
+SIZE: Final = 256 << 20
 WAIT_SECONDS: Final = 180.0
 REFUSED: Final = "not stored, trying again"
 FULL_SECONDS: Final = (1.0, 5.0, 15.0)
@@ -33,18 +33,23 @@ def missing(directory: Path) -> str:
 
 @contextmanager
 def _small_disk(disk: Path) -> Iterator[Path]:
-    """Raises PermissionError where mounting is not allowed."""
+    """An ext4 in a file, which is kept after a failure. Raises PermissionError where mounting is not allowed."""
+    image = disk.with_suffix(".ext4")
     disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(disk)]
-    done = subprocess.run(mount, capture_output=True, text=True, check=False)
-    if done.returncode:
-        disk.rmdir()
-        raise PermissionError(f"needs the right to mount a small file system: {done.stderr.strip()}")
+    with image.open("wb") as file:
+        file.truncate(SIZE)
+    for command in (["mkfs.ext4", "-q", "-F", "-m", "0", str(image)], ["mount", "-o", "loop", str(image), str(disk)]):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            disk.rmdir()
+            image.unlink()
+            raise PermissionError(f"needs the right to mount a small file system: {done.stderr.strip()}")
     try:
         yield disk
     finally:
         subprocess.run(["umount", "--lazy", str(disk)], check=True)
         disk.rmdir()
+    image.unlink()
 
 
 def disk_full(plan: Plan, seconds: float) -> None:

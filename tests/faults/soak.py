@@ -37,8 +37,8 @@ def main() -> int:
             plan.play(getattr(plan, arguments.only))
         else:
             plan.play_until(began + arguments.minutes * 60)
-    except AssertionError as error:
-        print(f"seed {arguments.seed}: {error}\nkept in {directory}", file=sys.stderr)
+    except Exception as error:  # noqa: BLE001 - whatever it is, what it left has to be looked at
+        print(f"seed {arguments.seed}: {type(error).__name__}: {error}\nkept in {directory}", file=sys.stderr)
         return 1
     finally:
         minutes = round((time.monotonic() - began) / 60, 1)
