@@ -339,7 +339,13 @@ class Partition:
         self._count_part(run)
 
     def _refuse_newer(self, record: Record) -> None:
-        """Epochs only grow along a log: what was counted before cannot have a later one than its last record had."""
+        """Epochs only grow along a log: what was counted before cannot have a later one than its last record had.
+
+        Not where a chain is going to tell: a log may be cut back, and the very same records come to it again.
+        """
+        mark = self._start.closed.get(self.chunk.first_offset, self._start.mark)
+        if mark.chain and mark.chain_from == self._chain.chain_from:
+            return
         known, epoch = self._start.mark.leader_epoch, record.leader_epoch()
         if epoch is not None and -1 < known < epoch:
             text = f"the record at offset {record.offset()} was written in epoch {epoch}, after {known}"

@@ -224,6 +224,18 @@ MUTANTS: Final = (
         "        if True:",
     ),
     Mutant(
+        "the log is compared down to where it was seen to differ",
+        _CUTBACK,
+        "if (same and chunk <= down_to) or",
+        "if same or",
+    ),
+    Mutant(
+        "the same records that come again in a later epoch are no change",
+        _PARTITION,
+        "if mark.chain and mark.chain_from == self._chain.chain_from:",
+        "if False:",
+    ),
+    Mutant(
         "what was counted before a skip is compared",
         _CUTBACK,
         "    return stopped, changed",

@@ -201,7 +201,14 @@ _ARGUMENTS: Final[dict[str, dict[str, Any]]] = {
     "lose": {**_TP, "share": _share, "grows": lambda choice: choice.choice((0, 4))},
     "overtake": _RECORDS,
     "broken": {**_TP, "records": lambda choice: choice.randint(3, 6)},
-    "cut": {**_TP, "share": _share, "counted": _half, "grows": lambda choice: choice.choice((0, 0, 3)), "ends": _half},
+    "cut": {
+        **_TP,
+        "share": _share,
+        "counted": _half,
+        "grows": lambda choice: choice.choice((0, 0, 3)),
+        "ends": _half,
+        "same": lambda choice: choice.choice((0, 0, 2, 6)),
+    },
     "cut_behind": {
         **_TP,
         "share": _share,

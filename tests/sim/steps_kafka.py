@@ -162,7 +162,11 @@ def cut(history: History, step: Step) -> None:
         history.end_all(arrives=step["counted"])
     most = max(log.low, min(log.end, history.world.counted().get(tp, 0))) if step["counted"] else log.end
     back = round((most - log.low) * step["share"] ** 3)
+    before = len(log.vanished)
     cut_back(history, tp, most - back, zombies=False)
+    for record in log.vanished[before:][: step.get("same", 0)]:
+        log.end = record.at  # who sent it does so again, the very same, which comes to where it was
+        log.append(record.body, record.when_ms, kafka.clock.epoch_ms(), pairs=record.pairs)
     if step["grows"]:
         append(history, tp, {"records": step["grows"], "apart": 60, "kind": round(1000 * step["share"])})
 
