@@ -266,7 +266,8 @@ class Partition:
         self._notes.withdrawn += [
             (offset, chunk.revision, chunk.first_offset)
             for offset, letter in stored.dead.items()
-            if offset not in dead and not letter.withdrawn
+            # In revision 0 one beyond is of another owner, who has come further, and its version is the same.
+            if offset not in dead and not letter.withdrawn and (chunk.revision or offset < chunk.next_offset)
         ]
 
     def take(self, *, seldom: bool = True) -> PartitionChanges:
@@ -278,7 +279,7 @@ class Partition:
         self._fold()
         notes, self._notes = self._notes, Notes()
         seldom = seldom or self._write_all or bool(self._closed) or self.next_offset == self.chunk.end
-        parts = [chunk.take(seldom=seldom) for chunk in (*self._closed, self.chunk) if chunk.changed]
+        parts = [one.take(seldom=seldom) for one in (*self._closed, self.chunk) if one.changed and not self._held(one)]
         self._write_all = self._write_all and not parts
         return PartitionChanges(
             self.source,
@@ -291,6 +292,13 @@ class Partition:
             [part for part in parts if part.taken],
             notes,
         )
+
+    def _held(self, chunk: Chunk) -> bool:
+        """Whether a chunk is not to be stored yet: part of it in a later revision would win against all of it.
+
+        It was counted up to `counted` before, and a revision may be recorded of which only some cells are stored.
+        """
+        return chunk.revision > 0 and chunk.next_offset < min(chunk.end, self._start.counted)
 
     def stored(self, changes: PartitionChanges) -> None:
         """The changes are in ClickHouse: closed chunks among them are done with."""

@@ -182,6 +182,18 @@ MUTANTS: Final = (
         "if False:",
     ),
     Mutant(
+        "no part of a chunk is stored in a later revision",
+        _PARTITION,
+        "return chunk.revision > 0 and chunk.next_offset < min(chunk.end, self._start.counted)",
+        "return False",
+    ),
+    Mutant(
+        "a letter of another owner is not withdrawn",
+        _PARTITION,
+        " and (chunk.revision or offset < chunk.next_offset)",
+        "",
+    ),
+    Mutant(
         "chunks without a record are looked at",
         _PARTITION,
         "            if attempt.reconcile:\n                empty",

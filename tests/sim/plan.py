@@ -265,6 +265,7 @@ _ARGUMENTS: Final[dict[str, dict[str, Any]]] = {
         "rate": lambda choice: choice.choice((0, 0, 7)),
         "second": lambda choice: choice.choice((0, choice.randrange(1, 60))),
         "voids": lambda choice: choice.choice((0, 0, 0, choice.randrange(1, 60))),
+        "retains": lambda choice: choice.choice((0, 0, 0, choice.randrange(1, 60))),
     },
     "replay_head": {
         "kind": _number,
