@@ -230,6 +230,8 @@ class Partition:
             cut = bisect_left(run, self.chunk.end, key=_offset)
             if cut:
                 self._count_within(run[:cut])
+                if self.next_offset <= run[cut - 1].offset():
+                    return  # it halted before the last of them
             run = run[cut:]
             self._close(run[0].offset())
 

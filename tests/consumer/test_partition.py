@@ -91,6 +91,16 @@ def test_a_limit_halts_with_everything_so_far_to_be_stored() -> None:
     assert [events for _, (_, events) in changes.chunks[0].rows[COUNTS]] == [2]
 
 
+def test_a_limit_that_is_reached_where_the_log_is_compared_passes_over_nothing() -> None:
+    """The batch goes on to the next chunk: what is left of this one is not counted, and so not said to be."""
+    counted = Resume(0, 0, counted=3, mark=Mark(-1, 0, 0))
+    limits, batch = DeadLetterLimits(run=3), BatchCounter(AgeLimits(), RuleHistory())
+    counting = Partition(Source("t", "u", 0), counted, batch, lambda _: Attempt(0), limits=limits)
+    counting.count([*(event(at, 999) for at in range(3)), event(3), event(CHUNK_LENGTH)])
+    assert counting.halted
+    assert counting.take().next_offset == 3
+
+
 @pytest.mark.parametrize(("catching_up_until", "halts"), [(0, True), (2, True), (3, False), (5, False)])
 def test_what_was_stored_before_does_not_halt_again(catching_up_until: int, halts: bool) -> None:
     """After a restart only records beyond the stored position are watched, or it would halt at the same for ever."""
