@@ -163,8 +163,8 @@ class StoredChunk:
         marks = {erased_mark(org_id): org_id for org_id in org_ids}
         moved = {
             (marks[key.project_id], key.bucket)
-            for key in self.cells[COUNTS]
-            if isinstance(key, CountKey) and key.org_id == 0 and key.project_id in marks
+            for key, one in self.cells[COUNTS].items()
+            if isinstance(key, CountKey) and key.org_id == 0 and key.project_id in marks and any(one.values)
         }
         if not moved:
             return self

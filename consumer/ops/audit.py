@@ -160,7 +160,9 @@ class Auditor:
             checked.differences += audit_rules.roll_ups(extent, held)
         if checked.accounted == end - extent.first and extent.whole and not extent.gaps and not recount:
             return checked  # every offset is a record and counted: the log has nothing to add
-        same_log = log_to_compare(self.connections, one, chunk, end).get(chunk) if recount else None
+        same_log = None
+        if recount and not extent.is_left(one.grid.chunk_end(chunk)):
+            same_log = log_to_compare(self.connections, one, chunk, end).get(chunk)
         erased = self.rules.erased - held.holds(self.rules.erased)
         counts = self._read(readers.of(one.isolation), look, extent, same_log, erased, recount=recount)
         checked.differences += audit_rules.conservation(extent, checked.accounted, counts[0].records, counts[1].records)

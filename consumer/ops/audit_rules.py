@@ -66,6 +66,10 @@ class ChunkExtent:
         """What the log still has of it: whole, head gone, or gone."""
         return "whole" if self.whole else "head gone" if self.readable < self.end else "gone"
 
+    def is_left(self, chunk_end: int) -> bool:
+        """Whether counting went on in a later chunk; a mark of it can only be of a log from before, since cut back."""
+        return any(self.first < start < chunk_end <= stop for start, stop in self.gaps)
+
     def in_gap(self, offset: int) -> bool:
         """Whether an offset is listed as never counted."""
         return any(start <= offset < stop for start, stop in self.gaps)

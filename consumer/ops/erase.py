@@ -194,18 +194,20 @@ def _live_sources(connections: Connections) -> list[Source]:
 
 
 def _moved(family: Family) -> str:
-    """Its events of closed chunks as those of an erased organization, but for days where that is done."""
-    key, values = family.key._fields, ", ".join(family.values)
+    """Its events of closed chunks as those of an erased organization, but for days where that is done.
+
+    A cell of the day that is 0 is from before a backup was restored: consumers still knew a tombstone that it has not.
+    """
+    key, values, moved = family.key._fields, ", ".join(family.values), "org_id = 0 AND project_id = %(mark)s"
     what = {"org_id": "0", "bucket": "day", "project_id": "%(mark)s", "key_id": "0", "outcome": "0"}
     what |= {"category": str(ERASED_CATEGORY), "reason": f"'{ERASED_REASON}'"}
     sums = ", ".join(f"toUInt64(least(sum(toUInt128({name})), {_MOST}))" for name in family.values)
     return f"""
     INSERT INTO {family.table} ({", ".join(key)}, source_id, chunk, {values}, version)
-    SELECT {", ".join(what[name] for name in key)}, source_id, chunk, {sums}, max(version)
-    FROM (SELECT *, toStartOfDay(bucket) AS day FROM {family.table} FINAL WHERE org_id = %(org)s AND {_CLOSED})
-    WHERE (source_id, chunk, day) GLOBAL NOT IN (SELECT source_id, chunk, bucket FROM {family.table}
-        WHERE org_id = 0 AND project_id = %(mark)s)
-    GROUP BY source_id, chunk, day HAVING sum(events) > 0"""
+    SELECT {", ".join(what[name] for name in key)}, source_id, chunk, {sums}, max(version) + countIf({moved})
+    FROM (SELECT *, toStartOfDay(bucket) AS day FROM {family.table} FINAL
+        WHERE (org_id = %(org)s OR ({moved})) AND {_CLOSED})
+    GROUP BY source_id, chunk, day HAVING sum(events) > 0 AND sumIf(events, {moved}) = 0"""
 
 
 def _delete(connections: Connections, values: dict[str, Any], tell: Callable[[str], None]) -> None:

@@ -1,18 +1,20 @@
 """The invariants: what must hold whenever somebody looks, and what once faults have ceased."""
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from orgstats.consumer.counting.resume import LOG_CUT_BACK
 from orgstats.consumer.kafka.group import TopicPartition
+from orgstats.consumer.states import PartitionState
+from tests.sim import erased
 from tests.sim.clickhouse import Row, SimClickHouse
 from tests.sim.kafka import SimKafka
 from tests.sim.log import SimLog
 from tests.sim.oracle import Counted, Values, Violation, dead_letters, one_pass, sources, stored, summed
 from tests.sim.plan import SHORTEST
 from tests.sim.rules import SimRules
-from tests.sim.world import SimWorld
+from tests.sim.world import SimProcess, SimWorld
 from tests.support.record import FakeRecord
 
 CELLS = "cells equal one pass"
@@ -24,6 +26,7 @@ CUTS = "a cut is found only where there was one"
 COMMITS = "the commit follows the store"
 BACK = "commits do not go back"
 CATCHES_UP = "after faults everything catches up"
+TELLS = "what a consumer tells of itself is so"
 ENDED = "no process ends without a reason"
 PROGRAM = "no error of the program"
 
@@ -118,6 +121,21 @@ def commits(world: SimWorld, before: dict[TopicPartition, int]) -> dict[TopicPar
     return now
 
 
+def tells(world: SimWorld, processes: Iterable[SimProcess]) -> None:
+    """When all is stored: of what it counts, it says so and how far it is; and it pauses for nothing."""
+    counted = world.counted()
+    for process in processes:
+        owned = {tp for tp in world.kafka.tps() if process.state(tp) is PartitionState.COUNTING}
+        owned = {tp for tp in owned if world.group.owners.get(tp) is process.member}
+        told = {tp: at.next_offset for tp, at in process.loop.positions().items() if tp in owned}
+        wrong = {
+            tp: offset for tp, offset in told.items() if offset != counted.get(tp, offset)
+        }  # made again, and empty
+        if wrong or not owned <= process.loop.assigned_tps() or process.loop.pause_reasons():
+            said = process.loop.assigned_tps(), process.loop.pause_reasons()
+            raise Violation(TELLS, f"told {wrong}, stored {counted}; owned {owned}, said {said}")
+
+
 def quiet(store: SimClickHouse, kafka: SimKafka, scope: Scope) -> None:
     """Every cell and dead letter of every source, as far as it is counted, equals one pass over its log."""
     for one in sources(store, kafka):
@@ -156,6 +174,9 @@ def _cells(one: Counted, store: SimClickHouse, scope: Scope) -> None:
         behind, _ = one_pass((r for r in sure if r.at < one.hourly_offset), scope.rules, scope.version)
         least = type(least)({key: behind[key] if key[0] == "hourly" else n for key, n in least.items()})
     found = stored(store, one.source_id)
+    if orgs := {row.org_id for row in store.erasures()}:
+        most, least = erased.forgotten(most, orgs), erased.forgotten(least, orgs)
+        found = erased.forgotten(erased.without_moved(store, one.source_id, orgs, found), orgs)
     if scope.mixed_times or scope.mixed_outcomes:
         most, least, found = (summed(values, outcomes=scope.mixed_outcomes) for values in (most, least, found))
         expired = store.expired_before > 0

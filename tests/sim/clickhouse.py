@@ -40,6 +40,14 @@ class Planned(NamedTuple):
     fault: Fault
 
 
+class Mutation(NamedTuple):
+    """Rows of a table that are to be deleted, or changed, and have not been yet."""
+
+    table: str
+    left: list[Row]
+    change: Callable[[Row], Row | None]
+
+
 class SimClickHouse:
     """The server: rows by table in the order of their inserts; `away`: it does not answer.
 
@@ -60,6 +68,8 @@ class SimClickHouse:
         """Inserts that were given up by who sent them, and are still on their way."""
         self.expired_before = 0
         """Cells of earlier buckets, epoch seconds, may have been deleted for their age."""
+        self.mutations: list[Mutation] = []
+        """Rows that have been deleted or changed in some parts only, so far."""
         self._deletions = 0
         self.before_insert: Callable[[str], None] = lambda _table: None
         self._seen: dict[str, tuple[list[Row], int]] = {}
@@ -117,6 +127,32 @@ class SimClickHouse:
         for family in FAMILIES:
             self.rows[family.table] = [row for row in self.rows[family.table] if row.bucket >= self.expired_before]
 
+    def mutate(self, table: str, hit: Callable[[Row], bool], change: Callable[[Row], Row | None]) -> None:
+        """Change rows, or delete those that become None: at once in some parts, in others when they are looked at."""
+        hits = [row for row in self.rows[table] if hit(row)]
+        self._change(Mutation(table, hits[::2], change))
+        self.mutations.append(Mutation(table, hits[1::2], change))
+
+    def mutations_end(self) -> None:
+        """In all parts."""
+        for one in self.mutations:
+            self._change(one)
+        self.mutations.clear()
+
+    def _change(self, mutation: Mutation) -> None:
+        self._deletions += 1
+        named = {id(row) for row in mutation.left}
+        changed = [mutation.change(row) if id(row) in named else row for row in self.rows[mutation.table]]
+        self.rows[mutation.table] = [row for row in changed if row is not None]
+
+    def erasures(self) -> list[Row]:
+        """A row of each organization that is erased, in the order of time."""
+        found: dict[int, Row] = {}
+        for row in self.rows["erasures"]:
+            if row.org_id not in found or row.done >= found[row.org_id].done:
+                found[row.org_id] = row
+        return sorted(found.values(), key=lambda row: (row.at, row.org_id))
+
     def copy(self) -> dict[str, list[Row]]:
         """A backup."""
         return {table: [*rows] for table, rows in self.rows.items()}
@@ -126,6 +162,7 @@ class SimClickHouse:
         self._deletions += 1
         self.rows = {table: [*rows] for table, rows in backup.items()}
         self.late.clear()
+        self.mutations.clear()
 
     def winners(self, table: str) -> dict[int, dict[Key, Row]]:
         """By source and key: of each key's rows the one with the highest version, of those with the same the last."""

@@ -5,7 +5,14 @@ from random import Random
 from typing import Final
 
 DAY_SECONDS: Final = 86_400
-BROKEN: Final = (b"", b"{", b"[]", b'{"timestamp": "x"}', None)
+BROKEN: Final = (
+    b"",
+    b"{",
+    b"[]",
+    b'{"timestamp": "x"}',
+    None,
+    *(b'{"timestamp": "x", "org_id": %d}' % n for n in (1, 2)),
+)
 
 
 _USUAL: Final = {

@@ -7,6 +7,8 @@ rebalance, nobody may change what is read.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, cast
 
+from confluent_kafka import KafkaError
+
 from orgstats.consumer.counting.batch import Record
 from orgstats.consumer.kafka.errors import Fenced, Unreleased
 from orgstats.consumer.kafka.group import Callbacks, Committed, ReadBatch, TopicPartition
@@ -137,9 +139,11 @@ class SimConsumer:
         return batch
 
     def _fetch_all(self, most: int, batch: ReadBatch) -> None:
-        if self._kafka.away is None:
-            for tp in [tp for tp in self.positions if tp[0] in self._kafka.topics and tp not in self._kafka.leaderless]:
-                self._fetch(tp, most, batch)
+        if self._kafka.away is not None:
+            batch.troubles.append(KafkaError(KafkaError._ALL_BROKERS_DOWN))
+            return
+        for tp in [tp for tp in self.positions if tp[0] in self._kafka.topics and tp not in self._kafka.leaderless]:
+            self._fetch(tp, most, batch)
 
     def _fetch(self, tp: TopicPartition, most: int, batch: ReadBatch) -> None:
         log, at = self._kafka.log(tp), self.positions[tp]

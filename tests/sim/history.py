@@ -12,6 +12,7 @@ from orgstats.errors import OrgstatsError, Refused, Unavailable
 from tests.sim import auditing, checks
 from tests.sim.clickhouse import Row
 from tests.sim.limits import Limits
+from tests.sim.operating import take_back
 from tests.sim.oracle import VERSIONS, Violation, sources
 from tests.sim.plan import Plan, Step
 from tests.sim.rules import LEAD_MS, SimRules
@@ -23,15 +24,20 @@ MOST_STARTS: Final = 60
 _IDLE_SECONDS: Final = 0.1
 """A turn takes so long in which nothing is read."""
 _PASSING_SECONDS: Final = 0.4
+_TRIES_SECONDS: Final = 40
 DEEPEST: Final = 2
 """So many processes stand still within each other's calls."""
 
-FORGETS: Final = {"restore", "expire", "replay", "replay_head", "rewind"}
+FORGETS: Final = {"restore", "erase", "expire", "replay", "replay_head", "rewind"}
 """Steps after which a reader may see less than before; while the version changes, cells of both are there."""
 
 Action = Callable[["History", Step], None]
 ACTIONS: dict[str, Action] = {}
 """By what a step says; the steps_*.py register theirs."""
+
+
+WHEN_QUIET: Final[list[Callable[["History"], None]]] = []
+"""What operators do at a quiet point, before everything is compared."""
 
 
 def action(call: Action) -> Action:
@@ -84,6 +90,10 @@ class History:
         """What was told by clocks that were ahead, since they are right."""
         self.kept: dict[TopicPartition, int] = {}
         """Retention deletes nothing from these offsets on."""
+        self.erased: set[int] = set()
+        """Organizations that were to be erased."""
+        self.erasing = False
+        """Whether that may be seen of counts since it was quiet."""
         self.rewound = False
         """Whether chunks that consumers count are to be counted again since a rewind."""
         self._at = 0
@@ -168,7 +178,7 @@ class History:
         tps = self.world.kafka.tps()
         return tps[which % len(tps)]
 
-    def start(self) -> SimProcess | None:
+    def start(self, **other: object) -> SimProcess | None:
         """Another consumer, of the present version; None where ClickHouse does not let it."""
         one = self.plan.world
         settings: dict[str, Any] = {
@@ -186,7 +196,7 @@ class History:
             names = {process.settings.instance_id for process in self.processes}
             settings["instance_id"] = next(f"name-{n}" for n in range(9) if f"name-{n}" not in names)
         try:
-            process = SimProcess(self.world, **settings)
+            process = SimProcess(self.world, **settings | other)
         except Unavailable:
             return None
         self.processes.append(process)
@@ -217,7 +227,8 @@ class History:
             if not self.run(process, process.loop.turn):
                 return
             rows = len(self.world.store.rows["counts"])
-            if rows != self._rows and not (self.mixed_times or self.mixed_outcomes or self.damaged or self.rewound):
+            changed = self.mixed_times or self.mixed_outcomes or self.erasing
+            if rows != self._rows and not (changed or self.damaged or self.rewound):
                 self._events = checks.never_smaller(self.world, self._events)
                 self._rows = rows
 
@@ -227,6 +238,7 @@ class History:
             (isinstance(error, Fenced) and _twice(process, error))
             or (isinstance(error, Refused) and (self.recreated or self.plan.world.dead_letter_run > 0))
             or (isinstance(error, Unavailable) and process.stopping.is_set())
+            or (isinstance(error, Refused) and process.settings.isolation != self.plan.world.isolation)
         )
         self.drop(process)
         if not excused:
@@ -275,9 +287,14 @@ class History:
         if ends:
             self.end_all(arrives=self.plan.world.seed % 2 == 0)
         self.catch_up()
+        for call in WHEN_QUIET:
+            call(self)
+        self._see_told()
         self.check()
         self.limits.settled()
-        self.moved = self.clocks_ahead = self.went_back = self.rewound = False
+        if self.erasing:
+            self._events.clear()
+        self.moved = self.clocks_ahead = self.went_back = self.rewound = self.erasing = False
         self.quiet_points += 1
         for tp in self.world.kafka.tps():
             self.world.kafka.log(tp).unresolved = False
@@ -296,6 +313,7 @@ class History:
         for process in self.processes:
             process.fuse, process.executor.hold, process.clock.skew_ms = None, False, 0
             self.run(process, process.executor.run)
+        take_back(self.world)
 
     def catch_up(self) -> None:
         """Until all is stored and committed, also what is written seldom."""
@@ -358,6 +376,16 @@ class History:
         commits = {tp: commit.next_offset for tp, commit in self.world.kafka.commits.items()}
         states = [{tp: str(p.state(tp)) for tp in self.world.kafka.tps()} for p in self.processes]
         return {"ends": self.world.ends(), "stored": self.world.counted(), "commits": commits, "states": states}
+
+    def _see_told(self) -> None:
+        """What consumers tell of themselves; who was told of a failure tries again after a while."""
+        for _ in range(_TRIES_SECONDS):
+            if all(not process.loop.pause_reasons() for process in self.processes):
+                break
+            self.world.clock.sleep(1.0)
+            for process in [*self.processes]:
+                self.turn(process, 1)
+        checks.tells(self.world, self.processes)
 
     def check(self) -> None:
         """Compare everything."""

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from orgstats.schemas.dead_letter_actions import HANDLED
 from tests.sim.clickhouse import Row, SimClickHouse
 
 Values = dict[str, Any]
@@ -44,8 +43,8 @@ def letters(server: SimClickHouse, values: Values) -> Iterator[Letter]:
             gone = gone or last.target_offset < firsts.get(last.target_source_id, 0)
             counted = progress.get(last.target_source_id, 0) > last.target_offset
             action = "lost" if gone else "redriven" if counted else "sent"
-        wanted = action in values["actions"] if "actions" in values else action not in values.get("handled", HANDLED)
-        whole = row.payload or not row.payload_bytes
+        wanted = action in values["actions"] if "actions" in values else action not in values.get("handled", ())
+        whole = row.payload or not row.payload_bytes or not ("actions" in values or "handled" in values)
         if wanted and whole and not row.withdrawn and row.topic in values.get("topics", [row.topic]):
             yield Letter(row, action, last)
 

@@ -127,8 +127,8 @@ MUTANTS: Final = (
     Mutant(
         "what is skipped from is compared first",
         _OPENING,
-        "if suspect or skips or",
-        "if suspect or",
+        "if suspect is not None or skips or",
+        "if suspect is not None or",
     ),
     Mutant(
         "a skip does not go beyond the log",

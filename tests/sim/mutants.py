@@ -16,9 +16,10 @@ from pathlib import Path
 from types import CodeType, ModuleType
 
 from tests.sim.mutant_list import MUTANTS, Mutant
+from tests.sim.mutants_of_erasing import OF_ERASING
 from tests.sim.mutants_of_operators import OF_OPERATORS
 
-EVERY = (*MUTANTS, *OF_OPERATORS)
+EVERY = (*MUTANTS, *OF_OPERATORS, *OF_ERASING)
 ROOT = Path(__file__).parents[2]
 
 

@@ -14,6 +14,7 @@ from orgstats.consumer.ops import audit, chunk_length, dead_letters, jobs, recou
 from orgstats.consumer.ops.chunk_length import LengthChange
 from orgstats.consumer.ops.connections import Connections
 from orgstats.consumer.store import rows
+from orgstats.consumer.store.chunk_lengths import State
 from tests.sim.kafka import SimReader, SimTopics, no_effect
 from tests.sim.producer import SimProducer
 from tests.sim.store import SimStore
@@ -83,7 +84,7 @@ def operator(world: SimWorld, effect: Callable[[], None], killed_at: str = "") -
         waits = SimpleNamespace(
             sleep=world.clock.sleep, monotonic=world.clock.monotonic, time_ns=lambda: world.clock.epoch_ms() * 1_000_000
         )
-        for module in (audit, recount, redrive, replay, settling):
+        for module in (audit, chunk_length, recount, redrive, replay, settling):
             patches.enter_context(patch.object(module, "time", waits))
         patches.enter_context(
             patch.object(sending, "Producer", lambda config: SimProducer(world.kafka, config, effect))
@@ -97,9 +98,29 @@ def plan(world: SimWorld, length: int) -> list[LengthChange]:
     return [one for one in found if isinstance(one, LengthChange)]
 
 
+def make_change(world: SimWorld, change: LengthChange, effect: Callable[[], None] = no_effect) -> str:
+    """One of `orgstats chunk-length set --execute`; returns its id."""
+    with operator(world, effect):
+        return chunk_length.execute(connections(world, effect), change, "operator")
+
+
 def change_length(world: SimWorld, length: int) -> list[LengthChange]:
-    """`orgstats chunk-length set --execute`."""
+    """All of them."""
     changes = plan(world, length)
     for change in changes:
-        chunk_length.execute(connections(world), change, "operator")
+        make_change(world, change)
     return changes
+
+
+def left_proposed(world: SimWorld) -> list[str]:
+    """Ids of changes of topics that there are which are neither decided nor taken back."""
+    uuids = {uuid for uuid, _ in world.kafka.topics.values()}
+    known = {row.source_id for row in world.store.final("sources") if row.topic_id in uuids}
+    rows = [row for row in world.store.final("chunk_lengths") if row.source_id in known]
+    return [row.entry_id for row in rows if row.state == State.PROPOSED]
+
+
+def take_back(world: SimWorld) -> None:
+    """`orgstats chunk-length void --execute`, of all that nobody decides any more."""
+    for entry_id in left_proposed(world):
+        chunk_length.void(connections(world), entry_id, execute=True)

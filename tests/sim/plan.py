@@ -140,6 +140,8 @@ _GROUPS: Final = (
     ("replay",) * 3,
     ("replay_head", "replay_head", "rewind", "rewind"),
     ("redrive",) * 2,
+    ("erase",),
+    ("start_mistaken",),
 )
 
 
@@ -231,7 +233,15 @@ _ARGUMENTS: Final[dict[str, dict[str, Any]]] = {
     "add_partition": _TP,
     "recreate": {**_TP, "ends": _half, "away": lambda choice: choice.choice((0, 0, 4, 12))},
     "expire": {"days": lambda choice: choice.choice((89, 60))},
-    "chunk_length": {"length": lambda choice: 1 << choice.choice((14, 15)), "grows": _half},
+    "chunk_length": {
+        "length": lambda choice: 1 << choice.choice((14, 15)),
+        "grows": _half,
+        "effect": lambda choice: choice.choice((0, choice.randrange(1, 24))),
+        "beside": lambda choice: choice.choice((2, 5, 1000)),
+        "grows_at": lambda choice: choice.choice((0, 0, choice.randrange(1, 12))),
+        "fault": lambda choice: choice.choice(("", "", "refused", "lost answer", "doubled")),
+        "takes_back": _half,
+    },
     "version": {"version": lambda choice: choice.randrange(3), "ends": _half},
     "void": {**_WHICH, **_RECORDS, "seconds": lambda choice: choice.choice((0, 12))},
     "settle": {"ends": _half},
@@ -266,6 +276,15 @@ _ARGUMENTS: Final[dict[str, dict[str, Any]]] = {
         "second": lambda choice: choice.choice((0, choice.randrange(1, 60))),
         "voids": lambda choice: choice.choice((0, 0, 0, choice.randrange(1, 60))),
         "retains": lambda choice: choice.choice((0, 0, 0, choice.randrange(1, 60))),
+    },
+    "start_mistaken": {"turns": lambda choice: choice.choice((5, 20))},
+    "erase": {
+        "org": lambda choice: choice.randint(1, 2),
+        "effect": lambda choice: choice.choice((0, choice.randrange(1, 80))),
+        "beside": lambda choice: choice.choice((2, 5, 1000)),
+        "wait": lambda choice: choice.choice((0, 10, 60)),
+        "table": lambda choice: choice.choice(("counts", "hourly", "erasures")),
+        "fault": lambda choice: choice.choice(("", "", "refused", "torn", "lost answer", "doubled")),
     },
     "replay_head": {
         "kind": _number,

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 
 from orgstats.consumer.states import PartitionState
 from tests.sim import (
+    steps_chunk_length,
+    steps_erase,
     steps_kafka,
     steps_operators,
     steps_processes,
@@ -18,7 +20,8 @@ from tests.sim.oracle import Violation
 from tests.sim.plan import Plan
 
 KINDS = (
-    *(steps_kafka, steps_operators, steps_processes, steps_redrive, steps_replay_heads, steps_rewind, steps_store),
+    *(steps_chunk_length, steps_erase, steps_kafka, steps_operators, steps_processes, steps_redrive),
+    *(steps_replay_heads, steps_rewind, steps_store),
 )
 """They register what steps do."""
 

@@ -1,12 +1,21 @@
 """Rules that operators publish and void while consumers run: one entry filters what has one release."""
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
-from orgstats.consumer.counting.rule_history import RuleHistory, RulesEntry
+from orgstats.consumer.counting.rule_history import ERASED, RuleHistory, RulesEntry
 from orgstats.consumer.counting.rules import parse
 
 LEAD_MS = 90_000
 """Between publishing and taking effect."""
+
+
+@lru_cache(maxsize=64)
+def rules_without(rules: RuleHistory, erased: tuple[int, ...]) -> RuleHistory:
+    """The same once organizations were erased, one after the other. Some editions there never were."""
+    ever = [f"{ERASED}{','.join(map(str, erased[:n]))}" if n else "" for n in range(len(erased) + 1)]
+    editions = tuple(edition + suffix for edition in rules.editions for suffix in ever)
+    return RuleHistory(rules.entries, editions, erased)
 
 
 @dataclass

@@ -9,7 +9,7 @@ from orgstats.consumer.ops import stored, undo
 from orgstats.consumer.store import chunk_lengths
 from orgstats.consumer.store.rows import instant
 from orgstats.schemas.tables import TABLES, RepairRow
-from tests.sim import letters
+from tests.sim import letters, sql_erasing
 from tests.sim.clickhouse import Row, SimClickHouse
 
 Values = dict[str, Any]
@@ -170,8 +170,6 @@ _WITHDRAW: Final = f"INSERT INTO dead_letters ({_NAMES}, withdrawn, version) SEL
 _ANSWERS: Final[dict[str, Callable[[SimClient, Values], list[Any] | None]]] = {
     "SELECT name, engine_full FROM system.tables": lambda _client, _values: [],
     "SELECT name, toUInt32OrZero(extract(engine_full": lambda _client, _values: [],  # kept for ever
-    "SELECT org_id, by, at, done FROM erasures": lambda _client, _values: [],  # histories erase nobody
-    "SELECT org_id FROM erasures": lambda _client, _values: [],
     "SELECT fingerprint FROM chunks": SimClient.fingerprint,
     "SELECT source_id, from_offset, to_offset FROM gaps": SimClient.gaps,
     "SELECT NULL AS hour_, toString(d.topic)": lambda client, values: letters.groups(client._server, values),
@@ -191,4 +189,5 @@ _ANSWERS: Final[dict[str, Callable[[SimClient, Values], list[Any] | None]]] = {
     "SELECT count() FROM (": SimClient.how_many,
     undo._UNDO_REPAIRS.strip(): SimClient.undo_repairs,
     **{undo._undo_cells(family).strip(): _cells_of(family) for family in FAMILIES},
+    **sql_erasing.ANSWERS,
 }

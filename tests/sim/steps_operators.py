@@ -62,7 +62,8 @@ def may(history: History) -> bool:
     store, kafka = history.world.store, history.world.kafka
     troubled = store.away or store.trouble or store.slow or store.expired_before or kafka.away or kafka.leaderless
     mixed = history.mixed_times or history.mixed_outcomes or history.moved
-    return not (troubled or mixed) and history.alone and not history.plan.world.compacted
+    erasing = any(not row.done for row in store.erasures())  # which a replay has to wait for
+    return not (troubled or mixed or erasing) and history.alone and not history.plan.world.compacted
 
 
 def _wanted(history: History, step: Step, at: Chunk) -> tuple[ReplayRequest, TimeRange]:

@@ -1,12 +1,17 @@
 """Steps: processes that start, stop, are killed, stand still and go on; versions of the program and of the rules."""
 
 import json
+from functools import partial
+from typing import Final
 
 from orgstats.consumer.kafka.errors import Fenced
 from tests.sim.history import DEEPEST, MOST_PROCESSES, History, action
 from tests.sim.plan import Step
 from tests.sim.steps_kafka import append
 from tests.sim.world import SimProcess
+
+_LATER_SECONDS: Final = 0.25
+"""A few turns of a loop that has nothing to read."""
 
 
 @action
@@ -24,10 +29,31 @@ def start(history: History, _step: Step) -> None:
 
 
 @action
+def start_mistaken(history: History, step: Step) -> None:
+    """A process is started that reads otherwise than what is counted was read: it is refused, and has stored nothing.
+
+    Not where somebody has not been counted yet, since that would be counted as it reads.
+    """
+    world, kafka = history.world, history.world.kafka
+    registered = {(row.topic, row.partition, row.topic_id) for row in world.store.final("sources")}
+    unknown = any((*tp, kafka.topics[tp[0]][0]) not in registered for tp in kafka.tps())
+    if unknown or not history.untroubled or len(history.processes) > MOST_PROCESSES:
+        return
+    other = {"read_committed": "read_uncommitted", "read_uncommitted": "read_committed"}[history.plan.world.isolation]
+    process = history.start(kafka={"isolation.level": other})
+    for _ in range(step["turns"]):
+        for one in history.idle():
+            history.turn(one, 1)
+    if process in history.processes:
+        history.end(process, arrives=False)
+
+
+@action
 def stop(history: History, step: Step) -> None:
-    """SIGTERM."""
+    """SIGTERM, between two turns; or in one of the next turns, or while it sleeps."""
     if process := history.pick(step["which"]):
-        history.run(process, process.stop)
+        later = step["which"] % 3 == 0
+        history.run(process, partial(process.run, _LATER_SECONDS) if later else process.stop)
         history.drop(process)
 
 

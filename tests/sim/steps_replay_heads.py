@@ -10,6 +10,7 @@ from orgstats.consumer.counting.cells import FAMILIES
 from orgstats.consumer.ops.recount import HeadPolicy
 from orgstats.consumer.ops.replay import ReplayRequest
 from orgstats.errors import Refused
+from tests.sim import erased
 from tests.sim.damage import Chunk, damage
 from tests.sim.history import History, action
 from tests.sim.oracle import Violation, one_pass, sources
@@ -86,6 +87,7 @@ def _listed(history: History, at: Chunk) -> int:
 def _expected(history: History, at: Chunk, records: Iterable[FakeRecord]) -> Held:
     """What these records give, in the keys of `held`."""
     values, dead = one_pass(records, history.rules, history.version)
+    values = erased.forgotten(values, {row.org_id for row in history.world.store.erasures()})
     found: Held = {("dead_letters", *at, offset): () for offset in dead}
     for family in FAMILIES:
         for key in {key[1:-1] for key in values if key[0] == family.table}:

@@ -1,16 +1,9 @@
 """Steps: what goes wrong with ClickHouse, and what operators do with it."""
 
-from contextlib import suppress
-
-from orgstats.errors import OrgstatsError
 from tests.sim.clickhouse import Planned
 from tests.sim.history import History, action
-from tests.sim.operating import change_length
 from tests.sim.plan import Step
-from tests.sim.steps_kafka import append
 
-_BEYOND = 30_000
-"""So many offsets behind where the length changes there are records."""
 _DAY_SECONDS = 86_400
 
 
@@ -57,16 +50,6 @@ def expire(history: History, step: Step) -> None:
 
 
 @action
-def chunk_length(history: History, step: Step) -> None:
-    """An operator changes the length of chunks while consumers run; where that cannot be now, it is refused."""
-    with suppress(OrgstatsError):
-        for change in change_length(history.world, step["length"]):
-            tp = change.located.source.topic, change.located.source.partition
-            while step["grows"] and history.world.kafka.log(tp).end < change.from_offset + _BEYOND:
-                append(history, tp, {"records": 1, "apart": 7000, "kind": history.world.kafka.log(tp).end})
-
-
-@action
 def back_up(history: History, _step: Step) -> None:
     """A backup is made."""
     history.backup, history.backup_ahead = history.world.store.copy(), history.clocks_ahead
@@ -82,9 +65,12 @@ def restore(history: History, step: Step) -> None:
     of_gone = any(row.topic_id not in there for row in history.backup["sources"])
     if not history.alone or (history.backup_ahead and of_gone):
         return
-    if step["restarts"]:
+    kafka = history.world.kafka
+    uncounted = history.plan.world.compacted or any(kafka.log(tp).low for tp in kafka.tps())
+    if step["restarts"] or (history.erased and uncounted):  # docs/backups.md: what knows of an erasure must not run on
         history.end_all()
     history.moved = history.restored = history.went_back = True
+    history.erasing = history.erasing or bool(history.erased)
     history.clocks_ahead, history.to_come = history.clocks_ahead or history.backup_ahead, None
     history.world.store.restore(history.backup)
     history.limits.on_restore()

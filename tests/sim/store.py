@@ -31,6 +31,7 @@ from orgstats.schemas.outcomes import DAY_SECONDS
 from orgstats.schemas.tables import TABLES, GapRow
 from tests.sim.clickhouse import MANY, Row, SimClickHouse
 from tests.sim.kafka import no_effect
+from tests.sim.rules import rules_without
 from tests.sim.sql import SimClient
 
 
@@ -78,10 +79,11 @@ class SimStore(Store):
         return self._server.epoch_ms()
 
     def rule_history(self) -> RuleHistory:
-        """Whatever the test has set."""
+        """Whatever the test has set, and who is erased."""
         self._effect()
         self._server.answer_read()
-        return self._server.rules
+        erased = [row.org_id for row in self._server.erasures()]
+        return rules_without(self._server.rules, tuple(erased)) if erased else self._server.rules
 
     def registrations(self, sources: Iterable[Source]) -> dict[int, Registration]:
         """By source id."""

@@ -1,18 +1,21 @@
 """What operators' statements answer and change, in the simulation (sql.py) and on the real engine alike."""
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from orgstats.consumer.counting.cells import FAMILIES
+from orgstats.consumer.counting.cells import COUNTS, FAMILIES, TOTALS, Family, erased_mark
 from orgstats.consumer.counting.source import version_of
-from orgstats.consumer.ops import jobs, stored, undo
+from orgstats.consumer.ops import erase, jobs, stored, undo
 from orgstats.consumer.ops.dead_letters import Destination, Filter, find, mark, uncertain
 from orgstats.consumer.store.rows import instant
+from orgstats.consumer.store.rules import erasures
 from orgstats.consumer.store.store import Store
-from orgstats.errors import ConfigurationError, Refused
-from tests.sim.store_rows import GRID, LENGTH, SOURCE, cell, insert, know, letter, progress, replaced
+from orgstats.errors import ConfigurationError, Refused, Unavailable
+from orgstats.schemas.tables import TABLES
+from tests.sim.store_rows import DAY, GRID, LENGTH, SOURCE, cell, insert, know, letter, progress, replaced
 
 OF = SOURCE.source_id
 NOW = instant(1_700_000_000_000)
@@ -151,3 +154,62 @@ def test_what_was_sent_is_redriven_when_it_was_counted_and_lost_when_it_was_dele
     assert found == {"lost": [31, 32], "redriven": [33], "sent": [34], "redriving": [35], "": [36]}
     assert [one.offset for one in find(store, Filter(), 2, after=first[0])] == [32, 34]
     assert [(one.offset, one.target_ends) for one in uncertain(store, Filter())] == [(35, [0, 0, 0, 3])]
+
+
+def rows_of(store: Store, org_id: int) -> list[list[tuple[int, int, int]]]:
+    """By table: (chunk, first value, version) of each cell of an organization."""
+    found = []
+    for family in FAMILIES:
+        every = [
+            one for chunk in (0, LENGTH) for one in store.chunk(SOURCE, chunk, chunk + LENGTH).cells[family].items()
+        ]
+        found.append(sorted((one.version, one.values[0], key.bucket) for key, one in every if key.org_id == org_id))
+    return found
+
+
+def day_of_nobody(family: Family, version: int) -> Sequence[Any]:
+    """Of organization 1, which is erased, a cell of a day that is 0."""
+    row: Any = TABLES[family.table](*cell(family, 0, version))
+    row = row._replace(
+        org_id=0, bucket=DAY, project_id=erased_mark(1), category=255, outcome=0, reason="erased", events=0
+    )
+    return row._replace(key_id=0) if family is COUNTS else row  # type: ignore[no-any-return]
+
+
+def test_an_erased_organization_is_moved_once_and_deleted_where_nobody_counts_any_more(store: Store) -> None:
+    """Each day of a closed chunk is one cell of its latest version; the open chunk is left until it holds 0 of it."""
+    insert(store, "progress", progress(LENGTH + 5))
+    insert(store, "erasures", (1, "me", instant(1_600_000_000_000), False))
+    know(store, 0, LENGTH)
+    named, other = b'{"org_id": "1", "timestamp": "x"}', b'{"org_id": 11}'
+    insert(
+        store,
+        "dead_letters",
+        *((*letter(at, at)[:7], value, *letter(at, at)[8:]) for at, value in ((3, named), (4, other))),
+    )
+    for family in FAMILIES:
+        insert(store, family.table, cell(family, 2, 40), cell(family, 3, 50), cell(family, 4, LENGTH + 5, chunk=LENGTH))
+        insert(store, family.replaced, replaced("some", family, 77))
+        if family is not TOTALS:  # of somebody who knew a tombstone, and took it back
+            insert(store, family.table, day_of_nobody(family, 60))
+    before = rows_of(store, 1)
+    topics = SimpleNamespace(describe=lambda _names: {SOURCE.topic: (SOURCE.topic_id, 5)})
+    where: Any = SimpleNamespace(store=store, topics=topics, settings=SimpleNamespace(topic_id=None))
+    assert erase.holding(where, 1).events == 2  # of each chunk one: the others are quantities
+    with pytest.raises(Unavailable, match="but for 1 chunks"):
+        erase.erase(where, 1, "me", lambda _text: None, wait_seconds=0)
+    assert rows_of(store, 1) == [rows[-1:] for rows in before]
+    moved = [(61, 3, DAY)]
+    assert rows_of(store, 0) == [moved if family is not TOTALS else [] for family in FAMILIES]
+    assert erase.holding(where, 1).rows["replaced_counts"] == 0
+    assert erase.holding(where, 1).dead_letters == 0
+    letters = {one.offset: one.payload for one in find(store, Filter(handled=True), 10)}
+    assert letters == {3: b"", 4: other}
+    for family in FAMILIES:
+        zero = [*cell(family, 0, version_of(1, LENGTH + 5), chunk=LENGTH)]
+        zero[-1 - len(family.values) : -1] = [0] * len(family.values)
+        insert(store, family.table, zero)
+    erase.erase(where, 1, "me", lambda _text: None, wait_seconds=0)
+    erase.erase(where, 1, "me", lambda _text: None, wait_seconds=0)
+    assert rows_of(store, 0) == [moved if family is not TOTALS else [] for family in FAMILIES]
+    assert [row.done for row in store.run(erasures)] == [True]
