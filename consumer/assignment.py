@@ -105,7 +105,8 @@ def open_partitions(
 def _known(
     source: Source, found: SourceFacts, store: ports.Store, counting: CountingOptions, suspect: int | None
 ) -> SourceFacts:
-    """What is known of a source once its log is compared, if that is called for."""
+    """What is known of a source once its log is compared, if that is called for. Raises Refused before that."""
+    resume.refuse_other_isolation(source, found.registration, counting.isolation)
     skips = resume.skips(cutback.with_cut(found), accept_skip=counting.accept_skip)
     if suspect is not None or skips or cutback.is_suspect(found, chains=not counting.allow_compaction):
         found = _compare(source, found, store, counting, BEYOND_ALL if suspect is None else suspect)
@@ -153,13 +154,7 @@ def _seen(found: SourceFacts, now: Moment) -> tuple[SeenEnds, SeenEnds]:
 
 
 def _open(source: Source, found: SourceFacts, store: ports.Store, counting: CountingOptions) -> Partition:
-    start = resume.resume(
-        source,
-        found,
-        counting.isolation,
-        accept_skip=counting.accept_skip,
-        allow_compaction=counting.allow_compaction,
-    )
+    start = resume.resume(found, accept_skip=counting.accept_skip, allow_compaction=counting.allow_compaction)
     if gone := cutback.chunks_without_log(found):
         store.take_back(source, gone, found.repairs, cast("Progress", found.progress), counting.clock.epoch_ms())
         found = replace(found, repairs=store.repairs([source]).get(source.source_id, {}))

@@ -149,9 +149,7 @@ class Resume:
 
 
 def resume(
-    source: Source,
     found: SourceFacts,
-    isolation: str,
     *,
     accept_skip: bool = False,
     allow_compaction: bool = False,
@@ -160,7 +158,6 @@ def resume(
 
     With `allow_compaction` nothing that is counted is counted again: the log may have lost any record of it.
     """
-    _refuse_other_isolation(source, found.registration, isolation)
     grid, counted, known = found.grid, counted_below(found), found.progress or Progress(0, "")
     if allow_compaction:
         found = replace(found, low=max(found.low, counted))
@@ -269,7 +266,8 @@ def _position(found: SourceFacts, counted: int, *, accept_skip: bool) -> int:
     return counted
 
 
-def _refuse_other_isolation(source: Source, registration: Registration | None, isolation: str) -> None:
+def refuse_other_isolation(source: Source, registration: Registration | None, isolation: str) -> None:
+    """Raise Refused where a source was counted by another one. Ask it before the log is compared: it shows others."""
     if registration is not None and registration.isolation != isolation:
         raise Refused(
             f"{source.topic}/{source.partition} was counted with isolation.level={registration.isolation}, now it is "

@@ -19,6 +19,7 @@ from orgstats.consumer.counting.resume import (
     SourceFacts,
     attempt,
     counted_below,
+    refuse_other_isolation,
     resume,
 )
 from orgstats.consumer.counting.source import Source
@@ -37,27 +38,27 @@ def progress(next_offset: int, fingerprint: str = "new") -> Progress:
 
 def test_first_start_begins_at_the_earliest_record() -> None:
     """A source nobody has counted begins at the log's start, and what retention took before is no gap."""
-    start = resume(SOURCE, SourceFacts(low=500, end=900), "read_committed")
+    start = resume(SourceFacts(low=500, end=900))
     assert (start.start, start.catching_up_until, start.gap) == (500, 500, None)
 
 
 def test_restart_counts_again_from_the_start_of_the_chunk() -> None:
     """The chunk of the commit is counted from its first offset, quietly until the commit is reached."""
     found = SourceFacts(0, 10 * CHUNK, CHUNK + 70, progress(CHUNK + 70), REGISTERED)
-    start = resume(SOURCE, found, "read_committed")
+    start = resume(found)
     assert (start.start, start.catching_up_until, start.load_stored, start.gap) == (CHUNK, CHUNK + 70, False, None)
 
 
 def test_head_gone_loads_stored_cells() -> None:
     """With the head of the chunk deleted a recount would be smaller, so stored cells are the ground."""
     found = SourceFacts(50, 900, 70, progress(70), REGISTERED)
-    start = resume(SOURCE, found, "read_committed")
+    start = resume(found)
     assert (start.start, start.catching_up_until, start.load_stored, start.gap) == (70, 70, True, None)
 
 
 def test_deleted_before_counted_is_a_gap_of_exactly_the_missing_offsets() -> None:
     """Retention past the position: go on at the log's start and list what is missing."""
-    start = resume(SOURCE, SourceFacts(200, 900, 70, progress(70), REGISTERED), "read_committed")
+    start = resume(SourceFacts(200, 900, 70, progress(70), REGISTERED))
     assert (start.start, start.load_stored, start.gap, start.gap_why) == (200, True, (70, 200), "retention")
 
 
@@ -66,28 +67,28 @@ def test_commit_set_back_is_read_again_without_a_gap() -> None:
 
     What is left of a chunk without its head cannot be counted again; what was counted of it stays.
     """
-    start = resume(SOURCE, SourceFacts(200, 900, 0, progress(500), REGISTERED), "read_committed")
+    start = resume(SourceFacts(200, 900, 0, progress(500), REGISTERED))
     assert (start.start, start.load_stored, start.gap) == (500, True, None)
-    start = resume(SOURCE, SourceFacts(200, 2 * CHUNK, 0, progress(CHUNK + 9), REGISTERED), "read_committed")
+    start = resume(SourceFacts(200, 2 * CHUNK, 0, progress(CHUNK + 9), REGISTERED))
     assert (start.start, start.load_stored, start.gap) == (CHUNK, False, None)
 
 
 def test_commit_ahead_of_the_store_goes_back_to_the_store() -> None:
     """A store restored from an older copy is counted up from where it ends."""
-    start = resume(SOURCE, SourceFacts(0, 9 * CHUNK, 5 * CHUNK, progress(CHUNK + 5), REGISTERED), "read_committed")
+    start = resume(SourceFacts(0, 9 * CHUNK, 5 * CHUNK, progress(CHUNK + 5), REGISTERED))
     assert (start.start, start.catching_up_until, start.went_back_from) == (CHUNK, CHUNK + 5, 5 * CHUNK)
 
 
 def test_an_empty_store_with_a_commit_counts_what_the_log_has() -> None:
     """A store that has lost everything lists what the log no longer holds."""
-    start = resume(SOURCE, SourceFacts(300, 900, 800), "read_committed")
+    start = resume(SourceFacts(300, 900, 800))
     assert (start.start, start.gap, start.went_back_from) == (300, (0, 300), 800)
 
 
 def test_accepted_skip_is_a_gap_of_whole_chunks() -> None:
     """What is skipped by hand is listed, and the chunk of the commit is counted whole."""
     found = SourceFacts(0, 9 * CHUNK, 5 * CHUNK + 9, progress(CHUNK + 5), REGISTERED)
-    start = resume(SOURCE, found, "read_committed", accept_skip=True)
+    start = resume(found, accept_skip=True)
     assert (start.start, start.gap) == (5 * CHUNK, (CHUNK + 5, 5 * CHUNK))
     assert start.gap_why == "skip accepted"
 
@@ -112,7 +113,7 @@ def test_every_offset_below_the_position_is_counted_or_listed(
     stored = None if counted is None else progress(min(max(counted, first), end))
     registration = Registration(Grid(), "read_committed", first) if registered or stored else None
     found = SourceFacts(low, end, committed, stored, registration)
-    start = resume(SOURCE, found, "read_committed", accept_skip=accept_skip)
+    start = resume(found, accept_skip=accept_skip)
     below = counted_below(found)
     assert low <= start.start <= max(start.catching_up_until, end)
     missing = (below, start.start) if below < start.start else None
@@ -128,7 +129,7 @@ def test_after_a_cut_counting_goes_on_where_the_log_was_cut() -> None:
     """The commit from before is not gone back from; what is read again has a new revision, once."""
     cut = Progress(940, "new", rewinds=1, cut_at=940, cut_to=2 * CHUNK)
     found = with_cut(SourceFacts(0, 1100, CHUNK + 3, cut, REGISTERED))
-    start = resume(SOURCE, found, "read_committed", accept_skip=True)
+    start = resume(found, accept_skip=True)
     assert (start.start, start.catching_up_until, start.gap) == (0, 940, None)
     assert attempt(0, found, "new") == Attempt(1, begins=True, reconcile=True, why=LOG_CUT_BACK)
     begun = replace(found, repairs={0: Repair(1, "new", rewinds=1)})
@@ -136,16 +137,12 @@ def test_after_a_cut_counting_goes_on_where_the_log_was_cut() -> None:
     assert attempt(2 * CHUNK, found, "new") == Attempt()
 
 
-@pytest.mark.parametrize(
-    ("registration", "words"),
-    [
-        (Registration(Grid(), "read_uncommitted"), "ISOLATION_LEVEL=read_uncommitted"),
-    ],
-)
-def test_another_grid_or_isolation_is_refused(registration: Registration, words: str) -> None:
-    """Cells of two grids would overlap; two isolations would mix."""
-    with pytest.raises(Refused, match=words):
-        resume(SOURCE, SourceFacts(0, 900, 70, progress(70), registration), "read_committed")
+def test_another_isolation_is_refused() -> None:
+    """The counts would mix both. A new source is counted by any."""
+    refuse_other_isolation(SOURCE, None, "read_uncommitted")
+    refuse_other_isolation(SOURCE, REGISTERED, "read_committed")
+    with pytest.raises(Refused, match="ISOLATION_LEVEL=read_committed"):
+        refuse_other_isolation(SOURCE, REGISTERED, "read_uncommitted")
 
 
 @pytest.mark.parametrize(
@@ -194,7 +191,7 @@ def test_a_torn_first_flush_is_overwritten_in_its_own_revision() -> None:
     """Without progress nobody knows which fingerprint wrote: nothing is stored until all can be overwritten."""
     torn = SourceFacts(0, 9 * CHUNK, None, None, REGISTERED, highest_chunk=CHUNK, begun=2 * CHUNK)
     assert attempt(CHUNK, torn, "new") == Attempt(1, begins=True, reconcile=True, why=TORN)
-    assert resume(SOURCE, torn, "read_committed").catching_up_until == 2 * CHUNK
+    assert resume(torn).catching_up_until == 2 * CHUNK
 
 
 @pytest.mark.parametrize(
