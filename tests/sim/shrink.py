@@ -1,8 +1,18 @@
 """From a history that fails to a short one that still does: steps are left out, many at first, then one by one."""
 
+import re
 from collections.abc import Callable
 
 from tests.sim.plan import Plan
+
+_NUMBER = re.compile(r"(?<![\d/])-?\d+")
+_MOST_CHARACTERS = 120
+"""After these comes how many others differ."""
+
+
+def kind_of(detail: str) -> str:
+    """What went wrong, in which partition and which table, without the numbers that are others in a shorter plan."""
+    return _NUMBER.sub("#", detail)[:_MOST_CHARACTERS]
 
 
 def shrink(plan: Plan, fails: Callable[[Plan], bool], most_tries: int = 400) -> Plan:

@@ -16,6 +16,7 @@ from tests.sim.plan import Plan, Step, WorldPlan, draw, from_lines
 from tests.sim.play import Tally, play
 from tests.sim.quiet_logs import quiet
 from tests.sim.scripts import every
+from tests.sim.shrink import kind_of
 
 HISTORIES = int(os.environ.get("ORGSTATS_TEST_SIM_HISTORIES", "3000"))
 PARTS = 6
@@ -112,3 +113,17 @@ def test_a_plan_is_read_as_it_is_written() -> None:
     """So that what is printed can be replayed."""
     plan = draw(7)
     assert from_lines(plan.to_lines()) == Plan(plan.world, plan.steps)
+
+
+def test_a_shorter_history_has_to_show_the_same_fault() -> None:
+    """Of the same partition and table; numbers are others where steps were left out."""
+    cells = (
+        "cells equal one pass: events/0 uuid-3: 4 differ (at least, stored, at most): {('counts', 0, 16999): (1, 0, 1)"
+    )
+    assert kind_of(cells) == kind_of(cells.replace("uuid-3: 4", "uuid-1: 12").replace("16999", "17000"))
+    assert (
+        len(
+            {kind_of(cells), kind_of(cells.replace("events/0", "events/1")), kind_of(cells.replace("counts", "hourly"))}
+        )
+        == 3
+    )
