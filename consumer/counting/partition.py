@@ -354,7 +354,7 @@ class Partition:
         Not where a chain is going to tell: a log may be cut back, and the very same records come to it again.
         """
         mark = self._start.closed.get(self.chunk.first_offset, self._start.mark)
-        if mark.chain and mark.chain_from == self._chain.chain_from:
+        if mark.chain and (mark.chain_from == self._chain.chain_from or mark.chain_from >= self.chunk.end):
             return
         known, epoch = self._start.mark.leader_epoch, record.leader_epoch()
         if epoch is not None and -1 < known < epoch:

@@ -97,7 +97,7 @@ def never_smaller(world: SimWorld, before: dict[int, tuple[int, int]]) -> dict[i
         events = sum(row.events for row in found.values())
         now[one.source_id] = events, len(found)
         head = one.first_offset - one.first_offset % LONGEST  # of the chunk in which counting began
-        whole = not one.log.vanished and not one.log.maybe and one.log.low <= head
+        whole = not one.log.vanished and not one.log.unresolved and not one.log.maybe and one.log.low <= head
         if whole and events < before.get(one.source_id, (0, 0))[0]:
             raise Violation(SMALLER, f"{one.name}: {events} events, before {before[one.source_id][0]}")
     return now

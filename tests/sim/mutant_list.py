@@ -244,7 +244,7 @@ MUTANTS: Final = (
     Mutant(
         "the same records that come again in a later epoch are no change",
         _PARTITION,
-        "if mark.chain and mark.chain_from == self._chain.chain_from:",
+        "if mark.chain and (mark.chain_from == self._chain.chain_from or mark.chain_from >= self.chunk.end):",
         "if False:",
     ),
     Mutant(
