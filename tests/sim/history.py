@@ -237,6 +237,7 @@ class History:
         excused = (
             (isinstance(error, Fenced) and _twice(process, error))
             or (isinstance(error, Refused) and (self.recreated or self.plan.world.dead_letter_run > 0))
+            or (isinstance(error, Refused) and self.went_back and "chunk length was decided too late" in str(error))
             or (isinstance(error, Unavailable) and process.stopping.is_set())
             or (isinstance(error, Refused) and process.settings.isolation != self.plan.world.isolation)
         )
@@ -313,10 +314,10 @@ class History:
         for process in self.processes:
             process.fuse, process.executor.hold, process.clock.skew_ms = None, False, 0
             self.run(process, process.executor.run)
-        take_back(self.world)
 
     def catch_up(self) -> None:
-        """Until all is stored and committed, also what is written seldom."""
+        """Until all is stored and committed, also what is written seldom; no chunk length stays proposed."""
+        take_back(self.world)
         for _ in range(MOST_STARTS):
             if not self.processes:
                 self.start()
