@@ -12,7 +12,7 @@ from orgstats.errors import OrgstatsError, Refused, Unavailable
 from tests.sim import auditing, checks
 from tests.sim.clickhouse import Row
 from tests.sim.limits import Limits
-from tests.sim.operating import take_back
+from tests.sim.operating import left_proposed, take_back
 from tests.sim.oracle import VERSIONS, Violation, sources
 from tests.sim.plan import Plan, Step
 from tests.sim.rules import LEAD_MS, SimRules
@@ -271,10 +271,11 @@ class History:
 
     @property
     def untroubled(self) -> bool:
-        """Whether nobody stands still or is cut off, and all answer."""
+        """Whether nobody stands still, is cut off or waits for a chunk length to be decided, and all answer."""
         store, kafka = self.world.store, self.world.kafka
         troubles = store.away or store.trouble or store.slow or store.faults or kafka.away or kafka.leaderless
         bound = any(one.fuse or one.executor.hold or one.executor.begun for one in self.processes)
+        bound = bound or bool(left_proposed(self.world))
         members = self.world.group.members
         return self.alone and not (troubles or bound) and all(one.member in members for one in self.processes)
 
