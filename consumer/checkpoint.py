@@ -80,11 +80,12 @@ class TopicsGone(Exception):
 
 @dataclass(frozen=True, slots=True)
 class CheckpointItem:
-    """One partition's part of a checkpoint; `stored_offset` is confirmed, -1 when nothing is yet."""
+    """One partition's part of a checkpoint; `stored_offset` and `stored_hourly` are confirmed, -1 and 0 at first."""
 
     tp: TopicPartition
     assigned: Assigned
     stored_offset: int
+    stored_hourly: int
     changes: PartitionChanges
     last_timestamp_ms: int
     seen: SeenEnds
@@ -209,6 +210,12 @@ class Checkpoints:
                 topic, partition = one.tp
                 held = found.next_offset if found else 0
                 raise StoreWentBack(f"{topic}/{partition}: stored below {confirmed}, now below {held}")
+            hourly = one.stored_hourly
+            if found is not None and found.next_offset == one.stored_offset and found.hourly_offset < hourly:
+                topic, partition = one.tp
+                raise StoreWentBack(
+                    f"{topic}/{partition}: hourly stored below {hourly}, now below {found.hourly_offset}"
+                )
             if found is None or found.next_offset > confirmed:
                 unsure.append(one)  # nobody has stored anything yet, or another process has, perhaps after a restore
         registered = self._store.registrations([one.changes.source for one in unsure])

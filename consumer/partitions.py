@@ -234,6 +234,7 @@ class Partitions:
                 tp,
                 opened.assigned,
                 opened.partition.stored_offset,
+                opened.partition.hourly_offset,
                 opened.partition.take(seldom=seldom),
                 opened.partition.last_timestamp_ms,
                 opened.seen,

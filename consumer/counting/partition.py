@@ -118,6 +118,7 @@ class Partition:
         self.out_of_bounds = 0
         self.unnamed_outcomes: Counter[int] = Counter()  # events by outcome, of those without a name
         self.stored_offset = -1
+        self.hourly_offset = 0  # below it everything is stored in what is written seldom, too
         self.halted = ""  # why no more is counted: a limit on dead letters was reached
         self._start = start
         self._grid, self._known_to = start.grid, start.known_to
@@ -128,7 +129,6 @@ class Partition:
         self._watch = DeadLetterWatch(limits)
         self._pending = batch.pending()
         self._closed: list[Chunk] = []
-        self._hourly_offset = 0
         self._write_all = True  # the next flush also writes what is written seldom
         self._reconcile: dict[int, set[int]] = {}
         self._chain = Chain(start.start)
@@ -286,7 +286,7 @@ class Partition:
         return PartitionChanges(
             self.source,
             self.next_offset,
-            self._hourly_offset if self.chunk.changed else self.next_offset,
+            self.hourly_offset if self.chunk.changed else self.next_offset,
             self.kafka_timestamp_ms,
             self._start.fingerprint_before if self.next_offset < self._start.fingerprint_before_until else "",
             self._mark(),
@@ -305,7 +305,7 @@ class Partition:
     def stored(self, changes: PartitionChanges) -> None:
         """The changes are in ClickHouse: closed chunks among them are done with."""
         self.stored_offset = changes.next_offset
-        self._hourly_offset = changes.hourly_offset
+        self.hourly_offset = changes.hourly_offset
         self._closed = [s for s in self._closed if s.end > changes.next_offset]
 
     def not_stored(self, changes: PartitionChanges) -> None:
@@ -367,7 +367,7 @@ class Partition:
         mark, self._verify_at = self._start.mark, None
         if mark.chain and self._chain.chain_from == mark.chain_from and self._chain.value != mark.chain:
             text = f"the records below offset {self._start.counted} are not those that were counted"
-            raise LogChanged(self.chunk.first_offset, text)
+            raise LogChanged(self._grid.chunk_of(self._start.counted - 1), text)
 
     def _count_part(self, run: Sequence[Record]) -> None:
         if run[0].offset() < self.chunk.skip_until:
@@ -431,7 +431,7 @@ class Partition:
         """Finish the open chunk and open the one that holds `next_offset`; if that is not known, this is the end."""
         self._fold()
         self._verify(self.chunk.end)
-        self._close_chain()
+        self._close_chain(self.chunk.first_offset, self.chunk.revision)
         self.chunk.next_offset = self.chunk.end
         following = self._certain(next_offset)
         self._closed.append(self.chunk)
@@ -440,25 +440,28 @@ class Partition:
         self._chain = Chain(following)
 
     def _pass_over(self, first_offset: int, end: int) -> None:
-        """Chunks without a record. Of one that is to be counted again, what is stored is of records that are gone."""
+        """Chunks without a record; had they any when they were counted, the log is another.
+
+        Of one that is to be counted again, what is stored is of records that are gone.
+        """
         for first in Chunks(self._grid, first_offset, end):
-            attempt = self._attempt(first)
-            self._notes.closed.append(ClosedChunk(first, attempt.revision, Mark(self._leader_epoch, 0, first)))
+            attempt, self._chain = self._attempt(first), Chain(first)
+            self._verify(self._grid.chunk_end(first))
+            self._close_chain(first, attempt.revision)
             if attempt.reconcile:
                 empty = self._open(first)
                 empty.next_offset = empty.end
                 self._closed.append(empty)
 
-    def _close_chain(self) -> None:
-        """Note of which log the chunk was counted; if it was closed before, it has to be the same."""
-        chunk, mark = self.chunk, self._mark()
-        known = self._start.closed.get(chunk.first_offset)
+    def _close_chain(self, first: int, revision: int) -> None:
+        """Note of which log a chunk was counted; if it was closed before, it has to be the same."""
+        mark, known = self._mark(), self._start.closed.get(first)
         if known and known.chain and known.chain_from == mark.chain_from and known.chain != mark.chain:
-            text = f"the records of {chunk.first_offset} to {chunk.end} are not those that were counted"
-            raise LogChanged(chunk.first_offset, text)
+            text = f"the records of {first} to {self._grid.chunk_end(first)} are not those that were counted"
+            raise LogChanged(first, text)
         if known is not None and known.chain_from < mark.chain_from:
             mark = known  # of more records than the log still has
-        self._notes.closed.append(ClosedChunk(chunk.first_offset, chunk.revision, mark))
+        self._notes.closed.append(ClosedChunk(first, revision, mark))
 
     def _certain(self, offset: int) -> int:
         """First offset of the chunk that holds an offset; raises ChunkNotKnown."""

@@ -314,13 +314,12 @@ def after_tear(first_offset: int, found: SourceFacts) -> Attempt | None:
 def attempt(first_offset: int, found: SourceFacts, fingerprint: str, *, is_first: bool = False) -> Attempt:
     """How to count a chunk: in the next revision if the log was cut back, a flush torn, or the fingerprint changed.
 
-    `is_first` where counting goes on with this chunk.
+    `is_first` where counting goes on with this chunk. A revision that is begun is not begun again, but its stored cells
+    are looked at: whoever began it may have ended halfway, of a chunk that counting has not come to since.
     """
     changed = _after_change(first_offset, found, fingerprint, is_first=is_first)
-    for again in (after_cut(first_offset, found), after_tear(first_offset, found)):
-        if again is not None and again.begins and not changed.begins:
-            return again
-    return changed
+    again = [one for one in (after_cut(first_offset, found), after_tear(first_offset, found)) if one is not None]
+    return max((changed, *again), key=lambda one: (one.begins, one.reconcile))
 
 
 def _after_change(first_offset: int, found: SourceFacts, fingerprint: str, *, is_first: bool) -> Attempt:

@@ -77,7 +77,7 @@ def written(
     source = Source("events", "uuid", 0)
     changes = PartitionChanges(source, next_offset, hourly_offset, 0, "", Mark(), Cut(), [], Notes())
     seen, assigned = (SeenEnds(77), SeenEnds(55)), Assigned("uuid", "uuid", 0)
-    work = CheckpointItem(PLACE, assigned, -1, changes, NOW + 3_600_000, *seen)
+    work = CheckpointItem(PLACE, assigned, -1, 0, changes, NOW + 3_600_000, *seen)
     store = FakeStore(clickhouse_ms)
     Checkpoints(cast("Topics", FakeTopics(readable, end)), cast("Store", store), FakeClock()).run([work], "fingerprint")
     assert store.flushed is not None

@@ -53,8 +53,11 @@ class Limits:
             self.found[row.source_id] = MIXED
 
     def on_restore(self) -> None:
-        """The store is as it was before: it may not know of a cut."""
+        """The store is as it was before: it may not know of a cut, which nobody finds in a log that is gone."""
         self.skips.update(self._world.kafka.tps())
+        for _, _, logs in self._world.kafka.former:
+            for log in logs:
+                log.unresolved = bool(log.vanished)
         self._cut_at = dict(self._ever_cut)
         for tp in self._world.kafka.tps():
             log, row = self._world.kafka.log(tp), self._source(tp)

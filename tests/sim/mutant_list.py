@@ -51,6 +51,18 @@ MUTANTS: Final = (
         "begun = 0",
     ),
     Mutant(
+        "what is left of a revision that was begun is looked at",
+        _RESUME,
+        "key=lambda one: (one.begins, one.reconcile)",
+        "key=lambda one: one.begins",
+    ),
+    Mutant(
+        "a chunk that is passed over held no record before",
+        _PARTITION,
+        "self._verify(self._grid.chunk_end(first))\n            self._close_chain(first, attempt.revision)",
+        "self._notes.closed.append(ClosedChunk(first, attempt.revision, self._mark()))",
+    ),
+    Mutant(
         "where the head is gone, stored cells are loaded",
         _RESUME,
         "load_stored = found.low > head",
@@ -93,9 +105,15 @@ MUTANTS: Final = (
     ),
     # hourly
     Mutant(
+        "a store that holds less of hourly went back",
+        _CHECKPOINT,
+        "found.hourly_offset < hourly",
+        "found.hourly_offset < 0",
+    ),
+    Mutant(
         "hourly tells how far it is written",
         _PARTITION,
-        "self._hourly_offset if self.chunk.changed else self.next_offset,",
+        "self.hourly_offset if self.chunk.changed else self.next_offset,",
         "self.next_offset,",
     ),
     Mutant(
