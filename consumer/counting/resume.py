@@ -334,8 +334,8 @@ def _after_change(first_offset: int, found: SourceFacts, fingerprint: str, *, is
     revision = repair.revision if repair else 0
     if not is_first and first_offset > max(found.highest_chunk, progress.next_offset if progress else -1):
         return Attempt(revision)
-    if progress is None:  # a first flush was torn, hardly by another fingerprint: cells that differ are rewritten
-        return Attempt(revision, reconcile=True)
+    if progress is None:  # what a first flush that was torn may have stored is counted again by `after_tear`
+        return Attempt(revision, reconcile=found.highest_chunk >= 0)
     before = repair.fingerprint if repair else counted_with(first_offset, found.repairs, progress, fingerprint)
     if before != fingerprint:
         nothing_follows = first_offset >= found.grid.chunk_of(progress.next_offset)  # also a change that is taken back

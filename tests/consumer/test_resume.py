@@ -1,6 +1,7 @@
 """Where counting goes on, as a table: what broker and store say, and what follows."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -159,6 +160,14 @@ def test_another_isolation_is_refused() -> None:
 def test_revision(repairs: dict[int, Repair], stored: Progress | None, expected: Attempt) -> None:
     """Counts of another fingerprint lose to the next revision; one this fingerprint has begun is taken up again."""
     assert attempt(0, SourceFacts(0, 900, None, stored, REGISTERED, repairs), "new") == expected
+
+
+@pytest.mark.parametrize(("found", "expected"), [({}, False), ({"begun": 70}, True), ({"highest_chunk": 0}, True)])
+def test_cells_of_a_first_flush_that_was_torn_are_looked_for_where_one_was_begun(
+    found: dict[str, Any], expected: bool
+) -> None:
+    """Each flush tells how far it goes before it stores a cell; so of a topic that is new nothing is asked."""
+    assert attempt(0, SourceFacts(0, 900, registration=REGISTERED, **found), "new", is_first=True).reconcile == expected
 
 
 def test_a_chunk_nobody_has_counted_needs_no_new_revision() -> None:
