@@ -82,5 +82,7 @@ class _Operator:
             self._history.turn(process, 1)
         if self._effects == self._step.get("grows_at", 0) and self._change is not None:
             _grow(self._history, self._step, self._change, -1)
+            for process in self._history.idle():  # who has read of no change by then counts as far as it is certain
+                self._history.turn(process, 9)
         if self._effects == self._step.get("effect", 0):
             raise Killed
