@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -129,6 +130,9 @@ def test_what_is_moved_and_not_deleted_yet_is_left_out() -> None:
     assert held.without_moved({1}).cells[COUNTS].keys() == {later, other, moved}
     assert held.without_moved({1}).holds({1}) == {1}
     assert held.without_moved(set()) is held
+    taken_back = {**held.cells[COUNTS], moved: Stored((0, 0), 5)}  # its tombstone was gone with a restored store
+    again = replace(held, cells={**held.cells, COUNTS: taken_back})
+    assert again.without_moved({1}) is again
 
 
 def test_dead_letters_that_name_it_keep_only_their_place() -> None:

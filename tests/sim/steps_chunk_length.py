@@ -18,6 +18,9 @@ TOLD: Final = "a change of the chunk length is what the operator was told"
 _BEYOND: Final = 30_000
 """So many offsets behind where the length changes there are records."""
 
+_ASKED: Final = 5
+"""The effect by which he has asked where the log ends: it may grow beyond any offset before he decides."""
+
 
 @action
 def chunk_length(history: History, step: Step) -> None:
@@ -64,12 +67,14 @@ class _Operator:
             entry_id = make_change(self._history.world, change, self._effect)
         except Unavailable as error:
             if "was taken back" in str(error):
-                self._must_be(State.TAKEN_BACK, change.from_offset)
+                self._must_be(State.TAKEN_BACK, change)
             return
-        self._must_be(State.DECIDED, change.from_offset, entry_id)
+        self._must_be(State.DECIDED, change, entry_id)
 
-    def _must_be(self, state: State, from_offset: int, entry_id: str = "") -> None:
-        rows = [row for row in self._history.world.store.final("chunk_lengths") if row.from_offset == from_offset]
+    def _must_be(self, state: State, change: LengthChange, entry_id: str = "") -> None:
+        where = change.located.source.source_id, change.from_offset
+        every = self._history.world.store.final("chunk_lengths")
+        rows = [row for row in every if (row.source_id, row.from_offset) == where]
         rows = [row for row in rows if row.entry_id == entry_id or not entry_id]
         wrong = [row for row in rows if row.state != state]
         if (wrong and entry_id) or (state is State.TAKEN_BACK and any(row.state == State.PROPOSED for row in wrong)):
@@ -81,7 +86,7 @@ class _Operator:
         if self._effects % beside == 0 and (process := self._history.pick(self._effects)):
             self._history.turn(process, 1)
         if self._effects == self._step.get("grows_at", 0) and self._change is not None:
-            _grow(self._history, self._step, self._change, -1)
+            _grow(self._history, self._step, self._change, -1 if self._effects < _ASKED else _BEYOND)
             for process in self._history.idle():  # who has read of no change by then counts as far as it is certain
                 self._history.turn(process, 9)
         if self._effects == self._step.get("effect", 0):
