@@ -383,6 +383,7 @@ def _set_back(prepared: PreparedReplay, seen: Mapping[TopicPartition, SeenEnds],
         ):
             source = span.located.source
             until = seen[source.topic, source.partition].complete_until_ms(span.end)
+            was_to = max(known.next_offset, known.cut_to)  # also of a cut behind which nobody has counted yet
             flush.progress.append(
                 ProgressUpdate(
                     source,
@@ -392,7 +393,7 @@ def _set_back(prepared: PreparedReplay, seen: Mapping[TopicPartition, SeenEnds],
                     partitions[source.topic],
                     known.rewinds + 1,
                     mark=mark,
-                    cut=Cut(known.rewinds + 1, span.end, known.next_offset) if span.end < known.next_offset else NO_CUT,
+                    cut=Cut(known.rewinds + 1, span.end, was_to) if span.end < was_to else NO_CUT,
                     hourly_offset=min(known.hourly_offset, span.end),
                     hourly_complete_until_ms=min(known.hourly_complete_until_ms, until),
                 )

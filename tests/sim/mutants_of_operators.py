@@ -89,7 +89,7 @@ OF_OPERATORS: Final = (
     Mutant(
         "a commit from before a rewind is no skip",
         _REPLAY,
-        "if span.end < known.next_offset else NO_CUT",
+        "if span.end < was_to else NO_CUT",
         "if False else NO_CUT",
     ),
     Mutant(
