@@ -64,6 +64,14 @@ def damage(history: History, step: Step, at: Chunk, choice: Random) -> bool:
     return True
 
 
+def put_back(rows: dict[str, list[Row]], undamaged: Mapping[str, list[Row]], damaged: Mapping[str, list[Row]]) -> None:
+    """What was damaged is as it was before, by the rows of then and of just after it; what was written since stays."""
+    for table, before in undamaged.items():
+        lost = [row for row in before if row not in damaged[table]]
+        more = [row for row in damaged[table] if row not in before]
+        rows[table] = [*(row for row in rows[table] if row not in more), *lost]
+
+
 def _mistake_letters(history: History, at: Chunk, letters: list[Row], harm: str) -> bool:
     """They have another reason; or what can be decoded is a letter, too."""
     store = history.world.store

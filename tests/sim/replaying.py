@@ -137,6 +137,16 @@ class Operator:
         if late & cells:
             raise Violation(STOPS, f"{late & cells} of (source, chunk, revision)")
 
+    def counted_by_new_rules(self, at: tuple[int, int]) -> bool:
+        """Whether a chunk was done by the rules of now, after they changed meanwhile.
+
+        Nothing that was lost of it may come back then: cells that these rules do not give have no zero.
+        """
+        rows, (_, before) = self.history.world.store.rows, self._outdated
+        of_now = {row.replay_id for row in rows["replays"] if row.fingerprint not in before}
+        done = [row for row in rows["replay_chunks"] if row.step == jobs.ChunkStep.done and row.replay_id in of_now]
+        return self.history.mixed_outcomes and at in {(row.source_id, row.chunk) for row in done}
+
     def undo(self) -> None:
         """Take it back, by its id, since asked again without it undoes the one before."""
         with operator(self.history.world, self._effect):

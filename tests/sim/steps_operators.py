@@ -13,7 +13,7 @@ from orgstats.consumer.ops.replay import ReplayRequest, TimeRange
 from orgstats.errors import Refused
 from tests.sim import auditing
 from tests.sim.clickhouse import Planned
-from tests.sim.damage import TABLES, Chunk, damage, written_again
+from tests.sim.damage import TABLES, Chunk, damage, put_back, written_again
 from tests.sim.history import ACTIONS, History, action
 from tests.sim.oracle import Counted, Violation, sources
 from tests.sim.plan import Step
@@ -50,10 +50,8 @@ def replay_(history: History, step: Step) -> None:
     try:
         _mend(act, chunks, right, at)
     except Refused:  # by another fingerprint, say, or retention was faster
-        for table, before in undamaged.items():
-            lost = [row for row in before if row not in damaged[table]]
-            more = [row for row in damaged[table] if row not in before]
-            store.rows[table] = [*(row for row in store.rows[table] if row not in more), *lost]
+        if not act.counted_by_new_rules(at):
+            put_back(store.rows, undamaged, damaged)
     history.damaged = False
     history.kept.clear()
 
