@@ -27,7 +27,8 @@ Change = tuple[tuple[int, ...], tuple[int, ...]]
 class RecountedChunk:
     """What one pass over the log gives for one chunk up to `next_offset`.
 
-    `other_log` is the mark of the log as it is, if its records are not those that were counted.
+    `other_log` is the mark of the log as it is, if its records are not those that were counted; `new_log` is that of a
+    chunk that gets its first one.
     """
 
     source: Source
@@ -36,6 +37,12 @@ class RecountedChunk:
     cells: Mapping[Family, Mapping[Key, CellView]]
     dead: Mapping[int, DeadRecord]
     other_log: Mark | None = None
+    new_log: Mark | None = None
+
+    @property
+    def log_to_record(self) -> Mark | None:
+        """The mark that is to be stored, if it is another than before."""
+        return self.other_log or self.new_log
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +64,7 @@ class ChunkDifference:
     def count(self) -> int:
         """Cells and dead letters that change, and the log they are made of."""
         cells = sum(map(len, self.cells.values()))
-        return cells + len(self.dead) + len(self.withdrawn) + (self.counted.other_log is not None)
+        return cells + len(self.dead) + len(self.withdrawn) + (self.counted.log_to_record is not None)
 
     @property
     def version(self) -> int:

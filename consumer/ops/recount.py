@@ -115,7 +115,7 @@ class Recount:
             span.located.source, Chunks(chunks.grid, first, chunks.grid.chunk_end(end - 1))
         )
         revisions = {chunk: begun[chunk] if chunk in begun else self._revision(span, chunk, held) for chunk in chunks}
-        for counted in self._count(span.located, chunks, revisions, held):
+        for counted in self._count(span, chunks, revisions, held):
             self.tally.chunks += 1
             known = held.get(counted.chunk, StoredChunk())
             if span.located.low > counted.chunk:  # what became of deleted records is known from the store alone
@@ -134,13 +134,13 @@ class Recount:
 
     def _count(
         self,
-        located: SourceStatus,
+        span: OffsetRange,
         chunks: Chunks,
         revisions: Mapping[int, int],
         held: Mapping[int, StoredChunk],
     ) -> Iterator[RecountedChunk]:
         """One pass over the log; all these chunks, also those without a record."""
-        first, end = chunks.start, chunks.stop
+        located, first, end = span.located, chunks.start, chunks.stop
         start = max(first, located.low)
         keep = start > first and self.head is HeadPolicy.keep
         partition = Partition(
@@ -160,7 +160,9 @@ class Recount:
         others += [chunk for chunk in located.chunks if first <= chunk and _is_stale(located, chunk, end)]
         taken = partition.take()
         self.ends[located.source.source_id] = taken.mark
-        yield from _counted(partition, taken, chunks, kept, others)
+        # Consumers go on behind them, and find by their marks from where on a log that is cut back is another.
+        fresh = [one for one in chunks if one not in located.chunks] if span.whole_log else []
+        yield from _counted(partition, taken, chunks, kept, others, fresh)
 
     def _read(
         self, reader: LogReader, partition: Partition, start: int, end: int, same_log: Collection[SameLog]
@@ -207,11 +209,17 @@ def _is_stale(located: SourceStatus, chunk: int, end: int) -> bool:
 
 
 def _counted(
-    partition: Partition, taken: PartitionChanges, span: Chunks, kept: Chunk | None, others: Collection[int]
+    partition: Partition,
+    taken: PartitionChanges,
+    span: Chunks,
+    kept: Chunk | None,
+    others: Collection[int],
+    fresh: Collection[int],
 ) -> Iterator[RecountedChunk]:
     """What a partition counted, by chunk; `kept` began with stored cells, and may not have changed.
 
-    Of `others` the log has other records than those that were counted before.
+    Of `others` the log has other records than those that were counted before; `fresh` have no mark yet, and get one
+    when they are closed.
     """
     marks = {one.first_offset: one.mark for one in taken.notes.closed} | {partition.chunk.first_offset: taken.mark}
     chunks = {part.chunk.first_offset: part.chunk for part in taken.chunks}
@@ -223,5 +231,7 @@ def _counted(
     for chunk in span:
         found = chunks.get(chunk) or Chunk(chunk)
         next_offset = min(span.grid.chunk_end(chunk), span.stop)
-        cells, other_log = (found.cells, dead.get(chunk, {})), chunk in others
-        yield RecountedChunk(partition.source, chunk, next_offset, *cells, marks[chunk] if other_log else None)
+        cells = found.cells, dead.get(chunk, {})
+        other_log = marks[chunk] if chunk in others else None
+        new_log = marks[chunk] if chunk in fresh and next_offset == span.grid.chunk_end(chunk) else None
+        yield RecountedChunk(partition.source, chunk, next_offset, *cells, other_log, new_log)

@@ -67,7 +67,7 @@ def write_changes(store: Store, changes: Sequence[ChunkDifference]) -> None:
 
 def write_logs(store: Store, changes: Sequence[ChunkDifference], fingerprint: str, rewinds: int, at: Any) -> None:
     """Record the log of which chunks are counted now, where it is another than before."""
-    rows = [_log(c, c.counted.other_log, fingerprint, rewinds, at) for c in changes if c.counted.other_log]
+    rows = [_log(c, mark, fingerprint, rewinds, at) for c in changes if (mark := c.counted.log_to_record)]
     insert_rows(store, "chunks", rows)
 
 

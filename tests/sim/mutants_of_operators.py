@@ -79,6 +79,12 @@ OF_OPERATORS: Final = (
         "    return counted < located.grid.chunk_end(chunk) <= end",
         "    return False",
     ),
+    Mutant(
+        "a rewind leaves a mark of every chunk",
+        "ops.recount",
+        "[one for one in chunks if one not in located.chunks] if span.whole_log else []",
+        "[]",
+    ),
     Mutant("the audit looks no further than the log", "ops.audit_look", "min(reached, self.one.end)", "reached"),
     Mutant(
         "a rewind leaves no chunk that is not counted",
