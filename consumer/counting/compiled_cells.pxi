@@ -83,7 +83,8 @@ cdef int HOURLY_FAMILY = FAMILIES.index(HOURLY)
 cdef int TOTALS_FAMILY = FAMILIES.index(TOTALS)
 cdef int EVENTS = COUNTS.events
 cdef uint8_t ERASED = ERASED_CATEGORY
-if len(FAMILIES) != MOST_FAMILIES or [one for one in FAMILIES if one.seldom] != [HOURLY] or HOURLY.events != EVENTS or TOTALS.events:
+_seldom = [family for family in FAMILIES if family.seldom]
+if len(FAMILIES) != MOST_FAMILIES or _seldom != [HOURLY] or HOURLY.events != EVENTS or TOTALS.events:
     raise RuntimeError("orgstats.consumer.counting.fast_path is of other families")
 cdef bint IS_SHOWN[256]
 cdef int SHOWN_AT[256]  # which value of a cell of `totals` is an outcome's, -1 for none
@@ -543,7 +544,8 @@ cdef class CompiledCells:
 
     cdef _key_of(self, Whole* row):
         family = FAMILIES[row.key.family]
-        return family.key(*[_part_of(row, part, self._reasons) for part in _PARTS[row.key.family][: len(family.key._fields)]])
+        parts = _PARTS[row.key.family][: len(family.key._fields)]
+        return family.key(*[_part_of(row, part, self._reasons) for part in parts])
 
 
 cdef _part_of(const Whole* row, int part, list reasons):

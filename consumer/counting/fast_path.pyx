@@ -5,7 +5,8 @@ The kind of a record is its text without its time and the values that are not co
 classified, also the number of the first rule that matches. So the first of a kind, decoded with all care, speaks for the
 others. Only plain text has a kind: an object of strings in UTF-8 (without \\u, and without control characters),
 integers of up to 18 digits, and nulls, whose time is spelled in UTC with a Z. In a field that nobody knows there may also
-be objects, lists, true and false. Any other record is odd, and left to the caller. Records of one kind and one ten seconds are counted together; kinds are remembered, counts until they are taken.
+be objects, lists, true and false. Any other record is odd, and left to the caller. Records of one kind and one ten
+seconds are counted together; kinds are remembered, counts until they are taken.
 
 The interpreter is asked about the first record of a kind and about each value of a field that rules ask for, once; the
 rest is done without it, and without its lock.
@@ -898,10 +899,14 @@ cdef inline const uint8_t* _value_end(const uint8_t* at, const uint8_t* last) no
 
 
 cdef const uint8_t* _unknown_end(const uint8_t* at, const uint8_t* last) noexcept nogil:
-    """Where the value of a field ends that nobody knows, NULL where none begins or one that is odd."""
+    """Behind the value of a field that nobody knows and spaces, NULL where none begins or one that is odd."""
     cdef uint64_t objects = 0  # a bit for each that is open, the innermost lowest: whether it is an object, not a list
     cdef int depth = 0
     while True:
+        if objects & 1:
+            at = _after_name(at, last)
+            if at == NULL:
+                return NULL
         if at[0] == c"{" or at[0] == c"[":
             if depth == DEEPEST:
                 return NULL
@@ -909,41 +914,34 @@ cdef const uint8_t* _unknown_end(const uint8_t* at, const uint8_t* last) noexcep
             objects = objects << 1 | (at[0] == c"{")
             at = _after_spaces(at + 1)
             if at[0] != _closing(objects):
-                at = _member(at, last, objects)
-                if at == NULL:
-                    return NULL
                 continue
         else:
             at = _word_end(at) if at[0] == c"t" or at[0] == c"f" else _value_end(at, last)
             if at == NULL:
                 return NULL
-            at = _after_spaces(at) if depth else at
+            at = _after_spaces(at)
         while depth and at[0] == _closing(objects):
             depth -= 1
             objects >>= 1
-            at = _after_spaces(at + 1) if depth else at + 1
+            at = _after_spaces(at + 1)
         if not depth:
             return at
         if at[0] != c",":
             return NULL
-        at = _member(_after_spaces(at + 1), last, objects)
-        if at == NULL:
-            return NULL
+        at = _after_spaces(at + 1)
 
 
 cdef inline uint8_t _closing(uint64_t objects) noexcept nogil:
     return c"}" if objects & 1 else c"]"
 
 
-cdef inline const uint8_t* _member(const uint8_t* at, const uint8_t* last, uint64_t objects) noexcept nogil:
-    """Where the value of what is next in a list or an object begins, NULL where an object has no name for it."""
-    if objects & 1:
-        at = _string_end(at, last)
-        if at == NULL:
-            return NULL
-        at = _after_spaces(at)
-        return _after_spaces(at + 1) if at[0] == c":" else NULL
-    return at
+cdef inline const uint8_t* _after_name(const uint8_t* at, const uint8_t* last) noexcept nogil:
+    """Where the value behind a name in an object begins, NULL where there is no name."""
+    at = _string_end(at, last)
+    if at == NULL:
+        return NULL
+    at = _after_spaces(at)
+    return _after_spaces(at + 1) if at[0] == c":" else NULL
 
 
 cdef inline const uint8_t* _word_end(const uint8_t* at) noexcept nogil:
