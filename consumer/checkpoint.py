@@ -207,15 +207,12 @@ class Checkpoints:
                 raise StoreWentBack("{}/{}: set back by another process".format(*one.tp))
             confirmed = max(one.stored_offset, one.assigned.counted)
             if (found.next_offset if found else -1) < confirmed:
-                topic, partition = one.tp
                 held = found.next_offset if found else 0
-                raise StoreWentBack(f"{topic}/{partition}: stored below {confirmed}, now below {held}")
+                raise StoreWentBack("{}/{}: stored below {}, now below {}".format(*one.tp, confirmed, held))
             hourly = one.stored_hourly
             if found is not None and found.next_offset == one.stored_offset and found.hourly_offset < hourly:
-                topic, partition = one.tp
-                raise StoreWentBack(
-                    f"{topic}/{partition}: hourly stored below {hourly}, now below {found.hourly_offset}"
-                )
+                text = "{}/{}: hourly stored below {}, now below {}"
+                raise StoreWentBack(text.format(*one.tp, hourly, found.hourly_offset))
             if found is None or found.next_offset > confirmed:
                 unsure.append(one)  # nobody has stored anything yet, or another process has, perhaps after a restore
         registered = self._store.registrations([one.changes.source for one in unsure])

@@ -161,7 +161,7 @@ class Recount:
         taken = partition.take()
         self.ends[located.source.source_id] = taken.mark
         # Consumers go on behind them, and find by their marks from where on a log that is cut back is another.
-        fresh = [one for one in chunks if one not in located.chunks] if span.whole_log else []
+        fresh = set(chunks).difference(located.chunks) if span.whole_log else set[int]()
         yield from _counted(partition, taken, chunks, kept, others, fresh)
 
     def _read(

@@ -82,8 +82,8 @@ OF_OPERATORS: Final = (
     Mutant(
         "a rewind leaves a mark of every chunk",
         "ops.recount",
-        "[one for one in chunks if one not in located.chunks] if span.whole_log else []",
-        "[]",
+        "set(chunks).difference(located.chunks) if span.whole_log else set[int]()",
+        "set[int]()",
     ),
     Mutant("the audit looks no further than the log", "ops.audit_look", "min(reached, self.one.end)", "reached"),
     Mutant(
