@@ -13,51 +13,26 @@ CREATE TABLE raw_events
 ENGINE = MergeTree
 ORDER BY (org_id, project_id, timestamp);
 
--- What our own core writes without the guarantee: the same cells, of which the last one inserted holds. The tables of
--- schemas/clickhouse without source_id, chunk, version and the index of chunks.
-CREATE TABLE bare_counts
-(
-    org_id     UInt64 CODEC(Delta, ZSTD),
-    bucket     DateTime('UTC') CODEC(DoubleDelta, ZSTD),
-    project_id UInt64 CODEC(Delta, ZSTD),
-    key_id     UInt64 CODEC(Delta, ZSTD),
-    category   UInt8 CODEC(ZSTD),
-    outcome    UInt8 CODEC(ZSTD),
-    reason     LowCardinality(String) CODEC(ZSTD),
-    quantity   UInt64 CODEC(T64, ZSTD),
-    events     UInt64 CODEC(T64, ZSTD)
-)
+-- What our own core writes without the guarantee: the same cells, of which the last one inserted holds, in the product's
+-- own tables without what tells where they come from.
+CREATE TABLE bare_counts AS counts
 ENGINE = ReplacingMergeTree
 PARTITION BY toMonday(bucket)
-ORDER BY (org_id, bucket, project_id, key_id, category, outcome, reason)
-SETTINGS ttl_only_drop_parts = 1;
+ORDER BY (org_id, bucket, project_id, key_id, category, outcome, reason);
 
-CREATE TABLE bare_hourly
-(
-    org_id     UInt64 CODEC(Delta, ZSTD),
-    bucket     DateTime('UTC') CODEC(DoubleDelta, ZSTD),
-    project_id UInt64 CODEC(Delta, ZSTD),
-    category   UInt8 CODEC(ZSTD),
-    outcome    UInt8 CODEC(ZSTD),
-    reason     LowCardinality(String) CODEC(ZSTD),
-    quantity   UInt64 CODEC(T64, ZSTD),
-    events     UInt64 CODEC(T64, ZSTD)
-)
+ALTER TABLE bare_counts DROP INDEX by_chunk, DROP COLUMN source_id, DROP COLUMN chunk, DROP COLUMN version;
+
+CREATE TABLE bare_hourly AS hourly
 ENGINE = ReplacingMergeTree
 PARTITION BY toMonday(bucket)
-ORDER BY (org_id, bucket, project_id, category, outcome, reason)
-SETTINGS ttl_only_drop_parts = 1;
+ORDER BY (org_id, bucket, project_id, category, outcome, reason);
 
-CREATE TABLE bare_totals
-(
-    org_id       UInt64 CODEC(Delta, LZ4),
-    width        UInt16 CODEC(LZ4),
-    bucket       DateTime('UTC') CODEC(DoubleDelta, LZ4),
-    accepted     UInt64 CODEC(T64, LZ4),
-    filtered     UInt64 CODEC(T64, LZ4),
-    rate_limited UInt64 CODEC(T64, LZ4)
-)
+ALTER TABLE bare_hourly DROP INDEX by_chunk, DROP COLUMN source_id, DROP COLUMN chunk, DROP COLUMN version;
+
+CREATE TABLE bare_totals AS totals
 ENGINE = ReplacingMergeTree
 PARTITION BY toMonday(bucket)
 ORDER BY (org_id, width, bucket)
-SETTINGS index_granularity = 256, ttl_only_drop_parts = 1;
+SETTINGS index_granularity = 256;
+
+ALTER TABLE bare_totals DROP INDEX by_chunk, DROP COLUMN source_id, DROP COLUMN chunk, DROP COLUMN version;
