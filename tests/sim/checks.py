@@ -130,9 +130,8 @@ def tells(world: SimWorld, processes: Iterable[SimProcess]) -> None:
         owned = {tp for tp in world.kafka.tps() if process.state(tp) is PartitionState.COUNTING}
         owned = {tp for tp in owned if world.group.owners.get(tp) is process.member}
         told = {tp: at.next_offset for tp, at in process.loop.positions().items() if tp in owned}
-        wrong = {
-            tp: offset for tp, offset in told.items() if offset != counted.get(tp, offset)
-        }  # made again, and empty
+        # One without any progress was made again, and is empty.
+        wrong = {tp: offset for tp, offset in told.items() if offset != counted.get(tp, offset)}
         if wrong or not owned <= process.loop.assigned_tps() or process.loop.pause_reasons():
             said = process.loop.assigned_tps(), process.loop.pause_reasons()
             raise Violation(TELLS, f"told {wrong}, stored {counted}; owned {owned}, said {said}")

@@ -8,7 +8,7 @@ from orgstats.consumer.counting.cells import FAMILIES
 from orgstats.consumer.counting.grid import Grid
 from tests.sim.clickhouse import KEYS, Row
 from tests.sim.history import History
-from tests.sim.oracle import sources
+from tests.sim.oracle import source_of
 from tests.sim.plan import Step
 from tests.sim.replaying import grids_of
 
@@ -78,7 +78,7 @@ def _mistake_letters(history: History, at: Chunk, letters: list[Row], harm: str)
     if harm == "more":
         store.rows["dead_letters"] = [*store.rows["dead_letters"], *(row._replace(reason="empty") for row in letters)]
         return any(row.reason != "empty" for row in letters)
-    one = next(one for one in sources(store, history.world.kafka) if one.source_id == at[0])
+    one = source_of(store, history.world.kafka, at[0])
     known = {row.offset for row in store.winners("dead_letters").get(at[0], {}).values()}
     end = min(grids_of(history)[at[0]].chunk_end(at[1]), one.next_offset)
     right = [record.at for record in one.log.within(at[1], end, history.plan.world.isolation) if record.at not in known]

@@ -6,9 +6,9 @@ from hashlib import blake2b
 from typing import Final
 
 from tests.sim.clickhouse import Row, SimClickHouse
+from tests.sim.events import DAY_SECONDS
 from tests.sim.oracle import Values
 
-DAY_SECONDS: Final = 86_400
 CELLS: Final = ("counts", "hourly", "totals")
 
 

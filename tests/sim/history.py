@@ -173,6 +173,11 @@ class History:
         idle = self.idle()
         return idle[which % len(idle)] if idle else None
 
+    def beside(self, effects: int, every: int) -> None:
+        """At every so many effects of an operator one of them goes on."""
+        if effects % every == 0 and (process := self.pick(effects)):
+            self.turn(process, 1)
+
     def tp(self, which: int) -> TopicPartition:
         """One of all partitions."""
         tps = self.world.kafka.tps()

@@ -54,6 +54,11 @@ def sources(store: SimClickHouse, kafka: SimKafka) -> list[Counted]:
     return known[1]
 
 
+def source_of(store: SimClickHouse, kafka: SimKafka, source_id: int) -> Counted:
+    """The one of this id."""
+    return next(one for one in sources(store, kafka) if one.source_id == source_id)
+
+
 _SOURCES: Final[WeakKeyDictionary[SimClickHouse, tuple[object, list[Counted]]]] = WeakKeyDictionary()
 
 

@@ -10,7 +10,7 @@ from orgstats.consumer.counting.source import Source
 from orgstats.consumer.kafka.group import TopicPartition
 from tests.sim.clickhouse import Row
 from tests.sim.letters import letters
-from tests.sim.oracle import sources
+from tests.sim.oracle import source_of, sources
 from tests.sim.world import SimWorld
 from tests.support.record import FakeRecord
 
@@ -126,7 +126,7 @@ def _whole(world: SimWorld, row: Row) -> bytes | None:
     """The payload as it was produced: of a long one the store has the beginning, the log the rest while it is there."""
     if row.payload_bytes <= len(row.payload):
         return bytes(row.payload)
-    one = next(one for one in sources(world.store, world.kafka) if one.source_id == row.source_id)
+    one = source_of(world.store, world.kafka, row.source_id)
     if not _is_there(world, one.log):
         return None
     now = next((record.body for record in one.log.within(row.offset, row.offset + 1)), None) or b""

@@ -62,8 +62,7 @@ class Operator:
 
     def _effect(self) -> None:
         self._effects += 1
-        if self._effects % self.step["beside"] == 0 and (process := self.history.pick(self._effects)):
-            self.history.turn(process, 1)
+        self.history.beside(self._effects, self.step["beside"])
         if happens := self._events.pop(self._effects, None):
             self.met_others = True
             voided = len(self.history.rules.voided)

@@ -6,7 +6,7 @@ from typing import Final
 from orgstats.consumer.ops.chunk_length import LengthChange
 from orgstats.consumer.store.chunk_lengths import State
 from orgstats.errors import OrgstatsError, Unavailable
-from tests.sim.clickhouse import Planned
+from tests.sim.clickhouse import Planned, Row
 from tests.sim.history import History, action
 from tests.sim.operating import left_proposed, make_change, plan, take_back
 from tests.sim.oracle import Violation
@@ -66,25 +66,20 @@ class _Operator:
         try:
             entry_id = make_change(self._history.world, change, self._effect)
         except Unavailable as error:
-            if "was taken back" in str(error):
-                self._must_be(State.TAKEN_BACK, change)
+            if "was taken back" in str(error) and any(row.state == State.PROPOSED for row in self._entries(change)):
+                raise Violation(TOLD, f"it is to be taken back: {self._entries(change)}") from error
             return
-        self._must_be(State.DECIDED, change, entry_id)
+        if any(row.state != State.DECIDED for row in self._entries(change) if row.entry_id == entry_id):
+            raise Violation(TOLD, f"{entry_id} is to be decided: {self._entries(change)}")
 
-    def _must_be(self, state: State, change: LengthChange, entry_id: str = "") -> None:
+    def _entries(self, change: LengthChange) -> list[Row]:
         where = change.located.source.source_id, change.from_offset
         every = self._history.world.store.final("chunk_lengths")
-        rows = [row for row in every if (row.source_id, row.from_offset) == where]
-        rows = [row for row in rows if row.entry_id == entry_id or not entry_id]
-        wrong = [row for row in rows if row.state != state]
-        if (wrong and entry_id) or (state is State.TAKEN_BACK and any(row.state == State.PROPOSED for row in wrong)):
-            raise Violation(TOLD, f"it is to be {state.name}: {rows}")
+        return [row for row in every if (row.source_id, row.from_offset) == where]
 
     def _effect(self) -> None:
         self._effects += 1
-        beside = self._step.get("beside", 1000)
-        if self._effects % beside == 0 and (process := self._history.pick(self._effects)):
-            self._history.turn(process, 1)
+        self._history.beside(self._effects, self._step.get("beside", 1000))
         if self._effects == self._step.get("grows_at", 0) and self._change is not None:
             _grow(self._history, self._step, self._change, -1 if self._effects < _ASKED else _BEYOND)
             for process in self._history.idle():  # who has read of no change by then counts as far as it is certain

@@ -45,23 +45,20 @@ def erase_(history: History, step: Step) -> None:
 
 def finish(history: History) -> None:
     """What was not done is asked for again, and what a backup or somebody who was cut off has brought back."""
-    done = {row.org_id for row in history.world.store.erasures() if row.done}
+    known = {row.org_id: row.done for row in history.world.store.erasures()}
+    done = {org_id for org_id, is_done in known.items() if is_done}
     if not (history.plan.world.tears or history.restored):  # nobody was cut off
         for org_id in done:
             if found := [*_rows(history, org_id)]:
                 raise Violation(GONE, f"{org_id} is back, and nobody was cut off: {found}")
-    left = {row.org_id for row in history.world.store.erasures()} - done
-    left |= {one for one in history.erased if any(_rows(history, one)) or _is_back(history, one)}
+    left = known.keys() - done
+    left |= {one for one in history.erased if any(_rows(history, one)) or one not in known}
     for org_id in sorted(left):
         step = {"effect": 0, "beside": 1, "wait": 120}
         if not _Operator(history, step, org_id).until_done() and (chunks := [*_needless(history, org_id)]):
             raise Violation(GONE, f"{org_id} is still in {chunks}, which could be counted again")
     if left:
         history.catch_up()
-
-
-def _is_back(history: History, org_id: int) -> bool:
-    return org_id not in {row.org_id for row in history.world.store.erasures()}
 
 
 def _rows(history: History, org_id: int) -> Iterator[tuple[str, int]]:
@@ -179,8 +176,7 @@ class _Operator:
 
     def _effect(self) -> None:
         self._effects += 1
-        if self._effects % self._step["beside"] == 0 and (process := self._history.pick(self._effects)):
-            self._history.turn(process, 1)
+        self._history.beside(self._effects, self._step["beside"])
         if self._effects == self._step["effect"] and not self._killed:
             self._killed = True
             raise Killed

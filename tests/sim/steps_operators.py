@@ -15,7 +15,7 @@ from tests.sim import auditing
 from tests.sim.clickhouse import Planned
 from tests.sim.damage import TABLES, Chunk, damage, put_back, written_again
 from tests.sim.history import ACTIONS, History, action
-from tests.sim.oracle import Counted, Violation, sources
+from tests.sim.oracle import Counted, Violation, source_of, sources
 from tests.sim.plan import Step
 from tests.sim.replaying import Operator, grids_of
 from tests.sim.steps_kafka import delete_below
@@ -180,7 +180,7 @@ def _same(one: Held, other: Held, keys: Iterable[tuple[Any, ...]]) -> bool:
 
 
 def _source(history: History, at: Chunk) -> Counted:
-    return next(one for one in sources(history.world.store, history.world.kafka) if one.source_id == at[0])
+    return source_of(history.world.store, history.world.kafka, at[0])
 
 
 def _apply(act: Operator) -> None:

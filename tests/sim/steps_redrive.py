@@ -241,8 +241,7 @@ class _Operators:
 
     def _effect(self) -> None:
         self._effects += 1
-        if self._effects % self._step["beside"] == 0 and (process := self._history.pick(self._effects)):
-            self._history.turn(process, 1)
+        self._history.beside(self._effects, self._step["beside"])
         if self._effects == self._step["other"]:
             self._redrive(lambda: None, self._options)
         if self._effects == self._step["effect"]:

@@ -13,7 +13,7 @@ from orgstats.errors import Refused
 from tests.sim import erased
 from tests.sim.damage import Chunk, damage
 from tests.sim.history import History, action
-from tests.sim.oracle import Violation, one_pass, sources
+from tests.sim.oracle import Violation, one_pass, source_of
 from tests.sim.plan import Step
 from tests.sim.replaying import Operator, grids_of
 from tests.sim.steps_kafka import delete_below
@@ -36,7 +36,7 @@ def replay_head(history: History, step: Step) -> None:
     if not whole:
         return
     at = choice.choice(whole)
-    one = next(one for one in sources(store, history.world.kafka) if one.source_id == at[0])
+    one = source_of(store, history.world.kafka, at[0])
     end = grids_of(history)[at[0]].chunk_end(at[1])
     low = max(at[1], one.first_offset) + 1 + round(step["share"] * (end - at[1] - 2))
     delete_below(history, one.tp, min(low, one.log.stable_end))

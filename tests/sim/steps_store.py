@@ -1,10 +1,9 @@
 """Steps: what goes wrong with ClickHouse, and what operators do with it."""
 
 from tests.sim.clickhouse import Planned
+from tests.sim.events import DAY_SECONDS
 from tests.sim.history import History, action
 from tests.sim.plan import Step
-
-_DAY_SECONDS = 86_400
 
 
 @action
@@ -46,7 +45,7 @@ def merge(history: History, _step: Step) -> None:
 @action
 def expire(history: History, step: Step) -> None:
     """Retention by age."""
-    history.world.store.expire(history.world.clock.epoch_ms() // 1000 - step["days"] * _DAY_SECONDS)
+    history.world.store.expire(history.world.clock.epoch_ms() // 1000 - step["days"] * DAY_SECONDS)
 
 
 @action

@@ -121,9 +121,5 @@ def test_a_shorter_history_has_to_show_the_same_fault() -> None:
         "cells equal one pass: events/0 uuid-3: 4 differ (at least, stored, at most): {('counts', 0, 16999): (1, 0, 1)"
     )
     assert kind_of(cells) == kind_of(cells.replace("uuid-3: 4", "uuid-1: 12").replace("16999", "17000"))
-    assert (
-        len(
-            {kind_of(cells), kind_of(cells.replace("events/0", "events/1")), kind_of(cells.replace("counts", "hourly"))}
-        )
-        == 3
-    )
+    others = cells.replace("events/0", "events/1"), cells.replace("counts", "hourly")
+    assert len({kind_of(one) for one in (cells, *others)}) == 3
