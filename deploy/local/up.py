@@ -39,7 +39,8 @@ PAST_SECONDS: Final = 3_600.0
 MOCK_RATE: Final = 20_000
 """Records of history a second: slow enough that the mock's few megabytes are read before they are dropped."""
 CHUNK_LENGTH: Final = 1 << 14
-"""As short as it may be, so that at ten events a second a chunk is closed within two hours, and can be replayed."""
+"""As short as it may be: at ten events a second a chunk is closed within two hours by day and five by night, and can be
+replayed."""
 SHOWN: Final = (
     "ORGSTATS_BOOTSTRAP_SERVERS",
     "ORGSTATS_TOPIC",
