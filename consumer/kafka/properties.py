@@ -32,10 +32,16 @@ CONSUMER_ONLY: Final = (
 READ_COMMITTED: Final = "read_committed"
 READ_UNCOMMITTED: Final = "read_uncommitted"
 
+FETCH_BYTES: Final = 4 << 20
+"""Of a broker's answer, still compressed: all of it is unpacked, however much waits already. librdkafka's is 50 MiB."""
+
 DEFAULTS: Final[Mapping[str, Any]] = {
-    "fetch.queue.backoff.ms": 10,  # the default, 1000, cuts catch-up 4 to 20 times
-    "queued.min.messages": 50_000,
-    "queued.max.messages.kbytes": 4_096,  # per partition: the default, 64 MiB, is 4 GiB with 64 of them
+    "fetch.queue.backoff.ms": 1,  # the default, 1000, cuts catch-up 4 to 20 times; 10 cost a tenth
+    # Of all that waits to be counted, of every partition: 20 ms at full speed, so that it is not used up before more is
+    # fetched. Twice as much takes 5 % more processor time: memory that was just written is read faster.
+    "queued.min.messages": 100_000,
+    "queued.max.messages.kbytes": 8_192,
+    "fetch.max.bytes": FETCH_BYTES,
     "fetch.wait.max.ms": 100,
     "session.timeout.ms": 30_000,
     "topic.metadata.refresh.interval.ms": 10_000,  # new partitions are noticed within this time
@@ -78,7 +84,11 @@ def incremental(properties: Mapping[str, Any]) -> bool:
 def defaults(properties: Mapping[str, Any]) -> dict[str, Any]:
     """DEFAULTS, without what a client with these properties refuses."""
     left_out = REFUSED_BY_CONSUMER_PROTOCOL if incremental(properties) else ()
-    return {name: value for name, value in DEFAULTS.items() if name not in left_out}
+    own = {name: value for name, value in DEFAULTS.items() if name not in left_out}
+    longest = str(properties.get("message.max.bytes", ""))
+    if longest.isdecimal():  # librdkafka refuses less
+        own["fetch.max.bytes"] = max(FETCH_BYTES, int(longest))
+    return own
 
 
 def without_consumer_only(properties: Mapping[str, Any]) -> dict[str, Any]:

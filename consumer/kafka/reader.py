@@ -15,7 +15,7 @@ from orgstats.consumer.kafka.broker import closing, reading_properties
 from orgstats.consumer.kafka.consume import consume
 from orgstats.consumer.kafka.errors import POSITION_LOST, translate
 from orgstats.consumer.kafka.group import TopicPartition
-from orgstats.consumer.kafka.properties import DEFAULTS, FIXED
+from orgstats.consumer.kafka.properties import FIXED, defaults
 from orgstats.errors import Refused, Unavailable
 
 BATCH: Final = 10_000
@@ -54,7 +54,9 @@ class LogReader:
     def __init__(self, properties: Mapping[str, Any], isolation: str) -> None:
         own = reading_properties(properties, f"orgstats-replay-{uuid.uuid4().hex[:12]}")
         self._heard = Heard(own)
-        self._consumer = Consumer({**DEFAULTS, **own, **FIXED, "isolation.level": isolation, "error_cb": self._heard})
+        self._consumer = Consumer(
+            {**defaults(own), **own, **FIXED, "isolation.level": isolation, "error_cb": self._heard}
+        )
 
     def __enter__(self) -> Self:
         return self

@@ -35,8 +35,9 @@ url = ["http*"]
 MISTAKEN_HOURS_AGO: Final = 8
 """The mistake came into force on the hour, so long ago, and was corrected an hour later.
 
-So far back that each partition has closed the chunks of that hour, by night too, at the ten events a second of `orgstats
-up`: what is counted again at once when the rule is voided is no part of the replay, and stays when that is undone."""
+So far back that each partition has closed the chunks of that hour, by night too, at the ten events a second of
+`orgstats up`: what is counted again at once when the rule is voided is no part of the replay, and stays when that is
+undone."""
 
 
 def slug_of(org_id: int) -> str:

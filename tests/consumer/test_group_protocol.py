@@ -26,6 +26,14 @@ def test_our_own_defaults_make_a_consumer_of_either_protocol() -> None:
         Consumer({"log_level": 0, **defaults(properties), **properties, **FIXED}).close()
 
 
+def test_longer_messages_are_fetched() -> None:
+    """librdkafka refuses a client that may fetch less than the longest message; an operator sets that alone."""
+    env = ENV | {"ORGSTATS_KAFKA__MESSAGE_MAX_BYTES": "20000000"}
+    properties = ConsumerSettings.from_env(env).kafka_properties()
+    assert defaults(properties)["fetch.max.bytes"] == 20_000_000
+    Consumer({"log_level": 0, **defaults(properties), **properties, **FIXED}).close()
+
+
 @pytest.mark.parametrize("name", REFUSED_BY_CONSUMER_PROTOCOL)
 def test_what_an_operator_sets_in_vain_is_a_fault(name: str) -> None:
     """The operator's own setting is not left out in silence: 78, naming the variable and the remedy."""

@@ -45,9 +45,8 @@ Runs = dict[str, list[Run]]
 
 
 class Rest(NamedTuple):
-    """What is measured once: a backlog of 10 million, many cells, and freshness."""
+    """What is measured once: many cells, and freshness."""
 
-    backlog: Run
     memory: Run
     fresh: freshness.Fresh
 
@@ -56,15 +55,14 @@ def run(*, quick: bool) -> dict[str, float]:
     """Measure, print to stderr as it goes, and write docs/performance.md unless `quick`; the main ratios by name."""
     with tempfile.TemporaryDirectory() as directory, running(Path(directory)) as stage:
         say("filling the topics")
-        large = stage.topic(5_000_000)
+        large = stage.topic(10_000_000)
         small = stage.topic(300_000 if quick else 500_000)
-        raw_topic = stage.topic(5_000_000, RAW)
+        raw_topic = stage.topic(10_000_000, RAW)
         found = _in_turn(_own(stage, large, quick=quick), rounds=2 if quick else 3)
         others = _in_turn(_others(stage, small, quick=quick), rounds=1 if quick else 3)
         raw = _in_turn(_raw(stage, raw_topic, quick=quick), rounds=1 if quick else 3)
         if not quick:
             rest = Rest(
-                stage.consume(stage.topic(10_000_000)),
                 _consume_with_many_cells(stage),
                 freshness.measure(stage),
             )
@@ -141,7 +139,9 @@ def _write(found: Runs, others: Runs, raw: Runs, rest: Rest) -> None:
         )
         for name, runs in groups.items()
     ]
-    memory, fresh = rest.memory, rest.fresh
+    memory, fresh = rest
+    steadiness = Spread.of(one.steadiness for one in found[OURS]).middle
+    rows_written = Spread.of(one.rows / one.records for one in found[OURS]).middle
     goals = table(
         ("goal", "wanted", "measured"),
         (
@@ -154,8 +154,8 @@ def _write(found: Runs, others: Runs, raw: Runs, rest: Rest) -> None:
             ),
             ("two processes over one", "≥ 1.3", f"{_rate(found[TWO]) / ours:.2f}"),
             ("the guarantee's machinery, processor time", "≤ 5 %", f"{_more(found):.1f} %"),
-            ("a backlog of 10 million, over the best second", "≥ 85 %", f"{100 * rest.backlog.steadiness:.0f} %"),
-            ("rows written per record, catching up", "≤ 0.1", f"{rest.backlog.rows / rest.backlog.records:.3f}"),
+            ("a backlog of 10 million, over the best second", "≥ 85 %", f"{100 * steadiness:.0f} %"),
+            ("rows written per record, catching up", "≤ 0.1", f"{rows_written:.3f}"),
             (f"memory, 64 partitions, {memory.cells:,.0f} cells", "≤ 300 MB", f"{memory.memory_mib * 1.048576:.0f} MB"),
             (f"produced to visible at {fresh.rate:,.0f} records/s, p99", "≤ 1.5 s", f"{fresh.visible_p99:.2f} s"),
             ("SIGKILL to fresh counts, 64 partitions", "≤ session timeout + 20 s", fresh.recovered_text()),

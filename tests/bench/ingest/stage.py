@@ -35,7 +35,7 @@ PER_SECOND: Final = 20_000
 """Events of one second of the topic's time: a backlog of five minutes is 6 million."""
 OUTCOMES: Final = Mix(organizations=1_000, broken=0.0, raw=0.0, late=0.005, astray=0.0, spelled=0.0)
 RAW: Final = Mix(organizations=1_000, broken=0.0, raw=1.0, late=0.005, astray=0.0, spelled=0.0)
-FETCHING: Final = ("fetch.queue.backoff.ms", "queued.min.messages", "queued.max.messages.kbytes")
+FETCHING: Final = ("fetch.max.bytes", "fetch.queue.backoff.ms", "queued.min.messages", "queued.max.messages.kbytes")
 LOOK_SECONDS: Final = 0.25
 """Between two looks at a daemon's metrics."""
 TOGETHER: Final = {"group.initial.rebalance.delay.ms": "3000"}

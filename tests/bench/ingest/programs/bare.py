@@ -15,7 +15,7 @@ from orgstats.consumer.counting.cells import FAMILIES
 from orgstats.consumer.counting.chunk import Chunk
 from orgstats.consumer.counting.decode import AgeLimits
 from orgstats.consumer.counting.rule_history import RuleHistory
-from orgstats.consumer.daemon import tune_interpreter
+from orgstats.consumer.daemon import tune_process
 from orgstats.consumer.kafka.group import Callbacks, GroupConsumer, TopicPartition
 from orgstats.consumer.settings import ConsumerSettings
 from tests.bench.ingest.programs.job import Job
@@ -68,7 +68,7 @@ class Bare:
 
 def main() -> None:
     """Read, count and insert all records."""
-    tune_interpreter()
+    tune_process()
     job = Job()
     bare = Bare(job.clickhouse_url)
     assigned: set[TopicPartition] = set()
