@@ -8,8 +8,8 @@ from orgstats.schemas.outcomes import DAY_SECONDS
 
 _UINT64_MAX: Final = (1 << 64) - 1
 
-Columns = Mapping[Family, list[list[Any]]]
-"""What cells hold, by family: a list for each part of the key, then for each of the values as stored."""
+Columns = Mapping[Family, Sequence[Sequence[Any]]]
+"""What cells hold, by family: a list or array for each part of the key, then for each of the values as stored."""
 
 
 class CellView(Protocol):

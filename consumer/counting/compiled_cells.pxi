@@ -4,7 +4,9 @@
 # it is inserted. Sums have 128 bits, which is more than the largest quantities of a chunk add up to.
 
 cimport cython
+from cpython cimport array
 
+from array import array as pyarray
 from collections import Counter
 
 from orgstats.consumer.counting.cells import (
@@ -110,6 +112,10 @@ _PARTS = [
     + [FIRST_VALUE + number for number in range(len(family.values))]
     for family in FAMILIES
 ]
+_EMPTY = [  # arrays by part
+    pyarray({BUCKET: "I", WIDTH_OF_TOTAL: "H", CATEGORY_ID: "B", OUTCOME_ID: "B"}.get(part, "Q"))
+    for part in range(FIRST_VALUE + MOST_SUMS)
+]
 _FAMILY_NUMBER = {family: number for number, family in enumerate(FAMILIES)}
 
 
@@ -145,14 +151,39 @@ cdef class TakenCells:
             self._rows = NULL
         return self._columns
 
-    cdef list _column(self, int part, int64_t begin, int64_t end):
+    cdef _column(self, int part, int64_t begin, int64_t end):
+        """An array of numbers as wide as the table's; of reasons a list."""
+        cdef int64_t i
+        cdef const Whole* row
+        cdef array.array numbers
+        cdef void* to
+        if part == REASON:
+            return self._reasons_of(begin, end)
+        numbers = array.clone(_EMPTY[part], end - begin, False)
+        to = numbers.data.as_voidptr
+        with nogil:
+            for i in range(end - begin):
+                row = &self._rows[begin + i]
+                if part == BUCKET:
+                    (<uint32_t*>to)[i] = row.key.bucket
+                elif part == WIDTH_OF_TOTAL:
+                    (<uint16_t*>to)[i] = row.key.width
+                elif part == CATEGORY_ID:
+                    (<uint8_t*>to)[i] = row.key.category
+                elif part == OUTCOME_ID:
+                    (<uint8_t*>to)[i] = row.key.outcome
+                else:
+                    (<uint64_t*>to)[i] = _wide_part_of(row, part)
+        return numbers
+
+    cdef list _reasons_of(self, int64_t begin, int64_t end):
         cdef int64_t i
         cdef list column = []
         for i in range(begin, end):
             if i % LET_GO == 0:
                 with nogil:
                     pass  # the thread that counts may be waiting for the interpreter's lock
-            column.append(_part_of(&self._rows[i], part, self._reasons))
+            column.append(self._reasons[self._rows[i].key.reason])
         return column
 
     cdef bint _fill(self, const Whole* rows, const int32_t* changed, int64_t count, bint seldom) noexcept nogil:
@@ -551,12 +582,6 @@ cdef class CompiledCells:
 cdef _part_of(const Whole* row, int part, list reasons):
     if part == BUCKET:
         return row.key.bucket
-    if part == ORG_ID:
-        return row.key.org_id
-    if part == PROJECT_ID:
-        return row.key.project_id
-    if part == KEY_ID:
-        return row.key.key_id
     if part == CATEGORY_ID:
         return row.key.category
     if part == OUTCOME_ID:
@@ -565,6 +590,16 @@ cdef _part_of(const Whole* row, int part, list reasons):
         return reasons[row.key.reason]
     if part == WIDTH_OF_TOTAL:
         return row.key.width
+    return _wide_part_of(row, part)
+
+
+cdef inline uint64_t _wide_part_of(const Whole* row, int part) noexcept nogil:
+    if part == ORG_ID:
+        return row.key.org_id
+    if part == PROJECT_ID:
+        return row.key.project_id
+    if part == KEY_ID:
+        return row.key.key_id
     return LARGEST if row.values[part - FIRST_VALUE].high else row.values[part - FIRST_VALUE].low
 
 

@@ -1,5 +1,6 @@
 """From what partitions have to store to columns for ClickHouse; pure."""
 
+from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -71,13 +72,24 @@ def cells(family: Family, changes: Iterable[PartitionChanges]) -> Columns:
 def _cells(source: Source, part: ChunkChanges, values: int, columns: Sequence[Sequence[Any]]) -> Columns:
     """Columns of cells of one chunk: those of the key, which chunk it is, those of the `values`, the version."""
     source_id, chunk, version = (
-        [one] * len(columns[0]) for one in (source.source_id, part.chunk.first_offset, part.version)
+        array("Q", (one,)) * len(columns[0]) for one in (source.source_id, part.chunk.first_offset, part.version)
     )
     return [*columns[:-values], source_id, chunk, *columns[-values:], version]
 
 
 def _stacked(parts: Iterable[Columns]) -> Columns:
-    return [list(chain.from_iterable(columns)) for columns in zip(*parts, strict=True)]
+    return [_joined(columns) for columns in zip(*parts, strict=True)]
+
+
+def _joined(columns: Sequence[Sequence[Any]]) -> Sequence[Any]:
+    """One below the other; an array if all are, see `orgstats.clickhouse.arrays`."""
+    kinds = {column.typecode if isinstance(column, array) else "" for column in columns}
+    if len(kinds) > 1 or "" in kinds:
+        return list(chain.from_iterable(columns))
+    whole = array(kinds.pop())
+    for column in columns:
+        whole.extend(column)
+    return whole
 
 
 def chunk_days(changes: Iterable[PartitionChanges]) -> Columns:

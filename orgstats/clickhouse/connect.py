@@ -7,6 +7,7 @@ from typing import Any, Final
 from clickhouse_driver import Client
 from clickhouse_driver import errors as driver_errors
 
+from orgstats.clickhouse.arrays import ArrayClient
 from orgstats.clickhouse.url import FORM, parse
 from orgstats.errors import ConfigurationError, OrgstatsError, Unavailable
 
@@ -127,7 +128,7 @@ def connect(
         address = parse(url)
     except ValueError as error:
         raise ConfigurationError(f"ORGSTATS_CLICKHOUSE_URL: {error}; {FORM}") from None
-    return Client(
+    return ArrayClient(
         address.host,
         port=address.port,
         user=address.user,
