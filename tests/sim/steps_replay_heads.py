@@ -40,8 +40,8 @@ def replay_head(history: History, step: Step) -> None:
     end = grids_of(history)[at[0]].chunk_end(at[1])
     low = max(at[1], one.first_offset) + 1 + round(step["share"] * (end - at[1] - 2))
     delete_below(history, one.tp, min(low, one.log.stable_end))
-    if at[0] in history.limits.found or one.log.low >= end:
-        return
+    if at[0] in history.limits.found or not max(at[1], one.first_offset) < one.log.low < end:
+        return  # an open transaction keeps its records, and all that follow
     before = store.copy()
     right = held(history, {at: True})
     if damage(history, step, at, choice):
