@@ -113,10 +113,15 @@ def _events(history: History, step: Step, at: Chunk) -> dict[int, Callable[[], N
     quietly = {"kind": 0, "beside": 1 << 60, "effect": 0}
     events = {
         step.get("second", 0): Operator(history, quietly, request).apply,
-        step.get("retains", 0): lambda: delete_below(history, one.tp, one.log.within(at[1], 1 << 60)[0].at + 1),
+        step.get("retains", 0): lambda: _first_goes(history, one, at[1]),
         step.get("voids", 0): lambda: ACTIONS["void"](history, {"which": step["kind"]}),
     }
     return {effect: happens for effect, happens in events.items() if effect}
+
+
+def _first_goes(history: History, one: Counted, chunk: int) -> None:
+    if records := one.log.within(chunk, 1 << 60):
+        delete_below(history, one.tp, records[0].at + 1)
 
 
 def _mend(act: Operator, chunks: dict[Chunk, bool], right: Held, at: Chunk) -> None:
