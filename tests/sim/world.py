@@ -183,6 +183,10 @@ class SimProcess:
         """What a partition is to it."""
         return self.loop._partitions.state(tp)
 
+    def next_offset(self, tp: TopicPartition) -> int | None:
+        """What it reads next of a partition that it counts."""
+        return self.loop._partitions.next_offsets().get(tp)
+
     def cut_off(self) -> None:
         """From now on it learns nothing of the group, and is told no chunk lengths."""
 
