@@ -125,12 +125,18 @@ class Operator:
         self.until_done(call)
 
     def stopped_in_time(self) -> None:
-        """Of chunks of which he recorded a revision after the rules changed, nothing is counted by those of before."""
+        """Of chunks of which he recorded a revision after the rules changed, nothing is counted by those of before.
+
+        Another operator may have recorded the same revision by the rules of now, and counted the chunk in it.
+        """
         rows, (before, fingerprints) = self.history.world.store.rows, self._outdated
         late = {
             (row.source_id, row.chunk, row.revision)
             for row in rows["repairs"]
             if row.fingerprint in fingerprints and row not in before and row.why.startswith("replay ")
+        }
+        late -= {
+            (one.source_id, one.chunk, one.revision) for one in rows["repairs"] if one.fingerprint not in fingerprints
         }
         cells = {(row.source_id, row.chunk, row.version >> 48) for family in FAMILIES for row in rows[family.table]}
         if late & cells:

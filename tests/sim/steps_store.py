@@ -44,7 +44,9 @@ def merge(history: History, _step: Step) -> None:
 
 @action
 def expire(history: History, step: Step) -> None:
-    """Retention by age."""
+    """Retention by age; not beside an operator who compares what is stored before and after."""
+    if history.damaged:
+        return
     history.world.store.expire(history.world.clock.epoch_ms() // 1000 - step["days"] * DAY_SECONDS)
 
 
