@@ -45,6 +45,12 @@ OF_ERASING: Final = (
         '"open": [0] * (1 + len(held))',
     ),
     Mutant(
+        "cells that are 0 are deleted last",
+        _ERASE,
+        "    _delete_from(store, _EVENTS, values)\n    _wait_until_gone(store, _EVENTS, values, tell)\n",
+        "",
+    ),
+    Mutant(
         "an erasure that left something is not done",
         _ERASE,
         "    if held:\n        raise Unavailable(",

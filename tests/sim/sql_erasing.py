@@ -24,11 +24,14 @@ def names(row: Row, org_id: int) -> bool:
     return bool(row.payload) and str(org_id).encode() in _NAMED.findall(row.payload)
 
 
-def rows_of(server: SimClickHouse, table: str, values: Values) -> list[Row]:
-    """Rows of an organization; of cells only those in closed chunks, once it is known which are open."""
+def rows_of(server: SimClickHouse, table: str, values: Values, least: int = 0) -> list[Row]:
+    """Rows of an organization; of cells only those in closed chunks, once it is known which are open.
+
+    With `least` only those of so many events.
+    """
     if table == "dead_letters":
         return [row for row in server.rows[table] if names(row, values["org"])]
-    rows = [row for row in server.rows[table] if row.org_id == values["org"]]
+    rows = [row for row in server.rows[table] if row.org_id == values["org"] and (not least or row.events >= least)]
     return [row for row in rows if table not in _CELLS or "open" not in values or is_closed(row, values)]
 
 
@@ -87,9 +90,9 @@ def _sum(family: Family, of: tuple[int, int, int], rows: list[Row], mark: int) -
     return row_of(**{name: every[name] for name in row_of._fields})
 
 
-def delete(server: SimClickHouse, table: str, values: Values) -> None:
-    """Its rows, some time."""
-    named = {id(row) for row in rows_of(server, table, values)}
+def delete(server: SimClickHouse, table: str, least: int, values: Values) -> None:
+    """Its rows, some time; of cells those of so many events at least."""
+    named = {id(row) for row in rows_of(server, table, values, least)}
     server.mutate(table, lambda row: id(row) in named, lambda _row: None)
 
 
@@ -99,9 +102,9 @@ def empty(server: SimClickHouse, values: Values) -> None:
     server.mutate("dead_letters", lambda row: names(row, values["org"]), lambda row: row._replace(**emptied))
 
 
-def left(server: SimClickHouse, table: str, values: Values) -> list[Any]:
+def left(server: SimClickHouse, table: str, least: int, values: Values) -> list[Any]:
     """How many rows of it there are; who looks again finds all deletions done."""
-    number = len(rows_of(server, table, values))
+    number = len(rows_of(server, table, values, least))
     server.mutations_end()
     return [(number,)]
 
@@ -131,8 +134,10 @@ ANSWERS: Final[dict[str, Callable[[Any, Values], Any]]] = {
         (sum(row.events for row in _final(client._server, "counts", values)),)
     ],
     "ALTER TABLE dead_letters UPDATE": _of_client(empty),
-    **{f"ALTER TABLE {table} DELETE": _of_client(delete, table) for table in ERASED_FROM},
-    **{f"SELECT count() FROM {table}": _of_client(left, table) for table in (*ERASED_FROM, "dead_letters")},
+    **{f"ALTER TABLE {table} DELETE WHERE {own}": _of_client(delete, table, 1) for table, own in erase._EVENTS.items()},
+    **{f"ALTER TABLE {table} DELETE": _of_client(delete, table, 0) for table in ERASED_FROM},
+    **{f"SELECT count() FROM {table} WHERE {own}": _of_client(left, table, 1) for table, own in erase._EVENTS.items()},
+    **{f"SELECT count() FROM {table}": _of_client(left, table, 0) for table in (*ERASED_FROM, "dead_letters")},
     **{
         f"SELECT source_id, min(chunk) FROM (SELECT * FROM {family.table} FINAL": _of_client(open_chunks, family.table)
         for family in FAMILIES
