@@ -88,18 +88,25 @@ def open_partitions(
     for tp, source in sources.items():
         try:
             known = _known(source, found[tp], store, counting, suspects.get(tp))
-            progress, partition = known.progress, _open(source, known, store, counting)
+            partition = _open(source, known, store, counting)
         except Unavailable as error:
             return Opened(opened, {tp: error}, absent)
-        uuid = None if counting.topic_id else uuids[tp[0]]
-        rewinds, counted = (progress.rewinds, progress.next_offset) if progress else (0, -1)
         opened[tp] = OpenPartition(
-            Assigned(uuid, source.topic_id, rewinds, counted, known.grid.length_at(0)),
+            _assigned(None if counting.topic_id else uuids[tp[0]], source, known),
             partition,
             *_seen(known, now),
-            None if tp in suspects else _epoch(progress, partition),
+            None if tp in suspects else _epoch(known.progress, partition),
         )
     return Opened(opened, {}, absent)
+
+
+def _assigned(uuid: str | None, source: Source, known: SourceFacts) -> Assigned:
+    progress, length = known.progress, known.grid.length_at(0)
+    if progress is None:
+        return Assigned(uuid, source.topic_id, 0, chunk_length=length)
+    return Assigned(
+        uuid, source.topic_id, progress.rewinds, progress.next_offset, length, hourly=progress.hourly_offset
+    )
 
 
 def _known(

@@ -35,8 +35,8 @@ logger = structlog.get_logger("orgstats.consumer")
 class Assigned:
     """What a partition was assigned as: its topic's UUID (None when the operator names its id).
 
-    `counted` is the progress that was stored when it was opened, -1 for none; `chunk_length` the one it was registered
-    with, 0 when that does not matter.
+    `counted` is the progress that was stored when it was opened, -1 for none, and `hourly` that of `hourly`;
+    `chunk_length` the one it was registered with, 0 when that does not matter.
     """
 
     uuid: str | None
@@ -44,6 +44,7 @@ class Assigned:
     rewinds: int
     counted: int = -1
     chunk_length: int = 0
+    hourly: int = 0
 
 
 class Position(NamedTuple):
@@ -209,8 +210,9 @@ class Checkpoints:
             if (found.next_offset if found else -1) < confirmed:
                 held = found.next_offset if found else 0
                 raise StoreWentBack("{}/{}: stored below {}, now below {}".format(*one.tp, confirmed, held))
-            hourly = one.stored_hourly
-            if found is not None and found.next_offset == one.stored_offset and found.hourly_offset < hourly:
+            first = (one.assigned.counted, one.assigned.hourly)
+            offset, hourly = first if one.stored_offset < 0 else (one.stored_offset, one.stored_hourly)
+            if found is not None and found.next_offset == offset and found.hourly_offset < hourly:
                 text = "{}/{}: hourly stored below {}, now below {}"
                 raise StoreWentBack(text.format(*one.tp, hourly, found.hourly_offset))
             if found is None or found.next_offset > confirmed:

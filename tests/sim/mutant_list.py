@@ -111,6 +111,12 @@ MUTANTS: Final = (
         "found.hourly_offset < 0",
     ),
     Mutant(
+        "a store that holds less of hourly before the first flush went back",
+        _CHECKPOINT,
+        "first = (one.assigned.counted, one.assigned.hourly)",
+        "first = (one.assigned.counted, 0)",
+    ),
+    Mutant(
         "hourly tells how far it is written",
         _PARTITION,
         "self.hourly_offset if self.chunk.changed else self.next_offset,",
