@@ -143,7 +143,8 @@ def _mend(act: Operator, chunks: dict[Chunk, bool], right: Held, at: Chunk) -> N
         raise Refused("counted by the rules of before, and by others")
     found = held(history, chunks)
     if _head_is_gone(history, at):
-        _left_alone(act, found, wrong, right)
+        whole = {chunk for chunk, is_whole in chunks.items() if is_whole}
+        _left_alone(act, *({key: one[key] for key in one if key[1:3] in whole} for one in (found, wrong, right)))
         raise Refused("retention has taken records of this chunk meanwhile")
     changed = {key: found.get(key) for key in wrong.keys() | found.keys() if wrong.get(key) != found.get(key)}
     if changed != planned:
