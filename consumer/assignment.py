@@ -92,7 +92,7 @@ def open_partitions(
         except Unavailable as error:
             return Opened(opened, {tp: error}, absent)
         opened[tp] = OpenPartition(
-            _assigned(None if counting.topic_id else uuids[tp[0]], source, known),
+            _assigned(None if counting.topic_id else uuids[tp[0]], source, known, partition),
             partition,
             *_seen(known, now),
             None if tp in suspects else _epoch(known.progress, partition),
@@ -100,13 +100,11 @@ def open_partitions(
     return Opened(opened, {}, absent)
 
 
-def _assigned(uuid: str | None, source: Source, known: SourceFacts) -> Assigned:
-    progress, length = known.progress, known.grid.length_at(0)
-    if progress is None:
-        return Assigned(uuid, source.topic_id, 0, chunk_length=length)
-    return Assigned(
-        uuid, source.topic_id, progress.rewinds, progress.next_offset, length, hourly=progress.hourly_offset
-    )
+def _assigned(uuid: str | None, source: Source, known: SourceFacts, partition: Partition) -> Assigned:
+    length, leans_on = known.grid.length_at(0), _leans_on(known, partition)
+    if (at := known.progress) is None:
+        return Assigned(uuid, source.topic_id, 0, chunk_length=length, leans_on=leans_on)
+    return Assigned(uuid, source.topic_id, at.rewinds, at.next_offset, length, at.hourly_offset, leans_on)
 
 
 def _known(
@@ -118,6 +116,12 @@ def _known(
     if suspect is not None or skips or cutback.is_suspect(found, chains=not counting.allow_compaction):
         found = _compare(source, found, store, counting, BEYOND_ALL if suspect is None else suspect)
     return cutback.with_cut(found)
+
+
+def _leans_on(found: SourceFacts, partition: Partition) -> int:
+    """Where a torn flush ends whose cells count: the head of the chunk is gone, so they are not counted again."""
+    whole = partition.next_offset == partition.chunk.first_offset
+    return 0 if whole or found.begun <= resume.counted_below(found) else found.begun
 
 
 def _epoch(progress: Progress | None, partition: Partition) -> int | None:

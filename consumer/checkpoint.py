@@ -36,7 +36,8 @@ class Assigned:
     """What a partition was assigned as: its topic's UUID (None when the operator names its id).
 
     `counted` is the progress that was stored when it was opened, -1 for none, and `hourly` that of `hourly`;
-    `chunk_length` the one it was registered with, 0 when that does not matter.
+    `chunk_length` the one it was registered with, 0 when that does not matter. `leans_on` is where the torn flush ends
+    whose cells were loaded, 0 for none: what they hold is not stored again.
     """
 
     uuid: str | None
@@ -45,6 +46,7 @@ class Assigned:
     counted: int = -1
     chunk_length: int = 0
     hourly: int = 0
+    leans_on: int = 0
 
 
 class Position(NamedTuple):
@@ -224,6 +226,14 @@ class Checkpoints:
                 raise StoreWentBack("{}/{}: it was registered, and is not any more".format(*one.tp))
             if one.assigned.chunk_length not in (0, registration.grid.length_at(0)):
                 raise StoreWentBack("{}/{}: registered by another process with another length".format(*one.tp))
+        self._torn_still_there([one for one in work if one.assigned.leans_on > max(one.stored_offset, 0)])
+
+    def _torn_still_there(self, work: list[CheckpointItem]) -> None:
+        """A copy may have the same progress and not the torn flush: nothing but `flushes` tells of that."""
+        begun = self._store.begun([one.changes.source for one in work]) if work else {}
+        for one in work:
+            if begun.get(one.changes.source.source_id, (0, 0)) < (one.assigned.rewinds, one.assigned.leans_on):
+                raise StoreWentBack("{}/{}: a torn flush was stored, and is not any more".format(*one.tp))
 
 
 def earliest_clock(store: ports.Store, clock: ports.Clock) -> Moment:

@@ -84,20 +84,26 @@ def _acknowledged(log: SimLog, first: int) -> Iterator[tuple[int, int]]:
             yield record.at, log.acknowledged_ms[record.at]
 
 
-def never_smaller(world: SimWorld, before: dict[int, tuple[int, int]]) -> dict[int, tuple[int, int]]:
+def never_smaller(
+    world: SimWorld, before: dict[int, tuple[int, int]], *, compacted: bool
+) -> dict[int, tuple[int, int]]:
     """How many events `counts` shows of each source, and of how many rows: a reader never sees fewer than `before`.
 
     Not so where the log was cut back, and what vanished is taken back; nor where retention may have taken the head of a
-    chunk that a torn flush reached: then it is counted again from its stored cells on, without waiting. Nor where
-    compaction has deleted what a torn first flush had stored.
+    chunk that a torn flush reached: then it is counted again from its stored cells on, without waiting; and so where
+    counting began within a chunk, or topics are compacted, until all that the torn flush reached is counted again. Nor
+    where compaction has deleted what a torn first flush had stored.
     """
     now: dict[int, tuple[int, int]] = {}
+    begun = {row.source_id: row.to_offset for row in world.store.final("flushes")}
     for one in sources(world.store, world.kafka):
         found = world.store.winners("counts").get(one.source_id, {})
         events = sum(row.events for row in found.values())
         now[one.source_id] = events, len(found)
         head = one.first_offset - one.first_offset % LONGEST  # of the chunk in which counting began
         whole = not one.log.vanished and not one.log.unresolved and not one.log.maybe and one.log.low <= head
+        waits = not compacted and one.first_offset % SHORTEST == 0
+        whole = whole and (waits or begun.get(one.source_id, 0) <= one.next_offset)
         if whole and events < before.get(one.source_id, (0, 0))[0]:
             raise Violation(SMALLER, f"{one.name}: {events} events, before {before[one.source_id][0]}")
     return now

@@ -234,7 +234,7 @@ class History:
             rows = len(self.world.store.rows["counts"])
             changed = self.mixed_times or self.mixed_outcomes or self.erasing
             if rows != self._rows and not (changed or self.damaged or self.rewound):
-                self._events = checks.never_smaller(self.world, self._events)
+                self._events = checks.never_smaller(self.world, self._events, compacted=self.plan.world.compacted)
                 self._rows = rows
 
     def _ended(self, process: SimProcess, error: OrgstatsError) -> None:
@@ -303,8 +303,15 @@ class History:
             self._events.clear()
         self.moved = self.clocks_ahead = self.went_back = self.rewound = self.erasing = False
         self.quiet_points += 1
+        self._see_resolved()
+
+    def _see_resolved(self) -> None:
+        """All cuts are found by now, but for those that nobody can tell."""
+        found = {id(one.log): one.rewinds for one in sources(self.world.store, self.world.kafka)}
         for tp in self.world.kafka.tps():
-            self.world.kafka.log(tp).unresolved = False
+            log = self.world.kafka.log(tp)
+            log.untold = log.untold and log.unresolved and found.get(id(log), 0) < log.cuts
+            log.unresolved = log.unresolved and log.untold
 
     def _heal(self) -> None:
         store, kafka = self.world.store, self.world.kafka
@@ -414,6 +421,7 @@ class History:
         kafka = self.world.kafka
         kafka.commits = {tp: replace(commit, next_offset=0) for tp, commit in kafka.commits.items()}
         self.catch_up()
+        self._see_resolved()
         self.mixed_times = self.mixed_outcomes = False
         for one in sources(self.world.store, kafka):
             if one.log.low or one.first_offset or one.log not in [kafka.log(tp) for tp in kafka.tps()]:

@@ -32,6 +32,8 @@ class SimLog:
     cut_to: int = 0
     """Where the lowest cut ended it that nobody need have found yet."""
     cuts: int = 0
+    untold: bool = False
+    """Whether consumers have counted on past a chunk's end since it was cut back, so that nobody can tell."""
     epoch_starts: list[tuple[int, int]] = field(default_factory=list)
     """(epoch, first offset) of epochs after the first."""
 

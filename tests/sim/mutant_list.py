@@ -352,6 +352,12 @@ MUTANTS: Final = (
         "if (found.next_offset if found else -1) < confirmed:",
         "if False:",
     ),
+    Mutant(
+        "the torn flush whose cells were loaded is still stored",
+        _CHECKPOINT,
+        "if begun.get(one.changes.source.source_id, (0, 0)) <",
+        "if (1 << 48, 0) <",
+    ),
     Mutant("nobody has set the source back", _CHECKPOINT, "found.rewinds > one.assigned.rewinds", "False"),
     Mutant(
         "a source that others count is registered with the same length",

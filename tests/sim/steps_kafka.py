@@ -201,7 +201,8 @@ def cut_behind(history: History, step: Step) -> None:
     last = counted - counted % SHORTEST or counted
     end = max(log.low, base + round((last - base) * step["share"]))
     _cut_and_grow(history, tp, end, counted, step)
-    if unseen:  # without epochs nobody who goes on behind the cut can tell
+    if unseen:  # without epochs nobody who goes on behind the cut can tell, nor who goes on from the next chunk
+        log.untold = (counted - 1) // SHORTEST < (log.end - 1) // SHORTEST
         _go_on(history, history.idle(), 8)
         history.end_all()
     _go_on(history, [history.start()], step["turns"])
