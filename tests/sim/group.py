@@ -190,13 +190,14 @@ class SimConsumer:
             self._group.rebalance()
         if self._generation == self._group.generation:
             return
-        target = self._group.target(self)
-        keep = [tp for tp in self.owned if tp in target] if self._group.incremental else []
-        self._give_up([tp for tp in self.owned if tp not in keep])
-        if self not in self._group.members:
-            return  # it took so long that its session was over
-        target = self._group.target(self)
-        keep = [tp for tp in keep if tp in target]
+        while True:  # while it gives up some, others may come or go, so that it has to give up more
+            target = self._group.target(self)
+            keep = [tp for tp in self.owned if tp in target] if self._group.incremental else []
+            if keep == self.owned:
+                break
+            self._give_up([tp for tp in self.owned if tp not in keep])
+            if self not in self._group.members:
+                return  # it took so long that its session was over
         new = [tp for tp in target if tp not in keep]
         if not any(tp in self._group.owners for tp in new):  # else another one has to give up something first
             self._generation = self._group.generation

@@ -83,6 +83,7 @@ class Operator:
             except (Killed, Unavailable):
                 world = self.history.world
                 world.store.away, world.store.trouble, world.kafka.away = False, "", None  # if that began meanwhile
+                world.store.slow.clear()
                 world.clock.sleep(1.0)
         raise Violation(DONE, f"not within {_MOST_TRIES} tries")
 
