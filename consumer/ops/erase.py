@@ -49,7 +49,8 @@ _MOST: Final = f"toUInt64({(1 << 64) - 1})"
 _CLOSED: Final = f"chunk < transform(source_id, %(sources)s, %(open)s, toUInt64({BEYOND_ALL}))"
 _NAMED: Final = f"payload != '' AND has(extractAll(payload, '{NAMED}'), toString(%(org)s))"
 _OWN: Final = {table: "org_id = %(org)s" + (" AND NOT all_orgs" if table == "tokens" else "") for table in ERASED_FROM}
-_EVENTS: Final = {family.table: f"{_OWN[family.table]} AND {_CLOSED} AND events > 0" for family in (HOURLY, COUNTS)}
+_CELLS: Final = {family.table: f"{_OWN[family.table]} AND {_CLOSED}" for family in FAMILIES}
+_EVENTS: Final = {family.table: f"{_CELLS[family.table]} AND events > 0" for family in (HOURLY, COUNTS)}
 _ASKED_BY: Final = ("tokens", "projects", "organizations")
 """By what is in these an organization is asked for."""
 
@@ -216,13 +217,12 @@ def _delete(connections: Connections, values: dict[str, Any], tell: Callable[[st
 
     Cells that are 0 go last: once they are gone, what they replaced would be moved by who asks again.
     """
-    store, cells = connections.store, {family.table for family in FAMILIES}
+    store = connections.store
     _delete_from(store, _EVENTS, values)
     _wait_until_gone(store, _EVENTS, values, tell)
-    wanted = {table: f"{own} AND {_CLOSED}" if table in cells else own for table, own in _OWN.items()}
-    _delete_from(
-        store, {table: own for table, own in wanted.items() if table not in _ASKED_BY}, values
-    )  # they are gone
+    wanted = _OWN | _CELLS
+    # Those by which it is asked for were the first to go.
+    _delete_from(store, {table: own for table, own in wanted.items() if table not in _ASKED_BY}, values)
     _alter(store, "dead_letters", f"UPDATE key = '', headers = [], payload = '' WHERE {_NAMED}", values)
     _wait_until_gone(store, wanted | {"dead_letters": _NAMED}, values, tell)
 

@@ -54,13 +54,13 @@ def age_ms(server: SimClickHouse, values: Values) -> list[Any]:
 def open_chunks(server: SimClickHouse, table: str, values: Values) -> list[Any]:
     """The first chunk of each source that is being counted and holds anything of it."""
     found: dict[int, int] = {}
-    for row in _final(server, table, values):
+    for row in cells_of(server, table, values):
         if not is_closed(row, values):
             found[row.source_id] = min(row.chunk, found.get(row.source_id, row.chunk))
     return [*found.items()]
 
 
-def _final(server: SimClickHouse, table: str, values: Values) -> Iterable[Row]:
+def cells_of(server: SimClickHouse, table: str, values: Values) -> Iterable[Row]:
     """Its cells that are not 0."""
     names = next(family.values for family in FAMILIES if family.table == table)
     rows = [row for row in server.final(table) if row.org_id == values["org"]]
@@ -131,7 +131,7 @@ ANSWERS: Final[dict[str, Callable[[Any, Values], Any]]] = {
         (row.topic, row.topic_id, row.partition) for row in client._server.final("sources")
     ],
     "SELECT sum(events) FROM counts FINAL": lambda client, values: [
-        (sum(row.events for row in _final(client._server, "counts", values)),)
+        (sum(row.events for row in cells_of(client._server, "counts", values)),)
     ],
     "ALTER TABLE dead_letters UPDATE": _of_client(empty),
     **{f"ALTER TABLE {table} DELETE WHERE {own}": _of_client(delete, table, 1) for table, own in erase._EVENTS.items()},

@@ -5,7 +5,6 @@ from contextlib import suppress
 from typing import Final
 from unittest.mock import patch
 
-from orgstats.consumer.counting.cells import FAMILIES
 from orgstats.consumer.ops import erase
 from orgstats.consumer.ops.replay import ReplayRequest, prepare
 from orgstats.errors import Refused, Unavailable
@@ -71,14 +70,13 @@ def _rows(history: History, org_id: int) -> Iterator[tuple[str, int]]:
 def _needless(history: History, org_id: int) -> Iterator[tuple[str, int]]:
     """Chunks that hold any of its events, and whose records are all in the log."""
     grids, store = grids_of(history), history.world.store
-    for one in sources(store, history.world.kafka):
-        for family in FAMILIES:
-            for row in store.winners(family.table).get(one.source_id, {}).values():
-                head = max(one.log.low, one.first_offset)
-                whole = row.chunk >= head and not history.plan.world.compacted
+    known = {one.source_id: one for one in sources(store, history.world.kafka)}
+    for table in erased.CELLS:
+        for row in sql_erasing.cells_of(store, table, {"org": org_id}):
+            if one := known.get(row.source_id):
+                whole = row.chunk >= max(one.log.low, one.first_offset) and not history.plan.world.compacted
                 closed = grids[one.source_id].chunk_of(one.next_offset) > row.chunk
-                holds = row.org_id == org_id and any(getattr(row, name) for name in family.values)
-                if holds and (whole or closed):
+                if whole or closed:
                     yield one.name, row.chunk
 
 
