@@ -73,7 +73,10 @@ def run(line: str, environment: dict[str, str]) -> str:
 @pytest.mark.campaign
 @pytest.mark.timeout(900)
 def test_every_command_of_the_tutorial(environment: dict[str, str]) -> None:
-    """None fails; the mistaken hour stands out until it is mended, and again once that is undone."""
+    """None fails; the mistaken hour stands out until it is mended, and again once that is undone.
+
+    Beside the mean of the hours around it: traffic may be a fifth more or less in each hour than in the one before.
+    """
     earlier, mistaken, later = hours_around_the_mistake(environment)
     before = blacklisted(environment)
     assert len(before) == 24

@@ -36,6 +36,8 @@ PER_SECOND: Final = 20_000
 OUTCOMES: Final = Mix(organizations=1_000, broken=0.0, raw=0.0, late=0.005, astray=0.0, spelled=0.0)
 RAW: Final = Mix(organizations=1_000, broken=0.0, raw=1.0, late=0.005, astray=0.0, spelled=0.0)
 FETCHING: Final = ("fetch.max.bytes", "fetch.queue.backoff.ms", "queued.min.messages", "queued.max.messages.kbytes")
+RUN_SECONDS: Final = 600.0
+"""The most that a program may take for a topic."""
 LOOK_SECONDS: Final = 0.25
 """Between two looks at a daemon's metrics."""
 TOGETHER: Final = {"group.initial.rebalance.delay.ms": "3000"}
@@ -158,7 +160,9 @@ class Stage:
             "BENCH_CLICKHOUSE_URL": url,
         }
         before = self._others()
-        ended = subprocess.run(command, env=env, cwd=self.directory, capture_output=True, check=False, timeout=600)
+        ended = subprocess.run(
+            command, env=env, cwd=self.directory, capture_output=True, check=False, timeout=RUN_SECONDS
+        )
         after = self._others()
         lines = ended.stdout.decode().splitlines()
         if ended.returncode or not lines:
@@ -199,14 +203,16 @@ class Stage:
             # What was counted until the last one began is not part of what is measured.
             marks = [(time.time(), sum(daemon.counted() for daemon in daemons))]
             cpu, before = sum(cpu_seconds(d.child.pid) for d in daemons), self._others()
-            cells = 0.0
-            stored = 0.0
-            while stored < total:
-                time.sleep(LOOK_SECONDS)
+            cells = [0.0]
+
+            def all_is_stored() -> bool:
                 told = [daemon.metrics("orgstats_next_offset", "orgstats_records_total", LIVE) for daemon in daemons]
                 stored, counted, live = (sum(one) for one in zip(*told, strict=True))
                 marks.append((time.time(), counted))
-                cells = max(cells, live)
+                cells.append(live)
+                return bool(stored >= total)
+
+            wait_for(all_is_stored, RUN_SECONDS, poll_seconds=LOOK_SECONDS)
             after = self._others()
             ended = max(daemon.metric("orgstats_last_flush_timestamp_seconds") for daemon in daemons)
             cpu = sum(cpu_seconds(d.child.pid) for d in daemons) - cpu
@@ -223,7 +229,7 @@ class Stage:
             self._agree(topic, sums)
         began, begun = marks[0]
         spent = (ended - began, cpu, after[0] - before[0], after[1] - before[1])
-        return Run(total - int(begun), *spent, int(rows), memory, int(cells), _steadiness(marks, ended))
+        return Run(total - int(begun), *spent, int(rows), memory, int(max(cells)), _steadiness(marks, ended))
 
     def daemon(self, topic: str, url: str, name: str, env: Mapping[str, str] | None = None) -> "Daemon":
         """Start `orgstats consume` on a topic."""
